@@ -265,4 +265,6 @@ def _to_contact(user_id: UUID, message: ContactMessage) -> Contact:
         confirm_url=message.confirm_url,
         unsubscribe_url=message.unsubscribe_url,
         suppressed=message.suppressed,
+        token_url=message.token_url,
+        stop_url=message.stop_url,
     )

@@ -27,15 +27,18 @@ from towerwatch.topics import CATALOGUE, USERS_CHANGED
 from towerwatch.users.v1.user_service_pb2_grpc import add_UserServiceServicer_to_server
 from user_manager import rpc
 from user_manager.access import AccountAuthorizer
+from user_manager.account_mails import AccountMails
 from user_manager.accounts import Accounts
 from user_manager.begin_anew import begin_anew
 from user_manager.bounces import Bounces
 from user_manager.collector_client import CollectorClient
+from user_manager.deletion.purge import start_due_purges
 from user_manager.deletion.saga import RESUME_INTERVAL_S, Deletions
-from user_manager.housekeeping import COUNT_INTERVAL_S, EXPIRY_INTERVAL_S, Housekeeping
+from user_manager.housekeeping import COUNT_INTERVAL_S, EXPIRY_INTERVAL_S, FORGET_INTERVAL_S, Housekeeping
 from user_manager.idempotency import IdempotencyStore
 from user_manager.links import LinkSigner
 from user_manager.lost_requests import LostRequests
+from user_manager.mailbox_limits import MailboxLimits
 from user_manager.model import OUTBOX
 from user_manager.registration import Registrations
 from user_manager.rest import pages, routes as rest
@@ -92,23 +95,26 @@ async def _run(settings: UserManagerSettings) -> None:
     authorizer = AccountAuthorizer(settings.operator_token.get_secret_value())
     answers = IdempotencyStore(settings.signing_key.get_secret_value(), settings.idempotency_life)
     collector = CollectorClient(settings.collector_grpc_target)
-    accounts = Accounts(database, links, authorizer)
-    registrations = Registrations(database, links, authorizer, answers, clock)
+    limits = MailboxLimits(settings.signing_key.get_secret_value(), settings.build_mail_rates(), metrics)
+    accounts = Accounts(database, links, authorizer, limits)
+    registrations = Registrations(database, links, authorizer, answers, limits, clock)
+    account_mails = AccountMails(database, links, limits, clock)
     deletions = Deletions(database, collector, authorizer, clock, metrics)
     bounces = Bounces(database, clock, metrics)
-    housekeeping = Housekeeping(database, accounts, answers, clock, metrics)
+    housekeeping = Housekeeping(database, accounts, answers, limits, clock, metrics)
 
     app = create_app(SERVICE, metrics, rest.PROBLEMS, schema.explain_unready)
     app.register_blueprint(
         rest.build_users_blueprint(
             accounts,
             registrations,
+            account_mails,
             deletions,
             allow_test_addresses=settings.allow_test_addresses,
             registration_limit=settings.registration_limit,
         )
     )
-    app.register_blueprint(pages.build_pages_blueprint(registrations, accounts))
+    app.register_blueprint(pages.build_pages_blueprint(registrations, accounts, account_mails))
     app.register_blueprint(openapi.create_blueprint("Towerwatch accounts", "1", rest.DESCRIPTION))
     http_server = HttpServer(
         app,
@@ -149,6 +155,8 @@ async def _run(settings: UserManagerSettings) -> None:
         "lost_requests": publish_lost_requests,
         "deletions": partial(repeat, RESUME_INTERVAL_S, deletions.resume_due_deletions, "deletions"),
         "sweep": partial(repeat, EXPIRY_INTERVAL_S, housekeeping.delete_expired_answers, "sweep"),
+        "forget": partial(repeat, FORGET_INTERVAL_S, housekeeping.forget_mails, "forget"),
+        "purge": partial(repeat, FORGET_INTERVAL_S, partial(start_due_purges, database, clock), "purge"),
         "count": partial(repeat, COUNT_INTERVAL_S, housekeeping.update_user_gauge, "count"),
         "pending": partial(repeat, COUNT_INTERVAL_S, deletions.update_pending_gauge, "pending"),
     }

@@ -39,7 +39,8 @@ class AccountAuthorizer:
     ) -> User:
         """Return the account with this address if `token` is its owner's token or the operator's token.
 
-        An account whose deletion has passed the pivot does not exist; `include_deleting` lets the operator load it.
+        The operator gets the confirmed account of an address that has an unconfirmed one beside it. An account whose
+        deletion has passed the pivot does not exist; `include_deleting` lets the operator load it.
         `lock` locks the account's row until the transaction ends. Raises TokenUnknownError if the token is nobody's,
         NotYoursError if a user's token is for another account (whether this address has one or not), and
         AccountUnknownError if the operator names an address that has no account, or is no address.
@@ -52,7 +53,7 @@ class AccountAuthorizer:
             return user
         if key is None:
             raise AccountUnknownError("No account has this address.")
-        query = select(User).where(User.address_key == key)
+        query = select(User).where(User.address_key == key).order_by(User.confirmed.desc()).limit(1)
         if not include_deleting:
             query = query.where(ACCOUNT_EXISTS)
         found = session.scalar(query.with_for_update() if lock else query)
@@ -89,6 +90,20 @@ def find_account(session: Session, user_id: UUID, *, lock: bool = False) -> User
     `lock` locks the account's row until the transaction ends.
     """
     query = select(User).where(User.user_id == user_id, ACCOUNT_EXISTS)
+    return session.scalar(query.with_for_update() if lock else query)
+
+
+def find_account_of_address(session: Session, address_digest: str, *, lock: bool = False) -> User | None:
+    """Return the account of the address with this digest, the confirmed one if there are two; None if there is none.
+
+    `lock` locks the account's row until the transaction ends.
+    """
+    query = (
+        select(User)
+        .where(User.address_digest == address_digest, ACCOUNT_EXISTS)
+        .order_by(User.confirmed.desc())
+        .limit(1)
+    )
     return session.scalar(query.with_for_update() if lock else query)
 
 

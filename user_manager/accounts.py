@@ -11,14 +11,23 @@ from uuid import UUID
 
 import structlog
 from sqlalchemy import and_, func, or_, select, update
+from sqlalchemy.orm import Session
 
 from chassis.db.database import Database
 from user_manager import tokens
-from user_manager.access import ACCOUNT_EXISTS, AccountAuthorizer, load_linked_account, load_token_owner
-from user_manager.addresses import compute_lookup_key
+from user_manager.access import (
+    ACCOUNT_EXISTS,
+    AccountAuthorizer,
+    find_account_of_address,
+    load_linked_account,
+    load_token_owner,
+)
+from user_manager.addresses import Address, compute_address_digest, compute_lookup_key
 from user_manager.errors import BadCursorError, TooManyUsersError, VersionMismatchError
 from user_manager.links import LinkSigner
-from user_manager.model import ConfirmationState, User
+from user_manager.mail_requests import MailKind, delete_completed_request, load_requests
+from user_manager.mailbox_limits import MailboxLimits
+from user_manager.model import ConfirmationState, MailRequest, User
 
 log = structlog.get_logger()
 
@@ -108,6 +117,10 @@ class Contact:
     """Link that confirms the address; empty if no confirmation mail may be sent there (`can_get_confirmation_mail`)."""
     unsubscribe_url: str
     """Link that pauses all alerts."""
+    token_url: str = ""
+    """Link to a new token of the confirmed account that the address has; empty if no mail with one was requested."""
+    stop_url: str = ""
+    """Link that stops account mails to the mailbox; empty if there is neither a confirmation link nor a token link."""
 
 
 class Accounts:
@@ -117,10 +130,13 @@ class Accounts:
     may raise DatabaseUnavailableError.
     """
 
-    def __init__(self, database: Database, links: LinkSigner, authorizer: AccountAuthorizer) -> None:
+    def __init__(
+        self, database: Database, links: LinkSigner, authorizer: AccountAuthorizer, limits: MailboxLimits
+    ) -> None:
         self._database = database
         self._links = links
         self._authorizer = authorizer
+        self._limits = limits
 
     def get(self, token: str, email: str) -> Account:
         """Return the account with this address. Raises TokenUnknownError, NotYoursError, AccountUnknownError."""
@@ -140,8 +156,8 @@ class Accounts:
         """Store how far the mail of a confirmation request is: WAITING, SENT or FAILED, as the notifier reports it.
 
         Changes nothing unless it is the last request of an existing account, nor once its mail is stored as sent; so
-        reports may come late, twice and in any order. The account's version stays: it is that of what its owner may
-        change.
+        reports may come late, twice and in any order. The request of a mail that is SENT or FAILED is deleted, whether
+        its account exists or not. The account's version stays: it is that of what its owner may change.
         """
         ids = [*_parse_valid_uuids([user_id, confirmation_id])]
         if len(ids) != 2:
@@ -153,6 +169,8 @@ class Accounts:
                 .where(User.user_id == ids[0], User.confirmation_id == ids[1], not_sent)
                 .values(confirmation_state=state.value)
             )
+            if state is not ConfirmationState.WAITING:
+                delete_completed_request(session, *ids)
 
     def list_page(self, token: str, cursor: str | None, limit: int) -> AccountPage:
         """Return a page of at most `limit` accounts, oldest first, that begins at `cursor` (None: the first page).
@@ -255,28 +273,73 @@ class Accounts:
             return AuthenticatedUser(user.user_id, user.confirmed)
 
     def load_contacts(self, user_ids: Sequence[str]) -> list[Contact]:
-        """Return the contacts of these users: account, unsubscription link, and confirmation link if it may be mailed.
+        """Return the contacts of these users: account, unsubscription link, and the links of an account mail if any.
 
-        Each user comes once, in no particular order; unknown and invalid ids are left out.
+        An id may also be that of a requested account mail (`mail_requests`) whose account was replaced or deleted, or
+        that never had one: then the contact is of the mail, with what its address may be offered now. Each id comes
+        once, in no particular order; unknown and invalid ids are left out.
 
         An invalid id is no error: one wrong id among many must not cost the others their mail. Raises
         TooManyUsersError for more than `MAX_CONTACTS_PER_CALL` ids.
         """
         if len(user_ids) > MAX_CONTACTS_PER_CALL:
             raise TooManyUsersError(f"Ask for at most {MAX_CONTACTS_PER_CALL} users in one call.")
+        valid_ids = set(_parse_valid_uuids(user_ids))
         with self._database.reading() as session:
-            valid_ids = list(_parse_valid_uuids(user_ids))
             users = session.scalars(select(User).where(User.user_id.in_(valid_ids), ACCOUNT_EXISTS)).all()
-        return [
-            Contact(
-                Account.from_user(user),
-                self._links.build_confirmation_url(user.user_id, user.confirmation_asked_at)
-                if user.can_get_confirmation_mail
-                else "",
-                self._links.build_unsubscription_url(user.user_id),
-            )
-            for user in users
-        ]
+            contacts = [self._build_contact(session, user) for user in users]
+            missing = valid_ids - {user.user_id for user in users}
+            requests = load_requests(session, missing) if missing else []
+            built = [self._build_request_contact(session, request) for request in requests]
+        return contacts + [contact for contact in built if contact is not None]
+
+    def _build_contact(self, session: Session, user: User) -> Contact:
+        """Return the contact of an account.
+
+        If its address has a confirmed account beside this unconfirmed one, the contact has a link to a new token of
+        that account in place of a confirmation link.
+        """
+        account, unsubscribe_url = Account.from_user(user), self._links.build_unsubscription_url(user.user_id)
+        if not user.can_get_confirmation_mail:
+            return Contact(account, "", unsubscribe_url)
+        digest = user.address_digest or compute_address_digest(user.address_key)
+        stop_url = self._links.build_stop_url(self._limits.compute_hash(user.address_key), digest)
+        owner = user if user.confirmed else find_account_of_address(session, digest)
+        if owner is not None and owner.confirmed and owner is not user:
+            token_url = self._links.build_token_url(owner.user_id, owner.token_sha256)
+            return Contact(account, "", unsubscribe_url, token_url, stop_url)
+        confirm_url = self._links.build_confirmation_url(user.user_id, user.confirmation_asked_at, digest)
+        return Contact(account, confirm_url, unsubscribe_url, "", stop_url)
+
+    def _build_request_contact(self, session: Session, request: MailRequest) -> Contact | None:
+        """Return the contact of a requested account mail that has no account of its own (any more); None: no mail.
+
+        It holds nothing that somebody typed but the address.
+        """
+        owner = find_account_of_address(session, request.address_digest)
+        if owner is None and request.kind == MailKind.TOKEN:
+            return None
+        account = Account(
+            user_id=request.request_id,
+            email=request.email,
+            name="",
+            time_zone="UTC",
+            confirmed=False,
+            paused=False,
+            suppressed=False,
+            created_at=request.requested_at,
+            version=1,
+        )
+        stop_url = self._links.build_stop_url(
+            self._limits.compute_hash(Address(request.email).key), request.address_digest
+        )
+        if owner is not None and owner.confirmed:
+            token_url = self._links.build_token_url(owner.user_id, owner.token_sha256)
+            return Contact(account, "", "", token_url, stop_url)
+        confirm_url = self._links.build_confirmation_url(
+            request.request_id, request.requested_at, request.address_digest
+        )
+        return Contact(account, confirm_url, "", "", stop_url)
 
     def count(self) -> int:
         """Return the number of existing accounts."""

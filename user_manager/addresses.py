@@ -1,10 +1,15 @@
 """E-mail addresses: validation, and the key by which two addresses are compared."""
 
+import hashlib
 from dataclasses import dataclass
+from typing import Final
 
 from email_validator import EmailNotValidError, validate_email
 
 from user_manager.errors import AddressInvalidError
+
+_GMAIL: Final = frozenset(("gmail.com", "googlemail.com"))
+"""Domains whose mail server ignores dots in the local part: https://support.google.com/mail/answer/7436150."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,3 +50,22 @@ def compute_lookup_key(text: str) -> str | None:
         return parse_address(text, allow_test=True).key
     except AddressInvalidError:
         return None
+
+
+def compute_address_digest(key: str) -> str:
+    """Compute the digest by which a link names an address: the SHA-256 of its key, in hexadecimal."""
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+def normalize_mailbox(key: str) -> str:
+    """Return the mailbox that mail to this address (an address' key) most likely reaches.
+
+    The `+tag` of the local part is removed (RFC 5233 names the convention). In Gmail's domains the dots are removed,
+    too, and googlemail.com becomes gmail.com.
+    """
+    local_part, _, domain = key.rpartition("@")
+    # A local part that begins with "+" has no other name for its mailbox.
+    local_part = local_part.partition("+")[0] or local_part
+    if domain in _GMAIL:
+        return f"{local_part.replace('.', '')}@gmail.com"
+    return f"{local_part}@{domain}"

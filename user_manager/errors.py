@@ -17,16 +17,22 @@ class AddressInvalidError(UserManagerError):
     """The given text is no e-mail address that can receive mail."""
 
 
-class AddressTakenError(UserManagerError):
-    """An account with this address exists already."""
-
-
 class AlreadyConfirmedError(UserManagerError):
     """The address is confirmed and not suppressed, so no confirmation mail is needed."""
 
 
 class TooSoonError(UserManagerError):
     """The person requested a confirmation mail a short time ago; `retry_after_s` is the wait in seconds."""
+
+    transient = True
+
+    def __init__(self, text: str, retry_after_s: int) -> None:
+        super().__init__(text)
+        self.retry_after_s = retry_after_s
+
+
+class TooManyMailsError(UserManagerError):
+    """The client, or all clients together, have caused too many mails in this hour; `retry_after_s` is the wait."""
 
     transient = True
 
@@ -78,7 +84,7 @@ class LinkExpiredError(UserManagerError):
 
 
 class LinkOrphanedError(UserManagerError):
-    """The link is genuine, but its account was deleted."""
+    """The link is genuine, but its account was deleted, or it was used before."""
 
 
 class TooManyUsersError(UserManagerError):

@@ -8,9 +8,9 @@ from towerwatch.users.v1.events_pb2 import UserChanged, UserConfirmed, UserDelet
 
 
 def build_registered_event(user_id: UUID, confirmation_id: UUID) -> OutboxMessage:
-    """Build the event that requests a confirmation mail for an account: one mail for each new `confirmation_id`.
+    """Build the event that requests an account mail: one mail for each new `confirmation_id`.
 
-    The event announces a new account, and is sent again whenever the owner requests another confirmation mail.
+    `user_id` is that of an account, or of a request for a token, which has an id of its own (`mail_requests`).
     """
     registered = UserRegistered(confirmation_id=str(confirmation_id))
     return _build_message(UserChanged(user_id=str(user_id), registered=registered))

@@ -1,4 +1,4 @@
-"""Periodic background work besides deletions: delete expired answers, count accounts."""
+"""Periodic background work besides deletions: delete what has expired, count accounts."""
 
 from time import perf_counter
 
@@ -7,27 +7,39 @@ from chassis.db.database import Database
 from chassis.metrics import Metrics
 from user_manager.accounts import Accounts
 from user_manager.idempotency import IdempotencyStore
+from user_manager.mail_requests import delete_expired_requests
+from user_manager.mailbox_limits import MailboxLimits
 
 EXPIRY_INTERVAL_S = 30.0
 """Seconds between two runs of `delete_expired_answers`."""
+
+FORGET_INTERVAL_S = 600.0
+"""Seconds between two runs of `forget_mails`, and of the purge of unconfirmed accounts."""
 
 COUNT_INTERVAL_S = 10.0
 """Seconds between two updates of a gauge from the database."""
 
 
 class Housekeeping:
-    """Two periodic tasks: delete expired idempotency answers, and set the gauge of existing accounts.
+    """Three periodic tasks: delete expired answers, delete expired memories of mails, and count existing accounts.
 
     A background task of the service calls each method periodically. Safe on any number of replicas at once. Each method
     may raise DatabaseUnavailableError.
     """
 
     def __init__(
-        self, database: Database, accounts: Accounts, answers: IdempotencyStore, clock: Clock, metrics: Metrics
+        self,
+        database: Database,
+        accounts: Accounts,
+        answers: IdempotencyStore,
+        limits: MailboxLimits,
+        clock: Clock,
+        metrics: Metrics,
     ) -> None:
         self._database = database
         self._accounts = accounts
         self._answers = answers
+        self._limits = limits
         self._clock = clock
         # These three names are the original system's.
         self._deleted = metrics.counter("cache_cleaned_entries_total", "Expired idempotency records that were deleted")
@@ -44,6 +56,12 @@ class Housekeeping:
             deleted = self._answers.delete_expired(session, self._clock.now())
         self._deleted.labels().inc(deleted)
         self._seconds.labels().observe(perf_counter() - started)
+
+    def forget_mails(self) -> None:
+        """Delete the mailboxes, the counts of mails and the requested mails that are old enough to be forgotten."""
+        with self._database.transaction() as session:
+            self._limits.delete_expired(session, self._clock.now())
+            delete_expired_requests(session, self._clock.now())
 
     def update_user_gauge(self) -> None:
         """Set the gauge of existing accounts from the database, so that the accounts of all replicas are counted."""

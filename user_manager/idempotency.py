@@ -35,6 +35,11 @@ class IdempotentRequest:
     body_sha256: str
     """In hexadecimal."""
 
+    @property
+    def has_key(self) -> bool:
+        """Return True if an Idempotency-Key identifies the request, False if its body does, which others may know."""
+        return self.key.startswith("key ")
+
     @classmethod
     def from_key_and_body(cls, key: UUID | None, body: bytes) -> "IdempotentRequest":
         """Build the identity of a request from its Idempotency-Key and its body; without a key, the body is the key.

@@ -39,9 +39,12 @@ class User(Base):
 
     __tablename__ = "users"
     __table_args__ = (
-        UniqueConstraint("address_key", name="uq_users_address_key"),
+        # An address has at most one confirmed and one unconfirmed account. ADR 28.
+        UniqueConstraint("address_key", "confirmed", name="uq_users_address"),
         UniqueConstraint("token_sha256", name="uq_users_token_sha256"),
         Index("ix_users_created_at", "created_at", "user_id"),
+        Index("ix_users_address_digest", "address_digest"),
+        Index("ix_users_confirmation_asked_at", "confirmed", "confirmation_asked_at"),
         TABLE_OPTIONS,
     )
 
@@ -70,6 +73,8 @@ class User(Base):
     """Id of the last request for a confirmation mail; None: requested before this column existed."""
     confirmation_state: Mapped[str | None] = mapped_column(String(16))
     """How far that mail is, as the notifier reported last; None: it has reported nothing."""
+    address_digest: Mapped[str | None] = mapped_column(String(64))
+    """SHA-256 of `address_key` in hexadecimal, by which links name an address; None: written by a version before."""
 
     @property
     def suppressed(self) -> bool:
@@ -122,6 +127,60 @@ class Deletion(Base):
     """Number of failed background attempts of the next step."""
     next_attempt_at: Mapped[datetime] = mapped_column(UtcDateTime)
     """Time of the next background attempt. A replica that moves it into the future holds a lease on the deletion."""
+    requested_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class Mailbox(Base):
+    """A row of the table of mailboxes that strangers can cause mail to. It outlives accounts. See `mailbox_limits`."""
+
+    __tablename__ = "mailboxes"
+    __table_args__ = (Index("ix_mailboxes_touched_at", "touched_at"), TABLE_OPTIONS)
+
+    mailbox_hash: Mapped[str] = mapped_column(String(64), primary_key=True)
+    """HMAC of the normalized address, in hexadecimal."""
+    mails: Mapped[int]
+    """Number of mails that were requested since the row exists."""
+    last_mail_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """Time of the last of these requests; None: there was none."""
+    stopped_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """Time at which the owner stopped these mails by a link; None: they are not stopped."""
+    proved_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """Time at which a link last confirmed an address of the mailbox; None: never."""
+    touched_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    """Time of the last request or change; the row is deleted some time after it."""
+
+
+class MailQuota(Base):
+    """A row of the table of mail counts: of one client, or of all, in one hour of the clock. See `mailbox_limits`."""
+
+    __tablename__ = "mail_quotas"
+    __table_args__ = (Index("ix_mail_quotas_hour", "hour"), TABLE_OPTIONS)
+
+    scope: Mapped[str] = mapped_column(String(80), primary_key=True)
+    """"all", or "client " and the HMAC of a client's IP address."""
+    hour: Mapped[datetime] = mapped_column(UtcDateTime)
+    """Start of the hour that `mails` is about."""
+    mails: Mapped[int]
+
+
+class MailRequest(Base):
+    """A row of the table of account mails that were requested and are not known to be sent. See `mail_requests`."""
+
+    __tablename__ = "mail_requests"
+    __table_args__ = (
+        Index("ix_mail_requests_address_digest", "address_digest"),
+        Index("ix_mail_requests_requested_at", "requested_at"),
+        TABLE_OPTIONS,
+    )
+
+    request_id: Mapped[UUID] = mapped_column(Uuid, primary_key=True)
+    """The user id in the event that requests the mail; a token request has an id that is no user's."""
+    mail_id: Mapped[UUID] = mapped_column(Uuid)
+    """The confirmation id in that event."""
+    kind: Mapped[str] = mapped_column(String(16))
+    """A value of `mail_requests.MailKind`."""
+    email: Mapped[str] = mapped_column(String(254))
+    address_digest: Mapped[str] = mapped_column(String(64))
     requested_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 

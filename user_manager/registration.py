@@ -1,7 +1,7 @@
 """Registration of accounts, each at most once, and confirmation of their addresses."""
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID, uuid4
@@ -13,42 +13,28 @@ from sqlalchemy.orm import Session
 
 from chassis.clock import Clock
 from chassis.db.database import Database
-from chassis.db.outbox import OutboxMessage
 from chassis.errors import ContendedError
 from user_manager import events, tokens
-from user_manager.access import AccountAuthorizer, load_linked_account
+from user_manager.access import AccountAuthorizer, find_account, find_account_of_address
 from user_manager.accounts import Account
-from user_manager.addresses import Address
+from user_manager.addresses import Address, compute_address_digest
+from user_manager.deletion.erasure import erase_account
 from user_manager.errors import (
-    AddressTakenError,
     AlreadyConfirmedError,
     LinkExpiredError,
+    LinkOrphanedError,
     StillInFlightError,
     TooSoonError,
 )
 from user_manager.idempotency import IdempotencyStore, IdempotentRequest
 from user_manager.links import ConfirmationLink, LinkSigner
-from user_manager.model import OUTBOX, ConfirmationState, User
+from user_manager.mail_requests import MailKind, request_mail
+from user_manager.mailbox_limits import MailboxLimits
+from user_manager.model import OUTBOX, ConfirmationState, Deletion, Mailbox, User
 
 log = structlog.get_logger()
 
-MIN_CONFIRMATION_DELAY: Final = timedelta(minutes=1)
-"""Minimum time between the first and the second confirmation mail of an account."""
-
-MAX_CONFIRMATION_DELAY: Final = timedelta(days=1)
-"""Upper limit of the minimum time between two confirmation mails of an account."""
-
 _MICROSECOND: Final = timedelta(microseconds=1)
-
-
-def compute_next_confirmation_time(last_requested_at: datetime, requests: int) -> datetime:
-    """Compute the earliest time at which another confirmation mail may be requested.
-
-    `requests` (at least 1) is the number of mails requested so far, the last at `last_requested_at`. Each delay is
-    twice as long as the one before, up to a day: nobody can fill another person's mailbox through this service.
-    """
-    factor: int = 2 ** min(requests - 1, 20)
-    return last_requested_at + min(MIN_CONFIRMATION_DELAY * factor, MAX_CONFIRMATION_DELAY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +42,17 @@ class Registration:
     """A new account together with its token, which is not shown again."""
 
     account: Account
-    token: str = field(repr=False)
+    token: str | None = field(repr=False)
+    """None in the answer to a repeated request without an Idempotency-Key: anybody can repeat a body."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConfirmedAddress:
+    """The account whose address a link has confirmed, now or before."""
+
+    account: Account
+    new_token: str | None = field(repr=False)
+    """The token that replaces the account's earlier one, which is not shown again; None: that one stays valid."""
 
 
 class Registrations:
@@ -68,30 +64,40 @@ class Registrations:
         links: LinkSigner,
         authorizer: AccountAuthorizer,
         answers: IdempotencyStore,
+        limits: MailboxLimits,
         clock: Clock,
     ) -> None:
         self._database = database
         self._links = links
         self._authorizer = authorizer
         self._answers = answers
+        self._limits = limits
         self._clock = clock
 
     def register(
-        self, address: Address, name: str, time_zone: str, idempotency_key: UUID | None = None
+        self,
+        address: Address,
+        name: str,
+        time_zone: str,
+        idempotency_key: UUID | None = None,
+        client: str | None = None,
     ) -> Registration:
-        """Create an unconfirmed account with a new token, and publish the event that requests a confirmation mail.
+        """Create an unconfirmed account with a new token, and request a confirmation mail if the mailbox may get one.
 
-        Idempotent: a duplicate of an earlier request changes nothing and returns what the first one returned, as long
-        as that answer is stored. Without an `idempotency_key` the arguments themselves identify the request. Raises
-        AddressTakenError, IdempotencyKeyReusedError, and StillInFlightError if a concurrent request blocks this one.
+        Replaces an unconfirmed account with the address. If the address also has a confirmed account, that one is
+        neither read nor changed, so that nobody can tell (ADR 28). Idempotent: a duplicate of an earlier request
+        changes nothing and returns what the first one returned, as long as that answer is stored; without an
+        `idempotency_key` the arguments themselves identify the request, and a duplicate gets no token. `client`
+        identifies who causes the mail. Raises IdempotencyKeyReusedError, TooManyMailsError, and StillInFlightError if a
+        concurrent request blocks this one.
         """
         body = json.dumps([address.key, address.email, name, time_zone]).encode()
         request = IdempotentRequest.from_key_and_body(idempotency_key, body)
         try:
-            registration, is_new = self._create_account(request, address, name, time_zone)
+            registration, is_new = self._create_account(request, address, name, time_zone, client)
         except IntegrityError:
-            # A concurrent request committed first: its result decides now.
-            registration, is_new = self._load_concurrent_registration(request, address), False
+            # A concurrent request with the same key, for another address, committed first: its result decides now.
+            registration, is_new = self._load_concurrent_registration(request), False
         except ContendedError:
             raise StillInFlightError("The same is being worked on already; ask again shortly.") from None
         if is_new:
@@ -99,12 +105,12 @@ class Registrations:
         return registration
 
     def _create_account(
-        self, request: IdempotentRequest, address: Address, name: str, time_zone: str
+        self, request: IdempotentRequest, address: Address, name: str, time_zone: str, client: str | None
     ) -> tuple[Registration, bool]:
-        """Insert the account, its stored answer and its event in one transaction, unless the request is a duplicate.
+        """Insert the account, its stored answer and the mail's request in one transaction, unless it is a duplicate.
 
         Returns the registration, and True if it is new, False if an earlier duplicate of the request created it. Raises
-        the errors of `register`, and IntegrityError if a concurrent request for the same key or address commits first.
+        the errors of `register`, and IntegrityError if a concurrent request with the same key commits first.
         """
         now = self._clock.now()
         token = tokens.generate_token()
@@ -112,6 +118,7 @@ class Registrations:
             user_id=uuid4(),
             email=address.email,
             address_key=address.key,
+            address_digest=compute_address_digest(address.key),
             name=name,
             time_zone=time_zone,
             confirmed=False,
@@ -125,86 +132,107 @@ class Registrations:
         )
         registration = Registration(Account.from_user(user), token)
         with self._database.transaction() as session:
-            earlier = self._load_earlier_registration(session, request, address, now)
+            # Locks the registrations of this address, so the earlier answer and account are found below.
+            mailbox = self._limits.lock_mailbox(session, self._limits.compute_hash(address.key), now)
+            earlier = self._answers.load_answer(session, request, now)
             if earlier is not None:
-                return earlier, False
-            self._answers.record_answer(session, request, user.user_id, _encode_answer(registration), now)
+                return _decode_answer(earlier), False
+            answer = registration if request.has_key else replace(registration, token=None)
+            self._answers.record_answer(session, request, user.user_id, _encode_answer(answer), now)
+            earlier_state = self._erase_unconfirmed_account(session, address)
+            if self._limits.allow_mail(session, mailbox, client, now):
+                assert user.confirmation_id is not None  # noqa: S101 - for mypy: it is set above
+                request_mail(session, address, MailKind.CONFIRMATION, user.user_id, user.confirmation_id, now)
+            else:
+                # The link in the mail before confirms this account, too: see `compute_address_digest`.
+                user.confirmation_state = earlier_state or ConfirmationState.SENT
             session.add(user)
             session.flush()
-            OUTBOX.add(session, [_build_request_event(user)])
         return registration, True
 
-    def _load_concurrent_registration(self, request: IdempotentRequest, address: Address) -> Registration:
+    def _erase_unconfirmed_account(self, session: Session, address: Address) -> str | None:
+        """Erase the unconfirmed account with this address, if there is one; return how far its confirmation mail is."""
+        query = select(User).where(User.address_key == address.key, User.confirmed.is_(False)).with_for_update()
+        user = session.scalar(query)
+        if user is None:
+            return None
+        state = user.confirmation_state
+        session.expunge(user)
+        erase_account(session, user.user_id)
+        return state
+
+    def _load_concurrent_registration(self, request: IdempotentRequest) -> Registration:
         """Return the registration that a concurrent duplicate of this request has committed.
 
         Called after a constraint was violated: only the driver's text names the constraint, together with the address,
-        so this queries the tables instead of parsing that text. Raises AddressTakenError, IdempotencyKeyReusedError,
-        and StillInFlightError if the tables show no reason.
+        so this queries the tables instead of parsing that text. Raises IdempotencyKeyReusedError, and
+        StillInFlightError if the tables show no reason.
         """
         with self._database.reading() as session:
-            earlier = self._load_earlier_registration(session, request, address, self._clock.now())
-            if earlier is not None:
-                return earlier
-        raise StillInFlightError("Another request was in the way; ask again.")
-
-    def _load_earlier_registration(
-        self, session: Session, request: IdempotentRequest, address: Address, now: datetime
-    ) -> Registration | None:
-        """Return the registration that an earlier duplicate of this request created; None if the request is new.
-
-        Raises AddressTakenError if another request has registered the address, and IdempotencyKeyReusedError.
-        """
-        # In this order. On MySQL each query sees what was committed before that query, so the duplicate may commit
-        # between the two: if the first query sees its account, the second one must look for its answer, not before.
-        is_taken = session.scalar(select(User.user_id).where(User.address_key == address.key)) is not None
-        answer = self._answers.load_answer(session, request, now)
+            answer = self._answers.load_answer(session, request, self._clock.now())
         if answer is not None:
             return _decode_answer(answer)
-        if is_taken:
-            raise AddressTakenError("This address is registered already.")
-        return None
+        raise StillInFlightError("Another request was in the way; ask again.")
 
-    def confirm(self, link_token: str) -> None:
+    def confirm(self, link_token: str, proof: str | None = None) -> ConfirmedAddress:
         """Confirm the address that the link was mailed to, and end its suppression. Idempotent.
 
-        Stores the time of confirmation, increases the version and publishes an event, but only if the address was
-        unconfirmed or suppressed. Raises LinkForgedError, LinkExpiredError, LinkOrphanedError.
+        If the address was unconfirmed, the account's token is replaced, unless `proof` is that token: whoever asked for
+        it need not own the address (ADR 28). Stores the time of confirmation, increases the version and publishes an
+        event, but only if the address was unconfirmed or suppressed; then account mails to the mailbox are no longer
+        stopped. Raises LinkForgedError, LinkExpiredError, LinkOrphanedError.
         """
         link = self._links.parse_confirmation_link(link_token)
         now = self._clock.now()
+        new_token = None
         with self._database.transaction() as session:
-            user = _load_confirmable_user(session, link, lock=True)
+            address_key = self._load_confirmable_user(session, link).address_key
+            session.expire_all()
+            mailbox = self._limits.lock_mailbox(session, self._limits.compute_hash(address_key), now)
+            user = self._load_confirmable_user(session, link, lock=True)
             is_change = user.suppressed or not user.confirmed
             if is_change:
+                if not user.confirmed:
+                    _make_room_for_confirmed_account(session, user)
+                    if proof is None or tokens.compute_digest(proof) != user.token_sha256:
+                        new_token = tokens.generate_token()
+                        user.token_sha256 = tokens.compute_digest(new_token)
                 user.confirmed = True
                 # Not before the last bounce, which a replica whose clock is ahead may have recorded.
                 user.confirmed_at = max(now, user.bounced_at or now)
                 user.version += 1
+                mailbox.stopped_at, mailbox.proved_at, mailbox.touched_at = None, now, now
                 OUTBOX.add(session, [events.build_confirmed_event(user.user_id)])
+            account = Account.from_user(user)
         if is_change:
-            log.info("account.confirmed", user_id=str(link.user_id))
+            log.info("account.confirmed", user_id=str(account.user_id))
+        return ConfirmedAddress(account, new_token)
 
-    def check_confirmation_link(self, link_token: str) -> None:
-        """Verify that `confirm` would accept this link, without changing anything.
+    def check_confirmation_link(self, link_token: str) -> Account:
+        """Return the account that `confirm` would confirm by this link, without changing anything.
 
         Raises LinkForgedError, LinkExpiredError, LinkOrphanedError.
         """
         link = self._links.parse_confirmation_link(link_token)
         with self._database.reading() as session:
-            _load_confirmable_user(session, link)
+            return Account.from_user(self._load_confirmable_user(session, link))
 
-    def request_confirmation_mail(self, token: str, email: str) -> None:
-        """Publish an event that requests another confirmation mail to the account's address, also to a suppressed one.
+    def request_confirmation_mail(self, token: str, email: str, client: str | None = None) -> None:
+        """Request another confirmation mail to the account's address, also to a suppressed one.
 
-        Records the time and the number of requests, which delay the next one (`compute_next_confirmation_time`). Raises
-        TokenUnknownError, NotYoursError, AccountUnknownError, AlreadyConfirmedError, TooSoonError.
+        The mail goes out if the mailbox may get one (`MailboxLimits`). The owner of a confirmed account thereby ends
+        the stop of these mails. Raises TokenUnknownError, NotYoursError, AccountUnknownError, AlreadyConfirmedError,
+        TooSoonError, TooManyMailsError.
         """
         now = self._clock.now()
         with self._database.transaction() as session:
+            address_key = self._authorizer.load_account(session, token, email).address_key
+            session.expire_all()
+            mailbox = self._limits.lock_mailbox(session, self._limits.compute_hash(address_key), now)
             user = self._authorizer.load_account(session, token, email, lock=True)
             if user.confirmed and not user.suppressed:
                 raise AlreadyConfirmedError("This address is confirmed already.")
-            wait = compute_next_confirmation_time(user.confirmation_asked_at, user.confirmations_asked) - now
+            wait = self._limits.compute_wait(mailbox, now)
             if wait > timedelta(0):
                 raise TooSoonError(
                     "The confirmation mail waits for the mail server and is tried again by itself; or ask again later."
@@ -212,30 +240,63 @@ class Registrations:
                     else "A confirmation mail was sent a short time ago; look for it, or ask again later.",
                     retry_after_s=-(-wait // timedelta(seconds=1)),
                 )
+            if user.confirmed:
+                mailbox.stopped_at = None
             # After the last bounce, for the same reason as in `confirm`.
-            user.confirmation_asked_at = max(now, (user.bounced_at or now - _MICROSECOND) + _MICROSECOND)
+            asked_at = max(now, (user.bounced_at or now - _MICROSECOND) + _MICROSECOND)
+            user.confirmation_asked_at = asked_at
             user.confirmations_asked += 1
             user.confirmation_id, user.confirmation_state = uuid4(), None
-            OUTBOX.add(session, [_build_request_event(user)])
+            if self._limits.allow_mail(session, mailbox, client, now):
+                address = Address(user.email)
+                request_mail(session, address, MailKind.CONFIRMATION, user.user_id, user.confirmation_id, asked_at)
+            else:
+                user.confirmation_state = ConfirmationState.SENT
+
+    def _load_confirmable_user(self, session: Session, link: ConfirmationLink, *, lock: bool = False) -> User:
+        """Return the account whose address this link can confirm; `lock` locks the row.
+
+        It is the account that the link names or, after that was replaced or deleted, the one that its address has now.
+        Raises LinkOrphanedError if there is none, if it will be deleted, or if such a link was used before, and
+        LinkExpiredError if the address is suppressed because mail to it bounced after the link was requested.
+        """
+        user = find_account(session, link.user_id, lock=lock)
+        if user is None and link.address_digest:
+            user = find_account_of_address(session, link.address_digest, lock=lock)
+            if user is not None:
+                mailbox = session.get(Mailbox, self._limits.compute_hash(user.address_key))
+                if mailbox is not None and mailbox.proved_at is not None and link.requested_at <= mailbox.proved_at:
+                    raise LinkOrphanedError("This link was used already; register again for another mail.")
+        if user is None:
+            raise LinkOrphanedError(
+                "The account that this link belongs to was deleted. Register again, then open this link once more."
+            )
+        if not user.confirmed and session.scalar(select(Deletion.step).where(Deletion.user_id == user.user_id)):
+            raise LinkOrphanedError("The account that this link belongs to was deleted; register again.")
+        # The mail with this link was delivered before the server rejected the address: the link proves nothing any
+        # more.
+        if user.bounced_at is not None and user.suppressed and link.requested_at <= user.bounced_at:
+            raise LinkExpiredError(
+                "Mail to this address came back after this link was asked for; ask for another mail."
+            )
+        return user
 
 
-def _build_request_event(user: User) -> OutboxMessage:
-    """Build the event that requests the account's last confirmation mail from the notifier."""
-    assert user.confirmation_id is not None  # noqa: S101 - for mypy: it is set with each request
-    return events.build_registered_event(user.user_id, confirmation_id=user.confirmation_id)
+def _make_room_for_confirmed_account(session: Session, user: User) -> None:
+    """Erase a confirmed account with the address of `user` whose deletion has passed the pivot.
 
-
-def _load_confirmable_user(session: Session, link: ConfirmationLink, *, lock: bool = False) -> User:
-    """Return the user whose address this link can confirm; `lock` locks the row.
-
-    Raises LinkOrphanedError if the account is gone, and LinkExpiredError if the address is suppressed because mail to
-    it bounced after the link was requested.
+    Raises LinkOrphanedError if the address has a confirmed account that exists.
     """
-    user = load_linked_account(session, link.user_id, lock=lock)
-    # The mail with this link was delivered before the server rejected the address: the link proves nothing any more.
-    if user.bounced_at is not None and user.suppressed and link.requested_at <= user.bounced_at:
-        raise LinkExpiredError("Mail to this address came back after this link was asked for; ask for another mail.")
-    return user
+    others = session.scalars(
+        select(User).where(User.address_key == user.address_key, User.confirmed.is_(True)).with_for_update()
+    ).all()
+    for other in others:
+        if find_account(session, other.user_id) is not None:
+            raise LinkOrphanedError(
+                "This address has a confirmed account already; ask for a new token if yours is lost."
+            )
+        session.expunge(other)
+        erase_account(session, other.user_id)
 
 
 def _encode_answer(registration: Registration) -> bytes:

@@ -108,6 +108,8 @@ def _encode_contact(contact: accounts.Contact) -> Contact:
         confirm_url=contact.confirm_url,
         unsubscribe_url=contact.unsubscribe_url,
         suppressed=account.suppressed,
+        token_url=contact.token_url,
+        stop_url=contact.stop_url,
     )
 
 

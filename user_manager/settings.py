@@ -4,7 +4,8 @@ import re
 from datetime import timedelta
 from typing import Annotated, Final
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic_settings import NoDecode
 
 from chassis.addresses import Target, normalize_http_url
 from chassis.db.database import DatabaseSettings
@@ -12,9 +13,12 @@ from chassis.settings import Port, StrongSecret
 from chassis.web.clients import check_trusted_proxy
 from chassis.web.limits import ClientRateLimit
 from user_manager.idempotency import ANSWER_LIFETIME
+from user_manager.mailbox_limits import DEFAULT_PAUSES, MailRates
 
 _MAX_PUBLIC_URL_LENGTH: Final = 600
 """Characters. With the longest link below it the notifier can still print it: in a header of 998 characters."""
+_LONGEST_PAUSE: Final = timedelta(days=7)
+"""A link in a mail is valid for as long, so there always is one that works, but for the hours of a mail server."""
 _BROKEN_PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
@@ -44,6 +48,18 @@ def _check_rate(text: str) -> str:
     return text
 
 
+def _check_pauses(pauses: tuple[timedelta, ...]) -> tuple[timedelta, ...]:
+    """Return `pauses` unchanged. Raises ValueError unless they grow, from a second to a week."""
+    if not pauses or list(pauses) != sorted(pauses) or pauses[0] < timedelta(seconds=1) or pauses[-1] > _LONGEST_PAUSE:
+        raise ValueError("must be growing pauses between PT1S and P7D, with commas between them, like PT1M,PT10M,P1D")
+    return pauses
+
+
+def _split_list(text: object) -> object:
+    """Return the parts of a text between its commas; return anything else unchanged."""
+    return [part.strip() for part in text.split(",")] if isinstance(text, str) else text
+
+
 class UserManagerSettings(DatabaseSettings):
     """The settings of user_manager; each is an environment variable with the field's name in upper case."""
 
@@ -61,5 +77,17 @@ class UserManagerSettings(DatabaseSettings):
     """IP address of the reverse proxy whose header with the client's address is trusted; `*`: any. None: no proxy."""
     idempotency_life: timedelta = Field(default=ANSWER_LIFETIME, ge=timedelta(seconds=1), le=timedelta(days=1))
     """Time for which the answer to a registration is stored, ISO 8601 (PT5M)."""
+    mail_pauses: Annotated[
+        tuple[timedelta, ...], NoDecode, BeforeValidator(_split_list), AfterValidator(_check_pauses)
+    ] = DEFAULT_PAUSES
+    """Pauses between the account mails to one mailbox, which strangers can cause; the last one is repeated."""
+    mails_per_client: int = Field(default=30, ge=1)
+    """Maximum number of account mails that one client's IP address may ask for in an hour, at all replicas together."""
+    mails_per_hour: int = Field(default=1000, ge=1)
+    """Maximum number of account mails in an hour, of all clients at all replicas."""
     allow_test_addresses: bool = False
     """True: addresses in the reserved domain .test (RFC 6761) may register, as demos and tests need."""
+
+    def build_mail_rates(self) -> MailRates:
+        """Return the limits on account mails."""
+        return MailRates(self.mail_pauses, self.mails_per_client, self.mails_per_hour)

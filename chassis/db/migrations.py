@@ -206,6 +206,21 @@ def require_not_null(table: str, *columns: Column[Any]) -> None:
                 batch.alter_column(column.name, existing_type=column.type, nullable=False)
 
 
+def replace_unique_constraint(table: str, old: str, new: str, *columns: str) -> None:
+    """Create the unique constraint `new` on these columns, and drop the one that is named `old`; both where needed.
+
+    On SQLite this copies the table.
+    """
+    names = {constraint["name"] for constraint in inspect(op.get_bind()).get_unique_constraints(table)}
+    if new in names and old not in names:
+        return
+    with op.batch_alter_table(table) as batch:
+        if new not in names:
+            batch.create_unique_constraint(new, list(columns))
+        if old in names:
+            batch.drop_constraint(old, type_="unique")
+
+
 def _load_nullability(table: str) -> dict[str, bool]:
     """Return for each column's name True if the column may be null, False if not."""
     return {column["name"]: column["nullable"] for column in inspect(op.get_bind()).get_columns(table)}

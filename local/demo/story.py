@@ -88,7 +88,7 @@ class Scenario:
         self._screen.print_line(
             f"  POST /users → {registered['user']['name']}, {EMAIL}; a mail asks to confirm the address"
         )
-        self._confirm_address()
+        self._confirm_address(token)
         return token
 
     def run(self, token: str, plan: DemoPlan, unheard: Collection[str]) -> ScenarioResult:
@@ -140,9 +140,10 @@ class Scenario:
                 raise LocalError(f"POST {url} was answered {answer.status_code}: {answer.json().get('detail')}")
             time.sleep(_POLL_INTERVAL_S)
 
-    def _confirm_address(self) -> None:
+    def _confirm_address(self, token: str) -> None:
         """Wait for the confirmation mail, and confirm the address by its link (GET, then POST).
 
+        The requests carry the person's token, which thereby stays valid.
         Raises LocalError if no such mail comes within `_MAIL_TIMEOUT_S`, or if the link is not answered with 200.
         """
         deadline = time.monotonic() + _MAIL_TIMEOUT_S
@@ -157,7 +158,7 @@ class Scenario:
                 )
             time.sleep(_POLL_INTERVAL_S)
         for method in ("GET", "POST"):  # the page with its button, and the button
-            answer = self._http.request(method, links[0])
+            answer = self._http.request(method, links[0], headers={"Authorization": f"Bearer {token}"})
             if answer.status_code != httpx.codes.OK:
                 raise LocalError(
                     f"the confirmation link was answered {answer.status_code}; see the log of user_manager"

@@ -1,7 +1,8 @@
-"""The delivery of confirmation mails: each request is mailed once (`notifier.delivery.single_mails`).
+"""The delivery of mails about accounts: each request is mailed once (`notifier.delivery.single_mails`).
 
-A mail that the server puts off is tried again like alerts are, for as long as a link in it would be valid; meanwhile
-its owner sees at user_manager that it waits.
+The mail confirms an address or, if that has a confirmed account by now, offers its owner a new token. A mail that the
+server puts off is tried again like alerts are, for as long as a link in it would be valid; meanwhile its owner sees
+at user_manager that it waits.
 """
 
 import asyncio
@@ -16,14 +17,14 @@ from notifier.delivery.retries import CONFIRMATION_LIFETIME
 from notifier.delivery.single_mails import SingleMailDelivery
 from notifier.delivery.store import DeliveryStatus
 from notifier.errors import NotSent, UserManagerUnavailable
-from notifier.mail import Contact, compose_confirmation_mail
+from notifier.mail import Contact, compose_confirmation_mail, compose_token_mail
 from notifier.messages import ScheduledConfirmation
 
 _PAUSE_BETWEEN_REPORTS: Final = timedelta(seconds=1)
 
 
 class ConfirmationDelivery(SingleMailDelivery[ScheduledConfirmation]):
-    """The use case that mails confirmation links.
+    """The use case that mails confirmation links, and links to new tokens.
 
     Each attempt requests the contact anew, with a link that is valid from then on: the request is dropped once the user
     is deleted or confirmed.
@@ -53,10 +54,11 @@ class ConfirmationDelivery(SingleMailDelivery[ScheduledConfirmation]):
         """Return "user_gone", or "nothing_to_confirm" such as after the confirmation; None: the mail is needed."""
         if contact is None:
             return "user_gone"
-        return None if contact.confirm_url else "nothing_to_confirm"
+        return None if contact.confirm_url or contact.token_url else "nothing_to_confirm"
 
     def _compose(self, scheduled: ScheduledConfirmation, contact: Contact) -> EmailMessage:
-        return compose_confirmation_mail(contact, scheduled.mail_key, self._policy.sender, self._clock.now())
+        compose = compose_confirmation_mail if contact.confirm_url else compose_token_mail
+        return compose(contact, scheduled.mail_key, self._policy.sender, self._clock.now())
 
     def _count_dropped(self, reason: str) -> None:
         self._metrics.count_dropped_confirmation(reason)

@@ -5,6 +5,7 @@ from notifier.mail.compose import (
     compose_alerts_mail,
     compose_confirmation_mail,
     compose_retired_mail,
+    compose_token_mail,
     compose_unheard_mail,
 )
 from notifier.mail.contact import Contact, is_printable_link
@@ -20,6 +21,7 @@ __all__ = [
     "compose_alerts_mail",
     "compose_confirmation_mail",
     "compose_retired_mail",
+    "compose_token_mail",
     "compose_unheard_mail",
     "format_subject",
     "is_printable_link",

@@ -1,7 +1,7 @@
-"""Composition of the mails that users get: alerts, one or many, notices, and the confirmation of an address."""
+"""Composition of the mails that users get: alerts, one or many, notices, and mails about accounts."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.headerregistry import Address
 from email.message import EmailMessage
@@ -27,6 +27,7 @@ from notifier.mail.alert_header import (
 from notifier.mail.chart import HEIGHT, WIDTH, MailChart, render_chart
 from notifier.mail.contact import Contact, require_link, sanitize_link, sanitize_name
 from notifier.mail.parts import InlineImage, set_body
+from notifier.mail.serialization import WireMessage
 from notifier.mail.subject import (
     format_retired_subject,
     format_subject,
@@ -133,14 +134,37 @@ def compose_alerts_mail(
 def compose_confirmation_mail(contact: Contact, confirmation_id: str, sender: Address, now: datetime) -> EmailMessage:
     """Return the mail with the link that confirms an address.
 
+    Like `compose_token_mail` it holds nothing that somebody typed but the address, and the link that stops such mails.
     Its Message-ID depends on the user and the confirmation's id alone. Raises PermanentlyRefused for an invalid
     address, and UnprintableLink for a link that cannot stand in a mail: without it the mail is of no use.
     """
-    confirm_url = require_link(contact.confirm_url)
-    mail_id = uuid5(contact.user_id, confirmation_id)
-    mail = headers.create_mail(contact, sender, now, headers.format_message_id(mail_id, sender))
+    mail = _create_account_mail(contact, confirmation_id, sender, now)
     mail["Subject"] = "Confirm your address for Towerwatch"
-    set_body(mail, "confirmation", _build_common_values(contact) | {"confirm_url": confirm_url})
+    values = {"confirm_url": require_link(contact.confirm_url), "stop_url": sanitize_link(contact.stop_url)}
+    set_body(mail, "confirmation", values)
+    return mail
+
+
+def compose_token_mail(contact: Contact, confirmation_id: str, sender: Address, now: datetime) -> EmailMessage:
+    """Return the mail that tells the owner of a confirmed account that somebody registered or asked for a new token.
+
+    It has the link to a new token. See `compose_confirmation_mail` for its Message-ID and the errors.
+    """
+    mail = _create_account_mail(contact, confirmation_id, sender, now)
+    mail["Subject"] = "Your Towerwatch account"
+    values = {"token_url": require_link(contact.token_url), "stop_url": sanitize_link(contact.stop_url)}
+    set_body(mail, "token", values)
+    return mail
+
+
+def _create_account_mail(contact: Contact, confirmation_id: str, sender: Address, now: datetime) -> WireMessage:
+    """Return a mail about an account without subject and body, to the bare address: a stranger may have typed the name.
+
+    The link that stops such mails is also in List-Unsubscribe.
+    """
+    mail_id = uuid5(contact.user_id, confirmation_id)
+    mail = headers.create_mail(replace(contact, name=""), sender, now, headers.format_message_id(mail_id, sender))
+    headers.add_unsubscribe_headers(mail, contact.stop_url)
     return mail
 
 

@@ -38,6 +38,10 @@ class Contact:
     """The link that stops all alerts, by GET (shows a question) and POST (at once); empty: no such link."""
     suppressed: bool = False
     """True after mail to the address bounced: then only a confirmation mail may be sent, and only with its link."""
+    token_url: str = ""
+    """The link to a new token, in place of `confirm_url` if the address has a confirmed account; empty: no link."""
+    stop_url: str = ""
+    """The link "this was not me", which stops mails about accounts, by GET and POST; empty: no such link."""
 
 
 def sanitize_name(name: str) -> str:

@@ -85,7 +85,12 @@ def add_list_headers(mail: EmailMessage, airports: Collection[str], contact: Con
         mail["List-Id"] = f"Towerwatch alerts for {airport} <{airport.lower()}.alerts.{sender.domain}>"
     else:
         mail["List-Id"] = f"Towerwatch alerts <alerts.{sender.domain}>"
-    unsubscribe = sanitize_link(contact.unsubscribe_url)
+    add_unsubscribe_headers(mail, contact.unsubscribe_url)
+
+
+def add_unsubscribe_headers(mail: EmailMessage, url: str) -> None:
+    """Add the headers to unsubscribe by a link (RFC 2369, 8058); nothing if the link cannot stand in a header."""
+    unsubscribe = sanitize_link(url)
     if unsubscribe:
         mail["List-Unsubscribe"] = f"<{unsubscribe}>"
         if unsubscribe.startswith("https://"):  # RFC 8058, 3.1: one-click unsubscription requires HTTPS

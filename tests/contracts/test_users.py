@@ -83,7 +83,7 @@ def test_the_owner_sees_what_the_notifier_reports_of_a_confirmation_mail(
 def test_a_contact_arrives_as_the_account_is(service: Service, run_with_client: RunTest) -> None:
     """Each field arrives unchanged, also among more users than one request may hold."""
     registration = service.register("ann@example.org", "Ánn")
-    service.registrations.confirm(service.build_confirmation_token(registration))
+    service.confirm(registration)
     account = service.accounts.update(registration.token, "ann@example.org", None, AccountUpdate(paused=True))
 
     async def use_client(contacts: ContactsClient) -> None:
@@ -103,7 +103,7 @@ def test_a_reported_bounce_suppresses_until_a_new_confirmation(service: Service,
     """The notifier gets a contact without link, after the owner's request one with a link, then the first again."""
     registration = service.register("ann@example.org")
     user_id = registration.account.user_id
-    service.registrations.confirm(service.build_confirmation_token(registration))
+    service.confirm(registration)
     service.clock.advance(timedelta(days=1))
 
     async def use_client(contacts: ContactsClient) -> None:

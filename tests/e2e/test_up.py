@@ -86,7 +86,7 @@ def test_accounts_and_interests_survive_restarts_and_crashes(stack):
     shown = re.findall(r'href="(/mails/[^"]+)"', httpx.get(f"{stack.mails}/").text)
     assert len(shown) == 1
     assert f'href="{link}"' in httpx.get(f"{stack.mails}{shown[0]}").text
-    assert httpx.post(link).status_code == 200
+    assert httpx.post(link, headers=authorized).status_code == 200
     wish = {"airport_icao": "LICC", "direction": "departures", "window": "1d", "low_value": 5}
     assert httpx.post(f"{stack.interests}/interests", json=wish, headers=authorized).status_code == 201
 

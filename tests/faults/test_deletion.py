@@ -127,7 +127,8 @@ class Deployment:
         registered = self.client.post(f"{self.right.base_url}/users", json={"email": email, "name": "Ann"})
         assert registered.status_code == 201, registered.text
         user_id = UUID(registered.json()["user"]["user_id"])
-        confirmed = self.client.post(LinkSigner(SIGNING_KEY, self.right.base_url).build_confirmation_url(user_id))
+        link = LinkSigner(SIGNING_KEY, self.right.base_url).build_confirmation_url(user_id)
+        confirmed = self.client.post(link, headers={"Authorization": f"Bearer {registered.json()['token']}"})
         assert confirmed.status_code == 200, confirmed.text
         token = registered.json()["token"]
         for airport in AIRPORTS:

@@ -67,10 +67,10 @@ def _accounts() -> Flask:
     )
     app.register_blueprint(
         accounts_rest.build_users_blueprint(
-            Mock(), Mock(), Mock(), allow_test_addresses=False, registration_limit="1/minute"
+            Mock(), Mock(), Mock(), Mock(), allow_test_addresses=False, registration_limit="1/minute"
         )
     )
-    app.register_blueprint(pages.build_pages_blueprint(Mock(), Mock()))
+    app.register_blueprint(pages.build_pages_blueprint(Mock(), Mock(), Mock()))
     app.register_blueprint(openapi.create_blueprint("accounts", "1", ""))
     return app
 

@@ -18,11 +18,12 @@ def build_app(
         build_users_blueprint(
             service.accounts,
             service.registrations,
+            service.account_mails,
             service.deletions,
             allow_test_addresses=allow_test_addresses,
             registration_limit=registration_limit,
         )
     )
-    app.register_blueprint(build_pages_blueprint(service.registrations, service.accounts))
+    app.register_blueprint(build_pages_blueprint(service.registrations, service.accounts, service.account_mails))
     app.register_blueprint(openapi.create_blueprint("Towerwatch accounts", "1", DESCRIPTION))
     return app

@@ -26,7 +26,7 @@ def load_confirmation_token(service: Service, registration: Registration) -> str
 def register_confirmed_ann(service: Service) -> Registration:
     """Register Ann, confirm her address, and advance the clock by a day."""
     registration = service.register(ANN)
-    service.registrations.confirm(service.build_confirmation_token(registration))
+    service.confirm(registration)
     service.clock.advance(DAY)
     return registration
 

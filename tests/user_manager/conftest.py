@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 import pytest
+from sqlalchemy import select
 
 from chassis.db.database import Database
 from chassis.metrics import Metrics, ServiceIdentity
@@ -12,13 +13,15 @@ from tests.fakes.clock import FakeClock
 from tests.fakes.collector import FakeInterestDeleter
 from towerwatch.users.v1.events_pb2 import UserChanged
 from user_manager.access import AccountAuthorizer
-from user_manager.accounts import Accounts
-from user_manager.addresses import Address
+from user_manager.account_mails import AccountMails
+from user_manager.accounts import Accounts, Contact
+from user_manager.addresses import Address, compute_address_digest
 from user_manager.bounces import Bounces
 from user_manager.deletion.saga import Deletions
 from user_manager.idempotency import IdempotencyStore
 from user_manager.links import LinkSigner
-from user_manager.model import OUTBOX, SCHEMA
+from user_manager.mailbox_limits import MailboxLimits, MailRates
+from user_manager.model import OUTBOX, SCHEMA, MailRequest
 from user_manager.registration import Registration, Registrations
 
 OPERATOR_TOKEN = "the-operators-own-token"
@@ -36,14 +39,18 @@ class Service:
     database: Database
     interests: FakeInterestDeleter = field(default_factory=FakeInterestDeleter)
     clock: FakeClock = field(default_factory=FakeClock)
+    rates: MailRates = field(default_factory=lambda: MailRates(per_client=1_000_000, in_all=1_000_000))
+    """All requests of a test come from one client."""
 
     def __post_init__(self) -> None:
         self.metrics = Metrics(ServiceIdentity("user_manager", "local"))
         self.links = LinkSigner(SIGNING_KEY, PUBLIC_URL)
         self.answers = IdempotencyStore(SIGNING_KEY)
         authorizer = AccountAuthorizer(OPERATOR_TOKEN)
-        self.accounts = Accounts(self.database, self.links, authorizer)
-        self.registrations = Registrations(self.database, self.links, authorizer, self.answers, self.clock)
+        self.limits = MailboxLimits(SIGNING_KEY, self.rates, self.metrics)
+        self.accounts = Accounts(self.database, self.links, authorizer, self.limits)
+        self.registrations = Registrations(self.database, self.links, authorizer, self.answers, self.limits, self.clock)
+        self.account_mails = AccountMails(self.database, self.links, self.limits, self.clock)
         self.deletions = Deletions(self.database, self.interests, authorizer, self.clock, self.metrics)
         self.bounces = Bounces(self.database, self.clock, self.metrics)
 
@@ -51,10 +58,29 @@ class Service:
         """Register an account; `key` is the Idempotency-Key."""
         return self.registrations.register(Address(email), name, "Europe/Rome", key)
 
+    def register_confirmed(self, email: str = "ann@example.org", name: str = "Ann") -> Registration:
+        """Register an account and confirm its address with the account's token, which stays valid."""
+        registration = self.register(email, name)
+        self.confirm(registration)
+        return registration
+
+    def confirm(self, registration: Registration) -> None:
+        """Confirm the address by its link, with the account's token."""
+        self.registrations.confirm(self.build_confirmation_token(registration), registration.token)
+
+    def load_contact(self, email: str) -> Contact:
+        """Return what the notifier is told of the last mail that was requested to an address."""
+        with self.database.transaction() as session:
+            query = select(MailRequest).where(MailRequest.email == email).order_by(MailRequest.requested_at.desc())
+            request_id = session.scalars(query).first().request_id  # type: ignore[union-attr]
+        (contact,) = self.accounts.load_contacts([str(request_id)])
+        return contact
+
     def build_confirmation_token(self, registration: Registration) -> str:
         """Return the last path segment of the confirmation link that the registration's mail holds."""
         account = registration.account
-        return self.links.build_confirmation_url(account.user_id, account.created_at).rpartition("/")[2]
+        digest = compute_address_digest(Address(account.email).key)
+        return self.links.build_confirmation_url(account.user_id, account.created_at, digest).rpartition("/")[2]
 
     def build_unsubscription_token(self, registration: Registration) -> str:
         """Return the last path segment of the account's unsubscription link."""

@@ -36,6 +36,8 @@ def process_starter(folder: Path, program: Sequence[str] = PROGRAM, **defaults: 
             "SIGNING_KEY": SIGNING_KEY,
             "OPERATOR_TOKEN": OPERATOR_TOKEN,
             "ALLOW_TEST_ADDRESSES": "true",
+            "MAILS_PER_CLIENT": "1000000",  # all tests are one client
+            "MAILS_PER_HOUR": "1000000",
             **defaults,
             **settings,
         }

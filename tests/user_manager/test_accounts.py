@@ -219,7 +219,7 @@ def test_each_kind_of_link_has_one_purpose(service: Service) -> None:
 def test_contacts_are_returned_for_existing_users(service: Service) -> None:
     """Unknown and invalid ids are left out; only an unconfirmed user's contact has a confirmation link."""
     ann, bob = service.register("ann@example.org"), service.register("bob@example.org")
-    service.registrations.confirm(service.build_confirmation_token(ann))
+    service.confirm(ann)
     wanted = [str(ann.account.user_id), str(bob.account.user_id), str(uuid4()), "nonsense", str(bob.account.user_id)]
     contacts = {contact.account.email: contact for contact in service.accounts.load_contacts(wanted)}
     assert set(contacts) == {"ann@example.org", "bob@example.org"}
@@ -227,7 +227,7 @@ def test_contacts_are_returned_for_existing_users(service: Service) -> None:
     assert contacts["ann@example.org"].account.confirmed
     url = contacts["bob@example.org"].confirm_url
     assert url.startswith(f"{PUBLIC_URL}/confirm/")
-    service.registrations.confirm(url.rpartition("/")[2])
+    service.registrations.confirm(url.rpartition("/")[2], bob.token)
     assert service.accounts.authenticate(bob.token).confirmed
     url = contacts["bob@example.org"].unsubscribe_url
     assert url.startswith(f"{PUBLIC_URL}/unsubscribe/")

@@ -99,7 +99,7 @@ def test_an_unconfirmed_account_can_end_its_suppression_too(service: Service) ->
         service.registrations.request_confirmation_mail(ann.token, ANN)
     service.clock.advance(DAY)
     service.registrations.request_confirmation_mail(ann.token, ANN)
-    service.registrations.confirm(load_confirmation_token(service, ann))
+    service.registrations.confirm(load_confirmation_token(service, ann), ann.token)
     account = load_account(service, ann)
     assert (account.confirmed, account.suppressed) == (True, False)
 
@@ -110,7 +110,7 @@ def test_a_bounce_from_before_the_confirmation_changes_nothing(service: Service)
     service.clock.advance(DAY)
     bounced_at = service.clock.now()
     service.clock.advance(DAY)
-    service.registrations.confirm(service.build_confirmation_token(ann))
+    service.confirm(ann)
     before = load_account(service, ann)
     for late in (bounced_at, service.clock.now()):
         report_bounce(service, ann, late)
@@ -128,7 +128,7 @@ def test_a_confirmation_cancels_all_earlier_bounces(service: Service) -> None:
     between = service.clock.now()
     service.clock.advance(DAY)
     service.registrations.request_confirmation_mail(ann.token, ANN)
-    service.registrations.confirm(load_confirmation_token(service, ann))
+    service.registrations.confirm(load_confirmation_token(service, ann), ann.token)
     report_bounce(service, ann, between)
     assert not load_account(service, ann).suppressed
     assert get_report_count(service, "outdated") == 1
@@ -149,7 +149,7 @@ def test_if_the_new_confirmation_mail_bounces_too_another_request_is_needed(serv
     assert load_account(service, ann).suppressed
     service.clock.advance(DAY)
     service.registrations.request_confirmation_mail(ann.token, ANN)
-    service.registrations.confirm(load_confirmation_token(service, ann))
+    service.registrations.confirm(load_confirmation_token(service, ann), ann.token)
     assert not load_account(service, ann).suppressed
 
 
@@ -157,7 +157,7 @@ def test_a_link_from_before_the_bounce_is_expired(service: Service) -> None:
     """An old mail proves only that the address existed once; a new request does not make the old link valid."""
     ann = service.register(ANN)
     old = service.build_confirmation_token(ann)
-    service.registrations.confirm(old)
+    service.registrations.confirm(old, ann.token)
     service.clock.advance(SECOND)
     report_bounce(service, ann)
     service.clock.advance(DAY)
@@ -174,14 +174,14 @@ def test_after_a_new_confirmation_old_links_are_accepted(service: Service) -> No
     """People click on any mail they find; an old link then changes nothing and publishes no event."""
     ann = service.register(ANN)
     old = service.build_confirmation_token(ann)
-    service.registrations.confirm(old)
+    service.registrations.confirm(old, ann.token)
     service.clock.advance(DAY)
     report_bounce(service, ann)
     service.registrations.request_confirmation_mail(ann.token, ANN)
-    service.registrations.confirm(load_confirmation_token(service, ann))
+    service.registrations.confirm(load_confirmation_token(service, ann), ann.token)
     account, changes = load_account(service, ann), service.load_event_kinds()
     service.registrations.check_confirmation_link(old)
-    service.registrations.confirm(old)
+    service.registrations.confirm(old, ann.token)
     assert load_account(service, ann) == account
     assert service.load_event_kinds() == changes
 
@@ -198,7 +198,7 @@ def test_each_mail_requested_since_the_bounce_has_a_valid_link(service: Service)
         links.append(load_confirmation_token(service, ann))
     report_bounce(service, ann, bounced_at + SECOND)
     assert load_confirmation_token(service, ann) == links[1]
-    service.registrations.confirm(links[0])
+    service.registrations.confirm(links[0], ann.token)
     assert not load_account(service, ann).suppressed
 
 
@@ -207,7 +207,7 @@ def test_requests_for_a_suppressed_address_are_limited_too(service: Service) -> 
     ann = register_confirmed_ann(service)
     report_bounce(service, ann)
     service.clock.advance(SECOND)
-    for pause in (2, 4, 8):
+    for pause in (10, 60, 24 * 60):
         service.registrations.request_confirmation_mail(ann.token, ANN)
         service.clock.advance(timedelta(minutes=pause) - SECOND)
         with pytest.raises(TooSoonError):

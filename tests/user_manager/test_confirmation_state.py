@@ -99,7 +99,7 @@ def test_a_confirmed_address_is_confirmed_until_mail_comes_back(service: Service
     """Then the owner has to ask for another mail."""
     ann = service.register(ANN)
     report(service, ann, WAITING)
-    service.registrations.confirm(service.build_confirmation_token(ann))
+    service.confirm(ann)
     assert read_state(service, ann) == "confirmed"
     service.clock.advance(DAY)
     report_bounce(service, ann)

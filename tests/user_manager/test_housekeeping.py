@@ -14,7 +14,9 @@ from user_manager.model import IdempotencyRecord
 
 @pytest.fixture
 def housekeeping(service: Service) -> Housekeeping:
-    return Housekeeping(service.database, service.accounts, service.answers, service.clock, service.metrics)
+    return Housekeeping(
+        service.database, service.accounts, service.answers, service.limits, service.clock, service.metrics
+    )
 
 
 def count_records(service: Service) -> int:

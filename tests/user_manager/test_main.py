@@ -199,11 +199,11 @@ def test_the_events_of_an_account_are_published(start: StartProcess, kafka: Brok
     eventually(lambda: process.status("/health/ready") == 200)
     registered = httpx.post(f"{process.base_url}/users", json=ANN).json()
     user_id = registered["user"]["user_id"]
-    confirmed = httpx.post(LinkSigner(SIGNING_KEY, process.base_url).build_confirmation_url(UUID(user_id)))
+    authorization = {"Authorization": f"Bearer {registered['token']}"}
+    link = LinkSigner(SIGNING_KEY, process.base_url).build_confirmation_url(UUID(user_id))
+    confirmed = httpx.post(link, headers=authorization)
     assert confirmed.status_code == 200
-    deleted = httpx.delete(
-        f"{process.base_url}/users/{ANN['email']}", headers={"Authorization": f"Bearer {registered['token']}"}
-    )
+    deleted = httpx.delete(f"{process.base_url}/users/{ANN['email']}", headers=authorization)
     assert deleted.status_code == 204
     assert collector.deleted == [user_id]
     published = asyncio.run(asyncio.wait_for(_consume_events(kafka.bootstrap_servers, user_id, 3), timeout=60))

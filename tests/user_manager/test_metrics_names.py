@@ -13,7 +13,9 @@ FIXED = ("active_users_total", "cache_cleanup_duration_seconds", "cache_cleaned_
 
 def test_promtool_accepts_the_metrics(service: Service) -> None:
     """`promtool check metrics` accepts what is served after requests of each kind."""
-    housekeeping = Housekeeping(service.database, service.accounts, service.answers, service.clock, service.metrics)
+    housekeeping = Housekeeping(
+        service.database, service.accounts, service.answers, service.limits, service.clock, service.metrics
+    )
     client = build_app(service).test_client()
     client.post("/users", json={"email": "ann@example.org", "name": "Ann"})
     client.get("/users", headers={"Authorization": f"Bearer {OPERATOR_TOKEN}"})

@@ -30,6 +30,7 @@ from tests.chassis.db.migration_checks import (
     differences,
     killed_after_change,
 )
+from user_manager.addresses import compute_address_digest
 from user_manager.model import OUTBOX, SCHEMA, User
 
 MIGRATIONS: Final = "user_manager:migrations"
@@ -96,6 +97,7 @@ class TestUserManagerMigrations(MigrationTests):
             assert {name: getattr(user, name) for name in ANN} == ANN
             assert (user.version, user.confirmations_asked) == (1, 1)
             assert (user.confirmed_at, user.bounced_at) == (None, None)
+            assert user.address_digest == compute_address_digest("ann@example.org")
             assert (user.suppressed, user.can_get_confirmation_mail) == (False, False)
             assert user.confirmation_asked_at == ANN["created_at"]
             assert session.execute(select(OUTBOX.rows)).one()._asdict() == {"id": 1, "added_at": None} | WAITING

@@ -53,7 +53,7 @@ def test_authenticate_returns_the_user(stub: UserServiceStub, service: Service) 
     for confirmed in (False, True):
         answer = stub.Authenticate(AuthenticateRequest(token=registration.token), timeout=60)
         assert (answer.user_id, answer.confirmed) == (user_id, confirmed)
-        service.registrations.confirm(service.build_confirmation_token(registration))
+        service.confirm(registration)
 
 
 def test_an_unknown_token_is_unauthenticated(stub: UserServiceStub, service: Service) -> None:
@@ -94,7 +94,7 @@ def test_contacts_hold_the_data_for_a_mail(stub: UserServiceStub, service: Servi
     assert contact.user_id == ids[0]
     assert (contact.email, contact.name, contact.time_zone) == ("ann@example.org", "Ann", "Europe/Rome")
     assert (contact.confirmed, contact.paused) == (False, False)
-    service.registrations.confirm(contact.confirm_url.rpartition("/")[2])
+    service.registrations.confirm(contact.confirm_url.rpartition("/")[2], registration.token)
     service.accounts.unsubscribe(contact.unsubscribe_url.rpartition("/")[2])
     (contact,) = stub.GetContacts(GetContactsRequest(user_ids=ids), timeout=60).contacts
     assert (contact.confirmed, contact.confirm_url, contact.paused) == (True, "", True)
@@ -120,7 +120,7 @@ def test_a_bounce_is_seen_in_the_contact(stub: UserServiceStub, service: Service
     """A suppressed contact has no link until the owner requests one; following it ends the suppression."""
     registration = service.register()
     user_id = str(registration.account.user_id)
-    service.registrations.confirm(service.build_confirmation_token(registration))
+    service.confirm(registration)
     service.clock.advance(timedelta(days=1))
     for _ in range(2):
         report_bounce(stub, user_id, service.clock.now())
@@ -130,7 +130,7 @@ def test_a_bounce_is_seen_in_the_contact(stub: UserServiceStub, service: Service
     service.registrations.request_confirmation_mail(registration.token, "ann@example.org")
     (contact,) = stub.GetContacts(GetContactsRequest(user_ids=[user_id]), timeout=60).contacts
     assert (contact.suppressed, contact.confirmed) == (True, True)
-    service.registrations.confirm(contact.confirm_url.rpartition("/")[2])
+    service.registrations.confirm(contact.confirm_url.rpartition("/")[2], registration.token)
     (contact,) = stub.GetContacts(GetContactsRequest(user_ids=[user_id]), timeout=60).contacts
     assert (contact.suppressed, contact.confirmed, contact.confirm_url) == (False, True, "")
 
@@ -171,5 +171,5 @@ def test_a_bounce_at_any_calendar_time_is_accepted(
     service.clock.advance(timedelta(days=1))
     service.registrations.request_confirmation_mail(registration.token, "ann@example.org")
     (contact,) = stub.GetContacts(GetContactsRequest(user_ids=[user_id]), timeout=60).contacts
-    service.registrations.confirm(contact.confirm_url.rpartition("/")[2])
+    service.registrations.confirm(contact.confirm_url.rpartition("/")[2], registration.token)
     assert not service.accounts.get(OPERATOR_TOKEN, "ann@example.org").suppressed

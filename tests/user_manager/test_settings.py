@@ -1,9 +1,12 @@
 """The settings of user_manager: what links in mails begin with."""
 
+from datetime import timedelta
+
 import pytest
 
 from chassis.errors import SettingsError
 from chassis.settings import load_settings
+from user_manager.mailbox_limits import MailRates
 from user_manager.settings import UserManagerSettings
 
 ENOUGH = {
@@ -57,3 +60,23 @@ def test_a_url_that_no_link_can_begin_with_is_refused(monkeypatch: pytest.Monkey
     with pytest.raises(SettingsError, match=r"^PUBLIC_URL: must .+$") as caught:
         load(monkeypatch, given)
     assert "hunter2" not in str(caught.value)
+
+
+def test_the_limits_on_mails_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pauses are ISO 8601 durations with commas between them; without settings they are a minute up to a day."""
+    for name, value in (ENOUGH | {"PUBLIC_URL": "https://towerwatch.example"}).items():
+        monkeypatch.setenv(name, value)
+    assert load_settings(UserManagerSettings).build_mail_rates() == MailRates()
+    for name, value in (("MAIL_PAUSES", "PT5S, PT1H"), ("MAILS_PER_CLIENT", "7"), ("MAILS_PER_HOUR", "9")):
+        monkeypatch.setenv(name, value)
+    rates = load_settings(UserManagerSettings).build_mail_rates()
+    assert rates == MailRates((timedelta(seconds=5), timedelta(hours=1)), 7, 9)
+
+
+@pytest.mark.parametrize("pauses", ["PT0S", "PT1H,PT1M", "P8D", "PT1M,", "soon"])
+def test_pauses_that_do_not_grow_are_refused(monkeypatch: pytest.MonkeyPatch, pauses: str) -> None:
+    """Each pause is as long as the one before or longer, and none is longer than a link is valid."""
+    for name, value in (ENOUGH | {"PUBLIC_URL": "https://towerwatch.example", "MAIL_PAUSES": pauses}).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match="MAIL_PAUSES"):
+        load_settings(UserManagerSettings)

@@ -23,12 +23,11 @@ from chassis.clock import Clock
 from chassis.db.database import Database
 from chassis.errors import DatabaseUnavailableError
 from chassis.metrics import Metrics
-from user_manager import events
 from user_manager.access import AccountAuthorizer
+from user_manager.deletion.erasure import erase_account
 from user_manager.deletion.steps import STEP_DELAYS, DeletionStep, compute_retry_delay
 from user_manager.errors import CollectorRefusedError, CollectorUnavailableError, DeletionUnknownError
-from user_manager.idempotency import delete_answers_of_user
-from user_manager.model import OUTBOX, Deletion, User
+from user_manager.model import Deletion, User
 
 log = structlog.get_logger()
 
@@ -200,12 +199,9 @@ class Deletions:
         All in one transaction. If the account is gone already, only the record is advanced.
         """
         with self._database.transaction() as session:
-            erased = session.connection().execute(delete(User).where(User.user_id == deletion.user_id))
-            if erased.rowcount == 1:  # else another replica was faster, and has published the event
-                delete_answers_of_user(session, deletion.user_id)
-                OUTBOX.add(session, [events.build_deleted_event(deletion.user_id)])
+            erased = erase_account(session, deletion.user_id)  # False: another replica was faster
             self._advance_record(session, deletion, DeletionStep.ERASE_ACCOUNT)
-        if erased.rowcount == 1:
+        if erased:
             log.info("account.deleted", user_id=str(deletion.user_id))
 
     def _delete_late_interests(self, deletion: _LeasedDeletion) -> None:

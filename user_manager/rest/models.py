@@ -164,7 +164,16 @@ class Registered(BaseModel):
     """A new account, and the token that gives access to it. The token is not shown again."""
 
     user: User
-    token: str
+    token: str | None = Field(
+        description="null in the answer to a repeated request without an `Idempotency-Key`: anybody can repeat a body. "
+        "It is void as soon as the address is confirmed by a request that does not carry it."
+    )
+
+
+class AddressOfAccount(_Body):
+    """The address of an account whose token is lost."""
+
+    email: Email
 
 
 class Users(BaseModel):
@@ -198,7 +207,8 @@ class ConfirmationProgress(BaseModel):
     state: ConfirmationState = Field(
         description="`confirmed`: nothing is left to do. `requested`: a mail was asked for. `waiting`: the mail server "
         "puts the mail off or is away; the mail is tried again by itself for seven days. `sent`: the mail server has "
-        "taken it; look for it. `failed`: it was refused or given up; ask for another."
+        "taken a mail with a link, now or a short time before; look for it. `failed`: it was refused or given up; ask "
+        "for another."
     )
     requested_at: datetime = Field(description="When the last confirmation mail was asked for.")
 

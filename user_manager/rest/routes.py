@@ -5,11 +5,12 @@ from typing import Final
 from urllib.parse import quote, urlencode
 from uuid import UUID
 
-from flask import Blueprint, Response, url_for
+from flask import Blueprint, Response, request, url_for
 from flask.blueprints import BlueprintSetupState
 from werkzeug.routing import BaseConverter
 
 from chassis.errors import DatabaseUnavailableError
+from chassis.web.clients import identify_client
 from chassis.web.http import (
     IDEMPOTENCY_KEY,
     ProblemKind,
@@ -23,13 +24,13 @@ from chassis.web.limits import ClientRateLimit
 from chassis.web.numbers import WHOLE_NUMBERS
 from chassis.web.openapi import ResponseDescription, describe
 from chassis.web.preconditions import IF_MATCH, format_entity_tag, read_if_match
+from user_manager.account_mails import AccountMails
 from user_manager.accounts import Account, Accounts
 from user_manager.addresses import Address, parse_address
 from user_manager.deletion.saga import Deletions, DeletionStatus
 from user_manager.errors import (
     AccountUnknownError,
     AddressInvalidError,
-    AddressTakenError,
     AlreadyConfirmedError,
     BadCursorError,
     CollectorRefusedError,
@@ -43,11 +44,13 @@ from user_manager.errors import (
     NotYoursError,
     StillInFlightError,
     TokenUnknownError,
+    TooManyMailsError,
     TooSoonError,
     VersionMismatchError,
 )
 from user_manager.registration import Registrations
 from user_manager.rest.models import (
+    AddressOfAccount,
     ChangedUser,
     ConfirmationProgress,
     DeletionState,
@@ -71,7 +74,6 @@ PROBLEMS: Final[Mapping[type[Exception], ProblemKind]] = {
     NotYoursError: ProblemKind(403),
     AccountUnknownError: ProblemKind(404),
     DeletionUnknownError: ProblemKind(404),
-    AddressTakenError: ProblemKind(409),
     AlreadyConfirmedError: ProblemKind(409),
     StillInFlightError: ProblemKind(409, {"Retry-After": "1"}),
     LinkExpiredError: ProblemKind(410),
@@ -79,6 +81,7 @@ PROBLEMS: Final[Mapping[type[Exception], ProblemKind]] = {
     VersionMismatchError: ProblemKind(412),
     AddressInvalidError: ProblemKind(422),
     IdempotencyKeyReusedError: ProblemKind(422),
+    TooManyMailsError: ProblemKind(429),
     TooSoonError: ProblemKind(429),
     CollectorRefusedError: ProblemKind(502),
     CollectorUnavailableError: ProblemKind(503, _SOON),
@@ -124,6 +127,7 @@ class _AddressConverter(BaseConverter):
 def build_users_blueprint(
     accounts: Accounts,
     registrations: Registrations,
+    account_mails: AccountMails,
     deletions: Deletions,
     *,
     allow_test_addresses: bool,
@@ -131,8 +135,8 @@ def build_users_blueprint(
 ) -> Blueprint:
     """Build the routes of accounts and deletions. `registration_limit` is a rate like "60/minute".
 
-    The rate holds per client IP address and replica, for registrations alone. `allow_test_addresses` lets addresses
-    in .test register. Every response forbids caching.
+    The rate holds per client IP address and replica, for registrations and lost tokens together. `allow_test_addresses`
+    lets addresses in .test register. Every response forbids caching.
     """
     blueprint = Blueprint("users", __name__)
     limit = ClientRateLimit(registration_limit)
@@ -149,8 +153,10 @@ def build_users_blueprint(
         answers={
             201: ResponseDescription(
                 Registered,
-                "Registered. The address gets a mail with a link that confirms it; "
-                "GET /users/{email}/confirmation says how far that is.",
+                "The answer is the same whether the address has an account or not. It gets a mail: with a link that "
+                "confirms it or, if it has a confirmed account, to its owner. (None if it got one a short time ago: "
+                "the link in that one confirms this account, too.) Whoever registers an unconfirmed address again "
+                "replaces what was registered before. GET /users/{email}/confirmation says how far the mail is.",
                 {"Location": "Where the account is.", **_ETAG},
             )
         },
@@ -161,11 +167,31 @@ def build_users_blueprint(
         body = parse_body(NewUser)
         address = parse_address(body.email, allow_test=allow_test_addresses)
         _require_registrable(address)
-        registration = registrations.register(address, body.name, body.time_zone, read_idempotency_key())
+        registration = registrations.register(
+            address, body.name, body.time_zone, read_idempotency_key(), _identify_client()
+        )
         account = registration.account
         location = url_for("users.get_user", email=account.email)
         headers = {"Location": location} | _build_etag_header(account)
         return Reply(Registered(user=User.from_account(account), token=registration.token), 201, headers)
+
+    @blueprint.post("/users/token")
+    @describe(
+        "Ask for a mail with a link to a new token, when the token is lost",
+        body=AddressOfAccount,
+        answers={
+            202: ResponseDescription(
+                description="If the address has an account, it gets a mail; the answer is the same if not. (None if it "
+                "got one a short time ago.)"
+            )
+        },
+        problems=(429, 503),
+    )
+    def ask_new_token() -> Reply:
+        limit.count_request()
+        address = parse_address(parse_body(AddressOfAccount).email, allow_test=allow_test_addresses)
+        account_mails.request_token_mail(address, _identify_client())
+        return Reply(status=202)
 
     @blueprint.get("/users")
     @describe(
@@ -277,7 +303,7 @@ def build_users_blueprint(
         problems=(404, 409, 429, 503),
     )
     def ask_confirmation(email: str) -> Reply:
-        registrations.request_confirmation_mail(read_bearer_token(), email)
+        registrations.request_confirmation_mail(read_bearer_token(), email, _identify_client())
         return Reply(status=202)
 
     @blueprint.get("/users/<address:email>/confirmation")
@@ -298,6 +324,11 @@ def build_users_blueprint(
         return response
 
     return blueprint
+
+
+def _identify_client() -> str:
+    """Return the client of the present request, under which the mails that it causes are counted."""
+    return identify_client(request.remote_addr or "")
 
 
 def _require_registrable(address: Address) -> None:

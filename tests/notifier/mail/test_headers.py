@@ -1,11 +1,13 @@
 """Each header of a mail obeys its RFC, checked in the bytes that go out."""
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from email import message_from_bytes, message_from_string
 from email.errors import NonASCIILocalPartDefect
 from email.header import decode_header, make_header
+from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import compat32, default
 from email.utils import parsedate_to_datetime
@@ -17,7 +19,13 @@ from hypothesis import example, given, settings, strategies as st
 from chassis.text import clean_line
 from domain.alerts import Alert, AlertState
 from notifier.errors import PermanentlyRefused, UnprintableLink
-from notifier.mail import Contact, compose_alert_mail, compose_alerts_mail, compose_confirmation_mail
+from notifier.mail import (
+    Contact,
+    compose_alert_mail,
+    compose_alerts_mail,
+    compose_confirmation_mail,
+    compose_token_mail,
+)
 from notifier.mail.contact import is_printable_link
 from tests.chassis.test_text import BLANK, VISIBLE
 from tests.notifier.alerts import (
@@ -116,10 +124,18 @@ def test_one_click_unsubscription_is_offered_over_https_only() -> None:
         assert mail["Subject"]
 
 
-def test_a_confirmation_has_no_list_headers() -> None:
-    """A user cannot leave a list that they have not joined."""
-    mail = delivered(compose_confirmation_mail(READER, "1", SENDER, NOW))
-    assert not [name for name in mail if name.startswith(("List-", "References"))]
+def test_a_mail_about_an_account_can_be_stopped_with_one_click() -> None:
+    """RFC 8058: the link that stops such mails is in the headers and in both texts; no other list header is there."""
+    stop = "https://example.org/not-me/x"
+    contact = replace(READER, token_url=LINK, stop_url=stop)
+    for compose in (compose_confirmation_mail, compose_token_mail):
+        mail = delivered(compose(contact, "1", SENDER, NOW))
+        assert mail["List-Unsubscribe"] == f"<{stop}>"
+        assert mail["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
+        assert not [name for name in mail if name.startswith(("List-Id", "References"))]
+        assert all(stop in mail.get_body((kind,)).get_content() for kind in ("plain", "html"))
+        without = delivered(compose(replace(contact, stop_url=""), "1", SENDER, NOW))
+        assert not [name for name in without if name.startswith("List-")]
 
 
 def test_each_airport_is_a_list() -> None:
@@ -177,8 +193,8 @@ hostile = st.text(max_size=80) | st.from_regex(r"(https://x)?[\r\n\t <>\"é@a:]{
 @settings(max_examples=200, deadline=None)
 @given(alert=alerts, name=names, zone=hostile, url=hostile, confirm_url=hostile)
 def test_no_field_adds_a_header(alert: Alert, name: str, zone: str, url: str, confirm_url: str) -> None:
-    """No text of a user or of the settings adds a header or a line to one; the name is readable as it was given."""
-    contact = replace(CONTACT, name=name, time_zone=zone, unsubscribe_url=url, confirm_url=confirm_url)
+    """No text of a user or of the settings adds a header or a line to one; in an alert's mail the name is readable."""
+    contact = replace(CONTACT, name=name, time_zone=zone, unsubscribe_url=url, stop_url=url, confirm_url=confirm_url)
     known = {
         *RULES, *SEVERAL, "To", "Subject", "X-Towerwatch-Cause", "Content-Type", "Content-Transfer-Encoding"
     }  # fmt: skip
@@ -197,7 +213,8 @@ def test_no_field_adds_a_header(alert: Alert, name: str, zone: str, url: str, co
             assert not {"\r", "\n"} & set(header)
         [recipient] = read["To"].addresses
         assert recipient.addr_spec == "ada@example.net"
-        assert decode_recipient_name(read) == clean_line(name[:100]).replace("=?", "= ?")
+        shown = clean_line(name[:100]).replace("=?", "= ?") if mail is mails[0] else ""
+        assert decode_recipient_name(read) == shown
 
 
 LONG_NAMES = [
@@ -221,17 +238,26 @@ LONG_NAMES = [
 def test_a_name_is_shown_whole(name: str) -> None:
     """Whatever name an account may have stands in the header and in the greeting as it is, without a cut."""
     assert len(name) <= 100
-    contact = replace(READER, name=name, confirm_url="https://example.org/c")
     shown = name.replace("=?", "= ?")
-    for mail in (
-        compose_alert_mail(ALERT, contact, SENDER, NOW, CAUSE),
-        compose_confirmation_mail(contact, "1", SENDER, NOW),
-    ):
-        read = delivered(mail)
-        assert decode_recipient_name(read) == shown
-        text = read.get_body(("plain",))
-        assert text is not None
-        assert " ".join(text.get_content().split()).startswith(f"Hello {shown},")  # lines are broken at spaces
+    read = delivered(compose_alert_mail(ALERT, replace(READER, name=name), SENDER, NOW, CAUSE))
+    assert decode_recipient_name(read) == shown
+    text = read.get_body(("plain",))
+    assert text is not None
+    assert " ".join(text.get_content().split()).startswith(f"Hello {shown},")  # lines are broken at spaces
+
+
+@pytest.mark.parametrize("compose", [compose_confirmation_mail, compose_token_mail])
+@given(name=names, zone=hostile)
+def test_a_mail_about_an_account_holds_nothing_that_was_typed(
+    compose: Callable[[Contact, str, Address, datetime], EmailMessage], name: str, zone: str
+) -> None:
+    """A stranger may have registered with name and time zone: the mail is, byte for byte, the same without them."""
+    contact = replace(READER, token_url=LINK, stop_url=LINK)
+    typed = replace(contact, name=name, time_zone=zone)
+    assert (
+        compose(typed, "1", SENDER, NOW).as_bytes()
+        == compose(replace(contact, name="", time_zone="UTC"), "1", SENDER, NOW).as_bytes()
+    )
 
 
 @pytest.mark.parametrize("name", BLANK, ids=ascii)

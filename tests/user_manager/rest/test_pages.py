@@ -1,5 +1,6 @@
 """The pages that links in mails open: for people, safe from mail scanners, and without a Referer header."""
 
+import re
 from datetime import timedelta
 
 import pytest
@@ -10,6 +11,7 @@ from werkzeug.test import TestResponse
 from chassis.db.database import Database
 from tests.user_manager.apps import build_app
 from tests.user_manager.conftest import ON_SQLITE, OPERATOR_TOKEN, Service
+from user_manager.errors import TokenUnknownError
 from user_manager.links import CONFIRMATION_LINK_LIFETIME
 from user_manager.registration import Registration
 
@@ -62,12 +64,46 @@ def test_opening_a_link_shows_a_button_and_changes_nothing(
 
 
 def test_the_button_confirms(client: FlaskClient, service: Service) -> None:
-    """The button confirms the address; a second click changes nothing."""
+    """The button confirms the address and shows a new token, the old one is void; a second click changes nothing."""
     registration = service.register()
-    for _ in range(2):
-        assert_page(client.post(build_path(service, registration, "confirm")), 200, "Your address is confirmed")
-    assert service.accounts.authenticate(registration.token).confirmed
+    confirmed = client.post(build_path(service, registration, "confirm"))
+    assert_page(confirmed, 200, "Your address is confirmed")
+    token = find_token(confirmed)
+    assert service.accounts.authenticate(token).confirmed
+    with pytest.raises(TokenUnknownError):
+        service.accounts.authenticate(registration.token)
+    again = client.post(build_path(service, registration, "confirm"))
+    assert_page(again, 200, "Your address is confirmed")
+    assert "Your token" not in again.text
+    assert service.accounts.authenticate(token).confirmed
     assert service.load_event_kinds() == ["registered", "confirmed"]
+
+
+def test_confirming_with_the_token_keeps_it(client: FlaskClient, service: Service) -> None:
+    """Who has the mailbox's link and the token in one request is both; another account's token is no such proof."""
+    ann, bob = service.register("ann@example.org"), service.register("bob@example.org")
+    headers = {"Authorization": f"Bearer {ann.token}"}
+    assert "Your token" not in client.post(build_path(service, ann, "confirm"), headers=headers).text
+    assert service.accounts.authenticate(ann.token).confirmed
+    assert "Your token" in client.post(build_path(service, bob, "confirm"), headers=headers).text
+    with pytest.raises(TokenUnknownError):
+        service.accounts.authenticate(bob.token)
+
+
+def test_the_page_shows_what_is_confirmed_as_text(client: FlaskClient, service: Service) -> None:
+    """Another person may have typed name and time zone, so the owner sees them before and after."""
+    registration = service.register(name="<b>You won!</b>")
+    path = build_path(service, registration, "confirm")
+    for response in (client.get(path), client.post(path)):
+        assert_page(response, 200, "&lt;b&gt;You won!&lt;/b&gt;")
+        assert "Europe/Rome" in response.text
+
+
+def find_token(response: TestResponse) -> str:
+    """Return the token that a page shows."""
+    found = re.search("<dt>Your token</dt><dd>([A-Za-z0-9_-]{43})</dd>", response.text)
+    assert found is not None
+    return found[1]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,67 @@
+"""Account mails that were requested and are not known to be sent; what each offers is decided at that time. ADR 27."""
+
+from collections.abc import Collection
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from user_manager import events
+from user_manager.addresses import Address, compute_address_digest
+from user_manager.model import OUTBOX, MailRequest
+
+REQUEST_LIFETIME: Final = timedelta(days=7)
+"""Time after which a request is deleted, reported or not: the notifier has given its mail up by then."""
+
+
+class MailKind(StrEnum):
+    """What an account mail was requested for. The column holds these values."""
+
+    CONFIRMATION = "confirmation"
+    """To confirm the address; or to say that it has a confirmed account."""
+    TOKEN = "token"  # noqa: S105 - a kind of mail
+    """To replace a lost token; nothing is sent if the address has no account at all."""
+
+
+def request_mail(
+    session: Session, address: Address, kind: MailKind, request_id: UUID, mail_id: UUID, now: datetime
+) -> None:
+    """Store the request for a mail, and publish its event, in the session's transaction.
+
+    `request_id` is the user id of the event; an earlier request with this id is replaced.
+    """
+    session.execute(delete(MailRequest).where(MailRequest.request_id == request_id))
+    session.add(
+        MailRequest(
+            request_id=request_id,
+            mail_id=mail_id,
+            kind=kind,
+            email=address.email,
+            address_digest=compute_address_digest(address.key),
+            requested_at=now,
+        )
+    )
+    OUTBOX.add(session, [events.build_registered_event(request_id, confirmation_id=mail_id)])
+
+
+def load_requests(session: Session, request_ids: Collection[UUID]) -> list[MailRequest]:
+    """Return the stored requests with these ids."""
+    return list(session.scalars(select(MailRequest).where(MailRequest.request_id.in_(request_ids))))
+
+
+def delete_completed_request(session: Session, request_id: UUID, mail_id: UUID) -> None:
+    """Delete the request whose mail was sent or given up, unless another mail was requested with its id since."""
+    session.execute(delete(MailRequest).where(MailRequest.request_id == request_id, MailRequest.mail_id == mail_id))
+
+
+def delete_requests_to(session: Session, address_digest: str) -> None:
+    """Delete all requests for mails to an address."""
+    session.execute(delete(MailRequest).where(MailRequest.address_digest == address_digest))
+
+
+def delete_expired_requests(session: Session, now: datetime) -> None:
+    """Delete the requests that are older than `REQUEST_LIFETIME`."""
+    session.execute(delete(MailRequest).where(MailRequest.requested_at <= now - REQUEST_LIFETIME))

@@ -1,0 +1,182 @@
+"""Limits on the mails that strangers can cause: by mailbox with growing pauses, by client, and in all. ADR 27.
+
+Mailboxes and clients are stored as HMACs only. All counts are in the database, so they hold for all replicas together.
+"""
+
+import hashlib
+import hmac
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Final, TypeVar
+
+from sqlalchemy import delete
+from sqlalchemy.dialects import mysql, sqlite
+from sqlalchemy.orm import Session
+
+from chassis.metrics import Metrics
+from user_manager.addresses import normalize_mailbox
+from user_manager.errors import TooManyMailsError
+from user_manager.model import Mailbox, MailQuota
+
+DEFAULT_PAUSES: Final = (timedelta(minutes=1), timedelta(minutes=10), timedelta(hours=1), timedelta(days=1))
+"""Default pauses between two mails to one mailbox; the last one is repeated."""
+
+MAILBOX_MEMORY: Final = timedelta(days=30)
+"""Time after the last request after which a mailbox is forgotten; longer than any pause, and than a link is valid."""
+
+STOP_MEMORY: Final = timedelta(days=400)
+"""Time after the last request after which a mailbox whose owner stopped these mails is forgotten."""
+
+_HOUR: Final = timedelta(hours=1)
+_ALL: Final = "all"
+
+R = TypeVar("R", Mailbox, MailQuota)
+
+
+class SuppressionReason(StrEnum):
+    """Why a mail was not requested; a metric label."""
+
+    PAUSE = "pause"
+    """The mailbox got one a short time ago."""
+    STOPPED = "stopped"
+    """The mailbox's owner wants none."""
+    CLIENT_LIMIT = "client_limit"
+    """The client has caused too many in this hour."""
+    TOTAL_LIMIT = "total_limit"
+    """All clients together have."""
+
+
+@dataclass(frozen=True, slots=True)
+class MailRates:
+    """The limits: pauses between the mails to a mailbox, and mails in an hour of the clock by client and in all."""
+
+    pauses: Sequence[timedelta] = DEFAULT_PAUSES
+    """The pause after the first mail, after the second, and so on; the last one is repeated."""
+    per_client: int = 30
+    in_all: int = 1000
+
+
+def compute_mail_wait(
+    mails: int, last_mail_at: datetime | None, now: datetime, pauses: Sequence[timedelta]
+) -> timedelta:
+    """Compute how long a mailbox that got `mails` mails, the last at `last_mail_at`, gets no other; 0 if it may now.
+
+    Never longer than the pause, also if a clock that was ahead has written `last_mail_at`.
+    """
+    if mails < 1 or last_mail_at is None:
+        return timedelta(0)
+    pause = pauses[min(mails, len(pauses)) - 1]
+    return max(timedelta(0), min(last_mail_at + pause - now, pause))
+
+
+class MailboxLimits:
+    """The decision if a mail may be requested, and the memory of the mails that were.
+
+    In a transaction a caller first locks the mailbox (`lock_mailbox`), then users, then asks `allow_mail`. Whoever
+    changes the accounts of an address holds the lock of its mailbox, so such transactions take turns.
+    """
+
+    def __init__(self, secret: str, rates: MailRates, metrics: Metrics) -> None:
+        """`secret` is the service's; the keys of the hashes are derived from it."""
+        self._secret = secret
+        self._rates = rates
+        self._suppressed = metrics.counter(
+            "account_mails_suppressed_total", "Account mails that were asked for and not requested", "reason"
+        )
+        for reason in SuppressionReason:
+            self._suppressed.labels(reason=reason)  # from zero, so that the first one is an increase
+
+    def compute_hash(self, address_key: str) -> str:
+        """Compute the keyed hash by which the mailbox of an address (its key) is remembered."""
+        return self._compute_hmac("mailbox", normalize_mailbox(address_key))
+
+    def lock_mailbox(self, session: Session, mailbox_hash: str, now: datetime) -> Mailbox:
+        """Return the mailbox's row, locked until the transaction ends; insert it if it is missing."""
+        fresh = {"mails": 0, "touched_at": now}
+        return _lock_row(session, Mailbox, {"mailbox_hash": mailbox_hash}, fresh)
+
+    def compute_wait(self, mailbox: Mailbox, now: datetime) -> timedelta:
+        """Return how long the mailbox gets no other mail; 0 if it may get one now."""
+        return compute_mail_wait(mailbox.mails, mailbox.last_mail_at, now, self._rates.pauses)
+
+    def allow_mail(self, session: Session, mailbox: Mailbox, client: str | None, now: datetime) -> bool:
+        """Count a wish for a mail to this locked mailbox; return True if the mail may be requested.
+
+        False during a pause, and if the owner stopped these mails; then a mail counts as if it had been requested, so
+        that nobody can tell the two apart. Every wish of a client counts (None: a wish that no client has). Raises
+        TooManyMailsError if the client, or all together, have caused too many in this hour, whatever the mailbox is.
+        """
+        mailbox.touched_at = max(now, mailbox.touched_at)
+        if client is not None:
+            scope = f"client {self._compute_hmac('client', client)}"
+            self._count(session, scope, self._rates.per_client, now, SuppressionReason.CLIENT_LIMIT)
+        total = self._lock_quota(session, _ALL, now)
+        self._require_below(total, self._rates.in_all, now, SuppressionReason.TOTAL_LIMIT)
+        if self.compute_wait(mailbox, now) > timedelta(0):
+            # A clock that was ahead wrote a time in the future: the pause counts from now, once.
+            mailbox.last_mail_at = min(mailbox.last_mail_at or now, now)
+            self._suppressed.labels(reason=SuppressionReason.PAUSE).inc()
+            return False
+        mailbox.mails += 1
+        mailbox.last_mail_at = now
+        if mailbox.stopped_at is not None:
+            self._suppressed.labels(reason=SuppressionReason.STOPPED).inc()
+            return False
+        total.mails += 1
+        return True
+
+    def delete_expired(self, session: Session, now: datetime) -> None:
+        """Delete the mailboxes that are forgotten by now, and the counts of hours that are over."""
+        forgotten = (Mailbox.touched_at <= now - MAILBOX_MEMORY) & Mailbox.stopped_at.is_(None)
+        session.execute(delete(Mailbox).where(forgotten | (Mailbox.touched_at <= now - STOP_MEMORY)))
+        session.execute(delete(MailQuota).where(MailQuota.hour <= now - 2 * _HOUR))
+
+    def _count(self, session: Session, scope: str, limit: int, now: datetime, reason: SuppressionReason) -> None:
+        """Count one wish of a scope in this hour. Raises TooManyMailsError if `limit` are counted already."""
+        quota = self._lock_quota(session, scope, now)
+        self._require_below(quota, limit, now, reason)
+        quota.mails += 1
+
+    def _require_below(self, quota: MailQuota, limit: int, now: datetime, reason: SuppressionReason) -> None:
+        """Raise TooManyMailsError, with the wait until the next hour, if a quota of this hour is used up."""
+        if quota.mails < limit:
+            return
+        self._suppressed.labels(reason=reason).inc()
+        wait = max(quota.hour + _HOUR - now, timedelta(seconds=1))
+        raise TooManyMailsError(
+            "Too many mails were asked for in this hour; come back later.",
+            retry_after_s=-(-wait // timedelta(seconds=1)),
+        )
+
+    def _lock_quota(self, session: Session, scope: str, now: datetime) -> MailQuota:
+        """Return the locked count of a scope in the present hour; it begins at 0 if the row is of another hour."""
+        hour = now.replace(minute=0, second=0, microsecond=0)
+        quota = _lock_row(session, MailQuota, {"scope": scope}, {"hour": hour, "mails": 0})
+        if quota.hour != hour:
+            quota.hour, quota.mails = hour, 0
+        return quota
+
+    def _compute_hmac(self, purpose: str, value: str) -> str:
+        """Compute the HMAC-SHA256 of a value with a key that is derived from the secret for this purpose, in hex."""
+        key = hmac.digest(self._secret.encode(), f"towerwatch {purpose}".encode(), hashlib.sha256)
+        return hmac.digest(key, value.encode(), hashlib.sha256).hex()
+
+
+def _lock_row(session: Session, model: type[R], key: dict[str, str], fresh: dict[str, object]) -> R:
+    """Return the row with this primary key, locked until the transaction ends; insert it with `fresh` if it is missing.
+
+    Two transactions may insert it at once: the second one waits for the first.
+    """
+    (identity,) = key.values()
+    found = session.get(model, identity, with_for_update=True)
+    if found is None:
+        if session.get_bind().dialect.name == "sqlite":
+            session.execute(sqlite.insert(model).values(key | fresh).on_conflict_do_nothing())
+        else:
+            # Not INSERT IGNORE: it takes a shared lock on a row that exists, and two of these would be a deadlock.
+            session.execute(mysql.insert(model).values(key | fresh).on_duplicate_key_update(key))
+        found = session.get(model, identity, with_for_update=True)
+    assert found is not None  # noqa: S101 - for mypy: the insert has made it, or found it
+    return found
