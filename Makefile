@@ -1,6 +1,8 @@
 # Two commands do everything on a fresh machine with Python 3.11+, make and a network: `make demo` and `make test`.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
+# Each command starts many Python processes; without bytecode on disk, each compiles some 2,000 modules once more.
+unexport PYTHONDONTWRITEBYTECODE
 
 PYTHON ?= python3
 UV_VERSION := 0.13.9
