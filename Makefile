@@ -44,7 +44,7 @@ tools: environment  ## Install what checks the manifests (kustomize, schemas, ch
 	@manifests/tools.sh
 
 test: stubs  ## Run the tests
-	@$(BIN)/python -m pytest -m "not faults" -n $(TESTS_AT_ONCE) --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -m "not faults" -n $(TESTS_AT_ONCE) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-mysql: stubs  ## Run the tests that need MariaDB, on a server that they start (or on TOWERWATCH_MYSQL_URL)
 	@TOWERWATCH_REQUIRE_MARIADB=1 $(BIN)/python -m pytest -m mariadb $(ARGS)
