@@ -10,7 +10,7 @@ from hypothesis import settings
 from tests.proxies import leave_this_machine_direct
 from tests.skips import summarize_skips
 
-pytest_plugins = ["tests.kafka_fixture", "tests.mariadb_fixture"]
+pytest_plugins = ["tests.flights_fixture", "tests.kafka_fixture", "tests.mariadb_fixture"]
 
 # No deadline: a timed assertion on a shared machine tests the machine. In CI the examples are the same for the same
 # code, so that what is submitted is judged by what it changes. Everywhere else each run draws new ones, and CI runs the
