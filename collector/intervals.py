@@ -38,9 +38,9 @@ def compute_available_until(next_begin: datetime, is_recorded: Callable[[datetim
     `is_recorded`: True for the midnight of a day whose record at the source is proven to be whole. Returns `next_begin`
     if its own day is not recorded.
     """
-    end = next_begin
-    while is_recorded(day_of(end)):
-        end = day_of(end) + DAY
+    end, day = next_begin, day_of(next_begin)
+    while is_recorded(day):
+        end = day = day + DAY
     return end
 
 

@@ -8,6 +8,7 @@ EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 """The instant from which seconds, hours, days and windows are counted."""
 HOUR_S: Final = 3600
 """Seconds in an hour."""
+_SECOND: Final = timedelta(seconds=1)
 
 
 class Window(StrEnum):
@@ -25,19 +26,21 @@ class Window(StrEnum):
     @property
     def length(self) -> timedelta:
         """The length as a difference of times."""
-        return timedelta(hours=self.hours)
+        return _LENGTHS[self]
 
     def start_of(self, instant: datetime) -> datetime:
         """Return the start of the window that contains `instant`."""
-        return EPOCH + (instant - EPOCH) // self.length * self.length
+        length = self.length
+        return EPOCH + (instant - EPOCH) // length * length
 
 
 _HOURS: Final = {Window.ONE_HOUR: 1, Window.SIX_HOURS: 6, Window.ONE_DAY: 24}
+_LENGTHS: Final = {window: timedelta(hours=hours) for window, hours in _HOURS.items()}
 
 
 def seconds(instant: datetime) -> int:
     """Return the whole seconds from 1970 to `instant`, rounded down."""
-    return (instant - EPOCH) // timedelta(seconds=1)
+    return (instant - EPOCH) // _SECOND
 
 
 def instant(seconds_since_epoch: int) -> datetime:

@@ -10,7 +10,7 @@ from hypothesis import settings
 from tests.proxies import leave_this_machine_direct
 from tests.skips import summarize_skips
 
-pytest_plugins = ["tests.kafka_fixture", "tests.mariadb_fixture"]
+pytest_plugins = ["tests.flights_fixture", "tests.kafka_fixture", "tests.mariadb_fixture"]
 
 # No deadline: a timed assertion on a shared machine tests the machine. In CI the examples are the same for the same
 # code, so that what is submitted is judged by what it changes. Everywhere else each run draws new ones, and CI runs the
@@ -48,8 +48,31 @@ _OUTCOMES = ("passed", "failed", "skipped", "error", "xfailed", "xpassed")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Start the slowest folders first, so that no worker ends a run alone with one of them."""
-    items.sort(key=lambda item: not item.nodeid.startswith(_SLOWEST))
+    """Start the slowest files first, the slowest of them at the front, so that no worker ends a run alone with one.
+
+    `make test` tells xdist to keep this order; by itself it would start the files with the most tests first, which are
+    the quick ones.
+    """
+
+    def find_rank(item: pytest.Item) -> int:
+        return next((at for at, name in enumerate(_SLOWEST) if item.nodeid.startswith(name)), len(_SLOWEST))
+
+    items.sort(key=find_rank)
 
 
-_SLOWEST = ("tests/image/", "tests/e2e/", "tests/manifests/test_services", "tests/prometheus/")
+_SLOWEST = (
+    "tests/image/",
+    "tests/e2e/",
+    "tests/user_manager/rest/test_openapi",
+    "tests/collector/rest/test_openapi",
+    "tests/prometheus/",
+    "tests/manifests/test_services",
+    "tests/manifests/test_schemas",
+    "tests/chassis/db/test_outbox_relay",
+    "tests/notifier/test_process",
+    "tests/chassis/faust/",
+    "tests/streams/",
+    "tests/local/kafka/",
+    "tests/collector/settled/",
+    "tests/notifier/delivery/",
+)

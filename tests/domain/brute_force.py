@@ -3,8 +3,10 @@
 The model shares no code with the rule: it has the whole log at once, keeps every flight, and judges each window alone.
 """
 
+from bisect import bisect_left
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
 
 ModelAlert = tuple[str, str, datetime]
 """Bound, state, window start."""
@@ -47,9 +49,13 @@ def compute_model_alerts(logs: list[Log], interest: ModelInterest) -> set[ModelA
         starts.append(midnight)
         midnight += length
 
-    def count(start):
-        return sum(1 for log in logs for flight in log.flights if start <= flight < start + length)
+    flights = sorted(flight for log in logs for flight in log.flights)
 
+    @cache
+    def count(start):
+        return bisect_left(flights, start + length) - bisect_left(flights, start)
+
+    @cache
     def is_never_judged(start):
         if start < interest.effective_from:
             return True

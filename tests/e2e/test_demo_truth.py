@@ -32,9 +32,9 @@ SEED: Final = os.environ.get("DEMO_SEED", "2013")
 
 
 @pytest.fixture(scope="module")
-def timetable(tmp_path_factory: pytest.TempPathFactory) -> Timetable:
+def timetable(flights_cache: Path) -> Timetable:
     """The timetable of the real flights."""
-    return Timetable(nycflights.load(tmp_path_factory.mktemp("cache")))
+    return Timetable(nycflights.load(flights_cache))
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -12,6 +13,10 @@ ROOT: Final = Path(__file__).parents[2]
 
 _PROGRAMS: Final = ("buildah", "runc", "debootstrap")
 _RELEASE: Final = "bookworm"
+_PACKAGES: Final = ("python3", "python3-pip", "ca-certificates")
+_ARCHIVE: Final = ROOT / "build" / "image" / f"{_RELEASE}.tar"
+"""Debian's files, made by an earlier run. Only the base image is taken from it; all else is built anew in each run."""
+_ARCHIVE_LASTS_S: Final = 7 * 24 * 3600.0
 _MIRROR: Final = "http://deb.debian.org/debian"
 _CERTIFICATES: Final = Path("/etc/ssl/certs/ca-certificates.crt")
 _PIP_OPTIONS: Final = ("index-url", "extra-index-url", "trusted-host", "proxy")
@@ -59,15 +64,28 @@ class Builder:
 
     def make_base(self, name: str) -> None:
         """Build a Debian image with Debian's Python, named like the official image, which cannot be fetched here."""
-        root = self._folder / "base"
-        packages = "python3,python3-pip,ca-certificates"
+        if not self._is_archive_fresh():
+            self._archive_debian()
+        (self._folder / "Base").write_text(f"FROM scratch\nADD {_ARCHIVE.name} /\n", encoding="utf-8")
+        recipe = str(self._folder / "Base")
+        self._run("buildah", "build", "--layers=false", "--tag", name, "-f", recipe, str(_ARCHIVE.parent))
+
+    def _is_archive_fresh(self) -> bool:
+        """Return True if Debian's files were archived this week, False if they are missing or older."""
+        return _ARCHIVE.exists() and time.time() - _ARCHIVE.stat().st_mtime < _ARCHIVE_LASTS_S
+
+    def _archive_debian(self) -> None:
+        """Write Debian's files to the archive, which replaces an older one."""
+        root, archive = self._folder / "base", self._folder / "base.tar"
+        packages = ",".join(_PACKAGES)
         self._run("debootstrap", "--variant=minbase", f"--include={packages}", _RELEASE, str(root), self._mirror())
         (root / "usr/local/bin/python").symlink_to("../../bin/python3")
-        self._run("tar", "-C", str(root), "-cf", str(self._folder / "base.tar"), ".")
-        (self._folder / "Base").write_text("FROM scratch\nADD base.tar /\n", encoding="utf-8")
-        recipe = str(self._folder / "Base")
-        self._run("buildah", "build", "--layers=false", "--tag", name, "-f", recipe, str(self._folder))
+        self._run("tar", "-C", str(root), "-cf", str(archive), ".")
         shutil.rmtree(root)
+        _ARCHIVE.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = _ARCHIVE.with_suffix(f".{os.getpid()}")  # beside it, so that replacing it is atomic
+        shutil.move(archive, unfinished)
+        unfinished.replace(_ARCHIVE)
 
     def build(self, context: Path, target: str, tag: str) -> None:
         """Build one target of the context's Dockerfile.

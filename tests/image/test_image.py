@@ -128,10 +128,16 @@ def iter_source_files(folder: Path) -> Iterator[Path]:
     return (path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
 
 
-def test_all_code_in_the_image_is_compiled(production: Image) -> None:
+def test_all_code_in_the_images_is_compiled(production: Image, kind: Image) -> None:
     """The root file system is read-only, so a module without bytecode would be compiled at every start."""
-    for path in (production.rootfs / "app").rglob("*.py"):
+    for path in (each for image in (production, kind) for each in iter_modules(image)):
         assert (path.parent / "__pycache__" / f"{path.stem}.cpython-311.pyc").exists(), path
+
+
+def iter_modules(image: Image) -> Iterator[Path]:
+    """Yield the modules of the services and of all packages that they import."""
+    for folder in ("app", "opt/towerwatch/lib/python3.11/site-packages"):
+        yield from (image.rootfs / folder).rglob("*.py")
 
 
 def test_the_dependencies_are_those_of_the_lock(production: Image, tmp_path: Path) -> None:

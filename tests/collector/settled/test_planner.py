@@ -252,7 +252,8 @@ def test_with_enough_credits_no_call_is_deferred(
     interests: dict[tuple[str, Direction], int], begin: datetime, backlog: int
 ) -> None:
     """If a quarter of the budget pays for all due calls, all are made at once, up to the newest recorded day."""
-    budget = 4 * OLD_PRICE * len(interests) * (backlog + 3) * 2
+    budget, day_of(begin) + DAY - poll_interval)
+    calls_per_day = (allowed = 4 * OLD_PRICE * len(interests) * (backlog + 3) * 2
     model = CollectorModel(begin, budget, interests, backlog * DAY)
     for _ in range(30):
         assert model.poll() == []

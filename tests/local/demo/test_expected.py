@@ -26,9 +26,9 @@ BEGIN, END = datetime(2013, 2, 8, tzinfo=UTC), datetime(2013, 2, 11, tzinfo=UTC)
 
 
 @pytest.fixture(scope="module")
-def all_flights(tmp_path_factory) -> list[TimetableFlight]:
+def all_flights(flights_cache: Path) -> list[TimetableFlight]:
     """All real flights."""
-    return nycflights.load(Path(tmp_path_factory.mktemp("cache")))
+    return nycflights.load(flights_cache)
 
 
 @pytest.fixture(scope="module")

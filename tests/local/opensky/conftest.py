@@ -24,16 +24,15 @@ Serve = Callable[..., httpx.Client]
 
 
 @pytest.fixture(scope="session")
-def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def cache_home(flights_cache: Path) -> Path:
     """An XDG_CACHE_HOME of the tests in which the flights are already cached."""
-    home = tmp_path_factory.mktemp("cache")
-    nycflights.load(home / "towerwatch")
-    return home
+    nycflights.load(flights_cache)
+    return flights_cache.parent
 
 
 @pytest.fixture(scope="session")
 def flights(cache_home: Path) -> list[TimetableFlight]:
-    """All flights of the data set, in the source's order."""
+    """All flights of the data set, in the source's order, read from the cache."""
     return nycflights.load(cache_home / "towerwatch")
 
 
