@@ -219,6 +219,7 @@ def test_no_day_costs_more_than_its_budget(
 
 
 @settings(max_examples=25)
+@example({"A": 1, "B": 10_000, "C": 10_000, "D": 10_000, "E": 10_000}, datetime(2013, 1, 1, tzinfo=UTC), 1, 120)
 @given(
     st.dictionaries(st.sampled_from("ABCDEF"), st.sampled_from([1, 10_000]), min_size=1),
     INSTANTS,
@@ -231,10 +232,12 @@ def test_no_airport_starves(airports: dict[str, int], begin: datetime, backlog: 
     A wait ends when the other targets' calls are paid for. One wait costs the others at most 14 calls for one of its
     own (the weight of 10,000 interests), and each target has the same share of the credits that the questions leave.
     """
+    poll_interval = 3 * HOUR  # a call of the smallest budget is affordable every 8 hours
     interests = {(airport, Direction.ARRIVALS): number for airport, number in airports.items()}
     model = CollectorModel(begin, budget, interests, backlog * DAY)
-    # Whole calls: what is left of a day's credits is lost at midnight.
-    calls_per_day = (budget - len(QUESTIONS) * RECENT_PRICE) // OLD_PRICE
+    # Whole calls: what is left of a day's credits is lost at midnight, with what they allow after the day's last poll.
+    allowed = compute_allowance(budget, day_of(begin) + DAY - poll_interval)
+    calls_per_day = (allowed - len(QUESTIONS) * RECENT_PRICE) // OLD_PRICE
     longest = DAY * (2 - (-15 * len(interests) // calls_per_day))
     last_asked = dict.fromkeys(interests, begin)
     while model.now < begin + longest + 5 * DAY:
@@ -243,7 +246,7 @@ def test_no_airport_starves(airports: dict[str, int], begin: datetime, backlog: 
         for target in model.targets():
             due = target.available_until > target.next_begin
             assert not due or model.now - last_asked[target.airport, target.direction] < longest, target
-        model.now += 3 * HOUR  # a call of the smallest budget is affordable every 8 hours
+        model.now += poll_interval
 
 
 @settings(max_examples=40)
@@ -252,8 +255,7 @@ def test_with_enough_credits_no_call_is_deferred(
     interests: dict[tuple[str, Direction], int], begin: datetime, backlog: int
 ) -> None:
     """If a quarter of the budget pays for all due calls, all are made at once, up to the newest recorded day."""
-    budget, day_of(begin) + DAY - poll_interval)
-    calls_per_day = (allowed = 4 * OLD_PRICE * len(interests) * (backlog + 3) * 2
+    budget = 4 * OLD_PRICE * len(interests) * (backlog + 3) * 2
     model = CollectorModel(begin, budget, interests, backlog * DAY)
     for _ in range(30):
         assert model.poll() == []
