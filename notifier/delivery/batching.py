@@ -54,18 +54,20 @@ class AlertBatch:
     alert_ids: frozenset[UUID] = field(init=False)
     batch_id: UUID | None = field(init=False)
     """The id of a deferred batch in `UserState.deferred_batches`. None: the batch is new."""
-    sort_key: tuple[datetime, ...] = field(init=False)
-    """The position among a user's batches: by start of lifetime, then by first and last window, then by the time of the
-    next attempt."""
+    sort_key: tuple[datetime, datetime, UUID, datetime] = field(init=False)
+    """The position among a user's batches: by start of lifetime, then by the window and the id of the first alert, then
+    by the time of the next attempt.
+
+    Batches that are deferred together are consecutive parts of one order of alerts, so their first alerts keep them in
+    it, also when a crash has left records of several attempts, whose times are mixed."""
 
     def __post_init__(self) -> None:
         ids = frozenset(each.alert.alert_id for each in self.alerts)
-        windows = [each.alert.window_start for each in self.alerts]
+        first = self.alerts[0].alert
         object.__setattr__(self, "alert_ids", ids)
         object.__setattr__(self, "batch_id", compute_batch_id(ids) if self.not_before is not None else None)
-        object.__setattr__(
-            self, "sort_key", (self.lifetime_start, min(windows), max(windows), _get_earliest_attempt_time(self))
-        )
+        key = (self.lifetime_start, first.window_start, first.alert_id, _get_earliest_attempt_time(self))
+        object.__setattr__(self, "sort_key", key)
 
     @property
     def user_id(self) -> UUID:
