@@ -77,6 +77,28 @@ class Backlog:
     """Seconds since the oldest event was added to the outbox; 0 if the outbox is empty."""
 
 
+class LeaseWatch:
+    """One relay's observation of the lease that another relay holds, by elapsed time instead of by the wall clock.
+
+    A lease has lapsed once its row has not changed for `LEASE_S` of the observer's own time: every renewal changes the
+    row, and its holder sends nothing later than `LEASE_S` after it. The stored instant decides nothing, because the
+    holder's clock, or the observer's, may be hours or years off.
+    """
+
+    def __init__(self) -> None:
+        self._seen: tuple[object, ...] | None = None
+        self._since = 0.0
+
+    def has_lapsed(self, lease: tuple[object, ...], elapsed: float) -> bool:
+        """Return True if this lease has been the same for `LEASE_S`, up to `elapsed` (seconds of a monotonic clock).
+
+        Remembers the lease, and begins to count anew if it differs from the one that was seen last.
+        """
+        if lease != self._seen:
+            self._seen, self._since = lease, elapsed
+        return elapsed - self._since >= LEASE_S
+
+
 class Outbox:
     """The outbox tables of one service's schema, and the statements on them, each in a transaction of its caller.
 
@@ -129,13 +151,16 @@ class Outbox:
         oldest = session.scalar(select(self.rows.c.added_at).order_by(self.rows.c.id).limit(1))
         return Backlog(self.count_unpublished(session), 0.0 if oldest is None else max(now - oldest, 0.0))
 
-    def claim_messages(self, session: Session, owner: str, now: float) -> list[SequencedMessage]:
+    def claim_messages(
+        self, session: Session, owner: str, now: float, watch: LeaseWatch, elapsed: float
+    ) -> list[SequencedMessage]:
         """Take or renew the lease, assign sequences to the oldest rows, and return these messages in that order.
 
         At most 500 messages are returned. Rows that already have a sequence are returned alone: they are a round that
         did not end, to be repeated unchanged. Return an empty list, and do nothing, if the outbox is empty or another
         relay holds the lease. The lease's row is locked until the end of the transaction; in a new database it is
-        inserted, with a first sequence made of the time. `now` is in seconds since the epoch.
+        inserted, with a first sequence made of the time. `now` is in seconds since the epoch; `watch` is the owner's,
+        and `elapsed` is in seconds of its monotonic clock.
         """
         if session.scalar(select(self.rows.c.id).limit(1)) is None:
             return []
@@ -145,7 +170,8 @@ class Outbox:
             relay_row = {"id": 1, "next_sequence": int(now * 1_000_000), "owner": None, "leased_until": 0.0}
             session.execute(insert(self.relay), relay_row)
             relay = session.execute(select(self.relay).with_for_update()).one()
-        if relay.owner != owner and relay.leased_until > now:
+        lease = (relay.owner, relay.leased_until, relay.next_sequence)
+        if relay.owner not in (None, owner) and not watch.has_lapsed(lease, elapsed):
             return []
         numbered = self._load_sequenced(session)
         next_sequence = relay.next_sequence
@@ -159,7 +185,9 @@ class Outbox:
                 )
             next_sequence += len(ids)
             numbered = self._load_sequenced(session)
-        session.execute(update(self.relay).values(owner=owner, leased_until=now + LEASE_S, next_sequence=next_sequence))
+        # Later than before even if the clock stands or was set back: a renewal must change the row (`LeaseWatch`).
+        leased_until = max(now + LEASE_S, relay.leased_until + 0.001)
+        session.execute(update(self.relay).values(owner=owner, leased_until=leased_until, next_sequence=next_sequence))
         return numbered
 
     def _load_sequenced(self, session: Session) -> list[SequencedMessage]:

@@ -56,7 +56,7 @@ class ConfirmationDelivery(SingleMailDelivery[ScheduledConfirmation]):
         return None if contact.confirm_url else "nothing_to_confirm"
 
     def _compose(self, scheduled: ScheduledConfirmation, contact: Contact) -> EmailMessage:
-        return compose_confirmation_mail(contact, scheduled.mail_key, self._policy.sender, self._clock.now())
+        return compose_confirmation_mail(contact, scheduled.mail_key, self._policy.sender, self._clock.wall.now())
 
     def _count_dropped(self, reason: str) -> None:
         self._metrics.count_dropped_confirmation(reason)

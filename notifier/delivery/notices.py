@@ -44,7 +44,7 @@ class NoticeDelivery(SingleMailDelivery[ScheduledNotice]):
         return find_drop_reason(contact)
 
     def _compose(self, scheduled: ScheduledNotice, contact: Contact) -> EmailMessage:
-        return compose_unheard_mail(scheduled.raised.notice, contact, self._policy.sender, self._clock.now())
+        return compose_unheard_mail(scheduled.raised.notice, contact, self._policy.sender, self._clock.wall.now())
 
     def _count_dropped(self, reason: str) -> None:
         self._metrics.count_dropped_notice(reason)
