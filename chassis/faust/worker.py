@@ -15,7 +15,7 @@ import faust
 import faust.transport.drivers.aiokafka
 import structlog
 import uvloop
-from aiohttp.web import AppRunner, BaseSite, SockSite
+from aiohttp.web import BaseSite, SockSite
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from faust.app import base
@@ -32,6 +32,7 @@ from chassis.kafka import ensure_topics_without_timeout
 from chassis.listening import bind_listeners
 from chassis.process import exit_with_error
 from chassis.topics import BrokerUnreachableError, TopicLike, wait_for_broker
+from chassis.web.aiohttp_server import BoundedAppRunner
 
 log = structlog.get_logger()
 
@@ -265,7 +266,7 @@ def _bind_web_server(app: faust.App, settings: StreamSettings) -> None:
     """
     listeners = bind_listeners(settings.listen_host, settings.web_port, "HTTP")
     web: Any = app.web
-    web._runner = AppRunner(web.web_app, access_log=None, shutdown_timeout=_HTTP_DRAINS_WITHIN_S)
+    web._runner = BoundedAppRunner(web.web_app, access_log=None, shutdown_timeout=_HTTP_DRAINS_WITHIN_S)
 
     web._transport_handlers["tcp"] = lambda: _Sites(SockSite(web._runner, each) for each in listeners)
 

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
+from chassis.web.aiohttp_server import BoundedAppRunner
 from local.mailbox.deliveries import DeliverySignal
 from local.mailbox.errors import CannotListenError
 from local.mailbox.html_part import POLICY, build_document
@@ -135,7 +136,7 @@ async def start_pages(host: str, port: int, maildir: Path, deliveries: DeliveryS
     Raises CannotListenError if the port is in use or not allowed.
     """
     # With handler_cancellation, the handler of an event stream ends when its page is closed.
-    runner = web.AppRunner(
+    runner = BoundedAppRunner(
         make_app(maildir, deliveries), access_log=None, handler_cancellation=True, shutdown_timeout=1
     )
     await runner.setup()
