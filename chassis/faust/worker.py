@@ -4,6 +4,7 @@ import asyncio
 import gc
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -32,7 +33,8 @@ from chassis.kafka import ensure_topics_without_timeout
 from chassis.listening import bind_listeners
 from chassis.process import exit_with_error
 from chassis.topics import BrokerUnreachableError, TopicLike, wait_for_broker
-from chassis.web.aiohttp_server import BoundedAppRunner
+from chassis.web.aiohttp_server import BoundedAppRunner, create_host_check
+from chassis.web.hosts import AllowedHosts, split_host_names
 
 log = structlog.get_logger()
 
@@ -268,6 +270,8 @@ def _bind_web_server(app: faust.App, settings: StreamSettings) -> None:
     web: Any = app.web
     web._runner = BoundedAppRunner(web.web_app, access_log=None, shutdown_timeout=_HTTP_DRAINS_WITHIN_S)
 
+    names = (socket.gethostname(), settings.advertised_url, *split_host_names(settings.allowed_hosts), app.conf.id)
+    web.web_app.middlewares.append(create_host_check(AllowedHosts(names)))
     web._transport_handlers["tcp"] = lambda: _Sites(SockSite(web._runner, each) for each in listeners)
 
 

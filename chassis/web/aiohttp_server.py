@@ -1,13 +1,19 @@
-"""aiohttp's server with bounds on its connections; it has none itself for a request that never ends."""
+"""aiohttp's server with bounds on its connections, and the check of `Host` for its apps.
+
+aiohttp itself waits without end for a request that never ends.
+"""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any, Final, cast
 
+from aiohttp import web
 from aiohttp.web import AppRunner
 from aiohttp.web_protocol import RequestHandler
 
 from chassis.web.clients import identify_client
 from chassis.web.connections import IDLE_WITHIN_S, TransferDeadlines, TransferState, make_room
+from chassis.web.hosts import AllowedHosts, is_exempt
 
 _CHECK_EVERY_S: Final = 5.0
 """Seconds between two checks of a connection's deadlines."""
@@ -99,3 +105,33 @@ class _BoundedHandler(RequestHandler):
             self.abort()
         else:
             self._check_timer = self._loop.call_later(_CHECK_EVERY_S, self._check_deadlines)
+
+
+def read_host(request: web.Request) -> str | None:
+    """Return the host that an aiohttp request names: that of an absolute target, else the header; None without one.
+
+    Two headers are returned as one text, which names no host.
+    """
+    target = request._message.url
+    if target.absolute:  # RFC 9112, 3.2.2: the header is ignored
+        return target.raw_authority
+    given = request.headers.getall("Host", [])
+    return ", ".join(given) if given else None
+
+
+def create_host_check(hosts: AllowedHosts) -> Callable[..., Awaitable[web.StreamResponse]]:
+    """Return a middleware for aiohttp that refuses requests for other hosts with problem details."""
+
+    @web.middleware
+    async def check_host(
+        request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        """Answer 400 or 421 if the host is not allowed, else pass the request on."""
+        fault = None if is_exempt(request.path) else hosts.find_fault(read_host(request))
+        if fault is None:
+            return await handler(request)
+        status, detail = fault
+        body = {"title": status.phrase, "status": status.value, "detail": detail}
+        return web.json_response(body, status=status, content_type="application/problem+json")
+
+    return check_host

@@ -16,6 +16,7 @@ from werkzeug.routing import Rule
 
 from chassis.faults import describe_fault
 from chassis.metrics import Metrics
+from chassis.web.hosts import AllowedHosts, is_exempt
 from chassis.web.numbers import load_json
 
 log = structlog.get_logger()
@@ -121,20 +122,32 @@ class Reply:
 
 
 def create_app(
-    name: str, metrics: Metrics, problems: Mapping[type[Exception], ProblemKind], ready: Callable[[], bool]
+    name: str,
+    metrics: Metrics,
+    problems: Mapping[type[Exception], ProblemKind],
+    ready: Callable[[], bool],
+    hosts: AllowedHosts | None = None,
 ) -> Flask:
     """Create a Flask app with health, metrics and error answers, to which the service adds its own blueprints.
 
     It answers GET /health/live, /health/ready (503 unless `ready` returns True) and /metrics, limits bodies to 64 KiB,
     and measures its requests. `problems` is the service's table of errors. `ready` returns True if the service can
-    work, False if not; it may block briefly and must not raise.
+    work, False if not; it may block briefly and must not raise. Requests for other hosts than `hosts` (None: localhost
+    and IP addresses) are refused, but for health checks.
     """
+    allowed_hosts = hosts or AllowedHosts()
     app = Flask(name, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = BODY_LIMIT
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.url_map.merge_slashes = False  # a path may contain a value with two slashes in a row
     _register_error_handlers(app, problems)
     _register_request_metrics(app, metrics)
+
+    @app.before_request
+    def check_host() -> None:
+        fault = None if is_exempt(request.path) else allowed_hosts.find_fault(request.environ.get("HTTP_HOST"))
+        if fault is not None:
+            raise Problem(*fault)
 
     @app.get("/health/live")
     def live() -> Response:

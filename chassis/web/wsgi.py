@@ -16,7 +16,7 @@ from flask import Flask
 from waitress import wasyncore
 from waitress.channel import HTTPChannel
 from waitress.server import BaseWSGIServer, create_server
-from waitress.task import ErrorTask
+from waitress.task import ErrorTask, WSGITask
 
 from chassis.listening import bind_listeners
 from chassis.web.clients import identify_client, is_trusted_peer, take_addresses_from_proxy
@@ -55,6 +55,17 @@ class _ProblemTask(ErrorTask):  # type: ignore[misc]  # waitress has no types
         self.write(body)
 
 
+class _Task(WSGITask):  # type: ignore[misc]  # waitress has no types
+    """The waitress task that calls the app; the host of an absolute request target counts as the request's host."""
+
+    def get_environment(self) -> dict[str, Any]:
+        """Return the WSGI environment of the request; waitress calls this."""
+        environ: dict[str, Any] = super().get_environment()
+        if self.request.proxy_scheme and self.request.proxy_netloc:  # RFC 9112, 3.2.2: the header is ignored
+            environ["HTTP_HOST"] = self.request.proxy_netloc
+        return environ
+
+
 def _remove_path(record: logging.LogRecord) -> bool:
     """Remove the request's path from a log record of waitress, since a path may contain an address. Return True.
 
@@ -71,6 +82,7 @@ class _Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
     for ever for one that reads no answer.
     """
 
+    task_class = _Task
     error_task_class = _ProblemTask
     logger = logging.getLogger("waitress.channel")
     logger.addFilter(_remove_path)

@@ -33,7 +33,6 @@ LARGE = 32 * 1024 * 1024
 """Bytes of an answer that no socket buffer holds."""
 
 
-
 @contextmanager
 def serve_flask(port: int) -> Iterator[None]:
     """Serve a Flask app as the services do."""
