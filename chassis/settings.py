@@ -25,6 +25,8 @@ from chassis.addresses import ListenHost, Port, ServerList
 from chassis.clock import Clock, build_clock
 from chassis.errors import SettingsError
 from chassis.faults import describe_fault
+from chassis.grpc_secret import GrpcSecret
+from chassis.web.hosts import HostNames
 
 __all__ = ["Port", "Settings", "StrongSecret", "load_settings"]
 
@@ -86,6 +88,10 @@ class Settings(BaseSettings):
     kafka_bootstrap_servers: ServerList
     kafka_replication_factor: int = Field(default=1, ge=1)
     listen_host: ListenHost = "127.0.0.1"
+    grpc_secret: GrpcSecret | None = None
+    """The secret that services show one another in gRPC calls; two during a change. None: no call needs any."""
+    allowed_hosts: HostNames = ""
+    """Further host names by which people reach the service, separated by commas: see `chassis.web.hosts`."""
     clock_start: datetime | None = None
     clock_rate: float = Field(default=1.0, gt=0)
     clock_anchor: datetime | None = None

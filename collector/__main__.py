@@ -7,12 +7,14 @@ from chassis import logs
 from chassis.db.migrations import SchemaUpgrade
 from chassis.db.outbox_relay import OutboxRelay
 from chassis.errors import ChassisError
+from chassis.grpc_secret import split_secrets
 from chassis.kafka import ensure_topics_without_timeout
 from chassis.metrics import Metrics, ServiceIdentity
 from chassis.periodic import run_periodically
 from chassis.process import exit_with_error, load_settings_or_exit, serve
 from chassis.rpc import GrpcServer
 from chassis.web import openapi
+from chassis.web.hosts import AllowedHosts, split_host_names
 from chassis.web.http import create_app
 from chassis.web.wsgi import HttpServer
 from collector import rpc
@@ -58,12 +60,13 @@ async def _run(settings: CollectorSettings) -> None:
     In the background it upgrades the schema; after that it publishes the outbox, takes part in the leader election,
     updates the gauges and deletes expired flights. Raises ChassisError if a port is not usable.
     """
+    grpc_secrets = split_secrets(settings.grpc_secret)
     metrics = Metrics(ServiceIdentity(SERVICE, settings.k8s_node_name))
     clock = settings.build_clock()
     database = settings.build_database()
     schema = SchemaUpgrade(database, "collector:migrations")
     interests = InterestStore(database, clock)
-    users = Authenticator(settings.user_manager_grpc_target, settings.authentication_cache_s)
+    users = Authenticator(settings.user_manager_grpc_target, settings.authentication_cache_s, secrets=grpc_secrets)
     source = OpenSkyClient(
         settings.opensky_url,
         settings.opensky_token_url,
@@ -99,7 +102,13 @@ async def _run(settings: CollectorSettings) -> None:
     )
     relay = OutboxRelay(database, OUTBOX, settings.kafka_bootstrap_servers, metrics)
 
-    app = create_app(SERVICE, metrics, rest.PROBLEMS, schema.is_ready)
+    app = create_app(
+        SERVICE,
+        metrics,
+        rest.PROBLEMS,
+        schema.is_ready,
+        AllowedHosts((SERVICE, settings.public_url, *split_host_names(settings.allowed_hosts))),
+    )
     operator_token = settings.operator_token.get_secret_value()
     app.register_blueprint(
         rest.blueprint(
@@ -120,6 +129,7 @@ async def _run(settings: CollectorSettings) -> None:
         {rpc.SERVICE_NAME: partial(add_InterestServiceServicer_to_server, rpc.InterestService(interests))},
         rpc.STATUSES,
         metrics,
+        grpc_secrets,
     )
 
     async def prepare_schema_and_topics() -> None:

@@ -65,6 +65,7 @@ def build_environment(ports: Ports, data: Path, secret: Secrets, kafka: str | No
         "USER_MANAGER_GRPC_TARGET": f"{HOST}:{ports.user_manager_grpc}",
         "COLLECTOR_GRPC_TARGET": f"{HOST}:{ports.collector_grpc}",
         "PUBLIC_URL": f"http://{HOST}:{ports.user_manager_http}",
+        "GRPC_SECRET": secrets.token_urlsafe(32),  # of this start: no file needs to keep it
         "SIGNING_KEY": secret.signing_key,
         "OPERATOR_TOKEN": secret.operator_token,
         "LOG_FORMAT": "console",

@@ -14,6 +14,7 @@ from chassis.clock import Clock, SteadyClock, SystemClock
 from chassis.faust.app import crash_worker, create_stream_app, is_from_current_assignment, serve_health_and_metrics
 from chassis.faust.table import DirectTable, add_table
 from chassis.faust.worker import StreamApp
+from chassis.grpc_secret import split_secrets
 from chassis.metrics import Metrics, ServiceIdentity
 from notifier.agents import Agents, KafkaTopics
 from notifier.contacts import ContactsClient
@@ -61,7 +62,9 @@ def create_app(settings: NotifierSettings) -> faust.App:
         _add_table(app, "people", "The mails of one person, by user id"),
         partial(crash_worker, app),
     )
-    contacts = ContactsClient(settings.user_manager_grpc_target, settings.contact_cache_s)
+    contacts = ContactsClient(
+        settings.user_manager_grpc_target, settings.contact_cache_s, split_secrets(settings.grpc_secret)
+    )
     smtp = _create_smtp_client(settings, clock)
     topics = KafkaTopics(
         app.topic(ALERTS_RETRY.name, value_serializer="raw"),

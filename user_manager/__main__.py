@@ -11,12 +11,14 @@ from chassis.clock import SystemClock
 from chassis.db.migrations import SchemaUpgrade
 from chassis.db.outbox_relay import OutboxRelay
 from chassis.errors import ChassisError
+from chassis.grpc_secret import split_secrets
 from chassis.metrics import Metrics, ServiceIdentity
 from chassis.periodic import run_periodically
 from chassis.process import exit_with_error, load_settings_or_exit, serve
 from chassis.rpc import GrpcServer
 from chassis.topics import ensure_topics
 from chassis.web import openapi
+from chassis.web.hosts import AllowedHosts, split_host_names
 from chassis.web.http import create_app
 from chassis.web.wsgi import HttpServer
 from towerwatch.topics import CATALOGUE
@@ -59,20 +61,27 @@ async def _run(settings: UserManagerSettings) -> None:
     """
     # The machine's clock, also where other services run on a faster one: the people who own accounts live in real time.
     clock = SystemClock()
+    grpc_secrets = split_secrets(settings.grpc_secret)
     metrics = Metrics(ServiceIdentity(SERVICE, settings.k8s_node_name))
     database = settings.build_database()
     schema = SchemaUpgrade(database, "user_manager:migrations")
     links = LinkSigner(settings.signing_key.get_secret_value(), settings.public_url)
     authorizer = AccountAuthorizer(settings.operator_token.get_secret_value())
     answers = IdempotencyStore(settings.signing_key.get_secret_value(), settings.idempotency_life)
-    collector = CollectorClient(settings.collector_grpc_target)
+    collector = CollectorClient(settings.collector_grpc_target, secrets=grpc_secrets)
     accounts = Accounts(database, links, authorizer)
     registrations = Registrations(database, links, authorizer, answers, clock)
     deletions = Deletions(database, collector, authorizer, clock, metrics)
     bounces = Bounces(database, clock, metrics)
     housekeeping = Housekeeping(database, accounts, answers, clock, metrics)
 
-    app = create_app(SERVICE, metrics, rest.PROBLEMS, schema.is_ready)
+    app = create_app(
+        SERVICE,
+        metrics,
+        rest.PROBLEMS,
+        schema.is_ready,
+        AllowedHosts(("user-manager", settings.public_url, *split_host_names(settings.allowed_hosts))),
+    )
     app.register_blueprint(
         rest.build_users_blueprint(
             accounts,
@@ -97,6 +106,7 @@ async def _run(settings: UserManagerSettings) -> None:
         {rpc.SERVICE_NAME: partial(add_UserServiceServicer_to_server, rpc.UserService(accounts, bounces))},
         rpc.STATUSES,
         metrics,
+        grpc_secrets,
     )
 
     async def relay_outbox() -> None:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from chassis.process import keep_files_private
 from local.demo.options import DATA as DEMO_DATA
 from local.errors import LocalError
 from local.ports import HOST
@@ -38,6 +39,7 @@ def main() -> int:
     parser.add_argument("--env-file", type=Path, default=ENV_FILE, help="its settings (%(default)s)")
     parser.add_argument("--data", type=Path, default=DATA, help="its folder (%(default)s)")
     given = parser.parse_args()
+    keep_files_private()
     try:
         commands[given.command](given.env_file.absolute(), given.data.absolute())
     except LocalError as error:
@@ -67,6 +69,7 @@ def start(env_file: Path, data: Path) -> None:
     config.ports.require_free(list_port_names(config.names))
     log = find_log_file(data, "stack")
     log.parent.mkdir(parents=True, exist_ok=True)
+    data.chmod(0o700)  # an earlier version may have made it for all to read
     print("Starting Towerwatch (the first start fetches Kafka) …", flush=True)
     with log.open("wb") as output:
         stack = subprocess.Popen(
