@@ -26,7 +26,7 @@ from chassis.clock import Clock, build_clock
 from chassis.errors import SettingsError
 from chassis.faults import describe_fault
 from chassis.grpc_secret import GrpcSecret
-from chassis.web.hosts import HostNames
+from chassis.hosts import HostNames
 
 __all__ = ["Port", "Settings", "StrongSecret", "load_settings"]
 
@@ -91,7 +91,7 @@ class Settings(BaseSettings):
     grpc_secret: GrpcSecret | None = None
     """The secret that services show one another in gRPC calls; two during a change. None: no call needs any."""
     allowed_hosts: HostNames = ""
-    """Further host names by which people reach the service, separated by commas: see `chassis.web.hosts`."""
+    """Further host names by which people reach the service, separated by commas: see `chassis.hosts`."""
     clock_start: datetime | None = None
     clock_rate: float = Field(default=1.0, gt=0)
     clock_anchor: datetime | None = None

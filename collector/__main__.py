@@ -8,13 +8,13 @@ from chassis.db.migrations import SchemaUpgrade
 from chassis.db.outbox_relay import OutboxRelay
 from chassis.errors import ChassisError
 from chassis.grpc_secret import split_secrets
+from chassis.hosts import AllowedHosts, split_host_names
 from chassis.kafka import ensure_topics_without_timeout
 from chassis.metrics import Metrics, ServiceIdentity
 from chassis.periodic import run_periodically
 from chassis.process import exit_with_error, load_settings_or_exit, serve
 from chassis.rpc import GrpcServer
 from chassis.web import openapi
-from chassis.web.hosts import AllowedHosts, split_host_names
 from chassis.web.http import create_app
 from chassis.web.wsgi import HttpServer
 from collector import rpc

@@ -7,9 +7,9 @@ from typing import Annotated, Final
 from pydantic import AfterValidator, Field
 
 from chassis.addresses import Target, normalize_http_url
+from chassis.clients import check_trusted_proxy
 from chassis.db.database import DatabaseSettings
 from chassis.settings import Port, StrongSecret
-from chassis.web.clients import check_trusted_proxy
 from chassis.web.limits import ClientRateLimit
 from user_manager.idempotency import ANSWER_LIFETIME
 

@@ -23,18 +23,18 @@ from faust.app import base
 from faust.types import ServiceT
 from mode import Service
 
+from chassis.aiohttp_server import BoundedAppRunner, create_host_check
 from chassis.errors import ChassisError
 from chassis.faust.health import Health
 from chassis.faust.internals.consumer import StreamConsumer
 from chassis.faust.internals.recovery import StreamTables
 from chassis.faust.settings import FAUST_LOG, StreamSettings
 from chassis.faust.store import DataDir
+from chassis.hosts import AllowedHosts, split_host_names
 from chassis.kafka import ensure_topics_without_timeout
 from chassis.listening import bind_listeners
 from chassis.process import exit_with_error
 from chassis.topics import BrokerUnreachableError, TopicLike, wait_for_broker
-from chassis.web.aiohttp_server import BoundedAppRunner, create_host_check
-from chassis.web.hosts import AllowedHosts, split_host_names
 
 log = structlog.get_logger()
 

@@ -15,8 +15,8 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Rule
 
 from chassis.faults import describe_fault
+from chassis.hosts import AllowedHosts, is_exempt
 from chassis.metrics import Metrics
-from chassis.web.hosts import AllowedHosts, is_exempt
 from chassis.web.numbers import load_json
 
 log = structlog.get_logger()

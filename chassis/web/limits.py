@@ -9,7 +9,7 @@ from collections.abc import Callable
 from flask import request
 from limits import parse_many
 
-from chassis.web.clients import identify_client
+from chassis.clients import identify_client
 from chassis.web.http import Problem
 
 _MOST_CLIENTS = 100_000

@@ -18,9 +18,9 @@ from waitress.channel import HTTPChannel
 from waitress.server import BaseWSGIServer, create_server
 from waitress.task import ErrorTask, WSGITask
 
+from chassis.clients import identify_client, is_trusted_peer, take_addresses_from_proxy
+from chassis.connections import IDLE_WITHIN_S, MAX_CONNECTIONS, TransferDeadlines, TransferState, make_room
 from chassis.listening import bind_listeners
-from chassis.web.clients import identify_client, is_trusted_peer, take_addresses_from_proxy
-from chassis.web.connections import IDLE_WITHIN_S, MAX_CONNECTIONS, TransferDeadlines, TransferState, make_room
 from chassis.web.http import Problem
 
 DRAIN_S = 5.0
@@ -142,7 +142,7 @@ class HttpServer:
 
         `trusted_proxy` is the address of the one proxy in front, or `*` if only the proxy can connect. The client's
         address and scheme are taken from its headers X-Forwarded-For and X-Forwarded-Proto, or Forwarded, as
-        `chassis/web/clients.py` says. From other clients, and if it is None, these headers are dropped. `threads`
+        `chassis/clients.py` says. From other clients, and if it is None, these headers are dropped. `threads`
         requests are processed at once; the others wait. `path_prefix` is the path under which people reach the service:
         links that it builds begin with it, and it is removed from requests that a proxy passes on with it.
         """

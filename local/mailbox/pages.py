@@ -8,8 +8,8 @@ from typing import Final
 
 from aiohttp import web
 
-from chassis.web.aiohttp_server import BoundedAppRunner, read_host
-from chassis.web.hosts import AllowedHosts
+from chassis.aiohttp_server import BoundedAppRunner, read_host
+from chassis.hosts import AllowedHosts
 from local.mailbox.deliveries import DeliverySignal
 from local.mailbox.errors import CannotListenError
 from local.mailbox.html_part import POLICY, build_document

@@ -1,7 +1,7 @@
 """Bounds on HTTP connections: how long a client may take for a request or an answer, and how many it may keep open.
 
 Without them one client that sends a byte now and then on a thousand connections keeps every other client out, the
-health probes included. Pure; both HTTP servers apply it (`chassis/web/wsgi.py`, `chassis/web/aiohttp_server.py`).
+health probes included. Pure; both HTTP servers apply it (`chassis/web/wsgi.py`, `chassis/aiohttp_server.py`).
 """
 
 from collections import Counter

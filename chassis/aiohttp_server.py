@@ -11,16 +11,16 @@ from aiohttp import web
 from aiohttp.web import AppRunner
 from aiohttp.web_protocol import RequestHandler
 
-from chassis.web.clients import identify_client
-from chassis.web.connections import IDLE_WITHIN_S, TransferDeadlines, TransferState, make_room
-from chassis.web.hosts import AllowedHosts, is_exempt
+from chassis.clients import identify_client
+from chassis.connections import IDLE_WITHIN_S, TransferDeadlines, TransferState, make_room
+from chassis.hosts import AllowedHosts, is_exempt
 
 _CHECK_EVERY_S: Final = 5.0
 """Seconds between two checks of a connection's deadlines."""
 
 
 class BoundedAppRunner(AppRunner):
-    """An `AppRunner` whose connections have deadlines and are bounded by client (`chassis/web/connections.py`)."""
+    """An `AppRunner` whose connections have deadlines and are bounded by client (`chassis/connections.py`)."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         """The arguments are those of `AppRunner`."""

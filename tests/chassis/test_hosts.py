@@ -10,9 +10,9 @@ import pytest
 from aiohttp import web
 from hypothesis import given, strategies as st
 
+from chassis.aiohttp_server import BoundedAppRunner, create_host_check
+from chassis.hosts import AllowedHosts, check_host_names, parse_host
 from chassis.metrics import Metrics, ServiceIdentity
-from chassis.web.aiohttp_server import BoundedAppRunner, create_host_check
-from chassis.web.hosts import AllowedHosts, check_host_names, parse_host
 from chassis.web.http import create_app
 from chassis.web.wsgi import HttpServer
 from tests.ports import free_port

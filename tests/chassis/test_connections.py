@@ -13,10 +13,9 @@ import pytest
 from aiohttp import web
 from hypothesis import given, strategies as st
 
-from chassis.metrics import Metrics, ServiceIdentity
-from chassis.web import aiohttp_server, connections
-from chassis.web.aiohttp_server import BoundedAppRunner
-from chassis.web.connections import (
+from chassis import aiohttp_server, connections
+from chassis.aiohttp_server import BoundedAppRunner
+from chassis.connections import (
     ANSWER_WITHIN_S,
     IDLE_WITHIN_S,
     REQUEST_WITHIN_S,
@@ -24,6 +23,7 @@ from chassis.web.connections import (
     TransferState,
     make_room,
 )
+from chassis.metrics import Metrics, ServiceIdentity
 from chassis.web.http import create_app
 from chassis.web.wsgi import HttpServer
 from tests.ports import free_port
