@@ -137,6 +137,8 @@ def test_a_request_is_answered_only_under_an_own_host_name_or_an_address(port: i
         ("http://evil.example/page", "localhost", 421),
         ("http://evil.example:80/page", "127.0.0.1", 421),
         ("http://alerts.example.org/page", "evil.example", 200),
+        ("//evil.example", "localhost", 404),
+        ("//localhost/page", "evil.example", 421),
     ],
 )
 def test_the_host_of_an_absolute_target_replaces_the_header(port: int, target: str, host: str, status: int) -> None:
