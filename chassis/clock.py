@@ -54,6 +54,29 @@ class SystemClock:
         return max(duration.total_seconds(), 0.0)
 
 
+class SteadyClock:
+    """A clock that shows the time at which it was made plus the time that has passed since then on another clock.
+
+    It does not jump or halt when that clock, the wall clock, does: for a process that orders its work by due times. It
+    stays wrong if the wall clock was wrong when it was made, so instants that people read are of `wall`, and what was
+    stored by another process is bounded before it is compared with this clock.
+    """
+
+    def __init__(self, wall: Clock) -> None:
+        """`wall`: the clock that people read."""
+        self.wall = wall
+        self._offset = wall.now() - wall.elapsed()
+
+    def now(self) -> datetime:
+        return self._offset + self.wall.elapsed()
+
+    def elapsed(self) -> timedelta:
+        return self.wall.elapsed()
+
+    def real_seconds(self, duration: timedelta) -> float:
+        return self.wall.real_seconds(duration)
+
+
 @dataclass(frozen=True, slots=True)
 class ScaledClock:
     """A clock that shows `start` at the real instant `anchor`, runs at `rate` times real speed, and halts at `stop`.

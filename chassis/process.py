@@ -1,6 +1,7 @@
 """The process of a service: servers in threads, background tasks on the main event loop, and an orderly shutdown."""
 
 import asyncio
+import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Mapping
@@ -31,12 +32,22 @@ def exit_with_error(service: str, error: ChassisError) -> NoReturn:
     sys.exit(2)
 
 
+def keep_files_private() -> None:
+    """Let the process, and those that it starts, create files of mode 0600 and folders of mode 0700.
+
+    Databases, tables, mails and logs hold addresses, and a machine may have other users.
+    """
+    os.umask(0o077)
+
+
 def load_settings_or_exit(service: str, settings: type[S], arguments: Mapping[str, str] = MappingProxyType({})) -> S:
     """Return a service's settings, or exit: with code 2 and all faults printed, or with code 0 after `--help`.
 
     `--help` is handled here for services without a command line of their own. `arguments` are those that the service
-    knows besides, each with a sentence about it; the caller looks for them.
+    knows besides, each with a sentence about it; the caller looks for them. From here
+    on all files of the process are readable by its own user only.
     """
+    keep_files_private()
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(describe_usage(service, settings, arguments))
         sys.exit(0)

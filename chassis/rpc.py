@@ -14,6 +14,7 @@ from grpc_reflection.v1alpha import reflection
 
 from chassis.addresses import join_host_and_port
 from chassis.errors import CannotListenError
+from chassis.grpc_secret import AioSecretShower, SecretCheck, SecretShower
 from chassis.listening import describe_refusal, find_listen_addresses
 from chassis.metrics import Metrics
 
@@ -60,18 +61,21 @@ SERVER_OPTIONS: Sequence[tuple[str, Any]] = (
 )
 
 
-def create_channel(target: str) -> grpc.Channel:
+def create_channel(target: str, secrets: Sequence[str] = ()) -> grpc.Channel:
     """Create a channel to the service at `host:port`; behind a headless Service it spreads calls over the replicas.
 
     The channel connects at its first use, without TLS, and makes up to four attempts of a call while the service is
-    unavailable. The caller gives every call a timeout, and closes the channel.
+    unavailable. Its calls show the first of the secrets, if there is one (`chassis.grpc_secret`). The caller gives
+    every call a timeout, and closes the channel.
     """
-    return grpc.insecure_channel(f"dns:///{target}", options=CHANNEL_OPTIONS)
+    channel = grpc.insecure_channel(f"dns:///{target}", options=CHANNEL_OPTIONS)
+    return grpc.intercept_channel(channel, SecretShower(secrets[0])) if secrets else channel
 
 
-def create_aio_channel(target: str) -> grpc.aio.Channel:
+def create_aio_channel(target: str, secrets: Sequence[str] = ()) -> grpc.aio.Channel:
     """Create a channel for asyncio, with the same options and duties of the caller as `create_channel`."""
-    return grpc.aio.insecure_channel(f"dns:///{target}", options=CHANNEL_OPTIONS)
+    shown = [AioSecretShower(secrets[0])] if secrets else []
+    return grpc.aio.insecure_channel(f"dns:///{target}", options=CHANNEL_OPTIONS, interceptors=shown)
 
 
 class _ErrorStatusInterceptor(grpc.ServerInterceptor):  # type: ignore[misc, unused-ignore]
@@ -128,17 +132,18 @@ class GrpcServer:
         add_servicers: Mapping[str, Callable[[grpc.Server], None]],
         statuses: Mapping[type[Exception], grpc.StatusCode],
         metrics: Metrics,
+        secrets: Sequence[str] = (),
     ) -> None:
         """Bind the port without serving yet. Raises CannotListenError.
 
         `add_servicers` maps the full name of each gRPC service to the function that registers its servicer. `statuses`
-        maps the service's errors to gRPC statuses.
+        maps the service's errors to gRPC statuses. Callers must show one of the `secrets`, if there are any.
         """
         self._health = health.HealthServicer()
         self._server = grpc.server(
             ThreadPoolExecutor(max_workers=16, thread_name_prefix="grpc"),
             options=SERVER_OPTIONS,
-            interceptors=[_ErrorStatusInterceptor(statuses, metrics)],
+            interceptors=[SecretCheck(secrets), _ErrorStatusInterceptor(statuses, metrics)],
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         for add in add_servicers.values():

@@ -11,6 +11,8 @@ from chassis.db.log_check import BEGIN_ANEW, require_log_known
 from chassis.db.migrations import SchemaUpgrade
 from chassis.db.outbox_relay import OutboxRelay
 from chassis.errors import ChassisError
+from chassis.grpc_secret import split_secrets
+from chassis.hosts import AllowedHosts, split_host_names
 from chassis.kafka import ensure_topics_without_timeout
 from chassis.metrics import Metrics, ServiceIdentity
 from chassis.periodic import run_periodically
@@ -98,12 +100,13 @@ async def _run(settings: CollectorSettings) -> None:
     In the background it upgrades the schema; after that it publishes the outbox, watches the log, takes part in the
     leader election, updates the gauges and deletes expired flights. Raises ChassisError if a port is not usable.
     """
+    grpc_secrets = split_secrets(settings.grpc_secret)
     metrics = Metrics(ServiceIdentity(SERVICE, settings.k8s_node_name))
     clock = settings.build_clock()
     database = settings.build_database()
     schema = SchemaUpgrade(database, MIGRATIONS)
     interests = InterestStore(database, clock, settings.person_limits())
-    users = Authenticator(settings.user_manager_grpc_target, settings.authentication_cache_s)
+    users = Authenticator(settings.user_manager_grpc_target, settings.authentication_cache_s, secrets=grpc_secrets)
     source = OpenSkyClient(
         settings.opensky_url,
         settings.opensky_token_url,
@@ -147,7 +150,11 @@ async def _run(settings: CollectorSettings) -> None:
     )
     relay = OutboxRelay(database, OUTBOX, settings.kafka_bootstrap_servers, metrics, log_watch.is_known)
 
-    app = create_app(SERVICE, metrics, rest.PROBLEMS, schema.explain_unready)
+    app = create_app(
+        SERVICE,
+        metrics,
+        rest.PROBLEMS,
+        schema.explain_unready)
     operator_token = settings.operator_token.get_secret_value()
     app.register_blueprint(
         rest.blueprint(
@@ -169,6 +176,7 @@ async def _run(settings: CollectorSettings) -> None:
         {rpc.SERVICE_NAME: partial(add_InterestServiceServicer_to_server, rpc.InterestService(interests))},
         rpc.STATUSES,
         metrics,
+        grpc_secrets,
     )
 
     async def prepare_schema_and_topics() -> None:

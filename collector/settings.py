@@ -49,6 +49,8 @@ class CollectorSettings(DatabaseSettings):
     grpc_port: Port
     user_manager_grpc_target: Target
     operator_token: StrongSecret
+    public_url: HttpUrl | None = None
+    """Where people reach the accounts service, as that has it: this service may be asked by the same host name."""
 
     opensky_url: HttpUrl = "https://opensky-network.org/api"
     opensky_token_url: HttpUrl = (

@@ -92,7 +92,7 @@ class ProcessSupervisor:
 
     def __enter__(self) -> "ProcessSupervisor":
         """Make the folder of logs, and rename the logs of the previous run to `.old`; no process is started."""
-        self._logs.mkdir(parents=True, exist_ok=True)
+        self._logs.mkdir(mode=0o700, parents=True, exist_ok=True)
         for name in self._commands:
             with contextlib.suppress(FileNotFoundError):
                 self.find_log(name).replace(self.find_log(name).with_suffix(".old"))
@@ -117,7 +117,8 @@ class ProcessSupervisor:
         command; `variables`: its own environment variables, added to those of all processes.
         """
         command, variables = command or name, variables or {}
-        with self.find_log(name).open("ab") as log, signals_blocked():
+        log_file = os.open(self.find_log(name), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        with os.fdopen(log_file, "ab") as log, signals_blocked():
             process = subprocess.Popen(
                 ["/bin/sh", "-c", f"exec {self._commands[command]}"],
                 cwd=ROOT,
@@ -126,6 +127,7 @@ class ProcessSupervisor:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                umask=0o077,  # what it writes may hold addresses, and the machine may have other users
                 preexec_fn=_prepare_child,
             )
             previous = self._running.get(name)
@@ -156,7 +158,8 @@ class ProcessSupervisor:
         """Write the id of every started process to `processes.json`, by name, atomically."""
         pids = {name: running.process.pid for name, running in self._running.items()}
         part = self._register.with_suffix(".part")
-        part.write_text(json.dumps(pids), encoding="utf-8")
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+            json.dump(pids, file)
         part.replace(self._register)
 
     def require_alive(self, but: Collection[str] = ()) -> None:

@@ -1,5 +1,6 @@
 """The local stack: its processes, their environment variables, and the checks that they are ready."""
 
+import hmac
 import os
 import secrets
 import socket
@@ -65,6 +66,8 @@ def build_environment(ports: Ports, data: Path, secret: Secrets, kafka: str | No
         "USER_MANAGER_GRPC_TARGET": f"{HOST}:{ports.user_manager_grpc}",
         "COLLECTOR_GRPC_TARGET": f"{HOST}:{ports.collector_grpc}",
         "PUBLIC_URL": f"http://{HOST}:{ports.user_manager_http}",
+        # Derived, so that no file needs to keep it, and the same in every process that builds this environment.
+        "GRPC_SECRET": hmac.digest(secret.signing_key.encode(), b"grpc", "sha256").hex(),
         "SIGNING_KEY": secret.signing_key,
         "OPERATOR_TOKEN": secret.operator_token,
         "LOG_FORMAT": "console",

@@ -10,10 +10,11 @@ import faust
 import structlog
 
 from chassis.breaker import BreakerState
-from chassis.clock import Clock, SystemClock
+from chassis.clock import Clock, SteadyClock, SystemClock
 from chassis.faust.app import crash_worker, create_stream_app, is_from_current_assignment, serve_health_and_metrics
 from chassis.faust.table import DirectTable, add_table
 from chassis.faust.worker import StreamApp
+from chassis.grpc_secret import split_secrets
 from chassis.metrics import Metrics, ServiceIdentity
 from notifier.agents import Agents, KafkaTopics
 from notifier.contacts import ContactsClient
@@ -53,7 +54,7 @@ def create_app(settings: NotifierSettings) -> faust.App:
     While the mail server or user_manager is unavailable, `health.are_dependencies_unavailable` returns True.
     """
     metrics = Metrics(ServiceIdentity(SERVICE, settings.k8s_node_name))
-    clock = SystemClock()  # mails and retries use real time, whatever time the flights are from
+    clock = SteadyClock(SystemClock())  # real time, whatever time the flights are from
     app = create_stream_app(SERVICE, settings, ALERTS_RAISED.partitions)
     app.conf.producer_linger = 0.0  # each mail waits for its record; there is nothing to gather
     store = DeliveryStore(
@@ -61,8 +62,10 @@ def create_app(settings: NotifierSettings) -> faust.App:
         _add_table(app, "people", "The mails of one person, by user id"),
         partial(crash_worker, app),
     )
-    contacts = ContactsClient(settings.user_manager_grpc_target, settings.contact_cache_s)
-    smtp = _create_smtp_client(settings)
+    contacts = ContactsClient(
+        settings.user_manager_grpc_target, settings.contact_cache_s, split_secrets(settings.grpc_secret)
+    )
+    smtp = _create_smtp_client(settings, clock)
     topics = KafkaTopics(
         app.topic(ALERTS_RETRY.name, value_serializer="raw"),
         app.topic(ALERTS_DEAD_LETTER.name, value_serializer="raw"),
@@ -111,7 +114,7 @@ def _add_table(app: faust.App, name: str, description: str) -> DirectTable:
     )
 
 
-def _create_smtp_client(settings: NotifierSettings) -> SmtpClient:
+def _create_smtp_client(settings: NotifierSettings, clock: Clock) -> SmtpClient:
     """Create the client of the mail server from the SMTP and DKIM settings; without a DKIM key it signs no mails."""
     password = settings.smtp_password.get_secret_value() if settings.smtp_password else None
     key = settings.build_signing_key()
@@ -125,6 +128,7 @@ def _create_smtp_client(settings: NotifierSettings) -> SmtpClient:
         connections=settings.smtp_connections,
         mails_per_connection=settings.smtp_mails_per_connection,
         mails_per_minute=settings.smtp_mails_per_minute,
+        clock=clock,
         sign=partial(sign_mail, key=key) if key is not None else None,
     )
 

@@ -3,7 +3,7 @@ addresses."""
 
 import asyncio
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
 from typing import Final
@@ -62,9 +62,13 @@ class ContactsClient:
     slow user_manager receives fewer and larger requests. Contacts who may receive alerts are cached for some seconds.
     """
 
-    def __init__(self, target: str, cache_s: float) -> None:
-        """`target` is host:port. A contact who may receive alerts is cached for `cache_s` seconds, others are not."""
+    def __init__(self, target: str, cache_s: float, secrets: Sequence[str] = ()) -> None:
+        """`target` is host:port. A contact who may receive alerts is cached for `cache_s` seconds, others are not.
+
+        The first of `secrets`, if any, is shown with each call.
+        """
         self._target = target
+        self._secrets = secrets
         self._cache_s = cache_s
         self._channel: grpc.aio.Channel | None = None
         self._cache: dict[UUID, tuple[float, Contact]] = {}
@@ -242,7 +246,7 @@ class ContactsClient:
     def _get_channel(self) -> grpc.aio.Channel:
         """Return the gRPC channel, created at the first call."""
         if self._channel is None:
-            self._channel = create_aio_channel(self._target)
+            self._channel = create_aio_channel(self._target, self._secrets)
         return self._channel
 
 

@@ -15,6 +15,8 @@ from chassis.db.log_check import BEGIN_ANEW, require_log_known
 from chassis.db.migrations import SchemaUpgrade
 from chassis.db.outbox_relay import OutboxRelay
 from chassis.errors import ChassisError
+from chassis.grpc_secret import split_secrets
+from chassis.hosts import AllowedHosts, split_host_names
 from chassis.metrics import Metrics, ServiceIdentity
 from chassis.periodic import run_periodically
 from chassis.process import exit_with_error, load_settings_or_exit, serve
@@ -88,13 +90,14 @@ async def _run(settings: UserManagerSettings) -> None:
     """
     # The machine's clock, also where other services run on a faster one: the people who own accounts live in real time.
     clock = SystemClock()
+    grpc_secrets = split_secrets(settings.grpc_secret)
     metrics = Metrics(ServiceIdentity(SERVICE, settings.k8s_node_name))
     database = settings.build_database()
     schema = SchemaUpgrade(database, MIGRATIONS)
     links = LinkSigner(settings.signing_key.get_secret_value(), settings.public_url)
     authorizer = AccountAuthorizer(settings.operator_token.get_secret_value())
     answers = IdempotencyStore(settings.signing_key.get_secret_value(), settings.idempotency_life)
-    collector = CollectorClient(settings.collector_grpc_target)
+    collector = CollectorClient(settings.collector_grpc_target, secrets=grpc_secrets)
     limits = MailboxLimits(settings.signing_key.get_secret_value(), settings.build_mail_rates(), metrics)
     accounts = Accounts(database, links, authorizer, limits)
     registrations = Registrations(database, links, authorizer, answers, limits, clock)
@@ -103,7 +106,11 @@ async def _run(settings: UserManagerSettings) -> None:
     bounces = Bounces(database, clock, metrics)
     housekeeping = Housekeeping(database, accounts, answers, limits, clock, metrics)
 
-    app = create_app(SERVICE, metrics, rest.PROBLEMS, schema.explain_unready)
+    app = create_app(
+        SERVICE,
+        metrics,
+        rest.PROBLEMS,
+        schema.explain_unready)
     app.register_blueprint(
         rest.build_users_blueprint(
             accounts,
@@ -129,6 +136,7 @@ async def _run(settings: UserManagerSettings) -> None:
         {rpc.SERVICE_NAME: partial(add_UserServiceServicer_to_server, rpc.UserService(accounts, bounces))},
         rpc.STATUSES,
         metrics,
+        grpc_secrets,
     )
 
     async def relay_outbox() -> None:

@@ -1,10 +1,12 @@
 """Client of the collector's gRPC interface, with the one call that user_manager needs."""
 
+from collections.abc import Sequence
 from uuid import UUID
 
 import grpc
 import structlog
 
+from chassis.grpc_secret import REFUSED
 from chassis.rpc import create_channel
 from towerwatch.interests.v1.interest_service_pb2 import DeleteInterestsRequest
 from towerwatch.interests.v1.interest_service_pb2_grpc import InterestServiceStub
@@ -31,9 +33,9 @@ _PERMANENT = frozenset(
 class CollectorClient:
     """A client of the collector's InterestService. Connects on first use; safe for several threads."""
 
-    def __init__(self, target: str, deadline_s: float = DEADLINE_S) -> None:
-        """`target` is `host:port`."""
-        self._channel = create_channel(target)
+    def __init__(self, target: str, deadline_s: float = DEADLINE_S, secrets: Sequence[str] = ()) -> None:
+        """`target` is `host:port`; the first of `secrets`, if any, is shown with each call."""
+        self._channel = create_channel(target, secrets)
         self._interests = InterestServiceStub(self._channel)
         self._deadline_s = deadline_s
 
@@ -48,7 +50,7 @@ class CollectorClient:
         except grpc.RpcError as error:
             code = error.code()
             log.warning("collector.call_failed", method="DeleteInterests", code=code.name, user_id=str(user_id))
-            if code in _PERMANENT:
+            if code in _PERMANENT and error.details() != REFUSED:  # secrets differ while they are changed
                 raise CollectorRefusedError("The interests cannot be deleted; the operator must look at it.") from None
             raise CollectorUnavailableError(
                 "The interests cannot be deleted at the moment; nothing was changed."

@@ -8,9 +8,9 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import NoDecode
 
 from chassis.addresses import Target, normalize_http_url
+from chassis.clients import check_trusted_proxy
 from chassis.db.database import DatabaseSettings
 from chassis.settings import Port, StrongSecret
-from chassis.web.clients import check_trusted_proxy
 from chassis.web.limits import ClientRateLimit
 from user_manager.idempotency import ANSWER_LIFETIME
 from user_manager.mailbox_limits import DEFAULT_PAUSES, MailRates

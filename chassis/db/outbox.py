@@ -81,6 +81,28 @@ class Backlog:
     """Seconds since the oldest event was added to the outbox; 0 if the outbox is empty."""
 
 
+class LeaseWatch:
+    """One relay's observation of the lease that another relay holds, by elapsed time instead of by the wall clock.
+
+    A lease has lapsed once its row has not changed for `LEASE_S` of the observer's own time: every renewal changes the
+    row, and its holder sends nothing later than `LEASE_S` after it. The stored instant decides nothing, because the
+    holder's clock, or the observer's, may be hours or years off.
+    """
+
+    def __init__(self) -> None:
+        self._seen: tuple[object, ...] | None = None
+        self._since = 0.0
+
+    def has_lapsed(self, lease: tuple[object, ...], elapsed: float) -> bool:
+        """Return True if this lease has been the same for `LEASE_S`, up to `elapsed` (seconds of a monotonic clock).
+
+        Remembers the lease, and begins to count anew if it differs from the one that was seen last.
+        """
+        if lease != self._seen:
+            self._seen, self._since = lease, elapsed
+        return elapsed - self._since >= LEASE_S
+
+
 class Outbox:
     """The outbox tables of one service's schema, and the statements on them, each in a transaction of its caller.
 
@@ -136,7 +158,8 @@ class Outbox:
         """Remove all barriers, so that the relay publishes what was added after them."""
         session.execute(delete(self.rows).where(self.rows.c.topic == BARRIER))
 
-    def withdraw(self, session: Session, topic: str) -> None:
+    def withdraw(
+        self, session: Session, topic: str) -> None:
         """Delete the events of a topic that are not published yet. A relay may be publishing some of them now."""
         session.execute(delete(self.rows).where(self.rows.c.topic == topic))
 

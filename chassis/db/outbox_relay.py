@@ -19,7 +19,7 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 from sqlalchemy.exc import IntegrityError
 
 from chassis.db.database import Database
-from chassis.db.outbox import LEASE_S, Outbox, SequencedMessage
+from chassis.db.outbox import LEASE_S, LeaseWatch, Outbox, SequencedMessage
 from chassis.errors import ChassisError, DatabaseUnavailableError
 from chassis.kafka import SEQUENCE_HEADER
 from chassis.kafka_options import load_client_options
@@ -85,6 +85,7 @@ class OutboxRelay:
         self._outbox = outbox
         self._bootstrap_servers = bootstrap_servers
         self._owner = str(uuid.uuid4())
+        self._lease_watch = LeaseWatch()
         self._backlog = metrics.gauge("outbox_backlog", "Events that wait to be published").labels()
         self._age = metrics.gauge("outbox_oldest_age_seconds", "Age of the oldest event that waits").labels()
         self._published = metrics.counter("outbox_published_total", "Events published", "topic")
@@ -171,7 +172,9 @@ class OutboxRelay:
         """
         try:
             with self._database.transaction() as session:
-                return self._outbox.claim_messages(session, self._owner, time.time())
+                return self._outbox.claim_messages(
+                    session, self._owner, time.time(), self._lease_watch, time.monotonic()
+                )
         except IntegrityError:
             return []  # another replica inserted the relay's row at the same time; the next round finds the row
 

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -15,12 +16,13 @@ import faust
 import faust.transport.drivers.aiokafka
 import structlog
 import uvloop
-from aiohttp.web import AppRunner, BaseSite, SockSite
+from aiohttp.web import BaseSite, SockSite
 from aiokafka.errors import KafkaError
 from faust.app import base
 from faust.types import ServiceT
 from mode import Service
 
+from chassis.aiohttp_server import BoundedAppRunner, create_host_check
 from chassis.errors import ChassisError
 from chassis.faust.health import Health
 from chassis.faust.internals.consumer import StreamConsumer
@@ -28,6 +30,7 @@ from chassis.faust.internals.recovery import StreamTables
 from chassis.faust.log_watch import LogWatch
 from chassis.faust.settings import FAUST_LOG, StreamSettings
 from chassis.faust.store import DataDir
+from chassis.hosts import AllowedHosts, split_host_names
 from chassis.kafka import ensure_topics_without_timeout
 from chassis.listening import bind_listeners
 from chassis.log_identity import LogClients, LogIdentity
@@ -270,8 +273,10 @@ def _bind_web_server(app: faust.App, settings: StreamSettings) -> None:
     """
     listeners = bind_listeners(settings.listen_host, settings.web_port, "HTTP")
     web: Any = app.web
-    web._runner = AppRunner(web.web_app, access_log=None, shutdown_timeout=_HTTP_DRAINS_WITHIN_S)
+    web._runner = BoundedAppRunner(web.web_app, access_log=None, shutdown_timeout=_HTTP_DRAINS_WITHIN_S)
 
+    names = (socket.gethostname(), settings.advertised_url, *split_host_names(settings.allowed_hosts), app.conf.id)
+    web.web_app.middlewares.append(create_host_check(AllowedHosts(names)))
     web._transport_handlers["tcp"] = lambda: _Sites(SockSite(web._runner, each) for each in listeners)
 
 

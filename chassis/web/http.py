@@ -15,6 +15,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Rule
 
 from chassis.faults import describe_fault
+from chassis.hosts import AllowedHosts, is_exempt
 from chassis.metrics import Metrics
 from chassis.web.numbers import load_json
 
@@ -125,19 +126,28 @@ def create_app(
     metrics: Metrics,
     problems: Mapping[type[Exception], ProblemKind],
     explain_unready: Callable[[], str | None],
+    hosts: AllowedHosts | None = None,
 ) -> Flask:
     """Create a Flask app with health, metrics and error answers, to which the service adds its own blueprints.
 
     It answers GET /health/live, /health/ready (503 if `explain_unready` returns a sentence) and /metrics, limits bodies
     to 64 KiB, and measures its requests. `problems` is the service's table of errors. `explain_unready` returns the
-    sentence that says why the service cannot work, or None if it can; it may block briefly and must not raise.
+    sentence that says why the service cannot work, or None if it can; it may block briefly and must not raise. Requests for other hosts than `hosts` (None: localhost
+    and IP addresses) are refused, but for health checks.
     """
+    allowed_hosts = hosts or AllowedHosts()
     app = Flask(name, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = BODY_LIMIT
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.url_map.merge_slashes = False  # a path may contain a value with two slashes in a row
     _register_error_handlers(app, problems)
     _register_request_metrics(app, metrics)
+
+    @app.before_request
+    def check_host() -> None:
+        fault = None if is_exempt(request.path) else allowed_hosts.find_fault(request.environ.get("HTTP_HOST"))
+        if fault is not None:
+            raise Problem(*fault)
 
     @app.get("/health/live")
     def live() -> Response:
@@ -334,8 +344,7 @@ class HeaderField:
 _UUID = "[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 IDEMPOTENCY_KEY: Final = HeaderField(
     "Idempotency-Key",
-    "A UUID in double quotes, new for each thing that you want done: what is sent again with it is done once "
-    "(draft-ietf-httpapi-idempotency-key-header). Accepted without the quotes, too.",
+    "A UUID in double quotes, new for each thing that you want done: what is sent again with it is done once (draft-ietf-httpapi-idempotency-key-header). Accepted without the quotes, too.",
     f'^("{_UUID}"|{_UUID})$',
     '"8e03978e-40d5-43e8-bc93-6894a57f9324"',
 )

@@ -5,6 +5,7 @@ Each replica is one process, with one set of metrics and one relay; a service sc
 
 import json
 import logging
+import socket
 import threading
 import time
 from functools import partial
@@ -15,10 +16,11 @@ from flask import Flask
 from waitress import wasyncore
 from waitress.channel import HTTPChannel
 from waitress.server import BaseWSGIServer, create_server
-from waitress.task import ErrorTask
+from waitress.task import ErrorTask, WSGITask
 
+from chassis.clients import identify_client, is_trusted_peer, take_addresses_from_proxy
+from chassis.connections import IDLE_WITHIN_S, MAX_CONNECTIONS, TransferDeadlines, TransferState, make_room
 from chassis.listening import bind_listeners
-from chassis.web.clients import take_addresses_from_proxy
 from chassis.web.http import Problem
 
 DRAIN_S = 5.0
@@ -53,6 +55,17 @@ class _ProblemTask(ErrorTask):  # type: ignore[misc]  # waitress has no types
         self.write(body)
 
 
+class _Task(WSGITask):  # type: ignore[misc]  # waitress has no types
+    """The waitress task that calls the app; the host of an absolute request target counts as the request's host."""
+
+    def get_environment(self) -> dict[str, Any]:
+        """Return the WSGI environment of the request; waitress calls this."""
+        environ: dict[str, Any] = super().get_environment()
+        if self.request.proxy_scheme and self.request.proxy_netloc:  # RFC 9112, 3.2.2: the header is ignored
+            environ["HTTP_HOST"] = self.request.proxy_netloc
+        return environ
+
+
 def _remove_path(record: logging.LogRecord) -> bool:
     """Remove the request's path from a log record of waitress, since a path may contain an address. Return True.
 
@@ -63,11 +76,53 @@ def _remove_path(record: logging.LogRecord) -> bool:
 
 
 class _Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
-    """waitress' connection to a client, with problem details as error answers and without paths in the log."""
+    """waitress' connection to a client, with problem details as error answers and without paths in the log.
 
+    It closes itself when its client misses a deadline; waitress itself waits as long as a byte comes now and then, and
+    for ever for one that reads no answer.
+    """
+
+    task_class = _Task
     error_task_class = _ProblemTask
     logger = logging.getLogger("waitress.channel")
     logger.addFilter(_remove_path)
+
+    def __init__(self, client: str | None, *args: Any, **options: Any) -> None:
+        """`client`: as `ClientConnection` has it; then the arguments of waitress."""
+        self.client = client
+        self.opened_at = time.monotonic()
+        self._deadlines = TransferDeadlines(self.opened_at)
+        self._answered = 0
+        super().__init__(*args, **options)
+
+    @property
+    def is_waiting_for_client(self) -> bool:
+        """True if there is no request to answer and no answer to send."""
+        return self._get_state() in (TransferState.IDLE, TransferState.RECEIVING)
+
+    def _get_state(self) -> TransferState:
+        """Return what the connection waits for."""
+        if self.requests:
+            return TransferState.ANSWERING if self.total_outbufs_len else TransferState.HANDLING
+        if self.total_outbufs_len or self.close_when_flushed:
+            return TransferState.ANSWERING
+        return TransferState.IDLE if self.request is None and self._answered else TransferState.RECEIVING
+
+    def readable(self) -> bool:
+        """Return True if the loop should read from the client; closes the connection if a deadline is missed.
+
+        The loop calls this at least once a second.
+        """
+        if self.connected and self._deadlines.is_overdue(time.monotonic(), self._get_state(), self._answered):
+            self.close_when_flushed = False
+            self.handle_close()
+            return False
+        return bool(super().readable())
+
+    def service(self) -> None:
+        """Answer the next request; a thread of waitress calls this."""
+        super().service()
+        self._answered += 1
 
 
 class HttpServer:
@@ -87,7 +142,7 @@ class HttpServer:
 
         `trusted_proxy` is the address of the one proxy in front, or `*` if only the proxy can connect. The client's
         address and scheme are taken from its headers X-Forwarded-For and X-Forwarded-Proto, or Forwarded, as
-        `chassis/web/clients.py` says. From other clients, and if it is None, these headers are dropped. `threads`
+        `chassis/clients.py` says. From other clients, and if it is None, these headers are dropped. `threads`
         requests are processed at once; the others wait. `path_prefix` is the path under which people reach the service:
         links that it builds begin with it, and it is removed from requests that a proxy passes on with it.
         """
@@ -99,15 +154,16 @@ class HttpServer:
             sockets=bind_listeners(host, port, "HTTP"),
             threads=threads,
             ident="towerwatch",
-            connection_limit=1000,
+            connection_limit=2 * MAX_CONNECTIONS,  # a bound of our own comes first, which lets new clients in
             asyncore_use_poll=True,  # select() fails on file numbers above 1023
-            channel_timeout=75,  # longer than proxies keep idle connections (60 s): the proxy must close first
+            channel_timeout=2 * IDLE_WITHIN_S,  # by the wall clock; our own deadlines come first
             max_request_body_size=LARGEST_BODY,
             clear_untrusted_proxy_headers=False,  # waitress takes a mapped IPv4 address for an address with a port
             url_prefix=unquote(path_prefix, encoding="latin-1"),  # as WSGI has paths (PEP 3333)
         )
         for listener in self._list_listeners():
-            listener.channel_class = _Channel
+            listener.channel_class = self._create_channel
+        self._trusted_proxy = trusted_proxy
         self._thread = threading.Thread(target=self._server.run, name="http", daemon=True)
 
     def start(self) -> None:
@@ -136,6 +192,19 @@ class HttpServer:
                 trigger._physical_pull()
                 trigger.thunks.append(partial(wasyncore.close_all, self._map))
             self._thread.join(timeout=1)
+
+    def _create_channel(self, server: Any, sock: socket.socket, address: Any, *args: Any, **options: Any) -> None:
+        """Create the channel of a new connection, or close the connection if its client has too many at work.
+
+        waitress calls this; the channel registers itself. The trusted proxy's connections are of many clients.
+        """
+        peer = str(address[0])
+        client = None if is_trusted_peer(peer, self._trusted_proxy) else identify_client(peer)
+        others = [each for each in self._map.values() if isinstance(each, _Channel)]
+        if make_room(client, others, lambda other: other.handle_close()):
+            _Channel(client, server, sock, address, *args, **options)
+        else:
+            sock.close()
 
     def _list_listeners(self) -> list[BaseWSGIServer]:
         """Return waitress' listening servers: one for each address of the host."""

@@ -15,6 +15,7 @@ from typing import Final, Protocol
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError
+from apscheduler.executors.debug import DebugExecutor
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from google.protobuf.message import DecodeError
 from prometheus_client import Gauge
@@ -81,7 +82,7 @@ class _LeaderSession:
         self._has_requests = asyncio.Event()
         self._task = asyncio.create_task(self._serve_terms())
 
-    async def request_collection(self, airport: str) -> None:
+    def request_collection(self, airport: str) -> None:
         """Add a request for an airport (EVERY_AIRPORT: for all) to the waiting requests, and return at once.
 
         Duplicates are dropped. The requests are kept until a term serves them.
@@ -138,13 +139,15 @@ class _LeaderSession:
         leader is 1 during the term. `confirmed_at`: the time of the last confirmation, of `time.monotonic`.
         """
         log.info("leadership.taken", term=term)
-        scheduler = AsyncIOScheduler(timezone="UTC")
+        # Requests are added within the scheduler's own turn of the loop: as a task of its own, a request could be
+        # cancelled by the end of the term, and would be logged as a job that failed.
+        scheduler = AsyncIOScheduler(timezone="UTC", executors={"default": DebugExecutor()})
         scheduler.add_job(
             self.request_collection, "interval", args=[EVERY_AIRPORT], seconds=self._poll_interval_s, coalesce=True,
             misfire_grace_time=None,
         )  # fmt: skip
         self._leading.set(1)
-        await self.request_collection(EVERY_AIRPORT)  # what the leader before has left
+        self.request_collection(EVERY_AIRPORT)  # what the leader before has left
         work = asyncio.create_task(self._collect_requested(term))
         scheduler.start()
         try:
@@ -219,7 +222,7 @@ class LeaderElection(ConsumerRebalanceListener):  # type: ignore[misc]
                     log.warning("collection.undecodable_request", offset=message.offset)
                     continue
                 if self._session is not None:  # else the next leader begins with all airports
-                    await self._session.request_collection(requested.airport)
+                    self._session.request_collection(requested.airport)
         finally:
             await self._stop_session()
             await consumer.stop()

@@ -3,13 +3,14 @@
 import hashlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
 import grpc
 
+from chassis.grpc_secret import REFUSED
 from chassis.rpc import create_channel
 from collector.errors import NotAuthenticatedError, UserManagerUnavailableError
 from towerwatch.users.v1.user_service_pb2 import AuthenticateRequest
@@ -39,13 +40,19 @@ class Caller:
 class Authenticator:
     """A thread-safe client of user_manager that finds a bearer token's user, with a cache and a circuit breaker."""
 
-    def __init__(self, target: str, cache_s: float, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        target: str,
+        cache_s: float,
+        monotonic: Callable[[], float] = time.monotonic,
+        secrets: Sequence[str] = (),
+    ) -> None:
         """`target`: host:port. `cache_s`: seconds for which a reply is cached, and a deletion goes unnoticed at most.
 
         While user_manager is unavailable, requests that only read may use a cached reply for up to MAX_CACHE_AGE_S.
-        Connects at the first call.
+        Connects at the first call. The first of `secrets`, if any, is shown with each call.
         """
-        self._channel = create_channel(target)
+        self._channel = create_channel(target, secrets)
         self._stub = UserServiceStub(self._channel)
         self._cache_s = min(cache_s, MAX_CACHE_AGE_S)
         self._monotonic = monotonic
@@ -97,7 +104,7 @@ class Authenticator:
         try:
             reply = self._stub.Authenticate(AuthenticateRequest(token=token), timeout=_DEADLINE_S)
         except grpc.RpcError as error:
-            if error.code() is grpc.StatusCode.UNAUTHENTICATED:
+            if error.code() is grpc.StatusCode.UNAUTHENTICATED and error.details() != REFUSED:
                 self._open_until = None
                 raise NotAuthenticatedError("This token is not valid.") from None
             if error.code() in _UNAVAILABLE_CODES:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from chassis.clock import ScaledClock
+from chassis.process import keep_files_private
 from local.demo.broker import ensure_no_topics
 from local.demo.expected import AlertDifference, compare_alerts, compute_expected_story
 from local.demo.options import Options, parse_options
@@ -58,6 +59,7 @@ def main() -> int:
         signal.signal(number, _exit_on_signal)
     screen = Screen()
     try:
+        keep_files_private()
         options = parse_options(sys.argv[1:])
         with _lock_folder(options.data):
             return _run_demo(options, screen)

@@ -13,6 +13,7 @@ from typing import NoReturn
 import structlog
 
 from chassis.errors import ChassisError
+from chassis.process import keep_files_private
 from chassis.topics import ensure_topics
 from local.arguments import parse_port
 from local.kafka import BrokerError, find_external_bootstrap_servers, running_broker
@@ -30,6 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     options = _build_parser().parse_args(arguments)
+    keep_files_private()
     try:
         if options.command == "lock":
             LOCK_FILE.write_text(render_lock(resolve_lock()))

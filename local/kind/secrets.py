@@ -18,18 +18,24 @@ OPERATOR: Final = "operator"
 
 CERTIFICATE: Final = "tls.crt"
 
+_GRPC_SECRET: Final = "GRPC_SECRET"  # noqa: S105 - the name of a variable
+_CALLING_SERVICES: Final = ("user-manager", "collector", "notifier")
+"""The services that serve gRPC or call it."""
+
 _CERTIFICATE_LIFETIME: Final = timedelta(days=365)
 
 
 def make_secrets(folder: Path, now: datetime | None = None) -> bool:
     """Make random secrets and a TLS certificate, and write them to `folder` as the overlay for kind needs them.
 
-    The files are readable by their owner only. Returns True if the secrets were made, False if the folder already had
-    any file but examples: these are left as they are, for the databases were made with their passwords. The certificate
-    is valid from an hour before `now` (UTC; default: the present) for a year.
+    Files and folder are for their owner only. Returns True if the secrets were made, False if the folder already had
+    any file but examples: these are left as they are, for the databases were made with their passwords; only the secret
+    of gRPC calls is added where an earlier version made none. The certificate is valid from an hour before `now` (UTC;
+    default: the present) for a year.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if any(each.suffix != ".example" for each in folder.iterdir()):
+        _add_grpc_secret(folder)
         return False
     operator_token, operator_password = _make_random_text(), _make_random_text()
     user_db, data_db = _make_random_text(), _make_random_text()
@@ -53,7 +59,21 @@ def make_secrets(folder: Path, now: datetime | None = None) -> bool:
     for name, content in files.items():
         with os.fdopen(os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(content)
+    _add_grpc_secret(folder)
     return True
+
+
+def _add_grpc_secret(folder: Path) -> None:
+    """Add a secret of gRPC calls, the same to the files of all three services, unless each has one."""
+    paths = [folder / f"{service}.env" for service in _CALLING_SERVICES]
+    if all(path.exists() and _GRPC_SECRET in path.read_text() for path in paths):
+        return
+    secret = _make_random_text()
+    for path in paths:
+        before = path.read_text().splitlines() if path.exists() else []
+        kept = [line for line in before if not line.startswith(f"{_GRPC_SECRET}=")]
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            file.write("\n".join((*kept, f"{_GRPC_SECRET}={secret}")) + "\n")
 
 
 def _make_random_text() -> str:

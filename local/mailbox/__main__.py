@@ -6,6 +6,7 @@ import signal
 import sys
 from pathlib import Path
 
+from chassis.process import keep_files_private
 from local.arguments import parse_port
 from local.mailbox.deliveries import DeliverySignal
 from local.mailbox.errors import CannotListenError
@@ -24,6 +25,7 @@ def main() -> int:
     parser.add_argument("--web-port", type=parse_port, default=8026, help="of the pages (%(default)s)")
     parser.add_argument("--maildir", type=Path, required=True, help="made where it is missing")
     options = parser.parse_args()
+    keep_files_private()
     try:
         asyncio.run(_serve(options.host, options.port, options.web_port, options.maildir))
     except CannotListenError as error:

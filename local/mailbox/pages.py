@@ -3,13 +3,13 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
 from aiohttp import web
 
+from chassis.aiohttp_server import BoundedAppRunner, read_host
+from chassis.hosts import AllowedHosts
 from local.mailbox.deliveries import DeliverySignal
 from local.mailbox.errors import CannotListenError
 from local.mailbox.html_part import POLICY, build_document
@@ -135,7 +135,7 @@ async def start_pages(host: str, port: int, maildir: Path, deliveries: DeliveryS
     Raises CannotListenError if the port is in use or not allowed.
     """
     # With handler_cancellation, the handler of an event stream ends when its page is closed.
-    runner = web.AppRunner(
+    runner = BoundedAppRunner(
         make_app(maildir, deliveries), access_log=None, handler_cancellation=True, shutdown_timeout=1
     )
     await runner.setup()
@@ -201,21 +201,12 @@ async def _reject_foreign_hosts_and_render_errors(
     This prevents DNS rebinding: the host name of a foreign web page is made to point to this machine, so that the page
     can read confirmation links. A browser sends that name as the host. Requests for an IP address are allowed.
     """
-    if not _is_own_host(request.host):
+    if AllowedHosts().find_fault(read_host(request)) is not None:
         return _answer_error(HTTPStatus.FORBIDDEN, "Open this page by an IP address, or as localhost.")
     try:
         return await handler(request)
     except web.HTTPException as error:
         return _answer_error(HTTPStatus(error.status), error.text or error.reason)
-
-
-def _is_own_host(host: str) -> bool:
-    """Return True if a Host header names an IP address or `localhost`, with or without a port; else False."""
-    try:
-        name = urlsplit(f"//{host}").hostname or ""
-        return name == "localhost" or bool(ip_address(name))
-    except ValueError:
-        return False
 
 
 def _answer_error(status: HTTPStatus, detail: str) -> web.Response:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from chassis.process import keep_files_private
 from local.demo.options import DATA as DEMO_DATA
 from local.errors import LocalError
 from local.ports import HOST

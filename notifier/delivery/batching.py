@@ -13,7 +13,7 @@ from itertools import count
 from typing import Final
 from uuid import UUID
 
-from notifier.delivery.retries import ALERT_LIFETIME, MAX_PAUSE
+from notifier.delivery.retries import ALERT_LIFETIME, MAX_AGE, MAX_PAUSE
 from notifier.delivery.user_state import UserState, compute_batch_id
 from notifier.messages import RaisedAlert
 
@@ -54,18 +54,21 @@ class AlertBatch:
     alert_ids: frozenset[UUID] = field(init=False)
     batch_id: UUID | None = field(init=False)
     """The id of a deferred batch in `UserState.deferred_batches`. None: the batch is new."""
-    sort_key: tuple[datetime, ...] = field(init=False)
-    """The position among a user's batches: by start of lifetime, then by first and last window, then by the time of the
-    next attempt."""
+    sort_key: tuple[datetime, UUID, datetime] = field(init=False)
+    """The position among a user's batches: by the window and the id of the first alert, then by the time of the next
+    attempt.
+
+    A later state of an interest is of a later window, so this order needs no clock. Batches that are deferred together
+    are consecutive parts of it, so their first alerts keep them in it, also when a crash has left records of several
+    attempts, whose times are mixed."""
 
     def __post_init__(self) -> None:
         ids = frozenset(each.alert.alert_id for each in self.alerts)
-        windows = [each.alert.window_start for each in self.alerts]
+        first = self.alerts[0].alert
         object.__setattr__(self, "alert_ids", ids)
         object.__setattr__(self, "batch_id", compute_batch_id(ids) if self.not_before is not None else None)
-        object.__setattr__(
-            self, "sort_key", (self.lifetime_start, min(windows), max(windows), _get_earliest_attempt_time(self))
-        )
+        key = (first.window_start, first.alert_id, _get_earliest_attempt_time(self))
+        object.__setattr__(self, "sort_key", key)
 
     @property
     def user_id(self) -> UUID:
@@ -159,10 +162,12 @@ class _UserQueue:
 
         This is MISSING_RETRY_TIMEOUT after the batch's own time. That time counts as no earlier than when the user's
         oldest queued batch was added (it may have passed while no worker was running), and as no later than MAX_PAUSE
-        after. Omits batches whose time was ALERT_LIFETIME or longer before.
+        after. Omits batches whose time was ALERT_LIFETIME or longer before, unless it is so long before that a clock
+        must be wrong.
         """
         for batch_id, until in self.user.deferred_batches:
-            if batch_id not in self.deferred_ids and self.first_queued_at - until < ALERT_LIFETIME:
+            age = self.first_queued_at - until
+            if batch_id not in self.deferred_ids and not ALERT_LIFETIME <= age <= MAX_AGE:
                 yield (min(max(until, self.first_queued_at), self.first_queued_at + MAX_PAUSE) + MISSING_RETRY_TIMEOUT)
 
     def _update_due_values(self, entry: _QueuedBatch, group_wait: timedelta) -> None:

@@ -7,7 +7,7 @@ from uuid import UUID
 from faust.types import EventT
 
 from notifier.delivery.interfaces import ContactsLike
-from notifier.delivery.store import DeliveryStore
+from notifier.delivery.store import STATUS_RETENTION, DeliveryStore
 from notifier.errors import HardBounce, NotSent, UnprovenBounce, UserManagerUnavailable
 from notifier.metrics import NotifierMetrics
 
@@ -32,12 +32,13 @@ def resolve_bounce(store: DeliveryStore, event: EventT[bytes], user_id: UUID, er
     """Return the failure of a mail as it counts: an UnprovenBounce becomes a HardBounce once it is proven.
 
     Remembers the user's first unproven bounce in the store (durable after its `wait_until_persisted`), and forgets it
-    once it is proven: after the owner has confirmed the address anew, the proof begins anew. Other failures are
-    returned unchanged.
+    once it is proven: after the owner has confirmed the address anew, the proof begins anew. It also begins anew after
+    a bounce that is of the future, or older than the store keeps any: a wrong clock dated one of the two. Other
+    failures are returned unchanged.
     """
     if isinstance(error, UnprovenBounce):
         rejected_at = store.find_unproven_bounce(event, user_id)
-        if rejected_at is None:
+        if rejected_at is None or not timedelta(0) <= now - rejected_at <= STATUS_RETENTION:
             store.mark_unproven_bounce(event, user_id, now)
         elif is_bounce_proven(rejected_at, now, error.other_accepted_at):
             store.clear_unproven_bounce(event, user_id)

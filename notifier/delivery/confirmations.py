@@ -58,7 +58,7 @@ class ConfirmationDelivery(SingleMailDelivery[ScheduledConfirmation]):
 
     def _compose(self, scheduled: ScheduledConfirmation, contact: Contact) -> EmailMessage:
         compose = compose_confirmation_mail if contact.confirm_url else compose_token_mail
-        return compose(contact, scheduled.mail_key, self._policy.sender, self._clock.now())
+        return compose(contact, scheduled.mail_key, self._policy.sender, self._clock.wall.now())
 
     def _count_dropped(self, reason: str) -> None:
         self._metrics.count_dropped_confirmation(reason)

@@ -51,14 +51,16 @@ def build_retries(
 
 
 def _group_by_lifetime_start(batches: Iterable[AlertBatch]) -> Iterator[tuple[AlertBatch, ...]]:
-    """Yield the batches in groups for one retry record each, ordered by start of lifetime, the oldest first.
+    """Yield the batches in groups for one retry record each, in their order.
 
-    A group spans _MAX_LIFETIME_SPREAD at most, and no more than MAX_ALERTS_PER_MAIL alerts unless it is one batch.
+    The starts of lifetime of a group span _MAX_LIFETIME_SPREAD at most; it has no more than
+    MAX_ALERTS_PER_MAIL alerts, unless it is one batch.
     """
     group: list[AlertBatch] = []
-    for batch in sorted(batches, key=lambda each: each.lifetime_start):
+    for batch in sorted(batches, key=lambda each: each.sort_key):
         is_full = sum(len(each.alerts) for each in (*group, batch)) > MAX_ALERTS_PER_MAIL
-        if group and (is_full or batch.lifetime_start - group[0].lifetime_start > _MAX_LIFETIME_SPREAD):
+        starts = [each.lifetime_start for each in (*group, batch)]
+        if group and (is_full or max(starts) - min(starts) > _MAX_LIFETIME_SPREAD):
             yield tuple(group)
             group = []
         group.append(batch)

@@ -10,6 +10,7 @@ import asyncio
 import random
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import chain
 from typing import Final
@@ -17,7 +18,7 @@ from uuid import UUID
 
 import structlog
 
-from chassis.clock import Clock
+from chassis.clock import SteadyClock
 from notifier.delivery.batching import AlertBatch, MailQueue, PlannedMail
 from notifier.delivery.bounces import resolve_bounce
 from notifier.delivery.deferral import build_retries
@@ -35,7 +36,13 @@ from notifier.delivery.planned_mail import (
     was_sent_before,
 )
 from notifier.delivery.policy import MailPolicy, find_drop_reason
-from notifier.delivery.retries import MAX_PAUSE, compute_backoff, compute_next_attempt_time
+from notifier.delivery.retries import (
+    MAX_PAUSE,
+    compute_backoff,
+    compute_lifetime_start,
+    compute_max_attempts,
+    compute_next_attempt_time,
+)
 from notifier.delivery.store import DeliveryStore
 from notifier.delivery.user_state import UserState, compute_batch_id
 from notifier.errors import (
@@ -76,10 +83,10 @@ class AlertDelivery:
         policy: MailPolicy,
         in_flight: InFlightLimit,
         connections: int,
-        clock: Clock,
+        clock: SteadyClock,
         metrics: NotifierMetrics,
     ) -> None:
-        """`connections`: how many mails the server takes at a time. `clock` must show real time."""
+        """`connections`: how many mails the server takes at a time. `clock` must run in real time."""
         self._queue = queue
         self._store = store
         self._contacts = contacts
@@ -122,7 +129,7 @@ class AlertDelivery:
             return None
         event, now = get_first_event(mail), self._clock.now()
         clear_requeued_dead_letters(self._store, mail.batches)
-        user = self._store.load_user_state(event, mail.user_id)
+        user = self._store.load_user_state(event, mail.user_id).with_bounded_mail_times(now)
         undelivered = select_undelivered(self._store, mail)
         was_sent = was_sent_before(self._store, mail)
         if was_sent or not undelivered:
@@ -136,7 +143,7 @@ class AlertDelivery:
             return None
         undelivered_ids = get_alert_ids(undelivered)
         open_batches = [batch for batch in mail.batches if not undelivered_ids.isdisjoint(batch.alert_ids)]
-        expired = [batch for batch in open_batches if now - batch.lifetime_start >= self._policy.lifetime]
+        expired = [batch for batch in open_batches if self._is_expired(batch, now)]
         # A mail that the server may have is never divided: it expires as a whole.
         if expired and (not mail.may_be_duplicate or len(expired) == len(open_batches)):
             text = f"gave up after {max(each.attempt for each in expired)} tries: older than {self._policy.lifetime}"
@@ -205,8 +212,8 @@ class AlertDelivery:
         """
         event, began = get_first_event(mail), time.perf_counter()
         cause = min(each.cause_published_at for each in alerts)
-        now = self._clock.now()
-        message = compose_alerts_mail([each.alert for each in alerts], contact, self._policy.sender, now, cause)
+        dated = self._clock.wall.now()
+        message = compose_alerts_mail([each.alert for each in alerts], contact, self._policy.sender, dated, cause)
         in_flight_state = user.with_mail_in_flight(get_alert_ids(alerts))
         if in_flight_state != user:
             self._store.save_user_state(event, mail.user_id, in_flight_state)
@@ -245,10 +252,10 @@ class AlertDelivery:
             await self._dead_letter(mail, mail.batches, "refused", str(error))
             # After the dead letter: a crash between the two loses only the report, and the next mail repeats it.
             if isinstance(error, HardBounce):
-                await self._report_bounce(mail.user_id, now)
+                await self._report_bounce(mail.user_id, self._clock.wall.now())
             return
         attempt = max(batch.attempt for batch in mail.batches) + 1
-        lifetime_start = max(batch.lifetime_start for batch in mail.batches)
+        lifetime_start = max(self._compute_lifetime_start(batch, now) for batch in mail.batches)
         until = compute_next_attempt_time(
             now,
             attempt,
@@ -289,13 +296,18 @@ class AlertDelivery:
         other_batches = self._queue.list_other_batches(mail)
         deferred = (*mail.batches, *chain.from_iterable(other_batches))
         clear_requeued_dead_letters(self._store, deferred)
-        user, now = user.without_batches(get_batch_ids(deferred)), self._clock.now()
         mail_ids = get_alert_ids(alerts)
         remaining_ids = find_open_alert_ids(self._store, deferred) - mail_ids
-        for retry in build_retries(mail, mail_ids, other_batches, remaining_ids, until, tried=tried, sealed=sealed):
-            await self._topics.publish_retry(mail.user_id, retry)
-            batch_id = compute_batch_id(get_alert_ids(retry.alerts))
-            user = user.with_deferred_batches((batch_id,), retry.not_before, now)
+        retries = [
+            (compute_batch_id(get_alert_ids(retry.alerts)), retry)
+            for retry in build_retries(mail, mail_ids, other_batches, remaining_ids, until, tried=tried, sealed=sealed)
+        ]
+        delay = user.compute_delay_beyond((batch_id, retry.not_before) for batch_id, retry in retries)
+        user, now = user.without_batches(get_batch_ids(deferred)), self._clock.now()
+        for batch_id, retry in retries:
+            later = replace(retry, not_before=retry.not_before + delay)
+            await self._topics.publish_retry(mail.user_id, later)
+            user = user.with_deferred_batches((batch_id,), later.not_before, now)
         if sealed:  # otherwise other alerts could join an older record of these alerts that is read again
             user = user.with_mail_in_flight(mail_ids)
         self._metrics.count_deferred_mail("alerts", reason)
@@ -352,6 +364,17 @@ class AlertDelivery:
                 self._metrics.count_bounce_report("told")
                 return
         self._metrics.count_bounce_report("not_told")
+
+    def _is_expired(self, batch: AlertBatch, now: datetime) -> bool:
+        """Return True if the lifetime of a batch is over, by the clock or by its number of attempts."""
+        lifetime = self._policy.lifetime
+        return now - self._compute_lifetime_start(batch, now) >= lifetime or batch.attempt >= compute_max_attempts(
+            self._policy.retry_base, lifetime
+        )
+
+    def _compute_lifetime_start(self, batch: AlertBatch, now: datetime) -> datetime:
+        """Return the time from which the lifetime of a batch counts, on the clock of this process."""
+        return compute_lifetime_start(batch.lifetime_start, now, self._clock.wall.now())
 
     def _with_mail_sent(self, user: UserState, now: datetime, batch_ids: frozenset[UUID]) -> UserState:
         return user.with_mail_sent(now, batch_ids, self._policy.mails_per_hour)

@@ -5,9 +5,10 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Final
 
-from chassis.clock import Clock
+from chassis.clock import SteadyClock
 from notifier.delivery.batching import AlertBatch, MailQueue, PlannedMail
 from notifier.delivery.deliver import AlertDelivery
+from notifier.delivery.retries import MAX_PAUSE
 from notifier.delivery.user_state import UserState
 
 MAX_QUEUED_ALERTS: Final = 40_000
@@ -28,12 +29,13 @@ class MailDispatcher:
         self,
         queue: MailQueue,
         delivery: AlertDelivery,
-        clock: Clock,
+        clock: SteadyClock,
         connections: int,
         max_queued_alerts: int = MAX_QUEUED_ALERTS,
     ) -> None:
         """`connections`: how many mails the server takes at a time; some more are in progress, to be ready for it.
 
+        `clock`: that of `delivery`: all due times and pauses are of it, so that setting the wall clock changes none.
         `max_queued_alerts`: the capacity of the queue, which `wait_for_capacity` enforces.
         """
         self._queue = queue
@@ -133,10 +135,11 @@ class MailDispatcher:
     async def _deliver(self, mail: PlannedMail) -> None:
         """Deliver a mail; if its delivery returns a time because of an outage, pause all deliveries until then.
 
-        A running pause is only extended, never shortened.
+        A running pause is only extended, never shortened. No pause is longer than MAX_PAUSE.
         """
         until = await self._delivery.deliver(mail)
         if until is not None:
+            until = min(until, self._clock.now() + MAX_PAUSE)
             self._paused_until = max(until, self._paused_until or until)
 
     def _on_task_done(self, task: asyncio.Task[None]) -> None:

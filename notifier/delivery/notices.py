@@ -45,7 +45,7 @@ class NoticeDelivery(SingleMailDelivery[ScheduledNotice]):
         return find_drop_reason(contact)
 
     def _compose(self, scheduled: ScheduledNotice, contact: Contact) -> EmailMessage:
-        notice, sender, now = scheduled.raised.notice, self._policy.sender, self._clock.now()
+        notice, sender, now = scheduled.raised.notice, self._policy.sender, self._clock.wall.now()
         match notice:
             case UnheardNotice():
                 return compose_unheard_mail(notice, contact, sender, now)

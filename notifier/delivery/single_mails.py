@@ -18,12 +18,17 @@ from weakref import WeakValueDictionary
 import structlog
 from faust.types import EventT
 
-from chassis.clock import Clock
+from chassis.clock import SteadyClock
 from notifier.delivery.bounces import report_bounce_once, resolve_bounce
 from notifier.delivery.in_flight import InFlightLimit
 from notifier.delivery.interfaces import ContactsLike, EventTopics, PendingEvent, SmtpClientLike
 from notifier.delivery.policy import MailPolicy
-from notifier.delivery.retries import MAX_PAUSE, compute_next_attempt_time
+from notifier.delivery.retries import (
+    MAX_PAUSE,
+    compute_lifetime_start,
+    compute_max_attempts,
+    compute_next_attempt_time,
+)
 from notifier.delivery.store import DeliveryStatus, DeliveryStore
 from notifier.delivery.tasks import DeliveryTasks
 from notifier.errors import FailureReason, HardBounce, LostAfterData, NotSent
@@ -57,10 +62,10 @@ class SingleMailDelivery(ABC, Generic[M]):
         topics: EventTopics,
         policy: MailPolicy,
         in_flight: InFlightLimit,
-        clock: Clock,
+        clock: SteadyClock,
         metrics: NotifierMetrics,
     ) -> None:
-        """`clock` must show real time."""
+        """`clock` must run in real time."""
         self._store = store
         self._contacts = contacts
         self._smtp = smtp
@@ -75,8 +80,8 @@ class SingleMailDelivery(ABC, Generic[M]):
         """A lock for each mail in memory: a duplicate must not be sent at the same time."""
         self._last_failures: dict[str, str] = {}
         """By mail, why its last attempt failed, for the dead letter of one that is given up; lost at a restart."""
-        self._retry_times: dict[str, datetime] = {}
-        """When the latest retry record of a deferred mail may be tried; older records of the mail are complete."""
+        self._retry_attempts: dict[str, int] = {}
+        """The attempts in the latest retry record of a deferred mail; records with fewer are complete."""
 
     async def start(self, pending_event: PendingEvent, scheduled: M) -> None:
         """Start a task that sends a mail at its time.
@@ -94,7 +99,7 @@ class SingleMailDelivery(ABC, Generic[M]):
         Mails that were not completed are not acknowledged: the partition's next owner reads their events again.
         """
         await self._tasks.stop_and_drain(within_s)
-        self._retry_times.clear()
+        self._retry_attempts.clear()
         self._last_failures.clear()
 
     @abstractmethod
@@ -176,10 +181,11 @@ class SingleMailDelivery(ABC, Generic[M]):
         if self._find_status(event, scheduled) is not None:
             self._count_dropped("already_sent")
             return True
-        if scheduled.not_before < self._retry_times.get(scheduled.mail_key, scheduled.not_before):
+        if scheduled.attempt < self._retry_attempts.get(scheduled.mail_key, 0):
             return True  # a duplicate failed meanwhile: the broker has the later record
         lifetime = self._get_lifetime()
-        if self._clock.now() - scheduled.first_attempt_at >= lifetime:
+        is_over = self._clock.now() - self._compute_lifetime_start(scheduled) >= lifetime
+        if is_over or scheduled.attempt >= compute_max_attempts(self._policy.retry_base, lifetime):
             last = self._last_failures.get(scheduled.mail_key, f"older than {lifetime}")
             text = f"gave up after {scheduled.attempt} tries: {last}"
             await self._dead_letter(event, scheduled, "gave_up", text)
@@ -190,7 +196,7 @@ class SingleMailDelivery(ABC, Generic[M]):
             await self._handle_failure(event, scheduled, error)
             return True
         if is_completed:
-            self._retry_times.pop(scheduled.mail_key, None)
+            self._retry_attempts.pop(scheduled.mail_key, None)
             self._last_failures.pop(scheduled.mail_key, None)
         return is_completed
 
@@ -235,13 +241,13 @@ class SingleMailDelivery(ABC, Generic[M]):
             await self._dead_letter(event, scheduled, "refused", str(error))
             # After the dead letter: a crash between the two loses only the report.
             if isinstance(error, HardBounce):
-                await report_bounce_once(self._contacts, self._metrics, scheduled.user_id, failed_at)
+                await report_bounce_once(self._contacts, self._metrics, scheduled.user_id, self._clock.wall.now())
             return
         attempt = scheduled.attempt + 1
         until = compute_next_attempt_time(
             failed_at,
             attempt,
-            scheduled.first_attempt_at,
+            self._compute_lifetime_start(scheduled),
             self._policy.retry_base,
             random.random(),
             error.retry_at,
@@ -261,7 +267,7 @@ class SingleMailDelivery(ABC, Generic[M]):
         sealed = scheduled.sealed or isinstance(error, LostAfterData)
         retry = replace(scheduled, attempt=attempt, not_before=until, sealed=sealed)
         await self._topics.publish_retry(scheduled.user_id, retry)
-        self._retry_times[scheduled.mail_key] = until
+        self._retry_attempts[scheduled.mail_key] = attempt
         self._last_failures[scheduled.mail_key] = str(error)
         await self._on_deferred(scheduled, error)
 
@@ -271,11 +277,15 @@ class SingleMailDelivery(ABC, Generic[M]):
         `label`: the metric label; `reason`: the text in the header.
         """
         await self._topics.publish_dead_letter(event, reason)
-        self._retry_times.pop(scheduled.mail_key, None)
+        self._retry_attempts.pop(scheduled.mail_key, None)
         self._last_failures.pop(scheduled.mail_key, None)
         self._mark_dead_lettered(event, scheduled, self._clock.now())
         self._metrics.count_dead_letter(label)
         await self._on_dead_lettered(scheduled)
+
+    def _compute_lifetime_start(self, scheduled: M) -> datetime:
+        """Return the time from which the lifetime of a mail counts, on the clock of this process."""
+        return compute_lifetime_start(scheduled.first_attempt_at, self._clock.now(), self._clock.wall.now())
 
     def _should_stop(self, event: EventT[bytes]) -> bool:
         """Return True while the worker drains, or if it no longer owns the event's partition."""

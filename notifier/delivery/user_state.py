@@ -38,6 +38,15 @@ class UserState:
     deferred_batches: tuple[tuple[UUID, datetime], ...] = ()
     """The batches in the retry topic: each batch's id and the time before which it must not be tried."""
 
+    def with_bounded_mail_times(self, now: datetime) -> Self:
+        """Return a copy in which no mail was sent after `now`.
+
+        Such times were stored by a process whose clock was ahead; they count as `now`. Else the hourly limit would hold
+        until an hour after them.
+        """
+        shown = _truncate_to_milliseconds(now)
+        return replace(self, mailed_at=tuple(min(each, shown) for each in self.mailed_at))
+
     def compute_next_mail_time(self, now: datetime, per_hour: int | None) -> datetime:
         """Return the time from which another mail is allowed by a limit of `per_hour` mails in any hour.
 
@@ -90,6 +99,20 @@ class UserState:
         return any(
             each == batch_id and _truncate_to_milliseconds(until) < later for each, later in self.deferred_batches
         )
+
+    def compute_delay_beyond(self, retries: Iterable[tuple[UUID, datetime]]) -> timedelta:
+        """Return by how much these retry records, by batch id and time, must be later than they are; zero for most.
+
+        `has_newer_retry` needs the later time in the newer record. It is not later by itself if the clock was set back
+        since the older record, stands, or was ahead in the process that wrote it.
+        """
+        stored = dict(self.deferred_batches)
+        delays = (
+            stored[batch_id] + _MILLISECOND - _truncate_to_milliseconds(until)
+            for batch_id, until in retries
+            if batch_id in stored
+        )
+        return max((timedelta(0), *delays))
 
     def is_expired(self, now: datetime) -> bool:
         """Return True if the state no longer affects any mail, so that it can be deleted.

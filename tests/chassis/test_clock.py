@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 from hypothesis import given, strategies as st
 
-from chassis.clock import ScaledClock, SystemClock, build_clock
+from chassis.clock import ScaledClock, SteadyClock, SystemClock, build_clock
 from tests.fakes.clock import FakeClock
 
 START = datetime(2013, 2, 8, tzinfo=UTC)
@@ -111,6 +111,19 @@ def test_a_pause_that_began_on_a_halted_clock_ends() -> None:
     real.advance(timedelta(seconds=clock.real_seconds(pause)))
     assert clock.elapsed() - began == pause
     assert clock.now() == START
+
+
+@given(
+    jump=st.timedeltas(timedelta(days=-4000), timedelta(days=4000)), passed=st.timedeltas(timedelta(0), timedelta(9))
+)
+def test_a_steady_clock_ignores_that_the_wall_clock_is_set(jump: timedelta, passed: timedelta) -> None:
+    """It shows when it was made plus the elapsed time; the wall clock shows what it was set to."""
+    wall = FakeClock()
+    began = wall.now()
+    steady = SteadyClock(wall)
+    wall.set_wall_clock(began + jump)
+    wall.advance(passed)
+    assert (steady.now(), steady.elapsed(), steady.wall.now()) == (began + passed, passed, began + jump + passed)
 
 
 def test_processes_with_the_same_values_agree_whenever_they_started() -> None:

@@ -15,7 +15,7 @@ from sqlalchemy import event, text
 from sqlalchemy.exc import IntegrityError
 
 from chassis.db.database import Database
-from chassis.db.outbox import OutboxMessage
+from chassis.db.outbox import LeaseWatch, OutboxMessage
 from chassis.errors import ContendedError, DatabaseUnavailableError
 from collector.collection_requests import CollectionRequests
 from collector.errors import NoSuchAirportError, NoSuchInterestError, VersionMismatchError
@@ -417,9 +417,11 @@ def test_concurrent_requests_of_all_kinds_stay_consistent(service: Service) -> N
         else:
             service.interests.remove_of_airport(ANN, "KJFK")
 
+    watches = {owner: LeaseWatch() for owner in ("first", "second")}
+
     def publish(owner: str) -> int:
         with service.database.transaction() as session:
-            claimed = OUTBOX.claim_messages(session, owner, time.time())
+            claimed = OUTBOX.claim_messages(session, owner, time.time(), watches[owner], time.monotonic())
         for each in claimed:
             assert published.setdefault(each.sequence, each.message) == each.message
         with service.database.transaction() as session:

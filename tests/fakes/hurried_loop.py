@@ -60,3 +60,22 @@ class LoopClock:
 
     def real_seconds(self, duration: timedelta) -> float:
         return max(duration.total_seconds(), 0.0)
+
+
+class WildWallClock(LoopClock):
+    """A wall clock that somebody sets or stops while the loop's time goes on."""
+
+    def __init__(self) -> None:
+        self._ahead = timedelta(0)
+        self._stopped_at: datetime | None = None
+
+    def now(self) -> datetime:
+        return self._stopped_at or super().now() + self._ahead
+
+    def set_ahead(self, ahead: timedelta) -> None:
+        """Let the clock show the true time plus `ahead` from now on, and run."""
+        self._ahead, self._stopped_at = ahead, None
+
+    def stop(self) -> None:
+        """Let the clock show what it shows now, until `set_ahead`."""
+        self._stopped_at = self.now()

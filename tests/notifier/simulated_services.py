@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
+from chassis.clock import SteadyClock
 from collector.messages import encode_airport_unheard
 from domain.alerts import Alert
 from domain.notices import UnheardNotice
@@ -33,7 +34,7 @@ from notifier.errors import (
 from notifier.mail import Contact
 from notifier.messages import ScheduledNotice, decode_raised_alert, decode_raised_notice, decode_retry
 from streams.messages import encode_alert
-from tests.fakes.hurried_loop import BEGIN, LoopClock
+from tests.fakes.hurried_loop import LoopClock, WildWallClock
 from tests.fakes.stream import FakeEvent
 from tests.notifier.alerts import CONTACT
 from tests.notifier.simulation_settings import DeliverySettings, FaultRates
@@ -85,6 +86,7 @@ class SimulatedProcess:
 
     def __init__(self, simulation: "Simulation") -> None:
         self.simulation = simulation
+        self.clock = SteadyClock(simulation.clock)
         self.is_dead = False
         self.owns_partitions = True
         self.generation = 0
@@ -252,7 +254,11 @@ class Simulation:
     def __init__(self, seed: int, fault_rates: FaultRates, settings: DeliverySettings, users: int) -> None:
         self.chance = random.Random(seed)
         self.fault_rates, self.settings = fault_rates, settings
-        self.clock = LoopClock()
+        self.clock = WildWallClock()
+        """The wall clock of the notifier's machine."""
+        self.true_clock = LoopClock()
+        self.publishers_clock: LoopClock = self.true_clock
+        """The clock by which alerts are dated: the true one, or the notifier's own."""
         self.users = [UUID(int=1000 + each) for each in range(users)]
         self.raised_log, self.retry_log = SimulatedLog(ALERTS_RAISED.name), SimulatedLog(ALERTS_RETRY.name)
         self.notices_log = SimulatedLog(NOTICES_RAISED.name)
@@ -270,6 +276,8 @@ class Simulation:
         self.crashes = 0
         self.rebalances = 0
         self.requeued_ids: set[UUID] = set()
+        self.clock_faults: tuple[tuple[float, timedelta | None], ...] = ()
+        """When the wall clock is set how far ahead, or stopped (None)."""
         self.script: deque[NotSent | str] = deque()
         """The actions of the mail server for the next mails, instead of random faults: an error to raise, "take" or
         "never answers". Before it raises LostAfterData it accepts the mail."""
@@ -286,7 +294,7 @@ class Simulation:
     @property
     def is_storm(self) -> bool:
         """Return True while faults are injected."""
-        return self.clock.now() - BEGIN < self.fault_rates.storm
+        return self.clock.elapsed() < self.fault_rates.storm
 
     def draw_fault(self, rate: float) -> bool:
         """Return True if a fault with this rate (0 to 1) happens now: never after the storm."""
@@ -295,14 +303,15 @@ class Simulation:
     def publish_alert(self, alert: Alert, headers: dict[str, bytes] | None = None) -> None:
         """Publish an alert to the log of raised alerts."""
         self.alerts[alert.alert_id] = alert
-        value = encode_alert(alert, self.clock.now())
-        self.raised_log.add(LogRecord(str(alert.user_id).encode(), value, self.clock.now(), headers or {}))
+        now = self.publishers_clock.now()
+        value = encode_alert(alert, now)
+        self.raised_log.add(LogRecord(str(alert.user_id).encode(), value, now, headers or {}))
 
     def publish_notice(self, notice: UnheardNotice, headers: dict[str, bytes] | None = None) -> None:
         """Publish a notice to the log of raised notices."""
         self.notices[notice.notice_id] = notice
         message = encode_airport_unheard(notice.user_id, notice.airport, notice.since)
-        self.notices_log.add(LogRecord(message.key, message.value or b"", self.clock.now(), headers or {}))
+        self.notices_log.add(LogRecord(message.key, message.value or b"", self.publishers_clock.now(), headers or {}))
 
     def lose_uncommitted_offsets(self) -> None:
         """Drop some uncommitted acknowledgements of all logs, as at the start of a new reader."""
@@ -352,7 +361,7 @@ class SimulatedMailServer:
             await self._play_script(mail, before_content, simulation.script.popleft())
             return
         if simulation.draw_fault(fault_rates.circuit_open):
-            retry_at = simulation.clock.now() + timedelta(seconds=simulation.chance.uniform(0, 20))
+            retry_at = self._process.clock.now() + timedelta(seconds=simulation.chance.uniform(0, 20))
             raise MailServerUnavailable(
                 "circuit open", FailureReason.BREAKER_OPEN, simulation.chance.choice((None, retry_at))
             )
@@ -374,7 +383,7 @@ class SimulatedMailServer:
             raise LostAfterData("no answer from the server to the mail")
         if self._process.is_dead:
             await asyncio.Event().wait()
-        simulation.mails.append(AcceptedMail(mail.user_id, mail.alert_ids, simulation.clock.now()))
+        simulation.mails.append(AcceptedMail(mail.user_id, mail.alert_ids, simulation.true_clock.now()))
         await self._process.step()
         if simulation.draw_fault(fault_rates.slow_replies):
             await asyncio.sleep(simulation.chance.uniform(0, 30))
@@ -390,7 +399,7 @@ class SimulatedMailServer:
             raise action
         await before_content()
         self._process.simulation.mails.append(
-            AcceptedMail(mail.user_id, mail.alert_ids, self._process.simulation.clock.now())
+            AcceptedMail(mail.user_id, mail.alert_ids, self._process.simulation.true_clock.now())
         )
         if action == "never answers":
             await asyncio.Event().wait()

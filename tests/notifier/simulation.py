@@ -4,13 +4,14 @@ After a storm of faults everything works, and the simulation continues until all
 thousands of seeds:
 
     python -m tests.notifier.simulation 0 3000
+    python -m tests.notifier.simulation 0 3000 --wild-clock
 """
 
 import asyncio
 import random
 import sys
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -42,7 +43,7 @@ from notifier.delivery.store import DeliveryStore
 from notifier.mail import Contact
 from notifier.messages import REQUEUED_FROM
 from notifier.metrics import NotifierMetrics
-from tests.fakes.hurried_loop import run
+from tests.fakes.hurried_loop import BEGIN, run
 from tests.notifier.alerts import ALERT, SENDER, build_unheard_notice
 from tests.notifier.simulated_services import (
     SimulatedMailServer,
@@ -73,6 +74,7 @@ class SimulatedWorker:
         self.simulation, settings = simulation, simulation.settings
         self.process = process = SimulatedProcess(simulation)
         self.tables = {name: SimulatedTable(process, changelog) for name, changelog in simulation.changelogs.items()}
+        clock = process.clock
         crashed: list[BaseException] = []
         store = DeliveryStore(self.tables["statuses"], self.tables["users"], crashed.append)
         self.queue = MailQueue(settings.group_wait)
@@ -98,16 +100,12 @@ class SimulatedWorker:
             policy,
             in_flight,
             settings.connections,
-            simulation.clock,
+            clock,
             metrics,
         )
-        confirmations = ConfirmationDelivery(
-            store, contacts, server, topics, policy, in_flight, simulation.clock, metrics
-        )
-        self.dispatcher = MailDispatcher(
-            self.queue, delivery, simulation.clock, settings.connections, settings.max_queued_alerts
-        )
-        self.notices = NoticeDelivery(store, contacts, server, topics, policy, in_flight, simulation.clock, metrics)
+        confirmations = ConfirmationDelivery(store, contacts, server, topics, policy, in_flight, clock, metrics)
+        self.dispatcher = MailDispatcher(self.queue, delivery, clock, settings.connections, settings.max_queued_alerts)
+        self.notices = NoticeDelivery(store, contacts, server, topics, policy, in_flight, clock, metrics)
         self.agents = Agents(self.dispatcher, confirmations, self.notices, store, topics, metrics)
         self._reading: list[asyncio.Task[None]] = []
 
@@ -222,6 +220,15 @@ async def run_simulation(
             await asyncio.sleep(max(at - asyncio.get_running_loop().time(), 0))
             simulation.publish_notice(notice)
 
+    async def misuse_clock() -> None:
+        for at, ahead in simulation.clock_faults:
+            await asyncio.sleep(max(at - asyncio.get_running_loop().time(), 0))
+            if ahead is None:
+                simulation.clock.stop()
+            else:
+                simulation.clock.set_ahead(ahead)
+
+    simulation.outer_tasks.add(asyncio.create_task(misuse_clock()))
     publishing = asyncio.create_task(publish_all())
     simulation.outer_tasks.add(publishing)
     deadline = asyncio.get_running_loop().time() + 40 * 3600
@@ -315,12 +322,15 @@ def check_results(simulation: Simulation, user_states: dict[bytes, bytes]) -> No
                 assert alert_id in simulation.refused_ids, f"{alert_id.int}: {reason}"
             else:
                 assert reason.startswith("gave up after"), f"{alert_id.int}: {reason}"
+                assert not simulation.clock_faults, f"{alert_id.int} given up by a wrong clock: {reason}"
         if isinstance(alert, UnheardNotice):
             continue
         if alert.state is AlertState.RESOLVED and alert_id in first_mail and alert.episode_id is not None:
             firing = alert.episode_id
             ended = reasons[firing] or alert.user_id in simulation.unmailable_users
             assert ended or first_mail[firing] <= first_mail[alert_id], f"{alert_id.int} before {firing.int}"
+    if simulation.clock_faults:
+        check_punctuality(simulation)
     duplicates = sum(copies.values()) - len(copies)
     assert duplicates <= uncertain * simulation.settings.max_in_flight + simulation.lost_after_data, (
         f"{duplicates} duplicates"
@@ -337,7 +347,23 @@ def check_results(simulation: Simulation, user_states: dict[bytes, bytes]) -> No
                 assert later - one >= timedelta(minutes=59, seconds=59), "too many in an hour"
 
 
-def to_sorted_numbers(sets: set[frozenset[UUID]]) -> list[list[int]]:
+def check_punctuality(simulation: Simulation) -> None:
+    """Check that no mail came later than the schedule allows, in elapsed time, whatever the wall clock showed.
+
+    After the last event and the last fault a mail waits at most for a pause, a missing record and its group; with an
+    hourly limit also for an hour for each mail before it, and for one more after each crash. Raises AssertionError.
+    """
+    published = [each.at for each in (*simulation.raised_log.records, *simulation.notices_log.records)]
+    last_event = max((timedelta(seconds=600 + 900 + 300), simulation.fault_rates.storm))
+    hours = 0
+    if simulation.settings.mails_per_hour is not None:
+        hours = len(published) + simulation.crashes + simulation.rebalances
+    latest = BEGIN + last_event + timedelta(minutes=20, hours=hours)
+    for mail in simulation.mails:
+        assert mail.at <= latest, f"{to_sorted_numbers([mail.alert_ids])} came {mail.at - latest} late"
+
+
+def to_sorted_numbers(sets: Iterable[frozenset[UUID]]) -> list[list[int]]:
     """Return sets of alert ids as sorted lists of numbers, for messages."""
     return [sorted(each.int for each in one) for one in sets]
 
@@ -389,13 +415,30 @@ def draw_parameters(seed: int) -> tuple[FaultRates, DeliverySettings, int, int, 
     return fault_rates, settings, chance.randint(1, 3), chance.randint(1, 8), chance.random() < 0.2
 
 
-def run_seed(seed: int) -> Simulation:
-    """Run the simulation of a seed and return it. Raises AssertionError if its results are wrong."""
+def draw_clock_faults(seed: int, storm: timedelta) -> tuple[tuple[float, timedelta | None], ...]:
+    """Return when the wall clock is set how far ahead of the true time, or stopped (None), in ascending order."""
+    chance = random.Random(f"clock {seed}")
+    ends = max(storm.total_seconds(), 600.0) * 1.5
+    kinds = (None, timedelta(hours=-8), timedelta(days=400), timedelta(0))
+    return tuple(sorted((chance.uniform(0, ends), chance.choice(kinds)) for _ in range(chance.randint(1, 4))))
+
+
+def run_seed(seed: int, *, has_wild_clock: bool = False) -> Simulation:
+    """Run the simulation of a seed and return it. Raises AssertionError if its results are wrong.
+
+    `has_wild_clock`: the notifier's wall clock is set and stopped meanwhile; then no mail may be given up.
+    """
     fault_rates, settings, users, how_many, requeues = draw_parameters(seed)
+    if has_wild_clock:
+        settings = replace(settings, lifetime=timedelta(hours=24))
     simulations: list[Simulation] = []
 
     async def story() -> None:
         simulation = Simulation(seed, fault_rates, settings, users)
+        if has_wild_clock:
+            simulation.clock_faults = draw_clock_faults(seed, fault_rates.storm)
+            if seed % 2:
+                simulation.publishers_clock = simulation.clock
         simulations.append(simulation)
         alerts = build_alerts(simulation, how_many)
         notice_count = random.Random(f"notices {seed}").choice((0, 0, 1, 3, 8))
@@ -416,6 +459,6 @@ if __name__ == "__main__":
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
     for seed in range(int(sys.argv[1]), int(sys.argv[2])):
         try:
-            run_seed(seed)
+            run_seed(seed, has_wild_clock="--wild-clock" in sys.argv)
         except AssertionError as error:
             print(f"seed {seed}: {error}")

@@ -15,17 +15,17 @@ from typing import Final, Protocol, assert_never
 from uuid import UUID, uuid4
 
 import structlog
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import and_, delete, func, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from chassis.clock import Clock
+from chassis.clock import Clock, SteadyClock
 from chassis.db.database import Database
 from chassis.errors import DatabaseUnavailableError
 from chassis.metrics import Metrics
 from user_manager.access import AccountAuthorizer
 from user_manager.deletion.erasure import erase_account
-from user_manager.deletion.steps import STEP_DELAYS, DeletionStep, compute_retry_delay
+from user_manager.deletion.steps import STEP_DELAYS, DeletionStep, compute_longest_wait, compute_retry_delay
 from user_manager.errors import CollectorRefusedError, CollectorUnavailableError, DeletionUnknownError
 from user_manager.model import Deletion, User
 
@@ -92,7 +92,7 @@ class Deletions:
         self._database = database
         self._interests = interests
         self._authorizer = authorizer
-        self._clock = clock
+        self._clock = SteadyClock(clock)  # attempts go on while the wall clock stands or is set back
         self._pending = metrics.gauge("deletions_pending", "Deletions whose step is not done yet", "step")
         self._failed = metrics.counter("deletion_step_failures_total", "Steps of deletions that failed", "step")
 
@@ -316,13 +316,18 @@ class Deletions:
     def _lease_due_deletions(self) -> list[_LeasedDeletion]:
         """Lease up to `_BATCH_SIZE` due deletions, longest due first: no other replica resumes them during the lease.
 
-        Rows that another replica has locked are skipped.
+        Rows that another replica has locked are skipped. A deletion is also due if its time lies farther ahead than its
+        step can have set it: the clock was set back since, and nobody should wait for it.
         """
         now = self._clock.now()
+        is_too_far_ahead = (
+            and_(Deletion.step == step, Deletion.next_attempt_at > now + compute_longest_wait(step))
+            for step in DeletionStep
+        )
         with self._database.transaction() as session:
             due = session.scalars(
                 select(Deletion)
-                .where(Deletion.next_attempt_at <= now)
+                .where(or_(Deletion.next_attempt_at <= now, *is_too_far_ahead))
                 .order_by(Deletion.next_attempt_at)
                 .limit(_BATCH_SIZE)
                 .with_for_update(skip_locked=True)

@@ -40,6 +40,11 @@ STEP_DELAYS: Final = {
 MAX_RETRY_DELAY: Final = timedelta(minutes=1)
 
 
+def compute_longest_wait(step: DeletionStep) -> timedelta:
+    """Compute the longest time from now at which an attempt of `step` can be due."""
+    return max(STEP_DELAYS[step], MAX_RETRY_DELAY)
+
+
 def compute_retry_delay(attempts: int) -> timedelta:
     """Compute the backoff after `attempts` (at least 1) failures of a step: 1 s, 2 s, 4 s … up to `MAX_RETRY_DELAY`."""
     seconds: int = 2 ** min(attempts - 1, 10)

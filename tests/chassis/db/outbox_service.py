@@ -3,7 +3,7 @@
 from sqlalchemy import MetaData, insert
 
 from chassis.db.database import Database
-from chassis.db.outbox import Outbox, OutboxMessage, SequencedMessage
+from chassis.db.outbox import LeaseWatch, Outbox, OutboxMessage, SequencedMessage
 
 NOW = 1_360_713_600.0
 """The time of the first claim, in seconds since the epoch."""
@@ -26,11 +26,13 @@ class Relay:
         self._database = database
         self._outbox = outbox
         self._owner = owner
+        self._watch = LeaseWatch()
 
-    def claim(self, now: float = NOW) -> list[SequencedMessage]:
-        """Claim the next messages at this time."""
+    def claim(self, now: float = NOW, wall: float | None = None) -> list[SequencedMessage]:
+        """Claim the next messages at this time; `wall` is what the wall clock shows then, if it is wrong."""
         with self._database.transaction() as session:
-            return self._outbox.claim_messages(session, self._owner, now)
+            shown = now if wall is None else wall
+            return self._outbox.claim_messages(session, self._owner, shown, self._watch, now - NOW)
 
     def release(self) -> None:
         """Release the lease."""
@@ -50,6 +52,7 @@ class Service:
         schema = MetaData()
         self.outbox = Outbox(schema)
         self.database = Database(url)
+        self._relays: dict[str, Relay] = {}
         schema.create_all(self.database.engine)
 
     def write(self, *texts: str) -> None:
@@ -68,8 +71,8 @@ class Service:
             )
 
     def relay(self, owner: str = "one") -> Relay:
-        """Create a relay that claims in this owner's name."""
-        return Relay(self.database, self.outbox, owner)
+        """Return the relay that claims in this owner's name: the same one in each call."""
+        return self._relays.setdefault(owner, Relay(self.database, self.outbox, owner))
 
     def backlog(self) -> int:
         """Return how many events are not published yet."""

@@ -61,6 +61,7 @@ def test_a_round_that_is_repeated_after_a_crash_has_the_same_sequences(service: 
     crashed = service.relay("crashed").claim()
     service.write("c")
     successor = service.relay("successor")
+    assert successor.claim(NOW) == []
     repeated = successor.claim(NOW + LEASE_S + 1)
     assert repeated == crashed
     successor.delete(repeated)
@@ -87,7 +88,28 @@ def test_a_second_relay_claims_nothing_while_the_lease_holds(service: Service) -
     assert two.claim(NOW + LEASE_S - 1) == []
     assert values(one.claim(NOW + LEASE_S - 1)) == ["a"]
     assert two.claim(NOW + LEASE_S + 1) == []
-    assert values(two.claim(NOW + 2 * LEASE_S)) == ["a"]
+    assert two.claim(NOW + 2 * LEASE_S) == []
+    assert values(two.claim(NOW + 2 * LEASE_S + 1)) == ["a"]
+
+
+@pytest.mark.parametrize("off_s", [-400 * 86_400.0, -8 * 3600.0, 8 * 3600.0, 400 * 86_400.0])
+def test_a_wrong_wall_clock_neither_takes_a_lease_nor_waits_for_one(service: Service, off_s: float) -> None:
+    """A lease lapses after the observer's own 15 seconds without a renewal, whatever the two wall clocks show.
+
+    By the stored instant, a relay with a clock ahead took a lease that was being renewed, and one whose clock was set
+    back by 8 h after a crash published nothing for 8 h.
+    """
+    service.write("a")
+    holder, other = service.relay("holder"), service.relay("other")
+    assert values(holder.claim(NOW)) == ["a"]
+    for second in range(1, 40):
+        assert other.claim(NOW + second, NOW + second + off_s) == []
+        assert values(holder.claim(NOW + second, NOW)) == ["a"], "its own clock stands"
+    crashed_at = NOW + 40
+    assert other.claim(crashed_at, crashed_at + off_s) == []
+    assert other.claim(crashed_at + LEASE_S - 1, crashed_at + off_s) == []
+    assert values(other.claim(crashed_at + LEASE_S, crashed_at + off_s)) == ["a"]
+    assert holder.claim(crashed_at + LEASE_S + 1) == []
 
 
 def test_a_released_lease_is_free_at_once(service: Service) -> None:
@@ -106,6 +128,7 @@ def test_a_relay_that_lost_its_lease_deletes_no_unpublished_event(service: Servi
     stalled = service.relay("stalled")
     late = stalled.claim(NOW)
     successor = service.relay("successor")
+    assert successor.claim(NOW) == []
     successor.delete(successor.claim(NOW + LEASE_S + 1))
     service.write("b")
     stalled.delete(late)

@@ -23,6 +23,7 @@ class OutboxMachine(RuleBasedStateMachine):
             session.execute(delete(self.service.outbox.rows))
             session.execute(delete(self.service.outbox.relay))
         self.now = NOW
+        self.wall_off = dict.fromkeys("ab", 0.0)
         self.written: list[str] = []
         self.read: list[str] = []
         self.last_read = 0
@@ -36,7 +37,7 @@ class OutboxMachine(RuleBasedStateMachine):
 
     @rule(owner=st.sampled_from("ab"))
     def claim(self, owner: str) -> None:
-        self.in_flight[owner] = self.service.relay(owner).claim(self.now)
+        self.in_flight[owner] = self.service.relay(owner).claim(self.now, self.now + self.wall_off[owner])
 
     @rule(owner=st.sampled_from("ab"), acknowledged=st.booleans())
     def publish(self, owner: str, acknowledged: bool) -> None:
@@ -53,6 +54,11 @@ class OutboxMachine(RuleBasedStateMachine):
     def crash(self, owner: str) -> None:
         self.in_flight.pop(owner, None)
 
+    @rule(owner=st.sampled_from("ab"), seconds=st.sampled_from([-8 * 3600.0, 0.0, 400 * 86_400.0]))
+    def set_wall_clock(self, owner: str, seconds: float) -> None:
+        """Set the wall clock of a relay's machine to a time that is this many seconds off."""
+        self.wall_off[owner] = seconds
+
     @rule(seconds=st.sampled_from([1.0, LEASE_S + 1]))
     def wait(self, seconds: float) -> None:
         self.now += seconds
@@ -63,7 +69,7 @@ class OutboxMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Publish the rest, and check that readers have read everything."""
-        for _ in range(2):  # first a crashed round, then the rest
+        for _ in range(3):  # first the other's lease is observed, then a crashed round is repeated, then the rest
             self.wait(LEASE_S + 1)
             self.claim("a")
             self.publish("a", acknowledged=True)

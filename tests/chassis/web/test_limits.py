@@ -1,5 +1,6 @@
 """The rate limit of requests per client."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -33,22 +34,34 @@ class Client:
 
 
 class Time:
-    """A clock that only the test moves."""
+    """A monotonic clock that only the test moves."""
 
     now = 1_000_000.0
 
+    def __call__(self) -> float:
+        return self.now
+
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Time:
-    """Replace the machine's clock, which the library reads."""
-    clock = Time()
-    monkeypatch.setattr("time.time", lambda: clock.now)
-    return clock
+def clock() -> Time:
+    return Time()
+
+
+@pytest.mark.parametrize("jump_s", [-8 * 3600.0, 400 * 86_400.0])
+def test_a_wall_clock_that_is_set_changes_no_limit(clock: Time, jump_s: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counted by the wall clock, a client at its limit was locked out for as long as the clock was set back."""
+    client = Client(ClientRateLimit("1/minute", clock))
+    assert client.send_request() is None
+    began = time.time()
+    monkeypatch.setattr("time.time", lambda: began + jump_s)
+    assert client.send_request() == 60
+    clock.now += 60.001
+    assert client.send_request() is None
 
 
 def test_requests_within_the_rate_are_admitted(clock: Time) -> None:
     """A rejected request is admitted after the time in Retry-After, when the oldest admitted one leaves the window."""
-    client = Client(ClientRateLimit("3/minute"))
+    client = Client(ClientRateLimit("3/minute", clock))
     for _ in range(3):
         assert client.send_request() is None
         clock.now += 10
@@ -62,7 +75,7 @@ def test_requests_within_the_rate_are_admitted(clock: Time) -> None:
 
 def test_a_rejected_request_is_not_counted(clock: Time) -> None:
     """A client that keeps sending requests is admitted as early as one that waits."""
-    client = Client(ClientRateLimit("1/minute"))
+    client = Client(ClientRateLimit("1/minute", clock))
     assert client.send_request() is None
     for _ in range(59):
         clock.now += 1
@@ -94,7 +107,7 @@ def test_the_number_of_stored_clients_is_bounded(monkeypatch: pytest.MonkeyPatch
     limit = ClientRateLimit("1/minute")
     for number in range(100):
         Client(limit, f"192.0.2.{number}").send_request()
-    assert len(limit._storage.events) <= 11
+    assert len(limit._admitted_at) <= 11
 
 
 @pytest.mark.parametrize("rate", ["", "x", "60", "60/fortnight", "-1/minute", "1/minute;2/hour"])

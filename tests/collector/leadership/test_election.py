@@ -13,7 +13,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from chassis.errors import DatabaseUnavailableError
 from chassis.metrics import Metrics, ServiceIdentity
 from collector.errors import SupersededError
-from collector.leadership.election import CONFIRMATION_VALID_S, SESSION_S, LeaderElection
+from collector.leadership.election import CONFIRMATION_VALID_S, SESSION_S, LeaderElection, _LeaderSession
 from collector.leadership.terms import Term
 from local.kafka import Broker
 from tests.ports import free_port
@@ -252,3 +252,25 @@ def test_a_leader_that_is_cut_off_from_kafka_stops_by_itself(late_broker: Broker
             assert len(replica.collector.terms) >= 2
 
     run(scenario)
+
+
+def test_a_leader_that_gives_up_logs_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    """A term may end at the moment at which its schedule requests a collection: that is no error, and has no traceback.
+
+    It was one: the scheduler logged "Error running job … CancelledError" for the request that it cancelled.
+    """
+
+    async def confirm() -> None:
+        await asyncio.sleep(0)
+
+    async def scenario() -> None:
+        gauge = Metrics(ServiceIdentity("collector", "local")).gauge("leader", "Leads").labels()
+        for turns in range(60):
+            session = _LeaderSession(RecordingCollector(), confirm, 0.0005, gauge)
+            for _ in range(20 + turns):
+                await asyncio.sleep(0)
+            await session.stop()
+
+    with caplog.at_level("WARNING", "apscheduler"):
+        run(scenario)
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []

@@ -18,7 +18,7 @@ from hypothesis import Phase, given, note, settings, strategies as st
 from sqlalchemy import event, select
 
 from chassis.db.database import Database
-from chassis.db.outbox import LEASE_S, SequencedMessage
+from chassis.db.outbox import LEASE_S, LeaseWatch, SequencedMessage
 from chassis.errors import DatabaseUnavailableError
 from chassis.metrics import Metrics, ServiceIdentity
 from collector.errors import SourceUnavailableError, SupersededError
@@ -172,6 +172,7 @@ class CollectionScenario:
         self.budget = budget
         self.terms: list[Term] = []
         self.relay_now = 1_360_713_600.0
+        self.lease_watches: dict[str, LeaseWatch] = defaultdict(LeaseWatch)
 
     def collect(self, faults: list[DatabaseFault | None], failing: list[bool]) -> None:
         """Collect as a new leader, and again after the settle time; transactions and API calls fail as planned."""
@@ -221,7 +222,8 @@ class CollectionScenario:
     def relay(self, owner: str, dies: bool) -> None:
         """Relay a batch of the outbox; a relay that dies has published the batch, and deleted nothing."""
         with self.database.transaction() as session:
-            claimed = OUTBOX.claim_messages(session, owner, self.relay_now)
+            watch = self.lease_watches[owner]
+            claimed = OUTBOX.claim_messages(session, owner, self.relay_now, watch, self.relay_now)
         self.reader.read(claimed)
         if dies:
             self.relay_now += LEASE_S + 1
@@ -235,6 +237,7 @@ class CollectionScenario:
         self.relay_now += LEASE_S + 1
         while self.backlog():
             self.relay("last", dies=False)
+            self.relay_now += LEASE_S + 1
 
     def backlog(self) -> int:
         with self.database.transaction() as session:

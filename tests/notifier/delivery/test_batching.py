@@ -322,10 +322,10 @@ class ReferenceModel:
                 or now >= min(until, now) + MISSING_RETRY_TIMEOUT
                 or now >= until + MISSING_RETRY_TIMEOUT
             )
-        since = [each.lifetime_start for each in mail.batches]
-        assert since == sorted(since)
-        assert max(since) <= min(
-            (each.lifetime_start for each in batches if each not in mail.batches), default=max(since)
+        windows = [each.alerts[0].alert.window_start for each in mail.batches]
+        assert windows == sorted(windows)
+        assert max(windows) <= min(
+            (each.alerts[0].alert.window_start for each in batches if each not in mail.batches), default=max(windows)
         )
 
 

@@ -10,6 +10,7 @@ from uuid import UUID
 
 import pytest
 
+from chassis.clock import SteadyClock
 from chassis.metrics import Metrics, ServiceIdentity
 from notifier.delivery.confirmations import ConfirmationDelivery
 from notifier.delivery.in_flight import InFlightLimit
@@ -62,7 +63,7 @@ class ConfirmationFixture:
         self.reports: list[str] = []
         self.are_retries_read = True
         self.owns_partitions = True
-        clock, policy = LoopClock(), MailPolicy(SENDER)
+        clock, policy = SteadyClock(LoopClock()), MailPolicy(SENDER)
         store = DeliveryStore(self.table, self.table, lambda error: None)
         self.metrics = Metrics(ServiceIdentity("notifier", "test"))
         counted = NotifierMetrics(self.metrics)

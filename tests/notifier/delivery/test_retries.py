@@ -2,7 +2,15 @@ from datetime import UTC, datetime, timedelta
 
 from hypothesis import given, strategies as st
 
-from notifier.delivery.retries import ALERT_LIFETIME, MAX_PAUSE, compute_backoff, compute_next_attempt_time
+from notifier.delivery.retries import (
+    ALERT_LIFETIME,
+    MAX_AGE,
+    MAX_PAUSE,
+    compute_backoff,
+    compute_lifetime_start,
+    compute_max_attempts,
+    compute_next_attempt_time,
+)
 
 BASE = timedelta(seconds=5)
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
@@ -41,3 +49,44 @@ def test_no_attempt_is_made_before_not_before(attempt: int, chance: float, wait_
 def test_no_pause_exceeds_the_maximum() -> None:
     """A wrong clock in `not_before` delays no attempt further."""
     assert compute_next_attempt_time(NOW, 1, NOW, BASE, 1, NOW + timedelta(days=9)) == NOW + MAX_PAUSE
+
+
+@given(
+    age=st.timedeltas(timedelta(0), MAX_AGE),
+    error=st.timedeltas(timedelta(days=-1000), timedelta(days=1000)),
+    is_wall_wrong=st.booleans(),
+)
+def test_one_right_clock_is_enough_to_give_up_no_younger_mail(
+    age: timedelta, error: timedelta, is_wall_wrong: bool
+) -> None:
+    """Whichever of the two clocks is wrong, and by whatever, a mail never counts as older than it is, nor as unborn."""
+    right, wrong = NOW + age, NOW + age + error
+    now, wall_now = (right, wrong) if is_wall_wrong else (wrong, right)
+    counted = now - compute_lifetime_start(NOW, now, wall_now)
+    assert timedelta(0) <= counted <= age
+    if error == timedelta(0):
+        assert counted == age
+
+
+@given(stored=st.timedeltas(timedelta(days=91), timedelta(days=9000)), is_ahead=st.booleans())
+def test_an_impossible_age_counts_from_now(stored: timedelta, is_ahead: bool) -> None:
+    """An event of the future, or one older than any topic keeps, was dated or is read by a wrong clock."""
+    began = NOW + stored if is_ahead else NOW - stored
+    assert compute_lifetime_start(began, NOW, NOW) == NOW
+
+
+@given(
+    base=st.timedeltas(timedelta(milliseconds=1), timedelta(minutes=5)),
+    lifetime=st.timedeltas(timedelta(minutes=1), timedelta(days=7)),
+)
+def test_the_attempts_end_with_a_stopped_clock_but_not_before_the_lifetime(
+    base: timedelta, lifetime: timedelta
+) -> None:
+    """The shortest pauses between that many attempts last for the lifetime, and those between one fewer do not."""
+    most = compute_max_attempts(base, lifetime)
+
+    def sum_pauses(attempts: int) -> timedelta:
+        few = sum((compute_backoff(each, base, 0.0) for each in range(1, min(attempts, 20) + 1)), timedelta(0))
+        return few + max(attempts - 20, 0) * compute_backoff(21, base, 0.0)
+
+    assert sum_pauses(most) >= lifetime > sum_pauses(most - 1)

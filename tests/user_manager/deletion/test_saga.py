@@ -457,3 +457,23 @@ def test_every_sequence_of_actions_converges(
     assert gone or not promised
     assert not gone or promised or uncertain
     environment.assert_converged(registration, gone=gone)
+
+
+@pytest.mark.parametrize("jump", [timedelta(hours=-8), timedelta(days=-400), timedelta(0)])
+def test_a_wall_clock_that_is_set_back_or_stands_delays_no_deletion(
+    environment: SagaEnvironment, jump: timedelta
+) -> None:
+    """A failed step is due again after its own delay, also in a process that starts after the clock was set back.
+
+    `jump` 0: the clock stands. A step waited until the clock had passed the stored time: 8 h, 400 days, or for ever.
+    """
+    registration = environment.register()
+    assert environment.sound_replica.deletions.delete(registration.token, ANN) is None
+    assert [record.step for record in environment.load_records()] == [DeletionStep.DELETE_LATE_INTERESTS]
+    shown = environment.clock.now() + jump
+    environment.clock.set_wall_clock(shown)
+    replica = environment.build_replica()
+    environment.clock.advance(timedelta(minutes=3))
+    environment.clock.set_wall_clock(shown)
+    replica.deletions.resume_due_deletions()
+    assert [record.step for record in environment.load_records()] == [DeletionStep.DELETE_RECORD]

@@ -149,6 +149,13 @@ def check_trusted_proxy(text: str) -> str:
     return str(address)
 
 
+def is_trusted_peer(peer: str, trusted_proxy: str | None) -> bool:
+    """Return True if the peer's address is the trusted proxy's (`check_trusted_proxy`), or any peer is trusted."""
+    if trusted_proxy is None:
+        return False
+    return trusted_proxy == "*" or str(parse_address(peer)) == check_trusted_proxy(trusted_proxy)
+
+
 def take_addresses_from_proxy(app: WsgiApp, trusted_proxy: str | None) -> WsgiApp:
     """Return a WSGI app that gives `app` the client's address and scheme as the trusted proxy's headers name them.
 
@@ -157,12 +164,9 @@ def take_addresses_from_proxy(app: WsgiApp, trusted_proxy: str | None) -> WsgiAp
     """
     trusted = None if trusted_proxy is None else check_trusted_proxy(trusted_proxy)
 
-    def is_trusted(peer: str) -> bool:
-        return trusted == "*" or (trusted is not None and str(parse_address(peer)) == trusted)
-
     def answer(environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Replace the peer's address and the scheme by the client's if the peer is trusted, and call the app."""
-        if is_trusted(environ.get("REMOTE_ADDR", "")):
+        if is_trusted_peer(environ.get("REMOTE_ADDR", ""), trusted):
             address, scheme = find_client_address(environ), _find_client_scheme(environ)
             if address is not None:
                 environ["REMOTE_ADDR"] = environ["REMOTE_HOST"] = address

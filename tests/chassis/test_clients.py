@@ -8,8 +8,8 @@ import pytest
 from flask import Flask
 from hypothesis import given, settings, strategies as st
 
+from chassis.clients import check_trusted_proxy, find_client_address, identify_client
 from chassis.metrics import Metrics, ServiceIdentity
-from chassis.web.clients import check_trusted_proxy, find_client_address, identify_client
 from chassis.web.http import create_app
 from chassis.web.limits import ClientRateLimit
 from tests.chassis.web.test_wsgi import TIMEOUT_S, create_echo_app, serve

@@ -1,0 +1,137 @@
+"""aiohttp's server with bounds on its connections, and the check of `Host` for its apps.
+
+aiohttp itself waits without end for a request that never ends.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, cast
+
+from aiohttp import web
+from aiohttp.web import AppRunner
+from aiohttp.web_protocol import RequestHandler
+
+from chassis.clients import identify_client
+from chassis.connections import IDLE_WITHIN_S, TransferDeadlines, TransferState, make_room
+from chassis.hosts import AllowedHosts, is_exempt
+
+_CHECK_EVERY_S: Final = 5.0
+"""Seconds between two checks of a connection's deadlines."""
+
+
+class BoundedAppRunner(AppRunner):
+    """An `AppRunner` whose connections have deadlines and are bounded by client (`chassis/connections.py`)."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        """The arguments are those of `AppRunner`."""
+        super().__init__(*args, keepalive_timeout=IDLE_WITHIN_S, **options)
+        self._open: set[_BoundedHandler] = set()
+
+    @property
+    def server(self) -> Any:
+        """The function from which the sites get the protocol of each new connection; None before `setup`."""
+        return None if super().server is None else self._build_handler
+
+    def _build_handler(self) -> "_BoundedHandler":
+        server = cast(Any, super().server)
+        return _BoundedHandler(self._open, server, loop=asyncio.get_running_loop(), **server._kwargs)
+
+
+class _BoundedHandler(RequestHandler):
+    """aiohttp's connection to a client, which closes itself when the client misses a deadline."""
+
+    __slots__ = ("_check_timer", "_deadlines", "_has_part", "_open", "_received", "_socket", "client", "opened_at")
+
+    def __init__(self, open_connections: "set[_BoundedHandler]", server: Any, **options: Any) -> None:
+        """`open_connections`: all of the server, to which this one is added while it is open."""
+        super().__init__(server, **options)
+        self._open = open_connections
+        self._received = 0
+        """Whole requests."""
+        self._has_part = True
+        """True if a part of a request may be received: a new connection counts as one."""
+        self._socket: asyncio.Transport | None = None
+        self._check_timer: asyncio.Handle | None = None
+        self.client: str | None = None
+        self.opened_at = self._loop.time()
+        self._deadlines = TransferDeadlines(self.opened_at)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin the connection, or close it if its client has too many; asyncio calls this."""
+        super().connection_made(transport)
+        self._socket = cast(asyncio.Transport, transport)
+        self.client = identify_client(str((transport.get_extra_info("peername") or ("",))[0]))
+        if make_room(self.client, self._open, lambda other: other.abort()):
+            self._open.add(self)
+            self._check_timer = self._loop.call_later(_CHECK_EVERY_S, self._check_deadlines)
+        else:
+            self.abort()
+
+    def data_received(self, data: bytes) -> None:
+        """Receive bytes, and count the request that they complete; asyncio calls this."""
+        super().data_received(data)
+        self._received += bool(self._messages)
+        self._has_part = not self._messages
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """End the connection; asyncio calls this."""
+        self._open.discard(self)
+        if self._check_timer is not None:
+            self._check_timer.cancel()
+        super().connection_lost(exc)
+
+    def abort(self) -> None:
+        """Close the connection at once, without sending what is unsent."""
+        self._open.discard(self)
+        if self._socket is not None:
+            self._socket.abort()
+
+    @property
+    def is_waiting_for_client(self) -> bool:
+        """True if there is no request to answer and no answer to send."""
+        return self._get_state() in (TransferState.IDLE, TransferState.RECEIVING)
+
+    def _get_state(self) -> TransferState:
+        """Return what the connection waits for."""
+        if self._socket is not None and self._socket.get_write_buffer_size():
+            return TransferState.ANSWERING
+        if self._current_request is not None or self._messages:
+            return TransferState.HANDLING
+        return TransferState.RECEIVING if self._has_part else TransferState.IDLE
+
+    def _check_deadlines(self) -> None:
+        """Abort the connection if the client has missed a deadline; else check again later."""
+        if self._deadlines.is_overdue(self._loop.time(), self._get_state(), self._received):
+            self.abort()
+        else:
+            self._check_timer = self._loop.call_later(_CHECK_EVERY_S, self._check_deadlines)
+
+
+def read_host(request: web.Request) -> str | None:
+    """Return the host that an aiohttp request names: that of an absolute target, else the header; None without one.
+
+    Two headers are returned as one text, which names no host.
+    """
+    target = request._message.url
+    if target.absolute:  # RFC 9112, 3.2.2: the header is ignored
+        return target.raw_authority
+    given = request.headers.getall("Host", [])
+    return ", ".join(given) if given else None
+
+
+def create_host_check(hosts: AllowedHosts) -> Callable[..., Awaitable[web.StreamResponse]]:
+    """Return a middleware for aiohttp that refuses requests for other hosts with problem details."""
+
+    @web.middleware
+    async def check_host(
+        request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        """Answer 400 or 421 if the host is not allowed, else pass the request on."""
+        fault = None if is_exempt(request.path) else hosts.find_fault(read_host(request))
+        if fault is None:
+            return await handler(request)
+        status, detail = fault
+        body = {"title": status.phrase, "status": status.value, "detail": detail}
+        return web.json_response(body, status=status, content_type="application/problem+json")
+
+    return check_host
