@@ -11,6 +11,8 @@ from chassis.addresses import ListenHost, Port, ServerList
 from chassis.clock import Clock, build_clock
 from chassis.errors import SettingsError
 from chassis.faults import describe_fault
+from chassis.grpc_secret import GrpcSecret
+from chassis.hosts import HostNames
 from chassis.kafka_security import KafkaSecuritySettings
 from chassis.setting_files import EnvironmentSettings, read_setting_file
 

@@ -154,7 +154,9 @@ async def _run(settings: CollectorSettings) -> None:
         SERVICE,
         metrics,
         rest.PROBLEMS,
-        schema.explain_unready)
+        schema.explain_unready,
+        AllowedHosts((SERVICE, settings.public_url, *split_host_names(settings.allowed_hosts))),
+    )
     operator_token = settings.operator_token.get_secret_value()
     app.register_blueprint(
         rest.blueprint(

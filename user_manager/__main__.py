@@ -110,7 +110,9 @@ async def _run(settings: UserManagerSettings) -> None:
         SERVICE,
         metrics,
         rest.PROBLEMS,
-        schema.explain_unready)
+        schema.explain_unready,
+        AllowedHosts(("user-manager", settings.public_url, *split_host_names(settings.allowed_hosts))),
+    )
     app.register_blueprint(
         rest.build_users_blueprint(
             accounts,

@@ -158,8 +158,7 @@ class Outbox:
         """Remove all barriers, so that the relay publishes what was added after them."""
         session.execute(delete(self.rows).where(self.rows.c.topic == BARRIER))
 
-    def withdraw(
-        self, session: Session, topic: str) -> None:
+    def withdraw(self, session: Session, topic: str) -> None:
         """Delete the events of a topic that are not published yet. A relay may be publishing some of them now."""
         session.execute(delete(self.rows).where(self.rows.c.topic == topic))
 
@@ -172,13 +171,16 @@ class Outbox:
         oldest = session.scalar(select(self.rows.c.added_at).order_by(self.rows.c.id).limit(1))
         return Backlog(self.count_unpublished(session), 0.0 if oldest is None else max(now - oldest, 0.0))
 
-    def claim_messages(self, session: Session, owner: str, now: float) -> list[SequencedMessage]:
+    def claim_messages(
+        self, session: Session, owner: str, now: float, watch: LeaseWatch, elapsed: float
+    ) -> list[SequencedMessage]:
         """Take or renew the lease, assign sequences to the oldest rows, and return these messages in that order.
 
         At most 500 messages are returned. Rows that already have a sequence are returned alone: they are a round that
         did not end, to be repeated unchanged. Return an empty list, and do nothing, if the outbox is empty or another
         relay holds the lease. The lease's row is locked until the end of the transaction; in a new database it is
-        inserted, with a first sequence made of the time. `now` is in seconds since the epoch.
+        inserted, with a first sequence made of the time. `now` is in seconds since the epoch; `watch` is the owner's,
+        and `elapsed` is in seconds of its monotonic clock.
         """
         first = session.execute(select(self.rows.c.topic).order_by(self.rows.c.id).limit(1)).one_or_none()
         if first is None or first.topic == BARRIER:
@@ -189,7 +191,8 @@ class Outbox:
             relay_row = {"id": 1, "next_sequence": int(now * 1_000_000), "owner": None, "leased_until": 0.0}
             session.execute(insert(self.relay), relay_row)
             relay = session.execute(select(self.relay).with_for_update()).one()
-        if relay.owner != owner and relay.leased_until > now:
+        lease = (relay.owner, relay.leased_until, relay.next_sequence)
+        if relay.owner not in (None, owner) and not watch.has_lapsed(lease, elapsed):
             return []
         numbered = self._load_sequenced(session)
         next_sequence = relay.next_sequence
@@ -206,7 +209,9 @@ class Outbox:
                 )
             next_sequence += len(ids)
             numbered = self._load_sequenced(session)
-        session.execute(update(self.relay).values(owner=owner, leased_until=now + LEASE_S, next_sequence=next_sequence))
+        # Later than before even if the clock stands or was set back: a renewal must change the row (`LeaseWatch`).
+        leased_until = max(now + LEASE_S, relay.leased_until + 0.001)
+        session.execute(update(self.relay).values(owner=owner, leased_until=leased_until, next_sequence=next_sequence))
         return numbered
 
     def _load_sequenced(self, session: Session) -> list[SequencedMessage]:

@@ -132,8 +132,8 @@ def create_app(
 
     It answers GET /health/live, /health/ready (503 if `explain_unready` returns a sentence) and /metrics, limits bodies
     to 64 KiB, and measures its requests. `problems` is the service's table of errors. `explain_unready` returns the
-    sentence that says why the service cannot work, or None if it can; it may block briefly and must not raise. Requests for other hosts than `hosts` (None: localhost
-    and IP addresses) are refused, but for health checks.
+    sentence that says why the service cannot work, or None if it can; it may block briefly and must not raise.
+    Requests for other hosts than `hosts` (None: localhost and IP addresses) are refused, but for health checks.
     """
     allowed_hosts = hosts or AllowedHosts()
     app = Flask(name, static_folder=None)
@@ -344,7 +344,8 @@ class HeaderField:
 _UUID = "[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 IDEMPOTENCY_KEY: Final = HeaderField(
     "Idempotency-Key",
-    "A UUID in double quotes, new for each thing that you want done: what is sent again with it is done once (draft-ietf-httpapi-idempotency-key-header). Accepted without the quotes, too.",
+    "A UUID in double quotes, new for each thing that you want done: what is sent again with it is done once "
+    "(draft-ietf-httpapi-idempotency-key-header). Accepted without the quotes, too.",
     f'^("{_UUID}"|{_UUID})$',
     '"8e03978e-40d5-43e8-bc93-6894a57f9324"',
 )

@@ -48,6 +48,7 @@ def main() -> int:
         help="start: first remove from Kafka what the databases do not have (after one was lost)",
     )
     given = parser.parse_args()
+    keep_files_private()
     if given.command == "restore" and given.file is None:
         parser.error(f"restore needs the backup: make restore FILE=…; they are in {given.backups}")
     env_file, data = given.env_file.absolute(), given.data.absolute()
@@ -88,6 +89,7 @@ def start(env_file: Path, data: Path, *, begins_anew: bool = False) -> None:
     config.ports.require_free(list_port_names(config.names))
     log = find_log_file(data, "stack")
     log.parent.mkdir(parents=True, exist_ok=True)
+    data.chmod(0o700)  # an earlier version may have made it for all to read
     print("Starting Towerwatch (the first start fetches Kafka) …", flush=True)
     with log.open("wb") as output:
         stack = subprocess.Popen(

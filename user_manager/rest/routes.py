@@ -9,8 +9,8 @@ from flask import Blueprint, Response, request, url_for
 from flask.blueprints import BlueprintSetupState
 from werkzeug.routing import BaseConverter
 
+from chassis.clients import identify_client
 from chassis.errors import DatabaseUnavailableError
-from chassis.web.clients import identify_client
 from chassis.web.http import (
     IDEMPOTENCY_KEY,
     ProblemKind,
