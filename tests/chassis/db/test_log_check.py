@@ -14,7 +14,7 @@ from sqlalchemy import MetaData
 
 from chassis.db.database import Database
 from chassis.db.log_check import LogAheadError, read_content, require_log_known
-from chassis.db.outbox import Outbox, OutboxMessage
+from chassis.db.outbox import LeaseWatch, Outbox, OutboxMessage
 from chassis.db.outbox_relay import publish
 from chassis.topics import ensure_topics
 from local.kafka import Broker
@@ -47,7 +47,7 @@ class SmallService:
         async with AIOKafkaProducer(bootstrap_servers=self.kafka.bootstrap_servers, acks="all") as producer:
             while True:
                 with self.database.transaction() as session:
-                    claimed = self.outbox.claim_messages(session, "one", time.time())
+                    claimed = self.outbox.claim_messages(session, "one", time.time(), LeaseWatch(), time.monotonic())
                 if not claimed:
                     return
                 await publish(producer, claimed, time.monotonic() + 60)
@@ -148,5 +148,5 @@ def test_events_that_wait_in_a_restored_outbox_get_new_sequences(service: SmallS
     with service.database.transaction() as session:
         service.outbox.continue_above(session, before, time.time())
     with service.database.transaction() as session:
-        [waiting] = service.outbox.claim_messages(session, "one", time.time())
+        [waiting] = service.outbox.claim_messages(session, "one", time.time(), LeaseWatch(), time.monotonic())
     assert (waiting.message.key, waiting.sequence > before) == (b"a", True)
