@@ -82,6 +82,7 @@ def test_after_build_collector_on_the_state_has_credits_spent_and_coverage(servi
             airport="KJFK",
             direction=Direction.DEPARTURES,
             interests=2,
+            people=2,
             covered_from=TODAY - DAY,
             covered_until=TODAY,
             goes_on_at=TODAY,
@@ -89,6 +90,7 @@ def test_after_build_collector_on_the_state_has_credits_spent_and_coverage(servi
             asked_at=NOON,
             lag_s=12 * 3600.0,
             waiting_for=None,
+            waits_for_credits=None,
         ),
     )
 
@@ -103,6 +105,9 @@ def test_a_lack_of_credits_is_shown_with_the_end_of_the_deferral(service: Servic
     assert (state.spent, state.due) == (120, 5)
     assert state.deferred_until is not None
     assert NOON < state.deferred_until < TODAY + DAY
+    assert [each.waits_for_credits for each in state.coverage] == [
+        "waits for credits: one person pays for it; it is the next"
+    ]
     service.clock.advance(state.deferred_until - NOON)
     run(collector)
     assert build_status(service, budget=200).load_state().spent == 150
