@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -305,7 +306,8 @@ def test_kill_9_mails_nothing_twice(kafka: Broker, users: FakeUserService, tmp_p
             before = set(get_message_ids(read_mails(tmp_path / "mail")))
             assert len(before) < len(burst)
         with running_notifier(tmp_path, kafka.bootstrap_servers, users.target, port) as notifier:
-            sentinel = new_alert(user_id=user_id)
+            # Of a later window, so that it is mailed after all others.
+            sentinel = new_alert(user_id=user_id, window_start=burst[0].window_start + timedelta(hours=1))
             publish(
                 kafka.bootstrap_servers, [*(build_alert_event(alert) for alert in burst), build_alert_event(sentinel)]
             )
