@@ -31,6 +31,7 @@ class Stack:
         self.env_file.write_text(f"PORT_BASE={base}\nOPENSKY_URL={refused}\nALLOW_TEST_ADDRESSES=true\n")
         self.users = f"http://{HOST}:{base}"
         self.interests = f"http://{HOST}:{base + 2}"
+        self.overview = f"http://{HOST}:{Ports.from_base(base).streams_web}/api/overview"
         self.mails = f"http://{HOST}:{Ports.from_base(base).mailbox_web}"
 
     def __call__(self, command: str, said: str = "", *more: str) -> subprocess.CompletedProcess[str]:
@@ -123,6 +124,16 @@ def test_accounts_and_interests_survive_restarts_and_crashes(stack):
     assert interests() == ["LICC"]
     mine = httpx.get(f"{stack.users}/users/ada@towerwatch.test", headers=authorized).json()["user"]
     assert (mine["name"], mine["confirmed"]) == ("Ada", True)
+    # Kafka is empty: the collector publishes what the stream must know.
+    eventually(lambda: "LICC" in read_page(stack.overview), "the stream knows the interest again")
+
+
+def read_page(url: str) -> str:
+    """Return what a page answers; empty if it does not."""
+    try:
+        return httpx.get(url).text
+    except httpx.TransportError:
+        return ""
 
 
 def read_command(pid: int) -> str:

@@ -47,10 +47,10 @@ def collect_day(stack: Stack, number: int, flights: int) -> set[UUID]:
     ("lost", "store"),
     [
         ("everything", "memory"),
-        ("everything", "rocksdb"),
+        pytest.param("everything", "rocksdb", marks=pytest.mark.long),
         (FLIGHTS_OBSERVED.name, "memory"),
-        (INTERESTS_CHANGED.name, "rocksdb"),
-        (ALERTS_RAISED.name, "memory"),
+        pytest.param(INTERESTS_CHANGED.name, "rocksdb", marks=pytest.mark.long),
+        pytest.param(ALERTS_RAISED.name, "memory", marks=pytest.mark.long),
         ("streams-airports-changelog", "rocksdb"),
     ],
 )
