@@ -59,14 +59,14 @@ class SecretCheck(grpc.ServerInterceptor):  # type: ignore[misc, unused-ignore]
 
     def intercept_service(self, continuation: Callable[..., Any], details: grpc.HandlerCallDetails) -> Any:
         """Return the handler of a call, or one that refuses it; gRPC calls this."""
-        if not self._secrets or details.method.startswith(_HEALTH) or self._is_shown(details):
+        if not self._secrets or details.method.startswith(_HEALTH) or self._has_secret(details):
             return continuation(details)
         if self._monotonic() >= self._log_from:
             self._log_from = self._monotonic() + _LOG_EVERY_S
             log.warning("grpc.refused", method=self._name_method(continuation(details), details), reason=REFUSED)
         return grpc.unary_unary_rpc_method_handler(_refuse)
 
-    def _is_shown(self, details: grpc.HandlerCallDetails) -> bool:
+    def _has_secret(self, details: grpc.HandlerCallDetails) -> bool:
         """Return True if the call's metadata has one of the secrets; the time that this takes tells nothing of them."""
         shown = [value for key, value in details.invocation_metadata or () if key == METADATA_KEY]
         if len(shown) != 1:
@@ -95,7 +95,7 @@ class _CallDetails(NamedTuple):
     compression: Any = None
 
 
-class SecretShower(grpc.UnaryUnaryClientInterceptor):  # type: ignore[misc, unused-ignore]
+class SecretSender(grpc.UnaryUnaryClientInterceptor):  # type: ignore[misc, unused-ignore]
     """A client interceptor that shows the secret with each unary call."""
 
     def __init__(self, secret: str) -> None:
@@ -103,11 +103,11 @@ class SecretShower(grpc.UnaryUnaryClientInterceptor):  # type: ignore[misc, unus
 
     def intercept_unary_unary(self, continuation: Callable[..., Any], details: Any, request: Any) -> Any:
         """Make the call with the secret in its metadata; gRPC calls this."""
-        return continuation(_show(details, self._secret), request)
+        return continuation(_add_secret(details, self._secret), request)
 
 
-class AioSecretShower(grpc.aio.UnaryUnaryClientInterceptor):  # type: ignore[misc, unused-ignore]
-    """A `SecretShower` for asyncio."""
+class AioSecretSender(grpc.aio.UnaryUnaryClientInterceptor):  # type: ignore[misc, unused-ignore]
+    """A `SecretSender` for asyncio."""
 
     def __init__(self, secret: str) -> None:
         self._secret = secret
@@ -118,7 +118,7 @@ class AioSecretShower(grpc.aio.UnaryUnaryClientInterceptor):  # type: ignore[mis
         return await continuation(details._replace(metadata=metadata), request)
 
 
-def _show(details: Any, secret: str) -> _CallDetails:
+def _add_secret(details: Any, secret: str) -> _CallDetails:
     """Return the details of a call with the secret in its metadata."""
     return _CallDetails(
         details.method,

@@ -11,7 +11,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from chassis.setting_files import EnvironmentSettings
 from chassis.tls import create_trust
 
-Protocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
+SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 
 _WITH_TLS: Final = ("SSL", "SASL_SSL")
 _WITH_SASL: Final = ("SASL_PLAINTEXT", "SASL_SSL")
@@ -20,7 +20,7 @@ _WITH_SASL: Final = ("SASL_PLAINTEXT", "SASL_SSL")
 class KafkaSecuritySettings(EnvironmentSettings):
     """The settings with which all Kafka clients of a process secure their connections, named as Kafka's own."""
 
-    kafka_security_protocol: Protocol = "PLAINTEXT"
+    kafka_security_protocol: SecurityProtocol = "PLAINTEXT"
     kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
     kafka_username: str | None = Field(default=None, min_length=1)
     kafka_password: SecretStr | None = Field(default=None, min_length=1)

@@ -14,7 +14,7 @@ from grpc_reflection.v1alpha import reflection
 
 from chassis.addresses import join_host_and_port
 from chassis.errors import CannotListenError
-from chassis.grpc_secret import AioSecretShower, SecretCheck, SecretShower
+from chassis.grpc_secret import AioSecretSender, SecretCheck, SecretSender
 from chassis.listening import describe_refusal, find_listen_addresses
 from chassis.metrics import Metrics
 
@@ -69,12 +69,12 @@ def create_channel(target: str, secrets: Sequence[str] = ()) -> grpc.Channel:
     every call a timeout, and closes the channel.
     """
     channel = grpc.insecure_channel(f"dns:///{target}", options=CHANNEL_OPTIONS)
-    return grpc.intercept_channel(channel, SecretShower(secrets[0])) if secrets else channel
+    return grpc.intercept_channel(channel, SecretSender(secrets[0])) if secrets else channel
 
 
 def create_aio_channel(target: str, secrets: Sequence[str] = ()) -> grpc.aio.Channel:
     """Create a channel for asyncio, with the same options and duties of the caller as `create_channel`."""
-    shown = [AioSecretShower(secrets[0])] if secrets else []
+    shown = [AioSecretSender(secrets[0])] if secrets else []
     return grpc.aio.insecure_channel(f"dns:///{target}", options=CHANNEL_OPTIONS, interceptors=shown)
 
 

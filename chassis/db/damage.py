@@ -20,7 +20,7 @@ from chassis.errors import DatabaseDamagedError
 log = structlog.get_logger()
 
 DAMAGED: Final = "The database is damaged; its operator must restore a backup and start the service again."
-TAKEN_AWAY: Final = (
+FILE_REPLACED: Final = (
     "The database's file was removed or replaced while the service ran; its operator must restore a backup, or put the "
     "file back, and start the service again."
 )
@@ -50,7 +50,7 @@ _HANDLER_DAMAGE: Final = re.compile(r"\b(126|127|134|141|144|145|180)\b")
 """HA_ERR_CRASHED, _WRONG_IN_RECORD, _RECORD_DELETED, _CRASHED_ON_REPAIR … and _INDEX_CORRUPT (my_base.h)."""
 
 
-def tells_of_damage(error: BaseException | None) -> bool:
+def reports_damage(error: BaseException | None) -> bool:
     """Return True if a driver's error says that the database's own data cannot be read, False for every other error."""
     if isinstance(error, sqlite3.Error):
         code = getattr(error, "sqlite_errorcode", None)  # errors of the Python module itself have none
@@ -84,7 +84,7 @@ class FileWatch:
     def require_intact(self) -> None:
         """Raise DatabaseDamagedError if damage was found before, or if the path leads to another file than at first."""
         if self.fault is None and self._opened is not None and self._identify_file() != self._opened:
-            self._condemn(TAKEN_AWAY)
+            self._record_fault(FILE_REPLACED)
         if self.fault is not None:
             raise DatabaseDamagedError(self.fault)
 
@@ -94,7 +94,7 @@ class FileWatch:
         SQLite reads some hundred MB in a second.
         """
         if self._path is not None and connection.execute(text("PRAGMA quick_check(1)")).scalar() != "ok":
-            self._condemn(DAMAGED)
+            self._record_fault(DAMAGED)
             raise DatabaseDamagedError(DAMAGED)
 
     def forget(self) -> None:
@@ -116,10 +116,10 @@ class FileWatch:
 
     def _handle_error(self, context: ExceptionContext) -> None:
         """Condemn the file after an error that tells of damage."""
-        if tells_of_damage(context.original_exception):
-            self._condemn(DAMAGED)
+        if reports_damage(context.original_exception):
+            self._record_fault(DAMAGED)
 
-    def _condemn(self, fault: str) -> None:
+    def _record_fault(self, fault: str) -> None:
         """Use the file no more, and log it the first time."""
         if self.fault is None:
             log.error("database.damaged", reason=fault)

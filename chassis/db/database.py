@@ -18,7 +18,7 @@ from sqlalchemy.types import TypeDecorator
 
 from chassis.addresses import normalize_host
 from chassis.db.damage import FileWatch
-from chassis.db.driver_errors import AWAY, NO_CHANGES, translate_errors
+from chassis.db.driver_errors import NO_CHANGES, UNAVAILABLE, translate_errors
 from chassis.db.write_refusals import WriteRefusals
 from chassis.errors import DatabaseDamagedError, SettingsError
 from chassis.settings import Settings
@@ -256,7 +256,7 @@ class Database:
         except DatabaseDamagedError as error:
             return str(error)
         except (DBAPIError, PoolExhaustedError):
-            return self._file.fault or AWAY
+            return self._file.fault or UNAVAILABLE
         try:
             if self._refusals.is_refusing:
                 with self._sessions.begin() as session:

@@ -13,13 +13,13 @@ from sqlalchemy.exc import (
     TimeoutError as PoolExhaustedError,
 )
 
-from chassis.db.damage import DAMAGED, tells_of_damage
+from chassis.db.damage import DAMAGED, reports_damage
 from chassis.db.write_refusals import refuses_writes
 from chassis.errors import ContendedError, DatabaseDamagedError, DatabaseUnavailableError
 
 log = structlog.get_logger()
 
-AWAY: Final = "The database does not answer; try again shortly."
+UNAVAILABLE: Final = "The database does not answer; try again shortly."
 NO_CHANGES: Final = "The database takes no changes now (it is full or read-only); try again shortly."
 
 _CONTENDED: Final = frozenset({1205, 1213})  # MySQL: ER_LOCK_WAIT_TIMEOUT, ER_LOCK_DEADLOCK
@@ -64,13 +64,13 @@ def _translate_driver_error(error: DBAPIError | PoolExhaustedError) -> DatabaseU
     if number in _CONTENDED or _is_sqlite_busy(error):
         return ContendedError("Another request is changing the same; try again shortly.")
     cause = error.orig if isinstance(error, DBAPIError) else None
-    if tells_of_damage(cause):
+    if reports_damage(cause):
         return DatabaseDamagedError(DAMAGED)
     if refuses_writes(cause):
         return DatabaseUnavailableError(NO_CHANGES)
     # A missing table is not created yet; SQLite and MySQL report it by different classes.
     if isinstance(error, OperationalError | InterfaceError | PoolExhaustedError) or number == _NO_SUCH_TABLE:
-        return DatabaseUnavailableError(AWAY)
+        return DatabaseUnavailableError(UNAVAILABLE)
     return None
 
 

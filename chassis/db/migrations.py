@@ -32,7 +32,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import SchemaItem
 
 from chassis.db.database import TABLE_OPTIONS, Database
-from chassis.db.driver_errors import AWAY, describe_driver_error
+from chassis.db.driver_errors import UNAVAILABLE, describe_driver_error
 from chassis.errors import ChassisError, SchemaBusyError, SchemaTooNewError
 
 log = structlog.get_logger()
@@ -56,7 +56,7 @@ class SchemaUpgrade:
         self._migrations = migrations
         self._upgraded = asyncio.Event()
         self._stopping = threading.Event()
-        self._waiting_for = AWAY
+        self._waiting_for = UNAVAILABLE
 
     async def run_upgrade(self) -> None:
         """Wait for the database without timeout, upgrade it to the newest revision, and wake `wait_until_upgraded`.
@@ -108,7 +108,7 @@ def upgrade_when_reachable(
             return
         except DBAPIError as error:
             log.warning("database.waiting", **describe_driver_error(error), again_in_s=pause)
-            note_failure(database.explain_outage() or AWAY)
+            note_failure(database.explain_outage() or UNAVAILABLE)
         except ChassisError as error:
             log.warning("database.waiting", reason=str(error), again_in_s=pause)
             note_failure(str(error))

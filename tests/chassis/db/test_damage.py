@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import text
 
 from chassis.db import migrations
-from chassis.db.damage import DAMAGED, TAKEN_AWAY, tells_of_damage
+from chassis.db.damage import DAMAGED, FILE_REPLACED, reports_damage
 from chassis.db.database import Database
 from chassis.errors import DatabaseDamagedError, DatabaseUnavailableError
 from tests.waiting import eventually
@@ -162,7 +162,7 @@ def test_a_file_that_is_taken_away_is_not_used_further(database: Database, path:
         write_file(path)
     with pytest.raises(DatabaseDamagedError, match="put the file back"):
         add_person(database)
-    assert database.explain_outage() == TAKEN_AWAY
+    assert database.explain_outage() == FILE_REPLACED
     path.with_suffix(".away").rename(path)
     with pytest.raises(DatabaseDamagedError):
         add_person(database)
@@ -220,4 +220,4 @@ def test_many_threads_are_all_refused_once_the_file_is_damaged(database: Databas
 )
 def test_errors_about_damage_are_told_from_all_others(error: BaseException | None, is_damage: bool) -> None:
     """Only an operator can end damage; a lost connection or a full disk ends by itself."""
-    assert tells_of_damage(error) is is_damage
+    assert reports_damage(error) is is_damage
