@@ -8,7 +8,7 @@ from chassis.db.outbox import OutboxMessage
 from collector.intervals import Interval
 from collector.sources.flight import Flight
 from domain.interests import Direction, Interest
-from domain.notices import compute_notice_id, compute_retired_notice_id
+from domain.notices import compute_retired_notice_id, compute_unheard_notice_id
 from towerwatch.collection.v1 import events_pb2 as collection_pb
 from towerwatch.flights.v1 import events_pb2 as flights_pb
 from towerwatch.interests.v1 import events_pb2 as interests_pb
@@ -165,7 +165,7 @@ def encode_airport_unheard(user_id: UUID, airport: str, since: datetime) -> Outb
     is not mailed again.
     """
     value = notices_pb.AirportUnheard(
-        notice_id=str(compute_notice_id(user_id, airport, since)), user_id=str(user_id), airport=airport
+        notice_id=str(compute_unheard_notice_id(user_id, airport, since)), user_id=str(user_id), airport=airport
     )
     value.since.FromDatetime(since)
     return _build_notice_message(value)

@@ -39,13 +39,13 @@ class RetirementNotices:
             retired = list_retired_airports(session)
         notified = 0
         for airport in retired:
-            while notified_at_once := self._notify_of(airport):
+            while notified_at_once := self._notify_next_users(airport):
                 notified += notified_at_once
         if notified:
             log.info("retired_codes.notified", notices=notified, airports=retired)
         return notified
 
-    def _notify_of(self, airport: str) -> int:
+    def _notify_next_users(self, airport: str) -> int:
         """Notify the next users of a retired code, at most _NOTIFY_AT_ONCE, in one transaction. Return how many.
 
         Returns 0, too, if another replica notifies the same users at this moment.

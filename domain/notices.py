@@ -40,7 +40,7 @@ def compute_retired_notice_id(user_id: UUID, airport: str) -> UUID:
     return uuid5(_NAMESPACE, f"{user_id}|{airport}|retired")
 
 
-def compute_notice_id(user_id: UUID, airport: str, since: datetime) -> UUID:
+def compute_unheard_notice_id(user_id: UUID, airport: str, since: datetime) -> UUID:
     """Return the id of an UnheardNotice (UUIDv5, RFC 9562): equal arguments always give the same id.
 
     Another user, airport or time gives another id. The time zone of `since` does not matter.

@@ -54,7 +54,7 @@ class AirportTable:
 
 
 @dataclass(frozen=True, slots=True)
-class FormerCode:
+class FormerCodeRow:
     """A code that is in use no more, and the code of the same airport now; `current` is empty if none is known."""
 
     former: str
@@ -110,7 +110,7 @@ def compute_distance_km(one: KnownAirport, other: KnownAirport) -> float:
     return _EARTH_DIAMETER_KM * math.asin(math.sqrt(haversine))
 
 
-def derive_former_codes(tables: Sequence[AirportTable]) -> list[FormerCode]:
+def derive_former_codes(tables: Sequence[AirportTable]) -> list[FormerCodeRow]:
     """Return the codes that the newest version of `airportsdata` has no more, in their order.
 
     The airport of a former code is the one in the newest version that has the same IATA code or the same name, and is
@@ -139,7 +139,7 @@ def derive_former_codes(tables: Sequence[AirportTable]) -> list[FormerCode]:
         if same is None and not (table.version and airport.iata):
             continue
         found.append(
-            FormerCode(
+            FormerCodeRow(
                 icao,
                 same.icao if same else "",
                 airport.name,

@@ -165,7 +165,7 @@ async def _run(settings: UserManagerSettings) -> None:
         "lost_requests": publish_lost_requests,
         "deletions": partial(repeat, RESUME_INTERVAL_S, deletions.resume_due_deletions, "deletions"),
         "sweep": partial(repeat, EXPIRY_INTERVAL_S, housekeeping.delete_expired_answers, "sweep"),
-        "forget": partial(repeat, FORGET_INTERVAL_S, housekeeping.forget_mails, "forget"),
+        "forget": partial(repeat, FORGET_INTERVAL_S, housekeeping.delete_expired_mail_records, "forget"),
         "purge": partial(repeat, FORGET_INTERVAL_S, partial(start_due_purges, database, clock), "purge"),
         "count": partial(repeat, COUNT_INTERVAL_S, housekeeping.update_user_gauge, "count"),
         "pending": partial(repeat, COUNT_INTERVAL_S, deletions.update_pending_gauge, "pending"),

@@ -43,7 +43,7 @@ class AccountMails:
         now = self._clock.now()
         with self._database.transaction() as session:
             mailbox = self._limits.lock_mailbox(session, self._limits.compute_hash(address.key), now)
-            if self._limits.allow_mail(session, mailbox, client, now):
+            if self._limits.admit_mail(session, mailbox, client, now):
                 request_mail(session, address, MailKind.TOKEN, uuid4(), uuid4(), now)
 
     def check_token_link(self, link_token: str) -> None:

@@ -14,7 +14,7 @@ EXPIRY_INTERVAL_S = 30.0
 """Seconds between two runs of `delete_expired_answers`."""
 
 FORGET_INTERVAL_S = 600.0
-"""Seconds between two runs of `forget_mails`, and of the purge of unconfirmed accounts."""
+"""Seconds between two runs of `delete_expired_mail_records`, and of the purge of unconfirmed accounts."""
 
 COUNT_INTERVAL_S = 10.0
 """Seconds between two updates of a gauge from the database."""
@@ -57,7 +57,7 @@ class Housekeeping:
         self._deleted.labels().inc(deleted)
         self._seconds.labels().observe(perf_counter() - started)
 
-    def forget_mails(self) -> None:
+    def delete_expired_mail_records(self) -> None:
         """Delete the mailboxes, the counts of mails and the requested mails that are old enough to be forgotten."""
         with self._database.transaction() as session:
             self._limits.delete_expired(session, self._clock.now())

@@ -23,10 +23,10 @@ from user_manager.model import Mailbox, MailQuota
 DEFAULT_PAUSES: Final = (timedelta(minutes=1), timedelta(minutes=10), timedelta(hours=1), timedelta(days=1))
 """Default pauses between two mails to one mailbox; the last one is repeated."""
 
-MAILBOX_MEMORY: Final = timedelta(days=30)
+MAILBOX_RETENTION: Final = timedelta(days=30)
 """Time after the last request after which a mailbox is forgotten; longer than any pause, and than a link is valid."""
 
-STOP_MEMORY: Final = timedelta(days=400)
+STOP_RETENTION: Final = timedelta(days=400)
 """Time after the last request after which a mailbox whose owner stopped these mails is forgotten."""
 
 _HOUR: Final = timedelta(hours=1)
@@ -74,7 +74,7 @@ def compute_mail_wait(
 class MailboxLimits:
     """The decision if a mail may be requested, and the memory of the mails that were.
 
-    In a transaction a caller first locks the mailbox (`lock_mailbox`), then users, then asks `allow_mail`. Whoever
+    In a transaction a caller first locks the mailbox (`lock_mailbox`), then users, then asks `admit_mail`. Whoever
     changes the accounts of an address holds the lock of its mailbox, so such transactions take turns.
     """
 
@@ -101,7 +101,7 @@ class MailboxLimits:
         """Return how long the mailbox gets no other mail; 0 if it may get one now."""
         return compute_mail_wait(mailbox.mails, mailbox.last_mail_at, now, self._rates.pauses)
 
-    def allow_mail(self, session: Session, mailbox: Mailbox, client: str | None, now: datetime) -> bool:
+    def admit_mail(self, session: Session, mailbox: Mailbox, client: str | None, now: datetime) -> bool:
         """Count a wish for a mail to this locked mailbox; return True if the mail may be requested.
 
         False during a pause, and if the owner stopped these mails; then a mail counts as if it had been requested, so
@@ -129,8 +129,8 @@ class MailboxLimits:
 
     def delete_expired(self, session: Session, now: datetime) -> None:
         """Delete the mailboxes that are forgotten by now, and the counts of hours that are over."""
-        forgotten = (Mailbox.touched_at <= now - MAILBOX_MEMORY) & Mailbox.stopped_at.is_(None)
-        session.execute(delete(Mailbox).where(forgotten | (Mailbox.touched_at <= now - STOP_MEMORY)))
+        forgotten = (Mailbox.touched_at <= now - MAILBOX_RETENTION) & Mailbox.stopped_at.is_(None)
+        session.execute(delete(Mailbox).where(forgotten | (Mailbox.touched_at <= now - STOP_RETENTION)))
         session.execute(delete(MailQuota).where(MailQuota.hour <= now - 2 * _HOUR))
 
     def _count(self, session: Session, scope: str, limit: int, now: datetime, reason: SuppressionReason) -> None:

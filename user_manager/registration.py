@@ -140,7 +140,7 @@ class Registrations:
             answer = registration if request.has_key else replace(registration, token=None)
             self._answers.record_answer(session, request, user.user_id, _encode_answer(answer), now)
             earlier_state = self._erase_unconfirmed_account(session, address)
-            if self._limits.allow_mail(session, mailbox, client, now):
+            if self._limits.admit_mail(session, mailbox, client, now):
                 assert user.confirmation_id is not None  # noqa: S101 - for mypy: it is set above
                 request_mail(session, address, MailKind.CONFIRMATION, user.user_id, user.confirmation_id, now)
             else:
@@ -247,7 +247,7 @@ class Registrations:
             user.confirmation_asked_at = asked_at
             user.confirmations_asked += 1
             user.confirmation_id, user.confirmation_state = uuid4(), None
-            if self._limits.allow_mail(session, mailbox, client, now):
+            if self._limits.admit_mail(session, mailbox, client, now):
                 address = Address(user.email)
                 request_mail(session, address, MailKind.CONFIRMATION, user.user_id, user.confirmation_id, asked_at)
             else:

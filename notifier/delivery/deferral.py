@@ -39,7 +39,7 @@ def build_retries(
     parts = [(mail.batches, wanted, tried, sealed)]
     parts += [(batches, others, False, batches[0].sealed) for batches in (mail.batches, *other_batches)]
     for part, wanted_ids, was_tried, is_sealed in parts:
-        for batches in (part,) if is_sealed else _group_by_lifetime_start(part):
+        for batches in (part,) if is_sealed else _group_for_retries(part):
             by_id = {each.alert.alert_id: each for batch in batches for each in batch.alerts}
             selected = tuple(each for alert_id, each in by_id.items() if alert_id in wanted_ids)
             if selected:
@@ -50,7 +50,7 @@ def build_retries(
                 until += _RETRY_SPACING
 
 
-def _group_by_lifetime_start(batches: Iterable[AlertBatch]) -> Iterator[tuple[AlertBatch, ...]]:
+def _group_for_retries(batches: Iterable[AlertBatch]) -> Iterator[tuple[AlertBatch, ...]]:
     """Yield the batches in groups for one retry record each, in their order.
 
     The starts of lifetime of a group span _MAX_LIFETIME_SPREAD at most; it has no more than

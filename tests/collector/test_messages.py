@@ -16,7 +16,7 @@ from collector.messages import (
 )
 from collector.sources.flight import Flight
 from domain.interests import Direction
-from domain.notices import compute_notice_id
+from domain.notices import compute_unheard_notice_id
 from tests.collector.conftest import Service, wish
 from towerwatch.collection.v1.events_pb2 import CollectionRequested
 from towerwatch.flights.v1 import events_pb2 as flights_pb
@@ -132,7 +132,7 @@ def test_the_notice_of_an_unheard_airport_goes_to_its_users_partition() -> None:
     assert message.partition == partition_of(str(user), NOTICES_RAISED)
     value = AirportUnheard.FromString(message.value or b"")
     assert (value.user_id, value.airport, value.since.ToDatetime(UTC)) == (str(user), "KPWM", BEGIN)
-    assert value.notice_id == str(compute_notice_id(user, "KPWM", BEGIN))
+    assert value.notice_id == str(compute_unheard_notice_id(user, "KPWM", BEGIN))
     assert encode_airport_unheard(user, "KPWM", BEGIN) == message
     other = AirportUnheard.FromString(encode_airport_unheard(UUID(int=8), "KPWM", BEGIN).value or b"")
     assert other.notice_id != value.notice_id

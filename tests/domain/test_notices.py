@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 from hypothesis import given, strategies as st
 
-from domain.notices import compute_notice_id, describe_unheard
+from domain.notices import compute_unheard_notice_id, describe_unheard
 from tests.notifier.alerts import build_unheard_notice
 
 SINCE = datetime(2026, 11, 27, tzinfo=UTC)
@@ -18,15 +18,19 @@ def test_a_notice_of_another_user_or_airport_has_another_id(
 ):
     """Each user gets one mail for each airport, so equal ids must mean the same user and airport."""
     is_same = (user, airport) == (other_user, other_airport)
-    assert (compute_notice_id(user, airport, SINCE) == compute_notice_id(other_user, other_airport, SINCE)) == is_same
+    assert (
+        compute_unheard_notice_id(user, airport, SINCE) == compute_unheard_notice_id(other_user, other_airport, SINCE)
+    ) == is_same
 
 
 def test_the_id_depends_on_the_moment_and_not_on_its_time_zone():
     """A later day without flights is another notice; the same moment written in another zone is the same."""
     user = UUID(int=7)
     in_tokyo = SINCE.astimezone(ZoneInfo("Asia/Tokyo"))
-    assert compute_notice_id(user, "KPWM", in_tokyo) == compute_notice_id(user, "KPWM", SINCE)
-    assert compute_notice_id(user, "KPWM", SINCE + timedelta(days=1)) != compute_notice_id(user, "KPWM", SINCE)
+    assert compute_unheard_notice_id(user, "KPWM", in_tokyo) == compute_unheard_notice_id(user, "KPWM", SINCE)
+    assert compute_unheard_notice_id(user, "KPWM", SINCE + timedelta(days=1)) != compute_unheard_notice_id(
+        user, "KPWM", SINCE
+    )
 
 
 def test_the_id_never_changes_between_versions():

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from local.former_codes import AirportTable, FormerCode, KnownAirport, derive_former_codes, load_table
+from local.former_codes import AirportTable, FormerCodeRow, KnownAirport, derive_former_codes, load_table
 from tests.service_process import ROOT
 
 HEADER = "icao,iata,name,city,subd,country,elevation,lat,lon,tz,lid\n"
@@ -50,7 +50,7 @@ def test_a_row_says_from_which_version_on_it_holds_and_where_it_comes_from() -> 
     """The newest table with the former code is its source; versions that have neither or both do not count."""
     old, new = airport("UAFM", "FRU", "Manas"), airport("UCFM", "FRU", "Manas")
     tables = [table("20240101", new), table("20200101", old), table("20230101", old, new), table("20250101", new)]
-    row = FormerCode("UAFM", "UCFM", "Manas", "FRU", "0.0", "20240101", "airportsdata 20230101")
+    row = FormerCodeRow("UAFM", "UCFM", "Manas", "FRU", "0.0", "20240101", "airportsdata 20230101")
     assert derive_former_codes(tables) == [row]
     before = [table("", old), table("20240101", new)]
     assert [(each.since, each.source) for each in derive_former_codes(before)] == [

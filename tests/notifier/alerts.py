@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from domain.alerts import Alert, AlertState, Bound
 from domain.interests import Direction
-from domain.notices import RetiredNotice, UnheardNotice, compute_notice_id, compute_retired_notice_id
+from domain.notices import RetiredNotice, UnheardNotice, compute_retired_notice_id, compute_unheard_notice_id
 from domain.windows import Window
 from notifier.mail import Contact
 
@@ -39,7 +39,7 @@ ALERT = Alert(
 
 def build_unheard_notice(user_id: UUID, airport: str, since: datetime) -> UnheardNotice:
     """Return the notice to a user that the source has given no flight of an airport since the day that begins then."""
-    return UnheardNotice(compute_notice_id(user_id, airport, since), user_id, airport, since)
+    return UnheardNotice(compute_unheard_notice_id(user_id, airport, since), user_id, airport, since)
 
 
 def build_retired_notice(user_id: UUID, airport: str, successor: str = "") -> RetiredNotice:

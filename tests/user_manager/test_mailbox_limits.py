@@ -12,8 +12,8 @@ from user_manager.addresses import Address, normalize_mailbox
 from user_manager.errors import TooManyMailsError
 from user_manager.mailbox_limits import (
     DEFAULT_PAUSES,
-    MAILBOX_MEMORY,
-    STOP_MEMORY,
+    MAILBOX_RETENTION,
+    STOP_RETENTION,
     MailRates,
     SuppressionReason,
     compute_mail_wait,
@@ -156,7 +156,7 @@ def test_the_memory_holds_no_address_and_ends(service: Service) -> None:
     with service.database.transaction() as session:
         stored = repr([*session.query(Mailbox.mailbox_hash).all(), *session.query(MailQuota.scope).all()])
         assert not any(word in stored for word in ("ann", "example", "192.0.2.1"))
-    for memory, remaining in ((MAILBOX_MEMORY, 1), (STOP_MEMORY, 0)):
+    for memory, remaining in ((MAILBOX_RETENTION, 1), (STOP_RETENTION, 0)):
         service.clock.advance(memory)
         with service.database.transaction() as session:
             service.limits.delete_expired(session, service.clock.now())
