@@ -25,7 +25,7 @@ from chassis.web.wsgi import HttpServer
 from collector import rpc
 from collector.begin_anew import LogDifference, begin_anew
 from collector.collection_requests import CollectionRequests
-from collector.event_log.watch import LogWatch
+from collector.event_log.watch import EventLogWatch
 from collector.flights import FlightQueries
 from collector.gauges import SchedulerGauges
 from collector.interests import InterestStore
@@ -105,7 +105,7 @@ async def _run(settings: CollectorSettings) -> None:
     clock = settings.build_clock()
     database = settings.build_database()
     schema = SchemaUpgrade(database, MIGRATIONS)
-    interests = InterestStore(database, clock, settings.person_limits())
+    interests = InterestStore(database, clock, settings.build_person_limits())
     users = Authenticator(settings.user_manager_grpc_target, settings.authentication_cache_s, secrets=grpc_secrets)
     source = OpenSkyClient(
         settings.opensky_url,
@@ -141,7 +141,7 @@ async def _run(settings: CollectorSettings) -> None:
         clock.real_seconds(settings.poll_interval),
         metrics,
     )
-    log_watch = LogWatch(
+    log_watch = EventLogWatch(
         database,
         settings.kafka_bootstrap_servers,
         settings.kafka_replication_factor,
@@ -167,7 +167,7 @@ async def _run(settings: CollectorSettings) -> None:
             FlightQueries(database, clock),
             CoverageReports(database, clock, timing).load_report,
             status.load_state,
-            WriteLimit(database, settings.person_limits(), metrics),
+            WriteLimit(database, settings.build_person_limits(), metrics),
         )
     )
     app.register_blueprint(openapi.create_blueprint("Towerwatch interests and flights", "1", rest.DESCRIPTION))

@@ -24,7 +24,7 @@ from collector.errors import (
 from collector.intervals import DAY, FARTHEST_BACK, day_of
 from collector.messages import encode_collection_request, encode_interest_removal, encode_interest_set
 from collector.model import OUTBOX, CoverageRow, InterestRow
-from collector.people import delete_account, join_queue
+from collector.people import delete_person, join_queue
 from collector.unheard import delete_notice_marks, explain_unheard, find_unheard_since, notify_unheard
 from collector.write_limits import DEFAULT_LIMITS, PersonLimits, require_room
 from domain.airports import explain_retired_code, is_icao
@@ -250,7 +250,7 @@ class InterestStore:
                 _delete_row_and_add_tombstone(session, row)
             if deleted_user is not None:
                 delete_notice_marks(session, user_id=deleted_user)
-                delete_account(session, deleted_user)
+                delete_person(session, deleted_user)
             session.flush()
             if not is_caller_waiting():
                 raise CallerGoneError("The deadline has passed; nothing was removed.")

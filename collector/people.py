@@ -13,7 +13,7 @@ from sqlalchemy.dialects import mysql, sqlite
 from sqlalchemy.orm import Session
 
 from collector.model import CreditsRow, InterestRow, PersonRow
-from collector.settled.shares import NO_ACCOUNTS, ROUND, Accounts, Bill, charge
+from collector.settled.shares import NO_PAYMENTS, ROUND, Bill, Payments, charge
 
 T = TypeVar("T")
 
@@ -21,10 +21,10 @@ _BATCH: Final = 500
 """Number of people in one statement."""
 
 
-def load_accounts(session: Session) -> Accounts:
+def load_payments(session: Session) -> Payments:
     """Return what each person has paid, and the level; nothing is locked."""
     rows = session.execute(select(PersonRow.user_id, PersonRow.paid))
-    return Accounts(_load_level(session), {row.user_id: row.paid for row in rows})
+    return Payments(_load_level(session), {row.user_id: row.paid for row in rows})
 
 
 def charge_people(session: Session, bill: Bill, price: int) -> Mapping[UUID, int]:
@@ -36,10 +36,10 @@ def charge_people(session: Session, bill: Bill, price: int) -> Mapping[UUID, int
     for people in _split(sorted(bill.people)):
         query = select(PersonRow.user_id, PersonRow.paid).where(PersonRow.user_id.in_(people)).with_for_update()
         paid |= {row.user_id: row.paid for row in session.execute(query)}
-    accounts, parts = charge(Accounts(_load_level(session), paid), bill, price)
+    payments, parts = charge(Payments(_load_level(session), paid), bill, price)
     for row in session.scalars(select(CreditsRow)):
-        row.level = accounts.level
-    _store_paid(session, accounts.paid)
+        row.level = payments.level
+    _store_paid(session, payments.paid)
     return parts
 
 
@@ -76,12 +76,12 @@ def count_write(session: Session, user_id: UUID, minute: int) -> int:
     return session.scalar(select(PersonRow.writes).where(PersonRow.user_id == user_id)) or 0
 
 
-def delete_account(session: Session, user_id: UUID) -> None:
+def delete_person(session: Session, user_id: UUID) -> None:
     """Delete a person's account; nothing is done if there is none."""
     session.execute(delete(PersonRow).where(PersonRow.user_id == user_id))
 
 
-def delete_idle_accounts(session: Session, minute: int) -> None:
+def delete_idle_people(session: Session, minute: int) -> None:
     """Delete the accounts of people who have no interest, have paid no more than the level, and wrote nothing lately.
 
     `minute`: the present one. A person who comes again begins as with such an account. Some are left for the next time,
@@ -103,7 +103,7 @@ def delete_idle_accounts(session: Session, minute: int) -> None:
 
 def _load_level(session: Session) -> int:
     """Return the level; 0 before the first call."""
-    return session.scalar(select(CreditsRow.level)) or NO_ACCOUNTS.level
+    return session.scalar(select(CreditsRow.level)) or NO_PAYMENTS.level
 
 
 def _store_paid(session: Session, paid: Mapping[UUID, int]) -> None:

@@ -13,7 +13,7 @@ from chassis.db.database import Database
 from collector.event_log.told import limit_told_flights
 from collector.intervals import day_of
 from collector.model import CoverageRow, FlightRow, InterestRow
-from collector.people import delete_idle_accounts
+from collector.people import delete_idle_people
 from collector.settled.source_state import may_trust_clock
 from domain.interests import Direction
 
@@ -56,7 +56,7 @@ class FlightRetention:
         if deleted:
             log.info("flights.swept", flights=deleted)
         with self._database.transaction() as session:
-            delete_idle_accounts(session, int(time.time() // 60))
+            delete_idle_people(session, int(time.time() // 60))
         return deleted
 
     def _delete_chunk(self, airport: str, direction: str) -> int:

@@ -122,7 +122,7 @@ class CollectorSettings(DatabaseSettings):
             raise ValueError("set this, or both OPENSKY_CLIENT_ID and OPENSKY_CLIENT_SECRET, not all of them")
         return file
 
-    def person_limits(self) -> PersonLimits:
+    def build_person_limits(self) -> PersonLimits:
         """Return the limits of what one person may set and write."""
         return PersonLimits(self.interests_per_person, self.airports_per_person, self.writes_per_minute)
 

@@ -23,7 +23,7 @@ from towerwatch.topics import INTERESTS_CHANGED, INTERESTS_CHANGELOG, partition_
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class InterestDifference:
     """An interest that the stream has otherwise than the database: missing, another value, or left over."""
 
     key: bytes
@@ -74,10 +74,10 @@ def _encode_without_past(message: InterestSet) -> bytes:
     return message.SerializeToString(deterministic=True)
 
 
-def find_differences(stored: Mapping[bytes, Interest], known: Mapping[bytes, bytes]) -> list[Difference]:
+def find_differences(stored: Mapping[bytes, Interest], known: Mapping[bytes, bytes]) -> list[InterestDifference]:
     """Return the interests that differ, by their keys in order; `known`: what `read_stream_interests` returns."""
     return [
-        Difference(key, stored.get(key), key in known)
+        InterestDifference(key, stored.get(key), key in known)
         for key in sorted(stored.keys() | known.keys())
         if key not in stored or key not in known or not _is_equal(stored[key], known[key])
     ]
@@ -89,24 +89,24 @@ def _is_equal(interest: Interest, known: bytes) -> bool:
     return _encode_without_past(expected) == known
 
 
-def heal(session: Session, differences: list[Difference]) -> int:
+def repair(session: Session, differences: list[InterestDifference]) -> int:
     """Add the events to the outbox that end the differences, and return of how many.
 
     What the stream has is removed first, because it ignores a version that is not newer; its alerts come once more,
     with their ids. An interest that was changed since the comparison is left out: its own event is in the outbox.
     """
-    healed = 0
+    repaired = 0
     for each in differences:
         interest_id = UUID(each.key.decode().partition("/")[2])
         row = session.get(InterestRow, interest_id, with_for_update=True)
         if (row.value() if row is not None else None) != each.interest:
             continue
-        healed += 1
+        repaired += 1
         if each.is_known:
             OUTBOX.add(session, [_build_removal(each.key)])
         if each.interest is not None:
             OUTBOX.add(session, [encode_interest_set(each.interest)])
-    return healed
+    return repaired
 
 
 def _build_removal(key: bytes) -> OutboxMessage:

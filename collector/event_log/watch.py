@@ -16,7 +16,13 @@ from chassis.errors import ChassisError
 from chassis.kafka import ensure_topics_without_timeout
 from chassis.log_identity import LogClients, LogIdentity
 from chassis.metrics import Metrics
-from collector.event_log.comparison import Difference, find_differences, heal, load_interests, read_stream_interests
+from collector.event_log.comparison import (
+    InterestDifference,
+    find_differences,
+    load_interests,
+    read_stream_interests,
+    repair,
+)
 from collector.event_log.readers import has_notifier_read_everything, has_stream_read_everything
 from collector.event_log.republication import republish
 from collector.event_log.told import Snapshot, mark_told, take_snapshot
@@ -49,7 +55,7 @@ _COMPARE_EVERY_CHECKS: Final = 10
 """Checks from one comparison of the interests to the next."""
 
 
-class LogWatch:
+class EventLogWatch:
     """The periodic check of the log, on every replica: notes what the log is, and publishes again when it was lost.
 
     Also notes what was told, and compares the interests with those of the stream. Each decision is made under the lock
@@ -203,21 +209,21 @@ class LogWatch:
         Does nothing while something is not published yet, or the stream has not read it. Raises KafkaError, OSError or
         ChassisError.
         """
-        present = await asyncio.to_thread(self._load_present)
-        if present.snapshot is None or not await has_stream_read_everything(self._clients):
+        state = await asyncio.to_thread(self._load_database_state)
+        if state.snapshot is None or not await has_stream_read_everything(self._clients):
             return
-        if present.interests is not None and INTERESTS_CHANGELOG in identity.topics:
+        if state.interests is not None and INTERESTS_CHANGELOG in identity.topics:
             known = await read_stream_interests(self._bootstrap_servers)
-            differences = find_differences(present.interests, known)
+            differences = find_differences(state.interests, known)
             if await asyncio.to_thread(self._note_comparison, differences):
                 return
         if not await has_notifier_read_everything(self._clients):
             return
         # A log that was lost since the check has nothing that anybody has to read.
         if identity.find_loss(await self._clients.fetch_identity_with_ends(_WATCHED)) is None:
-            await asyncio.to_thread(self._note_told, present.snapshot)
+            await asyncio.to_thread(self._note_told, state.snapshot)
 
-    def _load_present(self) -> "_Present":
+    def _load_database_state(self) -> "_DatabaseState":
         """Load what is to be noted as told, and the interests if their comparison is due; set the gauge of the last.
 
         Raises DatabaseUnavailableError.
@@ -227,14 +233,16 @@ class LogWatch:
             self._out_of_step.set(row.out_of_step if row is not None else 0)
             is_due = row is not None and self._is_comparison_due(row)
             interests = load_interests(session) if is_due else None
-            return _Present(take_snapshot(session), interests)  # the snapshot is taken last: it looks at the outbox
+            return _DatabaseState(
+                take_snapshot(session), interests
+            )  # the snapshot is taken last: it looks at the outbox
 
     def _is_comparison_due(self, row: EventLogRow) -> bool:
         """Return True if the last comparison began long enough ago, or at a time that has not come yet."""
         return not 0 <= time.time() - row.compared_at < self._every_s * _COMPARE_EVERY_CHECKS
 
-    def _note_comparison(self, differences: list[Difference]) -> bool:
-        """Note a comparison's result and heal its differences, unless another replica has just done it.
+    def _note_comparison(self, differences: list[InterestDifference]) -> bool:
+        """Note a comparison's result and repair its differences, unless another replica has just done it.
 
         Return True if there are differences. Raises DatabaseUnavailableError, ContendedError.
         """
@@ -243,10 +251,10 @@ class LogWatch:
             if row is None or row.republishing or not self._is_comparison_due(row):
                 return bool(differences)
             row.compared_at, row.out_of_step = time.time(), len(differences)
-            healed = heal(session, differences)
+            repaired = repair(session, differences)
         self._out_of_step.set(len(differences))
         if differences:
-            log.error("interests.out_of_step", interests=len(differences), published_again=healed)
+            log.error("interests.out_of_step", interests=len(differences), published_again=repaired)
         return bool(differences)
 
     def _note_told(self, snapshot: Snapshot) -> None:
@@ -262,7 +270,7 @@ class LogWatch:
 
 
 @dataclass(frozen=True, slots=True)
-class _Present:
+class _DatabaseState:
     """What the database says at one moment."""
 
     snapshot: Snapshot | None

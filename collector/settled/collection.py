@@ -39,7 +39,7 @@ from collector.settled.planner import (
 from collector.settled.quota import QuotaStore
 from collector.settled.record_watch import RecordWatch
 from collector.settled.schedule import CollectionTiming, load_schedule
-from collector.settled.source_calls import Answer, Charge, FlightSource, SourceCalls, Terms, stops_collection
+from collector.settled.source_calls import Answer, CallConditions, Charge, FlightSource, SourceCalls, stops_collection
 from collector.settled.stored_flights import insert_flights, load_stored_flights, update_flights
 from domain.interests import Direction
 
@@ -123,16 +123,16 @@ class FlightCollector:
             target = call.interval.airport, call.interval.direction
             if target in skipped:
                 continue
-            terms = Terms(call.reserved_credits, call.ahead_credits, call.bill)
+            conditions = CallConditions(call.reserved_credits, call.ahead_credits, call.bill)
             try:
                 if call.record is not None:
                     asked.add(call.record.key)
-                    if not await self._watch.make_old_call(term, EvidenceCall(call.record, target[0]), terms):
+                    if not await self._watch.make_old_call(term, EvidenceCall(call.record, target[0]), conditions):
                         await asyncio.to_thread(self._log_deferred, calls[number:])
                         return False
                     is_answered = True
                     continue
-                answer = await self._calls.fetch(term, call.interval, terms, partial(_record_poll, call.interval))
+                answer = await self._calls.fetch(term, call.interval, conditions, partial(_record_poll, call.interval))
                 if answer is None:
                     await asyncio.to_thread(self._log_deferred, calls[number:])
                     return False
@@ -165,7 +165,7 @@ class FlightCollector:
             schedule = load_schedule(session, self._timing, now)
             left = self._quota.load_balance(session, now).left
         evidence = [call for call in self._watch.list_old_calls(schedule, now) if call.record.key not in asked]
-        calls = list_due_calls(schedule.targets, now, schedule.accounts, evidence, left)
+        calls = list_due_calls(schedule.targets, now, schedule.payments, evidence, left)
         return calls if airport is None else choose_calls_of_airport(calls, airport)
 
     def _load_targets(self, airport: str | None, now: datetime) -> list[CollectionTarget]:

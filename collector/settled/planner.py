@@ -14,7 +14,7 @@ from uuid import UUID
 
 from collector.intervals import DAY, Interval, day_of, split_by_days
 from collector.settled.evidence import EvidenceCall, NightlyRecord
-from collector.settled.shares import NO_ACCOUNTS, ROUND, Accounts, Bill, WaitingCalls, order_fairly
+from collector.settled.shares import NO_PAYMENTS, ROUND, Bill, Payments, WaitingCalls, order_fairly
 from domain.interests import Direction
 
 ANONYMOUS_CREDITS_PER_DAY: Final = 400
@@ -205,13 +205,13 @@ class CollectionPlan:
 def list_due_calls(
     targets: Sequence[CollectionTarget],
     now: datetime,
-    accounts: Accounts = NO_ACCOUNTS,
+    payments: Payments = NO_PAYMENTS,
     evidence: Sequence[EvidenceCall] = (),
     credits_left: int | None = None,
 ) -> list[ApiCall]:
     """Return the API calls that are due, in the order that gives each person the same share of the credits.
 
-    `accounts`: what each person has paid. `evidence`: the evidence calls that are due and for which people pay: those
+    `payments`: what each person has paid. `evidence`: the evidence calls that are due and for which people pay: those
     whose targets wait for the record. `credits_left`: calls are listed until they cost more than this; None: all. Of a
     person's targets the most urgent comes first, in rounds of one call per target, and a target's calls go from its
     oldest uncollected day to its newest. Then come a person's evidence calls, and last the corrections, at most one per
@@ -224,12 +224,12 @@ def list_due_calls(
     listed = _WaitingList(now, None if credits_left is None else credits_left // OLD_PRICE + 2)
     for target in sorted(targets, key=lambda target: (target.airport, target.direction)):
         listed.add_target(target)
-    for question in evidence:
-        listed.add_evidence(question, targets)
+    for evidence_call in evidence:
+        listed.add_evidence(evidence_call, targets)
     waits_for_night, is_morning = compute_reserve(targets, now) > 0, now - day_of(now) < _RESERVED_UNTIL
     expected = spent = 0
     calls: list[ApiCall] = []
-    for turn in order_fairly(listed.waiting, accounts):
+    for turn in order_fairly(listed.waiting, payments):
         if credits_left is not None and spent > credits_left:
             break
         call = listed.calls[turn.calls][turn.number]
@@ -300,8 +300,8 @@ class _WaitingList:
                 people |= target.people
         if people:
             order = (float(len(self.waiting)),)  # as given: what was proven in part comes before what was not
-            question = ApiCall(call.interval, correction=False, expected_cursor=None, record=call.record)
-            self._add([question], people, call.record.asked_at, order, rank=1)
+            api_call = ApiCall(call.interval, correction=False, expected_cursor=None, record=call.record)
+            self._add([api_call], people, call.record.asked_at, order, rank=1)
 
     def _add(
         self,

@@ -16,7 +16,7 @@ from collector.settled.planner import RECENT_PRICE, compute_price
 from collector.settled.record_store import load_records, store_record
 from collector.settled.schedule import CollectionTiming, Schedule, list_due_evidence, load_schedule
 from collector.settled.shares import Bill
-from collector.settled.source_calls import Answer, SourceCalls, Terms, stops_collection
+from collector.settled.source_calls import Answer, CallConditions, SourceCalls, stops_collection
 
 log = structlog.get_logger()
 
@@ -49,12 +49,12 @@ class RecordWatch:
         due = list_due_evidence(schedule, self._beacons, now, self._timing)
         return [call for call in due if compute_price(call.interval.begin, now) != RECENT_PRICE]
 
-    async def make_old_call(self, term: Term, call: EvidenceCall, terms: Terms) -> bool:
+    async def make_old_call(self, term: Term, call: EvidenceCall, conditions: CallConditions) -> bool:
         """Make one evidence call for which people pay, and store what its answer proves.
 
         Return False if the quota defers the call. Raises SourceError, SupersededError, DatabaseUnavailableError.
         """
-        answer = await self._calls.fetch(term, call.interval, terms)
+        answer = await self._calls.fetch(term, call.interval, conditions)
         if answer is not None:
             await asyncio.to_thread(self._store_answer, term, call, answer)
         return answer is not None
@@ -71,7 +71,7 @@ class RecordWatch:
         record = await asyncio.to_thread(self._load_record, interval)
         if record.airport is None:
             return False
-        answer = await self._calls.fetch(term, EvidenceCall(record, record.airport).interval, Terms(bill=bill))
+        answer = await self._calls.fetch(term, EvidenceCall(record, record.airport).interval, CallConditions(bill=bill))
         if answer is None:
             return False
         if answer.flights and record.airport != interval.airport:

@@ -18,7 +18,7 @@ from collector.intervals import (
     skip_missing_days,
 )
 from collector.model import CoverageRow, InterestRow, LastPollRow, UnheardRow
-from collector.people import load_accounts
+from collector.people import load_payments
 from collector.settled.evidence import (
     JITTER,
     EvidenceCall,
@@ -30,7 +30,7 @@ from collector.settled.evidence import (
 )
 from collector.settled.planner import CollectionTarget
 from collector.settled.record_store import load_records
-from collector.settled.shares import Accounts
+from collector.settled.shares import Payments
 from domain.airports import find_airport
 from domain.interests import Direction
 
@@ -56,7 +56,7 @@ class Schedule:
     targets: list[CollectionTarget]
     """In no order."""
     records: NightlyRecords
-    accounts: Accounts
+    payments: Payments
     """What each person has paid of the credits."""
 
 
@@ -92,7 +92,7 @@ def load_schedule(session: Session, timing: CollectionTiming, now: datetime, air
                 polled_at=polls.get(key),
             )
         )
-    return Schedule(targets, records, load_accounts(session))
+    return Schedule(targets, records, load_payments(session))
 
 
 def list_due_evidence(

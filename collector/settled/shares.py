@@ -21,7 +21,7 @@ ROUND: Final = 30 * MICRO
 
 
 @dataclass(frozen=True, slots=True)
-class Accounts:
+class Payments:
     """What each person has paid so far, in microcredits."""
 
     level: int = 0
@@ -35,7 +35,7 @@ class Accounts:
         return max(self.paid.get(person, 0), self.level)
 
 
-NO_ACCOUNTS: Final = Accounts()
+NO_PAYMENTS: Final = Payments()
 """Nobody has paid anything."""
 
 
@@ -105,31 +105,31 @@ def split_price(price: int, payer: UUID, paid: Mapping[UUID, int], round_number:
     return parts
 
 
-def charge(accounts: Accounts, bill: Bill, price: int) -> tuple[Accounts, dict[UUID, int]]:
-    """Return the accounts after a call of this price (credits) was charged, and what each person paid of it.
+def charge(payments: Payments, bill: Bill, price: int) -> tuple[Payments, dict[UUID, int]]:
+    """Return the payments after a call of this price (credits) was charged, and what each person paid of it.
 
-    Only the people of the bill are in the returned accounts. The level never falls.
+    Only the people of the bill are in the returned payments. The level never falls.
     """
-    level = max(accounts.level, bill.level)
-    paid = {person: Accounts(level, accounts.paid).find_paid(person) for person in bill.people}
+    level = max(payments.level, bill.level)
+    paid = {person: Payments(level, payments.paid).find_paid(person) for person in bill.people}
     parts = split_price(price * MICRO, bill.payer, paid, level // ROUND)
-    return Accounts(level, {person: paid[person] + parts.get(person, 0) for person in paid}), parts
+    return Payments(level, {person: paid[person] + parts.get(person, 0) for person in paid}), parts
 
 
-def order_fairly(waiting: Sequence[WaitingCalls], accounts: Accounts) -> Iterator[Turn]:
+def order_fairly(waiting: Sequence[WaitingCalls], payments: Payments) -> Iterator[Turn]:
     """Yield all calls in the fair order; it is computed only as far as it is read.
 
     The turn is that of the person in the lowest round; among these, of the person whose next call waits longest (since
     it was asked last, or since it is wanted). Of a person's own calls, each kind has its second call after the first
     calls of all, and these are ordered by `WaitingCalls.order`. Each call is paid by all people who want it.
     """
-    return _FairQueue(waiting, accounts).serve()
+    return _FairQueue(waiting, payments).serve()
 
 
 class _FairQueue:
     """The state of one run of `order_fairly`: what each person has paid, and which of the calls are served."""
 
-    def __init__(self, waiting: Sequence[WaitingCalls], accounts: Accounts) -> None:
+    def __init__(self, waiting: Sequence[WaitingCalls], payments: Payments) -> None:
         self._waiting = waiting
         self._served = [0] * len(waiting)
         self._paid: dict[UUID, int] = {}
@@ -144,7 +144,7 @@ class _FairQueue:
                 self._calls_of.setdefault(person, []).append(entry)
         for person, queue in self._calls_of.items():
             heapq.heapify(queue)
-            self._paid[person] = accounts.find_paid(person)
+            self._paid[person] = payments.find_paid(person)
             self._queue_turn(person)
 
     def serve(self) -> Iterator[Turn]:

@@ -61,7 +61,7 @@ class Charge:
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class CallConditions:
     """The conditions under which an API call is made, and who pays for it."""
 
     reserved_credits: int = 0
@@ -72,7 +72,7 @@ class Terms:
     """Who pays. None: nobody, the call is for all."""
 
 
-FOR_ALL: Final = Terms()
+FOR_ALL: Final = CallConditions()
 """The conditions of a call that is for all, and that comes first."""
 
 
@@ -104,7 +104,7 @@ class SourceCalls:
         self,
         term: Term,
         interval: Interval,
-        terms: Terms = FOR_ALL,
+        conditions: CallConditions = FOR_ALL,
         on_charge: Callable[[Session, Charge], None] = lambda _session, _charge: None,
     ) -> Answer | None:
         """Charge the quota for one interval, and fetch its flights; None, at no cost, if the quota defers the call.
@@ -113,7 +113,7 @@ class SourceCalls:
         Raises SourceError if the call fails, after the refund of its credits; WrongClockError, without a refund, if the
         answer shows that our clock is wrong; SupersededError, DatabaseUnavailableError.
         """
-        charge = await asyncio.to_thread(self._charge, term, interval, terms, on_charge)
+        charge = await asyncio.to_thread(self._charge, term, interval, conditions, on_charge)
         if charge is None:
             return None
         self._source.remaining_credits = self._source.clock_error = None
@@ -132,7 +132,7 @@ class SourceCalls:
         self._quota.reconcile_with_source(session, answer.remaining_credits, answer.charge.at, now)
 
     def _charge(
-        self, term: Term, interval: Interval, terms: Terms, on_charge: Callable[[Session, Charge], None]
+        self, term: Term, interval: Interval, conditions: CallConditions, on_charge: Callable[[Session, Charge], None]
     ) -> Charge | None:
         """Charge the quota for one API call, before the call is made.
 
@@ -145,12 +145,12 @@ class SourceCalls:
             require_term(session, term)
             balance = self._quota.load_balance(session, now)
             price = compute_price(interval.begin, now)
-            if balance.is_paused(now) or not balance.can_spend(price + terms.ahead_credits, now):
+            if balance.is_paused(now) or not balance.can_spend(price + conditions.ahead_credits, now):
                 return None
-            if balance.left - price < terms.reserved_credits:
+            if balance.left - price < conditions.reserved_credits:
                 return None
             self._quota.charge(session, price, now)
-            charge = Charge(price, now, charge_people(session, terms.bill, price) if terms.bill else {})
+            charge = Charge(price, now, charge_people(session, conditions.bill, price) if conditions.bill else {})
             on_charge(session, charge)
         return charge
 

@@ -136,7 +136,7 @@ class SchedulerStatus:
             clock, foreign = load_clock_comparison(session), load_foreign_answers(session)
             retired = list_retired_airports(session)
         most = max(balance.left, MAX_SHOWN_CALLS * OLD_PRICE)
-        calls = list_due_calls(schedule.targets, now, schedule.accounts, credits_left=most)
+        calls = list_due_calls(schedule.targets, now, schedule.payments, credits_left=most)
         plan = build_plan(calls, balance, now)
         firsts: dict[tuple[str, Direction], int] = {}
         for number, call in enumerate(calls):

@@ -13,7 +13,7 @@ from chassis.metrics import Metrics, ServiceIdentity
 from collector.errors import LimitError, TooManyAirportsError, TooManyInterestsError, TooManyWritesError
 from collector.interests import InterestStore
 from collector.model import CreditsRow, PersonRow
-from collector.people import delete_idle_accounts
+from collector.people import delete_idle_people
 from collector.rest.users import Authenticator
 from collector.write_limits import PersonLimits, WriteLimit
 from domain.interests import Direction
@@ -199,5 +199,5 @@ def test_accounts_that_say_nothing_are_deleted(service: Service) -> None:
         for person, (paid, minute) in rows.items():
             session.add(PersonRow(user_id=person, paid=paid, minute=minute, writes=1))
         session.flush()
-        delete_idle_accounts(session, minute=100)
+        delete_idle_people(session, minute=100)
         assert set(session.scalars(select(PersonRow.user_id))) == {ANN, CARL, UUID(int=4)}

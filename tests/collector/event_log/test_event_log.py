@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import select
 
 from chassis.log_identity import LogIdentity
-from collector.event_log.comparison import find_differences, heal, load_interests
+from collector.event_log.comparison import find_differences, load_interests, repair
 from collector.event_log.republication import republish
 from collector.event_log.told import limit_told_flights, mark_told, take_snapshot
 from collector.intervals import DAY
@@ -175,9 +175,9 @@ def test_differences_are_found_and_healed(service: Service) -> None:
     service.interests.change(ANN, changed.interest_id, None, {"high": 9})
     publish_all(service)
     with service.database.transaction() as session:
-        assert heal(session, differences) == 3
-    healed = [(each.key, each.value) for each in outbox(service.database, INTERESTS_CHANGED.name)]
-    assert sorted(healed, key=lambda each: each[0]) == sorted(
+        assert repair(session, differences) == 3
+    repaired = [(each.key, each.value) for each in outbox(service.database, INTERESTS_CHANGED.name)]
+    assert sorted(repaired, key=lambda each: each[0]) == sorted(
         [
             (encode_interest_set(missing).key, encode_interest_set(missing).value),
             (encode_interest_set(other).key, None),

@@ -23,7 +23,7 @@ from collector.settled.planner import (
     compute_price,
     list_due_calls,
 )
-from collector.settled.shares import NO_ACCOUNTS, Accounts, charge
+from collector.settled.shares import NO_PAYMENTS, Payments, charge
 from domain.interests import Direction
 
 HOUR = timedelta(hours=1)
@@ -59,7 +59,7 @@ class CollectorModel:
     asked: dict[tuple[str, Direction], datetime] = field(default_factory=dict)
     people: dict[tuple[str, Direction], dict[UUID, datetime]] = field(default_factory=dict)
     """Who wants each target, and since when. A target that is not in it is wanted by one and the same person."""
-    accounts: Accounts = NO_ACCOUNTS
+    payments: Payments = NO_PAYMENTS
     spent: dict[datetime, int] = field(default_factory=dict)
     questions: dict[datetime, int] = field(default_factory=dict)
     """Number of questions that were answered about the record of each day; a day before the begin is not in it."""
@@ -106,7 +106,7 @@ class CollectorModel:
     def _collect(self) -> list[ApiCall]:
         """Make the due calls in order up to the first that the credits do not allow; return as `poll` does."""
         calls = list_due_calls(
-            self.targets(), self.now, self.accounts, credits_left=self.budget - self.spent.get(day_of(self.now), 0)
+            self.targets(), self.now, self.payments, credits_left=self.budget - self.spent.get(day_of(self.now), 0)
         )
         for number, call in enumerate(calls):
             if not self._spend(call):
@@ -147,6 +147,6 @@ class CollectorModel:
         price = compute_price(call.interval.begin, self.now)
         self.spent[today] = self.spent.get(today, 0) + price
         if call.bill is not None:
-            charged, _ = charge(self.accounts, call.bill, price)
-            self.accounts = Accounts(charged.level, {**self.accounts.paid, **charged.paid})
+            charged, _ = charge(self.payments, call.bill, price)
+            self.payments = Payments(charged.level, {**self.payments.paid, **charged.paid})
         return True

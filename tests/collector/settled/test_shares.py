@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from collector.intervals import DAY, day_of
-from collector.settled.shares import MICRO, ROUND, Accounts, Bill, Turn, WaitingCalls, charge, order_fairly, split_price
+from collector.settled.shares import MICRO, ROUND, Bill, Payments, Turn, WaitingCalls, charge, order_fairly, split_price
 from domain.interests import Direction
 from tests.collector.settled.planner_model import HOUR, CollectorModel
 
@@ -28,13 +28,13 @@ WAITING = st.lists(
     max_size=8,
 )
 ACCOUNTS = st.builds(
-    Accounts, st.integers(0, 3 * ROUND), st.dictionaries(st.sampled_from(PEOPLE), st.integers(0, 5 * ROUND))
+    Payments, st.integers(0, 3 * ROUND), st.dictionaries(st.sampled_from(PEOPLE), st.integers(0, 5 * ROUND))
 )
 
 
-def order_slowly(waiting: list[WaitingCalls], accounts: Accounts) -> list[Turn]:
+def order_slowly(waiting: list[WaitingCalls], payments: Payments) -> list[Turn]:
     """Return the fair order as `order_fairly` does, by looking at every person and every call for each turn."""
-    paid = {person: max(accounts.paid.get(person, 0), accounts.level) for calls in waiting for person in calls.people}
+    paid = {person: max(payments.paid.get(person, 0), payments.level) for calls in waiting for person in calls.people}
     served = [0] * len(waiting)
     turns = []
     while any(number < len(calls.prices) for number, calls in zip(served, waiting, strict=True)):
@@ -66,11 +66,11 @@ def order_slowly(waiting: list[WaitingCalls], accounts: Accounts) -> list[Turn]:
 
 @settings(max_examples=150)
 @given(WAITING, ACCOUNTS)
-def test_the_order_is_that_of_a_brute_force_model(waiting: list[WaitingCalls], accounts: Accounts) -> None:
+def test_the_order_is_that_of_a_brute_force_model(waiting: list[WaitingCalls], payments: Payments) -> None:
     """The order is the same as by looking at everything for each turn; every call has exactly one turn."""
-    turns = list(order_fairly(waiting, accounts))
+    turns = list(order_fairly(waiting, payments))
     assert [(turn.calls, turn.number, turn.round) for turn in turns] == [
-        (turn.calls, turn.number, turn.round) for turn in order_slowly(waiting, accounts)
+        (turn.calls, turn.number, turn.round) for turn in order_slowly(waiting, payments)
     ]
     assert sorted((turn.calls, turn.number) for turn in turns) == [
         (index, number) for index, calls in enumerate(waiting) for number in range(len(calls.prices))
@@ -92,7 +92,7 @@ def test_a_price_is_paid_exactly_and_ends_nobodys_round_but_the_payers(price: in
 def test_two_pay_a_call_in_equal_parts() -> None:
     """What two people want costs each of them half."""
     ann, bob = PEOPLE[:2]
-    charged, parts = charge(Accounts(), Bill((ann, bob), ann, 0), 30)
+    charged, parts = charge(Payments(), Bill((ann, bob), ann, 0), 30)
     assert parts == {ann: 15 * MICRO, bob: 15 * MICRO}
     assert charged.paid == parts
 
@@ -101,10 +101,10 @@ def test_two_pay_a_call_in_equal_parts() -> None:
 @given(WAITING)
 def test_who_waits_has_paid_at_most_two_rounds_less_than_anybody(waiting: list[WaitingCalls]) -> None:
     """Max-min: nobody gets a further call while another waits who has got less, but for what a round ends with."""
-    accounts = Accounts()
+    payments = Payments()
     paid = dict.fromkeys(PEOPLE, 0)
     left = [len(calls.prices) for calls in waiting]
-    for turn in order_fairly(waiting, accounts):
+    for turn in order_fairly(waiting, payments):
         calls = waiting[turn.calls]
         waits = [
             paid[person]
@@ -113,12 +113,12 @@ def test_who_waits_has_paid_at_most_two_rounds_less_than_anybody(waiting: list[W
         ]
         assert paid[turn.payer] // ROUND == min(waits) // ROUND
         left[turn.calls] -= 1
-        accounts, _ = charge(
-            Accounts(accounts.level, paid),
+        payments, _ = charge(
+            Payments(payments.level, paid),
             Bill(tuple(calls.people), turn.payer, turn.round * ROUND),
             calls.prices[turn.number],
         )
-        paid |= accounts.paid
+        paid |= payments.paid
         assert max(paid.values()) < min(waits) + 2 * ROUND
 
 
@@ -137,7 +137,7 @@ def test_no_airport_waits_twice_as_long_as_if_all_had_as_many(airports: list[set
     ]
     people = {person for each in airports for person in each}
     last, made = dict.fromkeys(range(len(airports)), 0), [0] * len(airports)
-    for number, turn in zip(range(200), order_fairly(waiting, Accounts()), strict=False):
+    for number, turn in zip(range(200), order_fairly(waiting, Payments()), strict=False):
         last[turn.calls] = number
         made[turn.calls] += 1
         for index, wanted_by in enumerate(airports):
