@@ -92,7 +92,7 @@ class _BoundedHandler(RequestHandler):
         return self._get_state() in (TransferState.IDLE, TransferState.RECEIVING)
 
     def _get_state(self) -> TransferState:
-        """Return what the connection waits for."""
+        """Return what the connection waits for: the client (IDLE, RECEIVING, ANSWERING) or the service (HANDLING)."""
         if self._socket is not None and self._socket.get_write_buffer_size():
             return TransferState.ANSWERING
         if self._current_request is not None or self._messages:

@@ -1,7 +1,7 @@
-"""The shared secret of gRPC calls between services, which other users of the machine cannot show.
+"""The shared secret of gRPC calls between services: other users of the machine do not have it, and are refused.
 
 The health service needs none. To replace a secret without an interruption, `GRPC_SECRET` may hold two, separated by a
-comma: the first is shown, both are accepted. Set `old,new` everywhere, then `new,old`, then `new`.
+comma: the first is sent, both are accepted. Set `old,new` everywhere, then `new,old`, then `new`.
 """
 
 import hmac
@@ -25,7 +25,7 @@ _SHORTEST: Final = 16
 
 
 def split_secrets(setting: SecretStr | None) -> tuple[str, ...]:
-    """Return the secrets of a setting, the one to show first; none without a setting."""
+    """Return the secrets of a setting, the one to send first; none without a setting."""
     given = "" if setting is None else setting.get_secret_value()
     return tuple(each.strip() for each in given.split(",") if each.strip())
 
@@ -45,7 +45,7 @@ GrpcSecret = Annotated[SecretStr, AfterValidator(_check_secrets)]
 
 
 class SecretCheck(grpc.ServerInterceptor):  # type: ignore[misc, unused-ignore]
-    """A server interceptor that refuses calls which show none of the secrets, but for the health service's.
+    """A server interceptor that refuses calls that send none of the secrets, but for the health service's.
 
     A refused call gets UNAUTHENTICATED, and one sentence in the log a minute. Without secrets nothing is refused.
     """
@@ -85,7 +85,7 @@ def _refuse(_request: object, context: grpc.ServicerContext) -> None:
 
 
 class _CallDetails(NamedTuple):
-    """The details of a call, with the metadata that shows the secret."""
+    """The details of a call, with the secret in its metadata."""
 
     method: str
     timeout: float | None
@@ -96,7 +96,7 @@ class _CallDetails(NamedTuple):
 
 
 class SecretSender(grpc.UnaryUnaryClientInterceptor):  # type: ignore[misc, unused-ignore]
-    """A client interceptor that shows the secret with each unary call."""
+    """A client interceptor that adds the secret to the metadata of each unary call."""
 
     def __init__(self, secret: str) -> None:
         self._secret = secret

@@ -146,9 +146,9 @@ class LogIdentity:
 
 
 class LogClients:
-    """Kafka clients that ask what the log is, how far it reaches, and how far consumer groups have read it.
+    """Kafka clients that fetch the log's identity, its partitions' ends, and the offsets that groups have committed.
 
-    They connect at the first question, and again after an error or `close`. Not to be used by two tasks at once.
+    They connect at the first request, and again after an error or `close`. Not to be used by two tasks at once.
     """
 
     def __init__(self, bootstrap_servers: str) -> None:
@@ -216,7 +216,7 @@ class LogClients:
         return LogIdentity(str(cluster), found), partitions
 
     async def close(self) -> None:
-        """Close the clients if they exist; the next question connects new ones. Errors of the network are ignored."""
+        """Close the clients if they exist; the next request connects new ones. Errors of the network are ignored."""
         clients, self._clients = self._clients, None
         if clients is not None:
             for closing in (clients[0].close(), clients[1].stop()):

@@ -43,9 +43,9 @@ def keep_files_private() -> None:
 def load_settings_or_exit(service: str, settings: type[S], arguments: Mapping[str, str] = MappingProxyType({})) -> S:
     """Return a service's settings, or exit: with code 2 and all faults printed, or with code 0 after `--help`.
 
-    `--help` is handled here for services without a command line of their own. `arguments` are those that the service
-    knows besides, each with a sentence about it; the caller looks for them. From here
-    on all files of the process are readable by its own user only.
+    `--help` is handled here for services without a command line of their own. `arguments` are further arguments of the
+    service, each with a sentence about it, for the usage text: the caller reads them from `sys.argv`. From here on the
+    process creates files that only its own user can read.
     """
     keep_files_private()
     if {"-h", "--help"} & set(sys.argv[1:]):
@@ -60,7 +60,7 @@ def load_settings_or_exit(service: str, settings: type[S], arguments: Mapping[st
 def describe_usage(service: str, settings: type[Settings], arguments: Mapping[str, str] = MappingProxyType({})) -> str:
     """Return the usage text of a service, with the names of the environment variables that it needs or may read.
 
-    `arguments`: those that it knows, each with a sentence about it.
+    `arguments`: its command-line arguments, each with a sentence about it.
     """
     required = {name.upper(): field.is_required() for name, field in settings.model_fields.items()}
     return "\n".join(

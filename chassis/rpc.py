@@ -65,7 +65,7 @@ def create_channel(target: str, secrets: Sequence[str] = ()) -> grpc.Channel:
     """Create a channel to the service at `host:port`; behind a headless Service it spreads calls over the replicas.
 
     The channel connects at its first use, without TLS, and makes up to four attempts of a call while the service is
-    unavailable. Its calls show the first of the secrets, if there is one (`chassis.grpc_secret`). The caller gives
+    unavailable. Its calls send the first of the secrets, if there is one (`chassis.grpc_secret`). The caller gives
     every call a timeout, and closes the channel.
     """
     channel = grpc.insecure_channel(f"dns:///{target}", options=CHANNEL_OPTIONS)
@@ -137,7 +137,7 @@ class GrpcServer:
         """Bind the port without serving yet. Raises CannotListenError.
 
         `add_servicers` maps the full name of each gRPC service to the function that registers its servicer. `statuses`
-        maps the service's errors to gRPC statuses. Callers must show one of the `secrets`, if there are any.
+        maps the service's errors to gRPC statuses. Callers must send one of the `secrets`, if there are any.
         """
         self._health = health.HealthServicer()
         self._server = grpc.server(

@@ -43,7 +43,7 @@ class Settings(KafkaSecuritySettings):
     kafka_replication_factor: int = Field(default=1, ge=1)
     listen_host: ListenHost = "127.0.0.1"
     grpc_secret: GrpcSecret | None = None
-    """The secret that services show one another in gRPC calls; two during a change. None: no call needs any."""
+    """The secret that services send one another in gRPC calls; two during a change. None: no call needs any."""
     allowed_hosts: HostNames = ""
     """Further host names by which people reach the service, separated by commas: see `chassis.hosts`."""
     clock_start: datetime | None = None

@@ -65,7 +65,7 @@ class ContactsClient:
     def __init__(self, target: str, cache_s: float, secrets: Sequence[str] = ()) -> None:
         """`target` is host:port. A contact who may receive alerts is cached for `cache_s` seconds, others are not.
 
-        The first of `secrets`, if any, is shown with each call.
+        The first of `secrets`, if any, is sent with each call.
         """
         self._target = target
         self._secrets = secrets

@@ -34,7 +34,7 @@ class CollectorClient:
     """A client of the collector's InterestService. Connects on first use; safe for several threads."""
 
     def __init__(self, target: str, deadline_s: float = DEADLINE_S, secrets: Sequence[str] = ()) -> None:
-        """`target` is `host:port`; the first of `secrets`, if any, is shown with each call."""
+        """`target` is `host:port`; the first of `secrets`, if any, is sent with each call."""
         self._channel = create_channel(target, secrets)
         self._interests = InterestServiceStub(self._channel)
         self._deadline_s = deadline_s

@@ -1,4 +1,4 @@
-"""Damage of a database: errors that say that its data cannot be read, and a file of SQLite that was taken away.
+"""Damage of a database: errors that report unreadable data, and a file of SQLite that was removed or replaced.
 
 SQLite finds a damaged page only when it reads it, and goes on with a file that another one has replaced: what is
 written then is lost at the next start. So the first sign of either ends the use of the file until the service starts
@@ -76,13 +76,13 @@ class FileWatch:
         """The sentence that says why the file is not used any more; None while it is used."""
 
     def watch(self, engine: Engine) -> None:
-        """Look at each connection and each error of the engine from now on."""
+        """Listen to the engine's new connections and errors: an error that reports damage ends the use of the file."""
         if self._path is not None:
             event.listen(engine, "connect", self._remember_file)
             event.listen(engine, "handle_error", self._handle_error)
 
     def require_intact(self) -> None:
-        """Raise DatabaseDamagedError if damage was found before, or if the path leads to another file than at first."""
+        """Raise DatabaseDamagedError if a fault was stored before, or the path leads to another file than at first."""
         if self.fault is None and self._opened is not None and self._identify_file() != self._opened:
             self._record_fault(FILE_REPLACED)
         if self.fault is not None:
@@ -98,7 +98,7 @@ class FileWatch:
             raise DatabaseDamagedError(DAMAGED)
 
     def forget(self) -> None:
-        """Trust the file at the path again, as before the first connection."""
+        """Forget the fault and which file was opened, as before the first connection."""
         self._opened = self.fault = None
 
     def _identify_file(self) -> tuple[int, int] | None:
@@ -115,12 +115,12 @@ class FileWatch:
             self._opened = self._identify_file()
 
     def _handle_error(self, context: ExceptionContext) -> None:
-        """Condemn the file after an error that tells of damage."""
+        """End the use of the file after an error that reports damage."""
         if reports_damage(context.original_exception):
             self._record_fault(DAMAGED)
 
     def _record_fault(self, fault: str) -> None:
-        """Use the file no more, and log it the first time."""
+        """Store the sentence that ends the use of the file, and log the first one."""
         if self.fault is None:
             log.error("database.damaged", reason=fault)
         self.fault = fault

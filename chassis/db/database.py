@@ -98,7 +98,7 @@ DEFAULT_POOL: Final = PoolConfig()
 
 
 class DatabaseSettings(Settings):
-    """The settings of a service with a database: its URL and its connection pool, besides those of every service."""
+    """The settings of a service with a database: its URL, connection pool and TLS, besides those of every service."""
 
     database_url: SecretStr = Field(min_length=1)
     database_pool_size: int = Field(default=DEFAULT_POOL.size, ge=1, le=100)
@@ -269,7 +269,8 @@ class Database:
     def check_pages(self) -> None:
         """Read each page of an SQLite file, also of one that was damaged or taken away before and is restored now.
 
-        Does nothing with a server. Raises DatabaseDamagedError if a page is damaged, and the driver's errors.
+        Closes the pool's idle connections first. Does nothing with a server. Raises DatabaseDamagedError if a page is
+        damaged, and the driver's errors.
         """
         if not self.is_sqlite:
             return

@@ -2,7 +2,7 @@
 
 An emptied database, or one that was restored to an earlier instant, would otherwise begin anew in silence: the log's
 users and interests would belong to nobody, and new events, with sequences given a second time, would be dropped by
-readers as repeats. The relay commits the sequences before it publishes, so no record is above `next_sequence` of the
+readers as duplicates. The relay commits the sequences before it publishes, so no record is above `next_sequence` of the
 database that published it, not even after a crash.
 """
 
@@ -81,7 +81,10 @@ async def require_log_known(
 
 
 async def _retry_until_read(bootstrap_servers: str, topics: tuple[TopicLike, ...]) -> dict[str, int]:
-    """Return the greatest sequence at the end of each topic that has one; retry after each error of Kafka."""
+    """Return the greatest sequence at the end of each topic that has one.
+
+    Retries without end after each error of Kafka, and if an attempt takes longer than two minutes.
+    """
     pause = 0.2
     while True:
         try:
@@ -97,7 +100,7 @@ async def _retry_until_read(bootstrap_servers: str, topics: tuple[TopicLike, ...
 
 
 async def read_content(bootstrap_servers: str, topic: TopicLike) -> LogContent:
-    """Read a compacted topic whole. Raises KafkaError and OSError."""
+    """Return the last value of each key of a topic, and its greatest sequence. Raises KafkaError and OSError."""
     values: dict[bytes, LoggedValue] = {}
     last_sequence = 0
     async for record in read_topic(bootstrap_servers, topic.name, topic.partitions):

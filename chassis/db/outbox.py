@@ -9,8 +9,8 @@ is skipped):
    would look like a duplicate.
 3. The relay publishes in the order of the sequence, waits for the broker's acknowledgement, and deletes the rows.
 
-Replicas share the outbox: a lease in the counter's row lets one relay work at a time. The lease uses wall-clock time:
-if the clocks of replicas differ by some seconds, the lease is shorter by so much.
+Replicas share the outbox: a lease in the counter's row lets one relay work at a time. Whether it has lapsed is decided
+by elapsed time (`LeaseWatch`), so the clocks of replicas may differ.
 """
 
 import time
@@ -163,7 +163,7 @@ class Outbox:
         session.execute(delete(self.rows).where(self.rows.c.topic == topic))
 
     def count_unpublished(self, session: Session) -> int:
-        """Return how many events are not published yet."""
+        """Return how many events are not published yet; a barrier counts as one."""
         return session.scalar(select(func.count()).select_from(self.rows)) or 0
 
     def measure_backlog(self, session: Session, now: float) -> Backlog:
@@ -176,11 +176,11 @@ class Outbox:
     ) -> list[SequencedMessage]:
         """Take or renew the lease, assign sequences to the oldest rows, and return these messages in that order.
 
-        At most 500 messages are returned. Rows that already have a sequence are returned alone: they are a round that
-        did not end, to be repeated unchanged. Return an empty list, and do nothing, if the outbox is empty or another
-        relay holds the lease. The lease's row is locked until the end of the transaction; in a new database it is
-        inserted, with a first sequence made of the time. `now` is in seconds since the epoch; `watch` is the owner's,
-        and `elapsed` is in seconds of its monotonic clock.
+        At most 500 messages are returned, none from behind a barrier. Rows that already have a sequence are returned
+        alone: they are a round that did not end, to be repeated unchanged. Return an empty list, and do nothing, if the
+        outbox is empty, begins with a barrier, or another relay holds the lease. The lease's row is locked until the
+        end of the transaction; in a new database it is inserted, with a first sequence made of the time. `now` is in
+        seconds since the epoch; `watch` is the owner's, and `elapsed` is in seconds of its monotonic clock.
         """
         first = session.execute(select(self.rows.c.topic).order_by(self.rows.c.id).limit(1)).one_or_none()
         if first is None or first.topic == BARRIER:

@@ -147,7 +147,7 @@ class OutboxRelay:
     async def _run_round(self, producer: AIOKafkaProducer) -> bool:
         """Claim the next messages, publish them within the lease, then delete their rows and count them in the metric.
 
-        Return True if there were messages, False if the outbox is empty or another relay holds the lease. Raises
+        Return True if there were messages, False if `claim_messages` has returned none. Raises
         KafkaError, TimeoutError, LeaseEndingError, DatabaseUnavailableError, and UnknownLogError before anything is
         published.
         """

@@ -1,4 +1,4 @@
-"""The watch of a Faust worker over its log: a worker never goes on with tables of a log that was lost."""
+"""The check that a Faust worker's log is still the same: a worker never goes on with tables of a lost log."""
 
 from collections.abc import Callable
 from typing import Final

@@ -102,10 +102,9 @@ class StreamApp(faust.App):
 class KafkaPreparation(Service):
     """The service that waits for a broker and creates missing topics before Faust's own clients connect.
 
-    Of tables on disk it also deletes those of another log. It creates the
-    tables' changelogs too. Faust itself creates them while it starts, and a write to a table raises PartitionsMismatch
-    as long as the cluster's metadata does not contain its changelog. Faust's own clients end the process when they find
-    no broker.
+    It creates the tables' changelogs too, and deletes tables on disk that are of another log. Faust itself creates them
+    while it starts, and a write to a table raises PartitionsMismatch as long as the cluster's metadata does not contain
+    its changelog. Faust's own clients end the process when they find no broker.
     """
 
     logger = FAUST_LOG
@@ -137,9 +136,10 @@ class KafkaPreparation(Service):
         await self.wait(self._prepare())
 
     async def _prepare(self) -> None:
-        """Wait for the broker without timeout, create missing topics, and check whose tables the data directory holds.
+        """Wait for the broker without timeout, create missing topics, and claim the data directory for this log.
 
-        The directory is not checked if tables are kept in memory. On an error that an operator must resolve, call
+        That deletes tables of another log (`DataDir.claim_for`). The directory is not used if tables are kept in
+        memory. On an error that an operator must resolve, call
         `refuse` and wait until the worker has stopped.
         """
         servers = self._settings.kafka_bootstrap_servers
@@ -269,7 +269,8 @@ def run_worker(app: faust.App, settings: StreamSettings, topics: Iterable[TopicL
 def _bind_web_server(app: faust.App, settings: StreamSettings) -> None:
     """Bind the web port at once, and make Faust's web server use that socket, without an access log.
 
-    At the end the server waits 2 s for requests in flight. Raises CannotListenError if the port cannot be bound.
+    The server bounds its connections, and refuses requests for foreign hosts (`chassis.aiohttp_server`). At the end the
+    server waits 2 s for requests in flight. Raises CannotListenError if the port cannot be bound.
     """
     listeners = bind_listeners(settings.listen_host, settings.web_port, "HTTP")
     web: Any = app.web

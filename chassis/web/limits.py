@@ -42,7 +42,10 @@ class ClientRateLimit:
             raise Problem(429, "That was too often from your address; come back later.", headers)
 
     def _admit(self, client: str) -> float | None:
-        """Count a request of a client and return None, or return the seconds until it may send one, uncounted."""
+        """Count a request of a client and return None, or return the seconds until it may send one, uncounted.
+
+        Discards the counts of all clients first if there are too many of them.
+        """
         with self._lock:
             if len(self._admitted_at) > _MOST_CLIENTS:
                 self._admitted_at.clear()  # rather admit some than use up the memory

@@ -50,7 +50,7 @@ class Authenticator:
         """`target`: host:port. `cache_s`: seconds for which a reply is cached, and a deletion goes unnoticed at most.
 
         While user_manager is unavailable, requests that only read may use a cached reply for up to MAX_CACHE_AGE_S.
-        Connects at the first call. The first of `secrets`, if any, is shown with each call.
+        Connects at the first call. The first of `secrets`, if any, is sent with each call.
         """
         self._channel = create_channel(target, secrets)
         self._stub = UserServiceStub(self._channel)
