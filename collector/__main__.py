@@ -66,7 +66,10 @@ _NOTIFY_RETIRED_EVERY_S = 600.0
 
 
 def main() -> None:
-    """Serve until SIGTERM or SIGINT. Exit with code 2 if the settings or the ports are not usable."""
+    """Serve until SIGTERM or SIGINT; with `--begin-anew`, run `begin_anew` instead, and print what differed.
+
+    Exits with code 2 if the settings or the ports are not usable, or the log or the database stop the service.
+    """
     settings = load_settings_or_exit(SERVICE, CollectorSettings, {BEGIN_ANEW: _BEGIN_ANEW_USAGE})
     logs.configure(SERVICE, settings.log_level, settings.log_format)
     try:
@@ -84,7 +87,10 @@ def main() -> None:
 
 
 async def _begin_anew(settings: CollectorSettings) -> LogDifference:
-    """Upgrade the database, and do what `begin_anew` says. Raises ChassisError, KafkaError and OSError."""
+    """Upgrade the database, create missing topics, and run `begin_anew`; return what it returns.
+
+    Raises ChassisError, KafkaError and OSError.
+    """
     database = settings.build_database()
     try:
         await SchemaUpgrade(database, MIGRATIONS).run_upgrade()
@@ -98,7 +104,8 @@ async def _run(settings: CollectorSettings) -> None:
     """Wire the service, serve REST and gRPC until SIGTERM, and close the clients and the database at the end.
 
     In the background it upgrades the schema; after that it publishes the outbox, watches the log, takes part in the
-    leader election, updates the gauges and deletes expired flights. Raises ChassisError if a port is not usable.
+    leader election, updates the gauges, deletes expired flights, and notifies users of retired codes. Raises
+    ChassisError if a port is not usable.
     """
     grpc_secrets = split_secrets(settings.grpc_secret)
     metrics = Metrics(ServiceIdentity(SERVICE, settings.k8s_node_name))

@@ -24,9 +24,9 @@ class LogDifference:
 
 
 async def begin_anew(database: Database, bootstrap_servers: str) -> LogDifference:
-    """Remove from the log each interest that the database does not have, and publish those that the log lacks.
+    """Store events that remove from the log the interests that the database lacks, and add those that the log lacks.
 
-    The events go into the outbox; the service publishes them when it runs, with sequences above all of the log's.
+    They are in the outbox; the service publishes them when it runs, with sequences above all of the log's.
     Repeating this is harmless. The schema must be upgraded. Returns what differed. Raises KafkaError, OSError and
     DatabaseUnavailableError.
     """

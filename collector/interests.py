@@ -90,12 +90,12 @@ class InterestStore:
     def set(self, user_id: UUID, request: InterestRequest) -> tuple[Interest, bool]:
         """Create an interest, or change the user's interest in the same airport, direction and window.
 
-        Returns the interest, and True if it was created, False if it existed. A request that equals the stored
-        interest changes nothing. The interest's event is added to the outbox in every case (a stream that has this
-        version ignores it, one that lost it does not), and for a new interest also a request to collect its airport at
-        once. An interest whose airport's code was retired since can be changed, but
-        not created. Raises NoSuchAirportError, InterestError, ContendedError; and TooManyInterestsError or
-        TooManyAirportsError for a new interest above the limits by person.
+        Returns the interest, and True if it was created, False if it existed. A request that equals the stored interest
+        changes nothing. The interest's event is added to the outbox in every case (a stream that has this version
+        ignores it, one that lost it does not), and for a new interest also a request to collect its airport at once. An
+        interest whose airport's code was retired since can be changed, but not created. Raises NoSuchAirportError,
+        InterestError, ContendedError; and TooManyInterestsError or TooManyAirportsError for a new interest above the
+        limits by person.
         """
         if not is_icao(request.airport):
             require_airport(request.airport)
@@ -106,8 +106,8 @@ class InterestStore:
         """Create the interest as version 1, or store a request that differs as its next version, in one transaction.
 
         A new interest also requests a collection of its airport, and notifies the user if it is unheard. Adds the
-        events to the outbox that `set` describes, and returns what `set` returns. Raises InterestError, an
-        error of a limit, and IntegrityError if another transaction has just inserted the same interest.
+        events to the outbox that `set` describes, and returns what `set` returns. Raises InterestError, an error of a
+        limit, and IntegrityError if another transaction has just inserted the same interest.
         """
         now = self._clock.now()
         with self._database.transaction() as session:
@@ -238,10 +238,10 @@ class InterestStore:
     ) -> int:
         """Delete the interests that match all conditions, in one transaction, and return how many were deleted.
 
-        Locks them in the order of their ids, and adds a tombstone for each to the outbox. `deleted_user`: also
-        delete the marks that this user was notified of unheard airports. An interest that another transaction removes
-        first is not counted. Raises CallerGoneError, and deletes nothing, if the caller has stopped waiting before the
-        commit.
+        Locks them in the order of their ids, and adds a tombstone for each to the outbox. `deleted_user`: also delete
+        this user's row of `people`, and the marks that the user was notified of unheard airports. An interest that
+        another transaction removes first is not counted. Raises CallerGoneError, and deletes nothing, if the caller has
+        stopped waiting before the commit.
         """
         with self._database.transaction() as session:
             ids = session.scalars(select(InterestRow.interest_id).where(*conditions)).all()
@@ -312,9 +312,9 @@ def _build_equal_request(row: InterestRow) -> InterestRequest:
 def _store_next_version(session: Session, row: InterestRow, request: InterestRequest, now: datetime) -> None:
     """Store a request in a locked row as its next version, and add the interest's event to the outbox.
 
-    If the row equals the request, it stays as it is and its event is added once more: the log may have lost it.
-    The new version is effective from the request's `effective_from`, or from `now` if that is None. Raises
-    InterestError if the request's `effective_from` is out of range.
+    If the row equals the request, it stays as it is and its event is added once more: the log may have lost it. The new
+    version is effective from the request's `effective_from`, or from `now` if that is None. Raises InterestError if the
+    request's `effective_from` is out of range.
     """
     if not _would_change(row, request):
         OUTBOX.add(session, [encode_interest_set(row.value())])

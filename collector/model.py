@@ -165,7 +165,7 @@ class CreditsRow(Base):
 
 
 class PersonRow(Base):
-    """A person's account: what they paid of the credits, and how many writes they made in the last minute.
+    """A row of a person: what they paid of the credits, and how many writes they made in the minute of the last one.
 
     Whoever adds an interest of a person holds the lock of this row.
     """

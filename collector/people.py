@@ -1,6 +1,6 @@
-"""Storage of the people's accounts: what each has paid of the credits, and the writes of the present minute.
+"""Storage of the table `people`: what each person has paid of the credits, and the writes of the present minute.
 
-Each function runs in the caller's transaction. The table holds no name: a person is a user id.
+Each function runs in the caller's transaction. A person is a user id; there is no name.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +22,7 @@ _BATCH: Final = 500
 
 
 def load_payments(session: Session) -> Payments:
-    """Return what each person has paid, and the level; nothing is locked."""
+    """Return what each person has paid, and the level of the fair queue; nothing is locked."""
     rows = session.execute(select(PersonRow.user_id, PersonRow.paid))
     return Payments(_load_level(session), {row.user_id: row.paid for row in rows})
 
@@ -51,10 +51,10 @@ def refund_people(session: Session, parts: Mapping[UUID, int]) -> None:
 
 
 def join_queue(session: Session, user_id: UUID) -> None:
-    """Insert or lock a person's account, before an interest of theirs is added.
+    """Insert or lock a person's row, and let them begin in the next round if they do not wait in the present one.
 
-    A person who has not waited in the present round begins with the next one: else those who come anew, or again and
-    again, would be served before all others, for ever.
+    Called before an interest of theirs is added. Without this, those who come anew, or again and again, would be served
+    before all others, for ever.
     """
     level = _load_level(session)
     begin = case((PersonRow.paid < level, level + ROUND), else_=PersonRow.paid)
@@ -77,15 +77,15 @@ def count_write(session: Session, user_id: UUID, minute: int) -> int:
 
 
 def delete_person(session: Session, user_id: UUID) -> None:
-    """Delete a person's account; nothing is done if there is none."""
+    """Delete a person's row; do nothing if there is none."""
     session.execute(delete(PersonRow).where(PersonRow.user_id == user_id))
 
 
 def delete_idle_people(session: Session, minute: int) -> None:
-    """Delete the accounts of people who have no interest, have paid no more than the level, and wrote nothing lately.
+    """Delete the rows of people who have no interest, have paid no more than the level, and wrote nothing lately.
 
-    `minute`: the present one. A person who comes again begins as with such an account. Some are left for the next time,
-    if there are many.
+    `minute`: the present one. A person who comes again begins as with such a row. At most 500 rows are deleted in a
+    call.
     """
     idle = (
         select(PersonRow.user_id)
@@ -102,7 +102,7 @@ def delete_idle_people(session: Session, minute: int) -> None:
 
 
 def _load_level(session: Session) -> int:
-    """Return the level; 0 before the first call."""
+    """Return the level of the fair queue; 0 before the first call."""
     return session.scalar(select(CreditsRow.level)) or NO_PAYMENTS.level
 
 
@@ -123,7 +123,7 @@ def _split(items: Sequence[T]) -> Iterator[list[T]]:
 def _upsert(
     session: Session, rows: Sequence[Mapping[str, object]], values: Mapping[str, ColumnElement[Any] | None]
 ) -> None:
-    """Insert accounts; of those that exist, set these columns in this order. None: to the value of the row to insert.
+    """Insert rows; of those that exist, set these columns in this order. None: to the value of the row to insert.
 
     The rows are locked until the transaction ends.
     """

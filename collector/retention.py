@@ -39,9 +39,9 @@ class FlightRetention:
     def delete_expired(self) -> int:
         """Delete the flights that no interest needs and that are older than the retention. Return how many.
 
-        Deletes in transactions of at most CHUNK flights, and logs the number if there were any. The cursor of
-        the airport and direction is kept: it marks where the gap begins if a new interest comes. Deletes nothing while
-        the clock may be wrong (`may_trust_clock`). Also deletes accounts that no person needs any more. Raises
+        Deletes in transactions of at most CHUNK flights, and logs the number if there were any. The cursor of the
+        airport and direction is kept: it marks where the gap begins if a new interest comes. Deletes nothing while the
+        clock may be wrong (`may_trust_clock`). Also deletes rows of people that are idle (`delete_idle_people`). Raises
         DatabaseUnavailableError.
         """
         with self._database.reading() as session:

@@ -19,7 +19,9 @@ _NOTIFY_AT_ONCE: Final = 500
 
 
 class RetirementNotices:
-    """Notices about retired codes; safe on all replicas at once, also on replicas with another table of airports.
+    """The use case that notifies users of retired codes.
+
+    Safe on all replicas at once, also on replicas with another table of airports.
 
     A user is notified once for each code: the mark is kept until the user has no interest under it. A replica with an
     older table, which still has the code, neither notifies nor deletes the mark.
@@ -32,7 +34,8 @@ class RetirementNotices:
         """Add a notice to the outbox for each user with an interest under a retired code who was not notified yet.
 
         Each mark commits together with its notice. Returns the number of notices, which is also logged if there are
-        any. Deletes the marks that are of no use any more. Raises DatabaseUnavailableError, ContendedError.
+        any. First deletes the marks of users without an interest under the code. Raises DatabaseUnavailableError,
+        ContendedError.
         """
         self._delete_unused_marks()
         with self._database.reading() as session:

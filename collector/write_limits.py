@@ -37,8 +37,8 @@ DEFAULT_LIMITS: Final = PersonLimits()
 def require_room(session: Session, user_id: UUID, airport: str, limits: PersonLimits) -> None:
     """Raise TooManyInterestsError or TooManyAirportsError if a new interest in an airport would exceed the limits.
 
-    The caller's transaction holds the lock of the person's account, so that two replicas cannot exceed them together.
-    What a person has above a limit that was lowered stays.
+    The caller's transaction holds the lock of the person's row (`join_queue`), so that two replicas cannot exceed them
+    together. What a person has above a limit that was lowered stays.
     """
     per_airport = select(InterestRow.airport, func.count()).where(InterestRow.user_id == user_id)
     counts = {icao: count for icao, count in session.execute(per_airport.group_by(InterestRow.airport))}  # noqa: C416

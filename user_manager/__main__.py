@@ -55,7 +55,8 @@ _BEGIN_ANEW_USAGE = "delete, in Kafka and at the collector, the accounts that th
 def main() -> None:
     """Read the settings, configure the log, and serve until SIGTERM or SIGINT.
 
-    Exits with code 2 when the settings or the ports are not usable.
+    With `--begin-anew`, runs `begin_anew` instead and prints how many accounts it found. Exits with code 2 when the
+    settings or the ports are not usable, or the log or the database stop the service.
     """
     settings = load_settings_or_exit(SERVICE, UserManagerSettings, {BEGIN_ANEW: _BEGIN_ANEW_USAGE})
     logs.configure(SERVICE, settings.log_level, settings.log_format)
@@ -72,7 +73,10 @@ def main() -> None:
 
 
 async def _begin_anew(settings: UserManagerSettings) -> int:
-    """Upgrade the database, and do what `begin_anew` says. Raises ChassisError, KafkaError and OSError."""
+    """Upgrade the database, create missing topics, and run `begin_anew`; return what it returns.
+
+    Raises ChassisError, KafkaError and OSError.
+    """
     database = settings.build_database()
     try:
         await SchemaUpgrade(database, MIGRATIONS).run_upgrade()

@@ -40,10 +40,10 @@ class AccountAuthorizer:
         """Return the account with this address if `token` is its owner's token or the operator's token.
 
         The operator gets the confirmed account of an address that has an unconfirmed one beside it. An account whose
-        deletion has passed the pivot does not exist; `include_deleting` lets the operator load it.
-        `lock` locks the account's row until the transaction ends. Raises TokenUnknownError if the token is nobody's,
-        NotYoursError if a user's token is for another account (whether this address has one or not), and
-        AccountUnknownError if the operator names an address that has no account, or is no address.
+        deletion has passed the pivot does not exist; `include_deleting` lets the operator load it. `lock` locks the
+        account's row until the transaction ends. Raises TokenUnknownError if the token is nobody's, NotYoursError if a
+        user's token is for another account (whether this address has one or not), and AccountUnknownError if the
+        operator names an address that has no account, or is no address.
         """
         key = compute_lookup_key(email)
         if not self.is_operator_token(token):

@@ -47,7 +47,7 @@ class AccountMails:
                 request_mail(session, address, MailKind.TOKEN, uuid4(), uuid4(), now)
 
     def check_token_link(self, link_token: str) -> None:
-        """Verify that `replace_token` would accept this link, without changing anything.
+        """Check that `replace_token` would accept this link, without changing anything.
 
         Raises LinkForgedError, LinkExpiredError, LinkOrphanedError.
         """

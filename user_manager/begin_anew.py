@@ -16,7 +16,7 @@ from user_manager.model import OUTBOX, Deletion, User
 
 
 async def begin_anew(database: Database, bootstrap_servers: str, clock: Clock) -> int:
-    """Delete each account that the log has and the database lacks, and publish confirmations that the log lacks.
+    """Start the deletion of each account that only the log has, and publish the confirmations that the log lacks.
 
     Such an account ends by the ordinary deletion, so that its interests end, too: the deletion's record and the event
     are stored, and the service does the rest when it runs. Events get sequences above all of the log's. Repeating this

@@ -21,7 +21,7 @@ COUNT_INTERVAL_S = 10.0
 
 
 class Housekeeping:
-    """Three periodic tasks: delete expired answers, delete expired memories of mails, and count existing accounts.
+    """Three periodic tasks: delete expired answers, delete expired records of mails, and count existing accounts.
 
     A background task of the service calls each method periodically. Safe on any number of replicas at once. Each method
     may raise DatabaseUnavailableError.
@@ -58,7 +58,7 @@ class Housekeeping:
         self._seconds.labels().observe(perf_counter() - started)
 
     def delete_expired_mail_records(self) -> None:
-        """Delete the mailboxes, the counts of mails and the requested mails that are old enough to be forgotten."""
+        """Delete the rows of mailboxes, of mail counts and of requested mails whose retention is over."""
         with self._database.transaction() as session:
             self._limits.delete_expired(session, self._clock.now())
             delete_expired_requests(session, self._clock.now())

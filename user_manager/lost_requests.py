@@ -1,4 +1,4 @@
-"""Requests for confirmation mails that Kafka has lost: they are found in the accounts, and published again.
+"""Reconciliation of requests for confirmation mails: those that Kafka has lost are published again.
 
 A request that was published leaves no row in the outbox. If the topic is lost before the notifier has sent the mail,
 nobody would ever send it. So accounts that wait for a confirmation mail are compared with the topic: it is compacted by
@@ -47,7 +47,7 @@ class LostRequests:
         self._clock = clock
 
     async def run(self) -> None:
-        """Compare until cancelled, every two minutes; what fails is logged, and compared again later."""
+        """Publish lost requests every two minutes, until cancelled; log an error, and try again at the next time."""
         while True:
             try:
                 async with asyncio.timeout(_READ_WITHIN_S):
@@ -57,7 +57,9 @@ class LostRequests:
             await asyncio.sleep(CHECK_INTERVAL_S)
 
     async def publish_lost(self) -> int:
-        """Publish again what the topic lacks, and return how many requests. Reads nothing if nobody waits.
+        """Publish again the requests that the topic lacks, and return how many.
+
+        The topic is read only if an account waits for a mail.
 
         Raises KafkaError, OSError, DatabaseUnavailableError or ContendedError.
         """
@@ -100,7 +102,7 @@ class LostRequests:
             return {} if OUTBOX.count_unpublished(session) else found
 
     def _publish(self, lost: dict[UUID, UUID]) -> int:
-        """Add the requests to the outbox that are still the last ones of their users; return how many."""
+        """Add the requests to the outbox that are still the last ones of their users; log and return how many."""
         published = 0
         with self._database.transaction() as session:
             for user_id, confirmation_id in sorted(lost.items()):

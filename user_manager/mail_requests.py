@@ -14,7 +14,7 @@ from user_manager.addresses import Address, compute_address_digest
 from user_manager.model import OUTBOX, MailRequest
 
 REQUEST_LIFETIME: Final = timedelta(days=7)
-"""Time after which a request is deleted, reported or not: the notifier has given its mail up by then."""
+"""Time after which a request is deleted, reported or not: the notifier has dead-lettered its mail by then."""
 
 
 class MailKind(StrEnum):

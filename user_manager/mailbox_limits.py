@@ -24,10 +24,10 @@ DEFAULT_PAUSES: Final = (timedelta(minutes=1), timedelta(minutes=10), timedelta(
 """Default pauses between two mails to one mailbox; the last one is repeated."""
 
 MAILBOX_RETENTION: Final = timedelta(days=30)
-"""Time after the last request after which a mailbox is forgotten; longer than any pause, and than a link is valid."""
+"""Time after the last request after which a mailbox is deleted; longer than any pause, and than a link is valid."""
 
 STOP_RETENTION: Final = timedelta(days=400)
-"""Time after the last request after which a mailbox whose owner stopped these mails is forgotten."""
+"""Time after the last request after which a mailbox whose owner stopped these mails is deleted."""
 
 _HOUR: Final = timedelta(hours=1)
 _ALL: Final = "all"
@@ -72,9 +72,9 @@ def compute_mail_wait(
 
 
 class MailboxLimits:
-    """The decision if a mail may be requested, and the memory of the mails that were.
+    """Decides if a mail may be requested, and counts the mails that were, by mailbox and client.
 
-    In a transaction a caller first locks the mailbox (`lock_mailbox`), then users, then asks `admit_mail`. Whoever
+    In a transaction a caller first locks the mailbox (`lock_mailbox`), then users, then calls `admit_mail`. Whoever
     changes the accounts of an address holds the lock of its mailbox, so such transactions take turns.
     """
 
@@ -89,7 +89,7 @@ class MailboxLimits:
             self._suppressed.labels(reason=reason)  # from zero, so that the first one is an increase
 
     def compute_hash(self, address_key: str) -> str:
-        """Compute the keyed hash by which the mailbox of an address (its key) is remembered."""
+        """Compute the keyed hash under which the mailbox of an address (its key) is stored."""
         return self._compute_hmac("mailbox", normalize_mailbox(address_key))
 
     def lock_mailbox(self, session: Session, mailbox_hash: str, now: datetime) -> Mailbox:
@@ -102,11 +102,12 @@ class MailboxLimits:
         return compute_mail_wait(mailbox.mails, mailbox.last_mail_at, now, self._rates.pauses)
 
     def admit_mail(self, session: Session, mailbox: Mailbox, client: str | None, now: datetime) -> bool:
-        """Count a wish for a mail to this locked mailbox; return True if the mail may be requested.
+        """Count a request for a mail to this locked mailbox; return True if the mail may be sent.
 
-        False during a pause, and if the owner stopped these mails; then a mail counts as if it had been requested, so
-        that nobody can tell the two apart. Every wish of a client counts (None: a wish that no client has). Raises
-        TooManyMailsError if the client, or all together, have caused too many in this hour, whatever the mailbox is.
+        False during a pause, and if the owner stopped these mails: a stopped mail counts for the mailbox like one that
+        is sent, so that nobody can tell the two apart. Each request of a client counts (None: no client caused it).
+        Raises TooManyMailsError if the client, or all together, have caused too many in this hour, whatever the mailbox
+        is.
         """
         mailbox.touched_at = max(now, mailbox.touched_at)
         if client is not None:
@@ -128,13 +129,13 @@ class MailboxLimits:
         return True
 
     def delete_expired(self, session: Session, now: datetime) -> None:
-        """Delete the mailboxes that are forgotten by now, and the counts of hours that are over."""
+        """Delete the mailboxes whose retention is over, and the counts of hours that are over."""
         forgotten = (Mailbox.touched_at <= now - MAILBOX_RETENTION) & Mailbox.stopped_at.is_(None)
         session.execute(delete(Mailbox).where(forgotten | (Mailbox.touched_at <= now - STOP_RETENTION)))
         session.execute(delete(MailQuota).where(MailQuota.hour <= now - 2 * _HOUR))
 
     def _count(self, session: Session, scope: str, limit: int, now: datetime, reason: SuppressionReason) -> None:
-        """Count one wish of a scope in this hour. Raises TooManyMailsError if `limit` are counted already."""
+        """Count one request of a scope in this hour. Raises TooManyMailsError if `limit` are counted already."""
         quota = self._lock_quota(session, scope, now)
         self._require_below(quota, limit, now, reason)
         quota.mails += 1

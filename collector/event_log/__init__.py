@@ -1,1 +1,1 @@
-"""The log as the collector knows it: whether it is still the same, what was told of it, and how it is written anew."""
+"""The loss of Kafka's log: how it is detected, what is noted for that case, and how the log is written anew."""

@@ -1,4 +1,4 @@
-"""The standing comparison of the interests with those that the stream has, and the healing of the differences.
+"""Reconciliation: compare the interests with those that the stream has, and publish again those that differ.
 
 What the stream has is read from the changelog of its table of interests, from which it recovers: so the comparison
 finds what the log never had, what the stream lost, and what it has and should not.
@@ -24,7 +24,7 @@ from towerwatch.topics import INTERESTS_CHANGED, INTERESTS_CHANGELOG, partition_
 
 @dataclass(frozen=True, slots=True)
 class InterestDifference:
-    """An interest that the stream has otherwise than the database: missing, another value, or left over."""
+    """An interest that differs between the stream and the database: missing in one of them, or with another value."""
 
     key: bytes
     """As in interests.changed.v1."""
@@ -90,7 +90,7 @@ def _is_equal(interest: Interest, known: bytes) -> bool:
 
 
 def repair(session: Session, differences: list[InterestDifference]) -> int:
-    """Add the events to the outbox that end the differences, and return of how many.
+    """Add the events to the outbox that end the differences, and return the number of differences that they end.
 
     What the stream has is removed first, because it ignores a version that is not newer; its alerts come once more,
     with their ids. An interest that was changed since the comparison is left out: its own event is in the outbox.

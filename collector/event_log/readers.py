@@ -1,4 +1,4 @@
-"""How far the stream and the notifier have read the log, by their consumer groups' committed offsets."""
+"""Whether the stream and the notifier have read the log to its end, by their consumer groups' committed offsets."""
 
 from collections.abc import Iterable
 from typing import Final

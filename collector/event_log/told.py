@@ -1,8 +1,9 @@
-"""What people were told: up to where the alerts of coverage, flights and interests were raised and mailed.
+"""Notes of what people were told: up to where the alerts of coverage, flights and interests were raised and mailed.
 
-Nobody but the readers of the log knows it, so it is asked while the log is there: first the database is read (a
-snapshot); if the outbox is empty then, and afterwards the stream has read its inputs to their ends, and after that the
-notifier the alerts to theirs, everything in the snapshot was told.
+Only the offsets that the readers have committed show it, and they are lost with the log. So it is noted in the database
+while the log is there: first the database is read (a snapshot); if the outbox is empty then, and afterwards the stream
+has read its inputs to their ends, and after that the notifier the alerts to theirs, everything in the snapshot was
+told.
 """
 
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from collector.model import OUTBOX, CoverageRow, EventLogRow, FlightRow, Interes
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What is in the database, and published, but not noted as told."""
+    """Rows that are published, but not noted as told."""
 
     covered: dict[tuple[str, str], datetime]
     """By airport and direction, the end of the coverage."""
@@ -55,7 +56,7 @@ def take_snapshot(session: Session) -> Snapshot | None:
 
 
 def mark_told(session: Session, row: EventLogRow, snapshot: Snapshot) -> None:
-    """Note that everything in a snapshot was told; `row` is locked. What was changed since stays as it is."""
+    """Store that everything in a snapshot was told; `row` is locked. What was changed since stays unnoted."""
     for (airport, direction), until in snapshot.covered.items():
         session.execute(
             update(CoverageRow)

@@ -1,4 +1,4 @@
-"""The watch over the log: is it still the log that the events were published to, and does the stream know them?"""
+"""The periodic check that the log is still the one that was published to, and that the stream has the interests."""
 
 import asyncio
 import json
@@ -198,7 +198,7 @@ class EventLogWatch:
         with self._database.transaction() as session:
             row = session.get(EventLogRow, _ROW_ID, with_for_update=True)
             if row is None or not row.republishing:
-                return  # another replica was quicker
+                return  # another replica has done it
             OUTBOX.remove_barriers(session)
             row.republishing = False
         log.info("event_log.written_anew")
@@ -258,7 +258,10 @@ class EventLogWatch:
         return bool(differences)
 
     def _note_told(self, snapshot: Snapshot) -> None:
-        """Note that everything in the snapshot was told. Raises DatabaseUnavailableError, ContendedError."""
+        """Store that everything in the snapshot was told, unless the log is being written anew.
+
+        Raises DatabaseUnavailableError, ContendedError.
+        """
         with self._database.reading() as session:
             row = session.get(EventLogRow, _ROW_ID)
             if row is None or snapshot.is_noted(row):
@@ -271,7 +274,7 @@ class EventLogWatch:
 
 @dataclass(frozen=True, slots=True)
 class _DatabaseState:
-    """What the database says at one moment."""
+    """What one check reads from the database, in one transaction."""
 
     snapshot: Snapshot | None
     """What is not noted as told. None: something may not be published yet."""
@@ -280,11 +283,11 @@ class _DatabaseState:
 
 
 def _decode_identity(row: EventLogRow) -> LogIdentity:
-    """Return what a row notes of the log."""
+    """Return the identity of the log that a row holds."""
     return LogIdentity(row.cluster, json.loads(row.topics), json.loads(row.ends))
 
 
 def _encode_identity(row: EventLogRow, identity: LogIdentity) -> None:
-    """Set what a row notes of the log."""
+    """Store an identity of the log in a row."""
     row.cluster = identity.cluster
     row.topics, row.ends = json.dumps(dict(identity.topics)), json.dumps(dict(identity.ends))

@@ -192,11 +192,11 @@ class FlightCollector:
         """Store new and changed flights, advance the cursor and add the events to the outbox, in one transaction.
 
         Return False if nothing is stored but a doubt about the empty day; else True. At an airport that is still
-        unheard, only that it was asked for is stored.
-        Only new flights are published; if there are none, a call that is no correction still publishes that its
-        interval is covered. A correction whose answer lacks stored flights does not advance the cursor but marks the
-        interval, for one more correction. The same transaction stores the credits that the source reported. Counts the
-        flights in the metrics. Raises SupersededError, ConcurrentCollectionError, DatabaseUnavailableError.
+        unheard, only that it was asked for is stored. Only new flights are published; if there are none, a call that is
+        no correction still publishes that its interval is covered. A correction whose answer lacks stored flights does
+        not advance the cursor but marks the interval, for one more correction. The same transaction stores the credits
+        that the source reported. Counts the flights in the metrics. Raises SupersededError, ConcurrentCollectionError,
+        DatabaseUnavailableError.
         """
         interval, now = call.interval, self._clock.now()
         direction = interval.direction

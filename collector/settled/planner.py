@@ -269,7 +269,7 @@ def choose_calls_of_airport(calls: Iterable[ApiCall], airport: str) -> list[ApiC
 
 
 class _WaitingList:
-    """What waits for credits, for `order_fairly`, and the calls themselves in the same order."""
+    """The input of `order_fairly`, and the API calls that it stands for, in the same order."""
 
     def __init__(self, now: datetime, most_calls: int | None) -> None:
         """`most_calls`: of each target at most so many are listed; None: all."""
@@ -312,7 +312,10 @@ class _WaitingList:
         *,
         rank: int = 0,
     ) -> None:
-        """Add calls with their prices; the parameters are those of `WaitingCalls`."""
+        """Add calls with their prices, if there are any; the other parameters are those of `WaitingCalls`.
+
+        None in place of a call has the price of an old day.
+        """
         prices = [OLD_PRICE if call is None else compute_price(call.interval.begin, self._now) for call in calls]
         if calls:
             self.waiting.append(WaitingCalls(prices, people, asked_at, order, rank))

@@ -25,8 +25,8 @@ class Payments:
     """What each person has paid so far, in microcredits."""
 
     level: int = 0
-    """The begin of the round that was served last. Who has paid less did not wait, and begins here: no credit is saved
-    up by waiting for nothing."""
+    """The begin of the round that was served last: the virtual time of the fair queue. Who has paid less did not wait,
+    and counts as having paid this: no credit is saved up by not asking."""
     paid: Mapping[UUID, int] = field(default_factory=dict)
     """By person. Who is not in it has paid nothing."""
 
@@ -41,7 +41,7 @@ NO_PAYMENTS: Final = Payments()
 
 @dataclass(frozen=True, slots=True)
 class Bill:
-    """Who pays for a call."""
+    """Who pays for a call, and in which round it is made."""
 
     people: tuple[UUID, ...]
     """The people for whom the call is made; the payer is one of them."""
@@ -106,7 +106,7 @@ def split_price(price: int, payer: UUID, paid: Mapping[UUID, int], round_number:
 
 
 def charge(payments: Payments, bill: Bill, price: int) -> tuple[Payments, dict[UUID, int]]:
-    """Return the payments after a call of this price (credits) was charged, and what each person paid of it.
+    """Compute the payments after a call of this price (credits) was charged, and what each person paid of it.
 
     Only the people of the bill are in the returned payments. The level never falls.
     """

@@ -62,12 +62,12 @@ class Charge:
 
 @dataclass(frozen=True, slots=True)
 class CallConditions:
-    """The conditions under which an API call is made, and who pays for it."""
+    """The conditions that the credits must meet for an API call, and who pays for it."""
 
     reserved_credits: int = 0
     """Credits that must be left afterwards."""
     ahead_credits: int = 0
-    """Credits of other calls for which the allowance of now must be enough, too."""
+    """Credits of the calls that come first, for which the allowance of now must be enough, too."""
     bill: Bill | None = None
     """Who pays. None: nobody, the call is for all."""
 
@@ -109,9 +109,9 @@ class SourceCalls:
     ) -> Answer | None:
         """Charge the quota for one interval, and fetch its flights; None, at no cost, if the quota defers the call.
 
-        `on_charge` runs in the transaction of the charge.
-        Raises SourceError if the call fails, after the refund of its credits; WrongClockError, without a refund, if the
-        answer shows that our clock is wrong; SupersededError, DatabaseUnavailableError.
+        `on_charge` runs in the transaction of the charge. Raises SourceError if the call fails, after the refund of its
+        credits; WrongClockError, without a refund, if the answer shows that our clock is wrong; SupersededError,
+        DatabaseUnavailableError.
         """
         charge = await asyncio.to_thread(self._charge, term, interval, conditions, on_charge)
         if charge is None:

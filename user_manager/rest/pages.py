@@ -167,12 +167,12 @@ def _read_proof() -> str | None:
 
 
 def _list_facts(account: Account) -> list[tuple[str, str]]:
-    """Return what the owner of an address sees of an account before and after confirming: somebody else may have
-    typed it."""
+    """Return the name and time zone of an account, each with its label: a stranger may have typed them."""
     return [("Name", account.name), ("Time zone", account.time_zone)]
 
 
 def _render_mails_stopped() -> Response:
+    """Render the page that says that account mails are stopped, with a button that allows them again."""
     return _render_page(
         "These mails are stopped",
         "Towerwatch sends no more mails about registrations and tokens to you. Should you want to register yourself, "
