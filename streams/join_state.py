@@ -286,10 +286,10 @@ class JoinState:
     def _list_history_to_delete(
         self, airport: str, before: AirportState, seen: Observation
     ) -> Mapping[bytes, bytes | None]:
-        """Return None by key for each day that the history table has of the observation's direction, to delete it.
+        """Return the entries that delete the history of the observation's direction: None by key for each stored day.
 
         Days are searched from LONGEST_HISTORY_DAYS before the observation or the end of the known days, whichever is
-        earlier, to a month after the later of the two.
+        earlier, to RETAINED_HOURS after the later of the two.
         """
         day = seen.begin // (DAY_HOURS * HOUR_S)
         known = before.traffic.select_directions(seen.direction)[0].counts.end_day or day

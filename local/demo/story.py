@@ -143,8 +143,8 @@ class Scenario:
     def _confirm_address(self, token: str) -> None:
         """Wait for the confirmation mail, and confirm the address by its link (GET, then POST).
 
-        The requests carry the person's token, which thereby stays valid.
-        Raises LocalError if no such mail comes within `_MAIL_TIMEOUT_S`, or if the link is not answered with 200.
+        The requests carry the person's token, which thereby stays valid. Raises LocalError if no such mail comes within
+        `_MAIL_TIMEOUT_S`, or if the link is not answered with 200.
         """
         deadline = time.monotonic() + _MAIL_TIMEOUT_S
         while True:

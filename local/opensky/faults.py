@@ -227,10 +227,10 @@ class FaultInjector:
     ) -> web.StreamResponse:
         """Return the good answer damaged by the fault, or a foreign one in its place.
 
-        The headers about credits are kept by a damaged answer, except with RESET and SLOW.
-        RESET and SLOW send the answer themselves, and return once the connection is reset, the client disconnects, or
-        the body is sent. DUPLICATED, LATE and MALFORMED give a 404 if no flight is in the result. `answer`: status 200,
-        or 404, which counts as an empty list.
+        The headers about credits are kept by a damaged answer, except with RESET and SLOW. RESET and SLOW send the
+        answer themselves, and return once the connection is reset, the client disconnects, or the body is sent.
+        DUPLICATED, LATE and MALFORMED give a 404 if no flight is in the result. `answer`: status 200, or 404, which
+        counts as an empty list.
         """
         body = answer.body if isinstance(answer.body, bytes) and answer.body else b"[]"  # 404: none
         match fault:

@@ -32,7 +32,7 @@ _EXIT_TIMEOUT_S: Final = 5.0
 
 
 def main() -> int:
-    """Run the command and return the exit status: 0 if it succeeded, 2 if not, 130 after Ctrl-C.
+    """Run the command of the command line and return the exit status: 0 if it succeeded, 2 if not, 130 after Ctrl-C.
 
     Before 2, one sentence on standard error gives the reason.
     """

@@ -1,7 +1,8 @@
-"""Backups of a stack for daily use: one file with what cannot be had again, and its way back into a data folder.
+"""Backup of a stack for daily use into one file, and its restoration into a data folder.
 
-A backup holds the two databases, the secrets that links and tokens depend on, and `.env`. Kafka's data is not in it:
-the collector publishes interests and flights anew to an empty log. Nor are the mailbox's mails and the logs.
+A backup holds what cannot be had again: the two databases, the secrets that links and tokens depend on, and `.env`.
+Kafka's data is not in it: the collector publishes interests and flights anew to an empty log. Nor are the mailbox's
+mails and the logs.
 """
 
 import gzip

@@ -1,8 +1,8 @@
 """The delivery of mails about accounts: each request is mailed once (`notifier.delivery.single_mails`).
 
 The mail confirms an address or, if that has a confirmed account by now, offers its owner a new token. A mail that the
-server puts off is tried again like alerts are, for as long as a link in it would be valid; meanwhile its owner sees
-at user_manager that it waits.
+server defers is tried again like alerts are, for as long as a link in it would be valid; meanwhile its owner sees at
+user_manager that it waits.
 """
 
 import asyncio

@@ -162,9 +162,8 @@ class ExemptionFinder:
         """Return the first reason why the log cannot show whether the alert was due. None: the log can show it.
 
         In this order: its event was published before the flights that were told were published again; the alert's
-        version is not in the log; the version was followed by another or a removal; a
-        part of the alert's hours lies before the known flights of a truncated partition; a late flight corrected one
-        of the alert's hours.
+        version is not in the log; the version was followed by another or a removal; a part of the alert's hours lies
+        before the known flights of a truncated partition; a late flight corrected one of the alert's hours.
         """
         if alert.cause_ms <= self._anew_ms.get(alert.airport, -1):
             return Exemption.EARLIER_LOG
