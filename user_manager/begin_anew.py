@@ -1,7 +1,7 @@
 """`python -m user_manager --begin-anew`: delete all that other services know of accounts that the database lacks."""
 
 import time
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from sqlalchemy import select
 
@@ -10,7 +10,7 @@ from chassis.db.database import Database
 from chassis.db.log_check import LogContent, read_content
 from towerwatch.topics import USERS_CHANGED
 from towerwatch.users.v1.events_pb2 import UserChanged
-from user_manager.deletion.steps import DeletionStep
+from user_manager.deletion.records import build_due_deletion
 from user_manager.events import build_confirmed_event, build_deleted_event
 from user_manager.model import OUTBOX, Deletion, User
 
@@ -31,18 +31,7 @@ async def begin_anew(database: Database, bootstrap_servers: str, clock: Clock) -
         logged = find_logged_users(content)
         unknown = sorted(each for each in logged if each not in users and each not in deleting)
         now = clock.now()
-        session.add_all(
-            Deletion(
-                deletion_id=uuid4(),
-                user_id=user_id,
-                step=DeletionStep.DELETE_INTERESTS,
-                request=uuid4(),
-                attempts=0,
-                next_attempt_at=now,
-                requested_at=now,
-            )
-            for user_id in unknown
-        )
+        session.add_all(build_due_deletion(user_id, now) for user_id in unknown)
         OUTBOX.add(session, map(build_deleted_event, unknown))
         OUTBOX.add(
             session,

@@ -2,7 +2,6 @@
 
 from datetime import datetime, timedelta
 from typing import Final
-from uuid import uuid4
 
 import structlog
 from sqlalchemy import exists, select
@@ -10,7 +9,7 @@ from sqlalchemy.exc import IntegrityError
 
 from chassis.clock import Clock
 from chassis.db.database import Database
-from user_manager.deletion.steps import DeletionStep
+from user_manager.deletion.records import build_due_deletion
 from user_manager.model import Deletion, User
 
 log = structlog.get_logger()
@@ -54,16 +53,5 @@ def _record_due_deletions(database: Database, now: datetime) -> int:
             .limit(_BATCH_SIZE)
             .with_for_update(skip_locked=True)
         ).all()
-        for user in due:
-            session.add(
-                Deletion(
-                    deletion_id=uuid4(),
-                    user_id=user.user_id,
-                    step=DeletionStep.DELETE_INTERESTS,
-                    request=uuid4(),
-                    attempts=0,
-                    next_attempt_at=now,
-                    requested_at=now,
-                )
-            )
+        session.add_all(build_due_deletion(user.user_id, now) for user in due)
         return len(due)
