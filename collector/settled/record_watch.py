@@ -35,11 +35,30 @@ class RecordWatch:
         self._beacons = tuple(beacons)
 
     async def check_recent_records(self, term: Term) -> None:
-        """Make the evidence calls that are due and have the price of recent flights.
+        """Make the evidence calls that are due at the price of recent flights, until the quota defers one.
 
-        Raises SourceError if the next call would fail as well, SupersededError, DatabaseUnavailableError.
+        Nobody pays for them: there are as many, whatever the number of airports. An answer may make a call about
+        another record due, which is made as well; each record is called for once at most. A failed call is logged and
+        stays due. Raises SourceError if the next call would fail as well, SupersededError, DatabaseUnavailableError.
         """
-        await self._make_recent_calls(term)
+        tried: set[RecordKey] = set()
+        while calls := [
+            call
+            for call in await asyncio.to_thread(self._load_due_calls)
+            if call.record.key not in tried and (compute_price(call.interval.begin, self._clock.now()) == RECENT_PRICE)
+        ]:
+            for call in calls:
+                tried.add(call.record.key)
+                try:
+                    answer = await self._calls.fetch(term, call.interval)
+                except SourceError as error:
+                    log.warning("evidence.failed", airport=call.airport, day=f"{call.record.day:%F}", reason=str(error))
+                    if stops_collection(error):
+                        raise
+                    continue
+                if answer is None:
+                    return
+                await asyncio.to_thread(self._store_answer, term, call, answer)
 
     def list_old_calls(self, schedule: Schedule, now: datetime) -> list[EvidenceCall]:
         """Return the evidence calls that are due at the price of old flights: people pay for them.
@@ -65,8 +84,8 @@ class RecordWatch:
         In an outage the source has returned "no flights" for every airport. So an evidence call is made at once for the
         evidence airport of the interval's day: if this airport has flights as before, the answer is confirmed. If it
         has none, or is the interval's own airport, the answers contradict the evidence, which is deleted: the day must
-        be proven anew. False, too, if there is no evidence, or if the quota defers the call. Raises SourceError,
-        SupersededError, DatabaseUnavailableError. `bill`: who pays, those who paid for the answer.
+        be proven anew. False, too, if there is no evidence, or if the quota defers the call. `bill`: who pays for
+        the call, namely those who paid for the answer. Raises SourceError, SupersededError, DatabaseUnavailableError.
         """
         record = await asyncio.to_thread(self._load_record, interval)
         if record.airport is None:
@@ -92,32 +111,6 @@ class RecordWatch:
         """Return the evidence about the record of the interval's day and direction. Raises DatabaseUnavailableError."""
         with self._database.reading() as session:
             return load_records(session, self._clock.now()).get(day_of(interval.begin), interval.direction)
-
-    async def _make_recent_calls(self, term: Term) -> None:
-        """Make the due evidence calls at the price of recent flights, until the quota defers one.
-
-        Nobody pays for them: there are as many, whatever the number of airports. An answer may make a call about
-        another record due, which is made as well; each record is called for once at most. A failed call is logged and
-        stays due. Raises as `check_recent_records` does.
-        """
-        tried: set[RecordKey] = set()
-        while calls := [
-            call
-            for call in await asyncio.to_thread(self._load_due_calls)
-            if call.record.key not in tried and (compute_price(call.interval.begin, self._clock.now()) == RECENT_PRICE)
-        ]:
-            for call in calls:
-                tried.add(call.record.key)
-                try:
-                    answer = await self._calls.fetch(term, call.interval)
-                except SourceError as error:
-                    log.warning("evidence.failed", airport=call.airport, day=f"{call.record.day:%F}", reason=str(error))
-                    if stops_collection(error):
-                        raise
-                    continue
-                if answer is None:
-                    return
-                await asyncio.to_thread(self._store_answer, term, call, answer)
 
     def _load_due_calls(self) -> list[EvidenceCall]:
         """Return the evidence calls that are due now, in the order to make them in. Raises DatabaseUnavailableError."""
