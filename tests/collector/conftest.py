@@ -64,7 +64,7 @@ def wish(airport: str = "KJFK", direction: Direction = Direction.DEPARTURES, **c
 
 
 RECORD_THERE_AFTER, RECORD_WHOLE_AFTER = timedelta(hours=3), timedelta(hours=6)
-"""Times after the end of a day at which hourly questions find its record there, and prove it to be whole."""
+"""Times after the end of a day at which hourly evidence calls find its record there, and prove it to be whole."""
 
 
 def prove_days(database: Database, *days: datetime) -> None:
@@ -87,9 +87,9 @@ def prove_days(database: Database, *days: datetime) -> None:
 
 
 def prove_past_days(database: Database, now: datetime) -> None:
-    """Store that each day is whole whose record hourly questions could have proven by `now`, a month back.
+    """Store that each day is whole whose record hourly evidence calls could have proven by `now`, a month back.
 
-    One collection then collects all that is due, and asks no question about a record before the next night.
+    One collection then collects all that is due, and makes no evidence call before the next night.
     """
     newest = day_of(now - RECORD_WHOLE_AFTER) - DAY
     prove_days(database, *(newest - back * DAY for back in range(FARTHEST_BACK // DAY + 1)))

@@ -1,4 +1,4 @@
-"""A collector and a stream on a broker of the test's own, whose log can be lost, and a story for them."""
+"""A collector and a stream on a broker of the test's own, whose log can be lost, and the events that they get."""
 
 import asyncio
 import shutil

@@ -27,10 +27,10 @@ from collector.settled.shares import NO_PAYMENTS, Payments, charge
 from domain.interests import Direction
 
 HOUR = timedelta(hours=1)
-QUESTIONS = (HOUR, 2 * HOUR, 3 * HOUR, 3 * HOUR, 6 * HOUR, 6 * HOUR)
-"""Times after the end of a day of the questions about its record, which appears at 02:40: after the last it is whole.
+EVIDENCE_CALL_TIMES = (HOUR, 2 * HOUR, 3 * HOUR, 3 * HOUR, 6 * HOUR, 6 * HOUR)
+"""Times of the evidence calls about a day's record, after the day's end; it appears at 02:40, and is then proven whole.
 
-Two questions in vain, then arrivals and departures are there, then both are the same after the settle time.
+Two calls in vain, then arrivals and departures are there, then both are the same after the settle time.
 """
 SOMEBODY = UUID(int=1)
 """The person who wants all targets of these tests."""
@@ -46,7 +46,7 @@ def can_afford(call: ApiCall, balance: QuotaBalance, now: datetime) -> bool:
 class CollectorModel:
     """A model of the collector without any I/O, which polls in the planner's order as often as the test says.
 
-    The record of each night costs the questions about it. Days before the begin are proven already.
+    The record of each night costs the evidence calls about it. Days before the begin are proven already.
     """
 
     now: datetime
@@ -61,17 +61,18 @@ class CollectorModel:
     """Who wants each target, and since when. A target that is not in it is wanted by one and the same person."""
     payments: Payments = NO_PAYMENTS
     spent: dict[datetime, int] = field(default_factory=dict)
-    questions: dict[datetime, int] = field(default_factory=dict)
-    """Number of questions that were answered about the record of each day; a day before the begin is not in it."""
+    evidence_calls: dict[datetime, int] = field(default_factory=dict)
+    """Number of evidence calls that were answered about the record of each day; a day before the begin is not in it."""
 
     def __post_init__(self) -> None:
         """Keep where collection begins, and ask for the records of the last day before the begin and later."""
         self.begin = day_of(self.now) - self.backlog
-        self.questions[day_of(self.now) - DAY] = 0
+        self.evidence_calls[day_of(self.now) - DAY] = 0
 
     def is_recorded(self, day: datetime) -> bool:
         """Return True if the record of a day is proven to be whole."""
-        return self.questions.get(day, len(QUESTIONS)) == len(QUESTIONS) and day < day_of(self.now)
+        needed = len(EVIDENCE_CALL_TIMES)
+        return self.evidence_calls.get(day, needed) == needed and day < day_of(self.now)
 
     def targets(self) -> list[CollectionTarget]:
         """Return the targets as the database would have them now."""
@@ -99,9 +100,9 @@ class CollectorModel:
 
     def poll(self) -> list[ApiCall]:
         """Ask and collect all that the credits allow, and return the calls, but no corrections, that were deferred."""
-        self._ask_questions(RECENT_PRICE)
+        self._make_evidence_calls(RECENT_PRICE)
         deferred = self._collect()
-        return self._collect() if self._ask_questions(OLD_PRICE) else deferred
+        return self._collect() if self._make_evidence_calls(OLD_PRICE) else deferred
 
     def _collect(self) -> list[ApiCall]:
         """Make the due calls in order up to the first that the credits do not allow; return as `poll` does."""
@@ -124,20 +125,20 @@ class CollectorModel:
                 )
         return []
 
-    def _ask_questions(self, price: int) -> bool:
-        """Ask the due questions that have this price, the newest day's first; return True if any could be paid."""
-        self.questions.setdefault(day_of(self.now) - DAY, 0)
-        before = sum(self.questions.values())
-        for day in sorted(self.questions, reverse=True):
+    def _make_evidence_calls(self, price: int) -> bool:
+        """Make the due evidence calls of this price, the newest day's first; return True if any could be paid."""
+        self.evidence_calls.setdefault(day_of(self.now) - DAY, 0)
+        before = sum(self.evidence_calls.values())
+        for day in sorted(self.evidence_calls, reverse=True):
             end = day + DAY
             interval = Interval("EDDF", Direction.ARRIVALS, end - LAST_HOURS, end)
             if compute_price(interval.begin, self.now) != price:
                 continue
-            for after in QUESTIONS[self.questions[day] :]:
+            for after in EVIDENCE_CALL_TIMES[self.evidence_calls[day] :]:
                 if self.now < end + after or not self._spend(ApiCall(interval, False, None)):
                     break
-                self.questions[day] += 1
-        return sum(self.questions.values()) > before
+                self.evidence_calls[day] += 1
+        return sum(self.evidence_calls.values()) > before
 
     def _spend(self, call: ApiCall) -> bool:
         """Spend a call's price if the quota allows the call; return False, and spend nothing, otherwise."""

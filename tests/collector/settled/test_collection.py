@@ -127,7 +127,7 @@ def run(collector: FlightCollector, airport: str | None = None) -> None:
 
 
 def run_recorded(service: Service, collector: FlightCollector, airport: str | None = None) -> None:
-    """Collect once, with proof of all days whose record is there and whole: no question about a record is due."""
+    """Collect once, with proof of all days whose record is there and whole: no evidence call is due."""
     prove_past_days(service.database, service.clock.now())
     run(collector, airport)
 
@@ -695,7 +695,7 @@ class Step:
     """True if another collector works in the middle of it."""
     one_airport: bool
     proven: bool
-    """True if the records that questions could have proven by then are proven before."""
+    """True if the records that evidence calls could have proven by then are proven before."""
 
 
 def keep_possible(flights: Iterable[Flight]) -> list[Flight]:
@@ -733,7 +733,7 @@ def test_any_sequence_of_faults_leaves_neither_gap_nor_duplicate(flights: list[F
     """Failures, limits, kills, duplicates in answers and a second collector may come in any order.
 
     At every moment the covered ranges are complete; and within eight days without faults, in the end, every flight is
-    covered, also by the questions about the records alone.
+    covered, also by the evidence calls about the records alone.
     """
     clock = FakeClock(NOON)
     with tempfile.TemporaryDirectory() as folder:

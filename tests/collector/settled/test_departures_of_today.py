@@ -51,7 +51,7 @@ def test_they_are_published_as_they_come_and_the_record_covers_them(service: Ser
 
 
 def test_they_cost_no_more_than_the_setting(service: Service) -> None:
-    """Ten credits a day are two questions."""
+    """Ten credits a day are two evidence calls."""
     service.set(wish(direction=DEPARTURES), ANN)
     source = make_source(service, departures_at_once=True)
     poll_hourly(service, build_collector(service, source, live_credits_per_day=10), TODAY + 2 * DAY + 12 * HOUR)

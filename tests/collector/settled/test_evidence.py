@@ -132,7 +132,7 @@ def test_whole_means_two_equal_answers_of_one_airport_apart_and_none_else_betwee
     assert answered(*ordered).whole_since == proven
 
 
-def test_questions_come_hourly_and_less_often_when_they_are_expensive() -> None:
+def test_evidence_calls_come_hourly_and_less_often_when_they_are_expensive() -> None:
     """Not before an hour after midnight; hourly up to 18 hours after it, then every six hours, then daily."""
     record = NightlyRecord(D12, ARRIVALS)
     assert record.compute_next_call_time(TIMING) == END + HOUR
@@ -142,7 +142,7 @@ def test_questions_come_hourly_and_less_often_when_they_are_expensive() -> None:
 
 
 def test_a_record_that_is_there_is_asked_for_after_the_settle_time() -> None:
-    """Then hourly, should the question have failed; and the same airport is asked."""
+    """Then hourly, should the evidence call have failed; and the same airport is asked."""
     assert answered((3, "EDDF", EVENING)).compute_next_call_time(TIMING) == END + 6 * HOUR
     (call,) = list_due({}, answered((3, "EDDF", EVENING)), hours=6)
     assert (call.airport, call.interval.begin, call.interval.end) == ("EDDF", END - 6 * HOUR, END)
@@ -154,7 +154,7 @@ def list_due(
     hours: float = 12,
     beacons: str = "EDDF KATL RJTT",
 ) -> list[EvidenceCall]:
-    """Return the questions that are due so many hours after the day's end, if its arrivals are awaited."""
+    """Return the evidence calls that are due so many hours after the day's end, if its arrivals are awaited."""
     candidates = {part: choose_candidates(None, [], beacons.split()) for part in (ARRIVALS, DEPARTURES)}
     wanted = pending or {ARRIVALS: [D12]}
     return list_evidence_calls(NightlyRecords(records), wanted, candidates, END + hours * HOUR, TIMING)
@@ -175,7 +175,7 @@ def test_an_unfinished_day_is_not_asked_for() -> None:
 
 
 def test_silent_candidates_take_turns() -> None:
-    """Every other question goes to the first candidate, the others in turn."""
+    """Every other evidence call goes to the first candidate, the others in turn."""
     asked = []
     record = NightlyRecord(D12, ARRIVALS)
     for hours in range(1, 9):

@@ -29,7 +29,7 @@ from collector.settled.planner import (
 )
 from domain.interests import Direction
 from local.opensky import credits as opensky
-from tests.collector.settled.planner_model import HOUR, QUESTIONS, SOMEBODY, CollectorModel, can_afford
+from tests.collector.settled.planner_model import EVIDENCE_CALL_TIMES, HOUR, SOMEBODY, CollectorModel, can_afford
 
 NOON = datetime(2013, 2, 13, 12, tzinfo=UTC)
 LAST_NIGHT = day_of(NOON) - DAY
@@ -237,7 +237,7 @@ def test_no_airport_starves(airports: dict[str, int], begin: datetime, backlog: 
     model = CollectorModel(begin, budget, interests, backlog * DAY)
     # Whole calls: what is left of a day's credits is lost at midnight, with what they allow after the day's last poll.
     allowed = compute_allowance(budget, day_of(begin) + DAY - poll_interval)
-    calls_per_day = (allowed - len(QUESTIONS) * RECENT_PRICE) // OLD_PRICE
+    calls_per_day = (allowed - len(EVIDENCE_CALL_TIMES) * RECENT_PRICE) // OLD_PRICE
     longest = DAY * (2 - (-15 * len(interests) // calls_per_day))
     last_asked = dict.fromkeys(interests, begin)
     while model.now < begin + longest + 5 * DAY:
@@ -259,7 +259,7 @@ def test_with_enough_credits_no_call_is_deferred(
     model = CollectorModel(begin, budget, interests, backlog * DAY)
     for _ in range(30):
         assert model.poll() == []
-        newest = max((day for day in model.questions if model.is_recorded(day)), default=day_of(begin) - 2 * DAY)
+        newest = max((day for day in model.evidence_calls if model.is_recorded(day)), default=day_of(begin) - 2 * DAY)
         assert all(model.cursors.get(key, model.begin) >= newest + DAY for key in interests)
         model.now += HOUR
 
@@ -285,7 +285,7 @@ def test_three_airports_are_collected_each_day_on_400_credits(
         model.now += HOUR
     assert max(model.spent.values()) <= 400
     calls = 12 if corrections_after else 6
-    assert model.spent[day_of(NOON) + 9 * DAY] == calls * OLD_PRICE + len(QUESTIONS) * RECENT_PRICE
+    assert model.spent[day_of(NOON) + 9 * DAY] == calls * OLD_PRICE + len(EVIDENCE_CALL_TIMES) * RECENT_PRICE
 
 
 @pytest.mark.parametrize("left", [0, 3])
