@@ -28,7 +28,7 @@ class DatabaseUnavailableError(ChassisError):
 
 
 class DatabaseDamagedError(DatabaseUnavailableError):
-    """The database's own data cannot be read, or its file was taken away: an operator must restore it.
+    """The database's own data cannot be read, or its file was removed or replaced: an operator must restore it.
 
     Nothing was changed.
     """

@@ -239,9 +239,9 @@ class InterestStore:
         """Delete the interests that match all conditions, in one transaction, and return how many were deleted.
 
         Locks them in the order of their ids, and adds a tombstone for each to the outbox. `deleted_user`: also delete
-        this user's row of `people`, and the marks that the user was notified of unheard airports. An interest that
-        another transaction removes first is not counted. Raises CallerGoneError, and deletes nothing, if the caller has
-        stopped waiting before the commit.
+        this user's row of `people`, and the marks that the user was notified of unheard airports and retired codes. An
+        interest that another transaction removes first is not counted. Raises CallerGoneError, and deletes nothing, if
+        the caller has stopped waiting before the commit.
         """
         with self._database.transaction() as session:
             ids = session.scalars(select(InterestRow.interest_id).where(*conditions)).all()

@@ -219,7 +219,7 @@ class Database:
         driver's own errors of that kind, whose texts contain SQL, and ContendedError if a lock was not granted in time,
         or if this transaction was rolled back to end a deadlock; both are logged. DatabaseDamagedError, a kind of the
         first, is raised for data that cannot be read, and at once for a file of SQLite that was found damaged before or
-        was taken away. Other errors pass through.
+        was removed or replaced. Other errors pass through.
         """
         # A second writer of SQLite sleeps and retries, and may never find the lock free: so the threads queue here.
         with self._writer_lock, translate_errors():
@@ -267,7 +267,7 @@ class Database:
         return None
 
     def check_pages(self) -> None:
-        """Read each page of an SQLite file, also of one that was damaged or taken away before and is restored now.
+        """Read each page of an SQLite file, also of one that was damaged or removed before and is restored now.
 
         Closes the pool's idle connections first. Does nothing with a server. Raises DatabaseDamagedError if a page is
         damaged, and the driver's errors.

@@ -101,7 +101,7 @@ class _Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
         return self._get_state() in (TransferState.IDLE, TransferState.RECEIVING)
 
     def _get_state(self) -> TransferState:
-        """Return what the connection waits for."""
+        """Return what the connection waits for: the client (IDLE, RECEIVING, ANSWERING) or the service (HANDLING)."""
         if self.requests:
             return TransferState.ANSWERING if self.total_outbufs_len else TransferState.HANDLING
         if self.total_outbufs_len or self.close_when_flushed:

@@ -85,7 +85,7 @@ def split_price(price: int, payer: UUID, paid: Mapping[UUID, int], round_number:
     """Return what each person pays of a price (microcredits): equal parts, which add up to it.
 
     `paid`: what each of the people has paid so far; the payer is one of them. Nobody but the payer pays so much that
-    the round would end for them: else what others ask for could take a person's own turn away. What they do not pay,
+    the round would end for them: else what others ask for could use up a person's own turn. What they do not pay,
     the others pay.
     """
     end = (round_number + 1) * ROUND - 1
