@@ -4,9 +4,8 @@ import asyncio
 import sys
 from functools import partial
 
-from aiokafka.errors import KafkaError
-
 from chassis import logs
+from chassis.db.begin_anew import run_begin_anew
 from chassis.db.log_check import BEGIN_ANEW, require_log_known
 from chassis.db.migrations import SchemaUpgrade
 from chassis.db.outbox_relay import OutboxRelay
@@ -18,12 +17,11 @@ from chassis.metrics import Metrics, ServiceIdentity
 from chassis.periodic import run_periodically
 from chassis.process import exit_with_error, load_settings_or_exit, serve
 from chassis.rpc import GrpcServer
-from chassis.topics import BrokerUnreachableError, ensure_topics
 from chassis.web import openapi
 from chassis.web.http import create_app
 from chassis.web.wsgi import HttpServer
 from collector import rpc
-from collector.begin_anew import LogDifference, begin_anew
+from collector.begin_anew import begin_anew
 from collector.collection_requests import CollectionRequests
 from collector.event_log.watch import EventLogWatch
 from collector.flights import FlightQueries
@@ -74,7 +72,8 @@ def main() -> None:
     logs.configure(SERVICE, settings.log_level, settings.log_format)
     try:
         if BEGIN_ANEW in sys.argv[1:]:
-            done = asyncio.run(_begin_anew(settings))
+            servers = settings.kafka_bootstrap_servers
+            done = run_begin_anew(settings, MIGRATIONS, CATALOGUE, lambda database: begin_anew(database, servers))
             print(
                 f"{SERVICE}: {len(done.removals)} interests will be removed from Kafka's log, {len(done.sets)} added."
             )
@@ -82,22 +81,6 @@ def main() -> None:
             asyncio.run(_run(settings))
     except ChassisError as error:
         exit_with_error(SERVICE, error)
-    except (KafkaError, OSError) as error:
-        exit_with_error(SERVICE, BrokerUnreachableError(f"Kafka did not answer ({type(error).__name__}); run it again"))
-
-
-async def _begin_anew(settings: CollectorSettings) -> LogDifference:
-    """Upgrade the database, create missing topics, and run `begin_anew`; return what it returns.
-
-    Raises ChassisError, KafkaError and OSError.
-    """
-    database = settings.build_database()
-    try:
-        await SchemaUpgrade(database, MIGRATIONS).run_upgrade()
-        await ensure_topics(settings.kafka_bootstrap_servers, CATALOGUE, settings.kafka_replication_factor)
-        return await begin_anew(database, settings.kafka_bootstrap_servers)
-    finally:
-        database.close()
 
 
 async def _run(settings: CollectorSettings) -> None:

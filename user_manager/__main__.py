@@ -7,10 +7,9 @@ from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
-from aiokafka.errors import KafkaError
-
 from chassis import logs
 from chassis.clock import SystemClock
+from chassis.db.begin_anew import run_begin_anew
 from chassis.db.log_check import BEGIN_ANEW, require_log_known
 from chassis.db.migrations import SchemaUpgrade
 from chassis.db.outbox_relay import OutboxRelay
@@ -21,7 +20,7 @@ from chassis.metrics import Metrics, ServiceIdentity
 from chassis.periodic import run_periodically
 from chassis.process import exit_with_error, load_settings_or_exit, serve
 from chassis.rpc import GrpcServer
-from chassis.topics import BrokerUnreachableError, ensure_topics
+from chassis.topics import ensure_topics
 from chassis.web import openapi
 from chassis.web.http import create_app
 from chassis.web.wsgi import HttpServer
@@ -62,28 +61,15 @@ def main() -> None:
     logs.configure(SERVICE, settings.log_level, settings.log_format)
     try:
         if BEGIN_ANEW in sys.argv[1:]:
-            deleted = asyncio.run(_begin_anew(settings))
+            servers, clock = settings.kafka_bootstrap_servers, SystemClock()
+            deleted = run_begin_anew(
+                settings, MIGRATIONS, CATALOGUE, lambda database: begin_anew(database, servers, clock)
+            )
             print(f"{SERVICE}: {deleted} accounts of Kafka's log are not in this database and will be deleted there.")
         else:
             asyncio.run(_run(settings))
     except ChassisError as error:
         exit_with_error(SERVICE, error)
-    except (KafkaError, OSError) as error:
-        exit_with_error(SERVICE, BrokerUnreachableError(f"Kafka did not answer ({type(error).__name__}); run it again"))
-
-
-async def _begin_anew(settings: UserManagerSettings) -> int:
-    """Upgrade the database, create missing topics, and run `begin_anew`; return what it returns.
-
-    Raises ChassisError, KafkaError and OSError.
-    """
-    database = settings.build_database()
-    try:
-        await SchemaUpgrade(database, MIGRATIONS).run_upgrade()
-        await ensure_topics(settings.kafka_bootstrap_servers, CATALOGUE, settings.kafka_replication_factor)
-        return await begin_anew(database, settings.kafka_bootstrap_servers, SystemClock())
-    finally:
-        database.close()
 
 
 async def _run(settings: UserManagerSettings) -> None:
