@@ -5,7 +5,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, Final
 
 import grpc
 import structlog
@@ -49,6 +49,9 @@ CHANNEL_OPTIONS: Sequence[tuple[str, Any]] = (
     ("grpc.service_config", json.dumps(_RETRIES)),
 )
 
+MAX_CONNECTIONS: Final = 250
+"""Connections that a server has at a time; each other service has one from each of its replicas."""
+
 SERVER_OPTIONS: Sequence[tuple[str, Any]] = (
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_ping_strikes", 0),
@@ -57,6 +60,9 @@ SERVER_OPTIONS: Sequence[tuple[str, Any]] = (
     # Clients resolve names again only when a connection ends: without this, a new replica would get no calls.
     ("grpc.max_connection_age_ms", 300_000),
     ("grpc.max_connection_age_grace_ms", 30_000),
+    # Without these whoever reaches the port uses up the process's files, HTTP's too; the secret is asked for later.
+    ("grpc.max_allowed_incoming_connections", MAX_CONNECTIONS),
+    ("grpc.server_handshake_timeout_ms", 10_000),
     ("grpc.so_reuseport", 0),  # a port in use must be an error, not shared by two servers
 )
 

@@ -8,8 +8,21 @@ from email_validator import EmailNotValidError, validate_email
 
 from user_manager.errors import AddressInvalidError
 
-_GMAIL: Final = frozenset(("gmail.com", "googlemail.com"))
-"""Domains whose mail server ignores dots in the local part: https://support.google.com/mail/answer/7436150."""
+_GMAIL: Final = ("gmail.com", ".")
+_PROTON: Final = ("proton.me", ".-_")
+_IGNORED: Final = {
+    "gmail.com": _GMAIL,
+    "googlemail.com": _GMAIL,
+    "proton.me": _PROTON,
+    "protonmail.com": _PROTON,
+    "protonmail.ch": _PROTON,
+    "pm.me": _PROTON,
+}
+"""By domain: the domain that stands for it, and the characters that its mail server ignores in the local part.
+
+For Gmail see https://support.google.com/mail/answer/7436150; Proton reserves all four domains for one user name, and
+compares names without dots, hyphens and underscores.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +73,13 @@ def compute_address_digest(key: str) -> str:
 def normalize_mailbox(key: str) -> str:
     """Return the mailbox that mail to this address (an address' key) most likely reaches.
 
-    The `+tag` of the local part is removed (RFC 5233 names the convention). In Gmail's domains the dots are removed,
-    too, and googlemail.com becomes gmail.com.
+    The `+tag` of the local part is removed (RFC 5233 names the convention), and what the domain's mail server ignores;
+    of a provider's domains that lead to the same mailbox, one stands for all.
     """
     local_part, _, domain = key.rpartition("@")
     # A local part that begins with "+" has no other name for its mailbox.
     local_part = local_part.partition("+")[0] or local_part
-    if domain in _GMAIL:
-        return f"{local_part.replace('.', '')}@gmail.com"
+    domain, ignored = _IGNORED.get(domain, (domain, ""))
+    # Without them nothing may be left of an address that no mailbox has.
+    local_part = local_part.translate(str.maketrans("", "", ignored)) or local_part
     return f"{local_part}@{domain}"

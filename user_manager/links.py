@@ -13,7 +13,9 @@ from itsdangerous.encoding import base64_encode, int_to_bytes
 from user_manager.errors import LinkExpiredError, LinkForgedError
 
 CONFIRMATION_LINK_LIFETIME: Final = timedelta(days=7)
-TOKEN_LINK_LIFETIME: Final = timedelta(minutes=15)
+TOKEN_LINK_LIFETIME: Final = CONFIRMATION_LINK_LIFETIME
+"""As long as the longest pause between mails: else a stranger who asks for a mail each night, whose link nobody uses in
+time, would keep the owner of a lost token out."""
 
 # A salt for each purpose: the signature of one kind of link is not valid for the other kind.
 _CONFIRMATION: Final = "confirm-address"

@@ -1,11 +1,13 @@
-"""Reconciliation of requests for confirmation mails: those that Kafka has lost are published again.
+"""Reconciliation of requests for account mails: those that Kafka has lost are published again.
 
 A request that was published leaves no row in the outbox. If the topic is lost before the notifier has sent the mail,
-nobody would ever send it. So accounts that wait for a confirmation mail are compared with the topic: it is compacted by
-user, and has the last event of each.
+nobody would ever send it. So accounts that wait for a confirmation mail, and the requests that no account (any more)
+stands for, are compared with the topic: it is compacted by user, and has the last event of each.
 """
 
 import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 from uuid import UUID
@@ -23,7 +25,7 @@ from towerwatch.topics import USERS_CHANGED
 from towerwatch.users.v1.events_pb2 import UserChanged
 from user_manager.events import build_registered_event
 from user_manager.links import CONFIRMATION_LINK_LIFETIME
-from user_manager.model import OUTBOX, ConfirmationState, User
+from user_manager.model import OUTBOX, ConfirmationState, MailRequest, User
 
 log = structlog.get_logger()
 
@@ -35,8 +37,18 @@ _NOT_BEFORE: Final = timedelta(minutes=1)
 """Age of a request from which on it is compared; most mails are sent by then."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A request whose mail is not known to be sent."""
+
+    mail_id: UUID
+    has_account: bool
+    """False: the request for a token, or one whose account was replaced or deleted. If the topic has any event of it,
+    it was not lost: the last one may be that of the deletion."""
+
+
 class LostRequests:
-    """The periodic comparison of the accounts that wait for a confirmation mail with the topic of account events.
+    """The periodic comparison of the requests for account mails that wait with the topic of account events.
 
     Safe on any number of replicas at once: the notifier sends one mail for each request, however often it comes.
     """
@@ -72,16 +84,16 @@ class LostRequests:
                 published[record.key] = UserChanged.FromString(record.value or b"")
             except DecodeError:
                 published.pop(record.key, None)
-        lost = [
-            user_id
-            for user_id, confirmation_id in waiting.items()
+        lost = {
+            user_id: waits
+            for user_id, waits in waiting.items()
             if (last := published.get(str(user_id).encode())) is None
-            or last.registered.confirmation_id != str(confirmation_id)
-        ]
-        return await asyncio.to_thread(self._publish, {user_id: waiting[user_id] for user_id in lost}) if lost else 0
+            or (waits.has_account and last.registered.confirmation_id != str(waits.mail_id))
+        }
+        return await asyncio.to_thread(self._publish, lost) if lost else 0
 
-    def _load_waiting(self) -> dict[UUID, UUID]:
-        """Load the requests whose mail was not sent and whose link would still be valid: by user, the request's id.
+    def _load_waiting(self) -> dict[UUID, _Waiting]:
+        """Load the requests whose mail was not sent and whose link would still be valid, by the user id of the event.
 
         Empty, too, while the outbox has events that are not published yet.
         """
@@ -95,20 +107,33 @@ class LostRequests:
                 )
             ).all()
             found = {
-                user.user_id: user.confirmation_id
+                user.user_id: _Waiting(user.confirmation_id, has_account=True)
                 for user in users
                 if user.can_get_confirmation_mail and user.confirmation_id is not None
             }
+            requests = session.scalars(
+                select(MailRequest).where(
+                    MailRequest.requested_at.between(now - CONFIRMATION_LINK_LIFETIME, now - _NOT_BEFORE),
+                    MailRequest.request_id.not_in(select(User.user_id)),
+                )
+            ).all()
+            found |= {each.request_id: _Waiting(each.mail_id, has_account=False) for each in requests}
             return {} if OUTBOX.count_unpublished(session) else found
 
-    def _publish(self, lost: dict[UUID, UUID]) -> int:
-        """Add the requests to the outbox that are still the last ones of their users; log and return how many."""
+    def _publish(self, lost: Mapping[UUID, _Waiting]) -> int:
+        """Add the requests to the outbox that still wait and are their users' last ones; log and return how many."""
         published = 0
         with self._database.transaction() as session:
-            for user_id, confirmation_id in sorted(lost.items()):
-                user = session.get(User, user_id, with_for_update=True)
-                if user is not None and user.confirmation_id == confirmation_id and user.can_get_confirmation_mail:
-                    OUTBOX.add(session, [build_registered_event(user_id, confirmation_id)])
+            for user_id in sorted(lost):
+                mail_id = lost[user_id].mail_id
+                if lost[user_id].has_account:
+                    user = session.get(User, user_id, with_for_update=True)
+                    still = user is not None and user.confirmation_id == mail_id and user.can_get_confirmation_mail
+                else:
+                    request = session.get(MailRequest, user_id, with_for_update=True)
+                    still = request is not None and request.mail_id == mail_id
+                if still:
+                    OUTBOX.add(session, [build_registered_event(user_id, mail_id)])
                     published += 1
         log.warning("requests.published_again", requests=published)
         return published

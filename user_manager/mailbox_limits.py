@@ -99,7 +99,11 @@ class MailboxLimits:
 
     def compute_wait(self, mailbox: Mailbox, now: datetime) -> timedelta:
         """Return how long the mailbox gets no other mail; 0 if it may get one now."""
-        return compute_mail_wait(mailbox.mails, mailbox.last_mail_at, now, self._rates.pauses)
+        return self.compute_wait_after(mailbox.mails, mailbox.last_mail_at, now)
+
+    def compute_wait_after(self, mails: int, last_mail_at: datetime | None, now: datetime) -> timedelta:
+        """Return the wait of somebody who got so many mails, the last one then; 0 if another may go out now."""
+        return compute_mail_wait(mails, last_mail_at, now, self._rates.pauses)
 
     def admit_mail(self, session: Session, mailbox: Mailbox, client: str | None, now: datetime) -> bool:
         """Count a request for a mail to this locked mailbox; return True if the mail may be sent.

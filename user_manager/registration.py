@@ -220,7 +220,8 @@ class Registrations:
     def request_confirmation_mail(self, token: str, email: str, client: str | None = None) -> None:
         """Request another confirmation mail to the account's address, also to a suppressed one.
 
-        The mail goes out if the mailbox may get one (`MailboxLimits`). The owner of a confirmed account thereby ends
+        The mail goes out if the mailbox may get one (`MailboxLimits`); the answer for an unconfirmed account does not
+        tell. The owner of a confirmed account thereby ends
         the stop of these mails. Raises TokenUnknownError, NotYoursError, AccountUnknownError, AlreadyConfirmedError,
         TooSoonError, TooManyMailsError.
         """
@@ -232,7 +233,7 @@ class Registrations:
             user = self._authorizer.load_account(session, token, email, lock=True)
             if user.confirmed and not user.suppressed:
                 raise AlreadyConfirmedError("This address is confirmed already.")
-            wait = self._limits.compute_wait(mailbox, now)
+            wait = self._compute_wait_to_ask(user, mailbox, now)
             if wait > timedelta(0):
                 raise TooSoonError(
                     "The confirmation mail waits for the mail server and is tried again by itself; or ask again later."
@@ -252,6 +253,16 @@ class Registrations:
                 request_mail(session, address, MailKind.CONFIRMATION, user.user_id, user.confirmation_id, asked_at)
             else:
                 user.confirmation_state = ConfirmationState.SENT
+
+    def _compute_wait_to_ask(self, user: User, mailbox: Mailbox, now: datetime) -> timedelta:
+        """Return how long the holder of an account is refused another confirmation mail; 0 if they may ask now.
+
+        For an unconfirmed account only its own requests count: whoever registered need not own the mailbox, and must
+        not learn that mails went there before.
+        """
+        if user.confirmed:
+            return self._limits.compute_wait(mailbox, now)
+        return self._limits.compute_wait_after(user.confirmations_asked, user.confirmation_asked_at, now)
 
     def _load_confirmable_user(self, session: Session, link: ConfirmationLink, *, lock: bool = False) -> User:
         """Return the account whose address this link can confirm; `lock` locks the row.

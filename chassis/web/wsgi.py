@@ -29,6 +29,11 @@ DRAIN_S = 5.0
 LARGEST_BODY = 1 << 20
 """Bytes of the largest request body that the server receives; the app's own limit is lower."""
 
+MOST_PIPELINED: Final = 16
+"""Requests of one connection that are received before the first of them is answered (RFC 9112, 9.3.2). waitress reads
+8 KiB at once, which may be two hundred: their answers fill the disk, and block a thread from 16 MiB on, if the client
+reads none."""
+
 _UNREADABLE: Final = {
     413: "The body is larger than anything that this service reads.",
     431: "The header of the request is too large.",
@@ -118,6 +123,20 @@ class _Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
             self.handle_close()
             return False
         return bool(super().readable())
+
+    def received(self, data: bytes) -> bool:
+        """Take what the client has sent; waitress calls this.
+
+        The answer to the last of too many requests closes the connection; the client sends what follows it again.
+        """
+        taken = bool(super().received(data))
+        with self.requests_lock:
+            for surplus in self.requests[MOST_PIPELINED:]:
+                surplus.close()
+            if len(self.requests) > MOST_PIPELINED:
+                del self.requests[MOST_PIPELINED:]
+                self.requests[-1].headers["CONNECTION"] = "close"
+        return taken
 
     def service(self) -> None:
         """Answer the next request; a thread of waitress calls this."""

@@ -1,6 +1,8 @@
 """gRPC servers and channels: retries, health, reflection, errors without details, metrics."""
 
+import contextlib
 import json
+import socket
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -11,8 +13,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 from chassis.metrics import Metrics, ServiceIdentity
-from chassis.rpc import CHANNEL_OPTIONS, SERVER_OPTIONS, GrpcServer, create_channel
+from chassis.rpc import CHANNEL_OPTIONS, MAX_CONNECTIONS, SERVER_OPTIONS, GrpcServer, create_channel
 from tests.ports import free_port
+from tests.waiting import eventually
 from towerwatch.users.v1.user_service_pb2 import AuthenticateRequest, AuthenticateResponse
 from towerwatch.users.v1.user_service_pb2_grpc import (
     UserServiceServicer,
@@ -191,3 +194,33 @@ def test_a_channel_reconnects_to_a_restarted_server(served: RunningServer) -> No
         again.start()
         assert stub.Authenticate(AuthenticateRequest(), timeout=TIMEOUT_S, wait_for_ready=True).user_id == "u"
         again.stop()
+
+
+def count_open(connections: list[socket.socket]) -> int:
+    """Return how many of the connections the server has not closed."""
+    still = 0
+    for connection in connections:
+        connection.setblocking(False)
+        try:
+            while connection.recv(65536):
+                pass
+        except BlockingIOError:
+            still += 1
+        except OSError:
+            pass
+    return still
+
+
+def test_idle_connections_keep_no_file_and_nobody_out(served: RunningServer) -> None:
+    """Whoever opens many connections and says nothing has a bounded number, for seconds; others stay served."""
+    address = ("127.0.0.1", int(served.target.rpartition(":")[2]))
+    with contextlib.ExitStack() as stack:
+        channel = stack.enter_context(create_channel(served.target))
+        stub = UserServiceStub(channel)
+        stub.Authenticate(AuthenticateRequest(token="t"), timeout=TIMEOUT_S)
+        idle = [stack.enter_context(socket.create_connection(address)) for _ in range(MAX_CONNECTIONS + 50)]
+        eventually(lambda: count_open(idle) < MAX_CONNECTIONS)
+        stub.Authenticate(AuthenticateRequest(token="t"), timeout=TIMEOUT_S)
+        later = stack.enter_context(create_channel(served.target))
+        call = UserServiceStub(later).Authenticate
+        call(AuthenticateRequest(token="t"), timeout=TIMEOUT_S, wait_for_ready=True)

@@ -1,10 +1,12 @@
 """Mails about accounts: what each offers, a lost token is replaced, the owner stops them, a squatter gets nothing."""
 
+import time
 from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
 from flask.testing import FlaskClient
+from itsdangerous import TimestampSigner
 from sqlalchemy import select
 
 from tests.user_manager.apps import build_app
@@ -14,6 +16,7 @@ from user_manager.addresses import Address
 from user_manager.deletion.purge import UNCONFIRMED_LIFETIME, start_due_purges
 from user_manager.errors import LinkForgedError, LinkOrphanedError, TokenUnknownError
 from user_manager.mail_requests import REQUEST_LIFETIME, delete_expired_requests
+from user_manager.mailbox_limits import DEFAULT_PAUSES
 from user_manager.model import ConfirmationState, Deletion, MailRequest, User
 
 ANN = "ann@example.org"
@@ -125,6 +128,23 @@ def test_a_link_to_a_token_works_once(service: Service) -> None:
             use(link)
         with pytest.raises(LinkForgedError):
             use(service.build_confirmation_token(ann))
+
+
+def test_nobody_keeps_an_owner_from_a_new_token(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stranger asks for a mail whenever the longest pause is over, so the owner's wishes cause none: the link in the
+    stranger's mail works until the next one may go out."""
+    service.register_confirmed(ANN)
+    for _ in range(4):
+        service.clock.advance(DEFAULT_PAUSES[-1])
+        service.account_mails.request_token_mail(Address(ANN), "stranger")
+        link = get_link_token(service.load_contact(ANN).token_url)
+        service.clock.advance(DEFAULT_PAUSES[-1] - timedelta(seconds=1))
+        sent = service.load_event_kinds()
+        service.account_mails.request_token_mail(Address(ANN), "owner")
+    later = int(time.time() + DEFAULT_PAUSES[-1].total_seconds() - 1)
+    monkeypatch.setattr(TimestampSigner, "get_timestamp", lambda _self: later)
+    assert is_valid(service, service.account_mails.replace_token(link))
+    assert service.load_event_kinds() == sent
 
 
 def test_the_owner_of_a_mailbox_stops_the_mails(service: Service) -> None:

@@ -9,6 +9,7 @@ from sqlalchemy import select
 from local.kafka import Broker
 from tests.user_manager.conftest import Service
 from towerwatch.topics import USERS_CHANGED
+from user_manager.addresses import Address
 from user_manager.lost_requests import LostRequests
 from user_manager.model import OUTBOX, ConfirmationState, User
 
@@ -59,3 +60,28 @@ def test_a_request_that_kafka_lost_is_published_again(service: Service, kafka: B
     publish_outbox(service, None)
     service.clock.advance(timedelta(minutes=5))
     assert compare(service, kafka) == 1, "the links of the others are too old"
+
+
+def test_a_lost_request_for_a_token_is_published_again(service: Service, kafka: Broker) -> None:
+    """So is the request of an account that was replaced: its mail is the one that used up the mailbox's pause. What the
+    topic has, and what was sent, does not come again."""
+    for name in ("lost", "sent", "kept"):
+        service.register_confirmed(f"{name}@example.org")
+    service.clock.advance(timedelta(days=8))
+    publish_outbox(service, None)
+    for name in ("lost", "sent"):
+        service.account_mails.request_token_mail(Address(f"{name}@example.org"))
+    sent = service.load_outbox_events()[1]
+    service.accounts.record_confirmation_state(sent.user_id, sent.registered.confirmation_id, ConfirmationState.SENT)
+    replaced = service.register("ann@example.org", "Stranger")
+    service.register("ann@example.org", "Ann")
+    publish_outbox(service, None)
+    service.account_mails.request_token_mail(Address("kept@example.org"))
+    kept = service.register("bob@example.org", "Stranger")
+    service.register("bob@example.org", "Bob")
+    publish_outbox(service, kafka)
+    service.clock.advance(timedelta(minutes=5))
+    assert compare(service, kafka) == 2
+    assert str(kept.account.user_id).encode() not in (keys := publish_outbox(service, kafka))
+    assert str(replaced.account.user_id).encode() in keys
+    assert compare(service, kafka) == 0, "they are in the topic"

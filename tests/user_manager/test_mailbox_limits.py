@@ -44,6 +44,10 @@ def count_suppressed(service: Service, reason: SuppressionReason) -> float | Non
         ("a.n.n@example.org", "a.n.n@example.org"),
         ("a.n.n+x@gmail.com", "ann@gmail.com"),
         ("a.nn@googlemail.com", "ann@gmail.com"),
+        ("a.n-n_lee+x@proton.me", "annlee@proton.me"),
+        ("ann-lee@pm.me", "annlee@proton.me"),
+        ("a_nn.lee@protonmail.com", "annlee@proton.me"),
+        ("_-_@protonmail.ch", "_-_@proton.me"),
     ],
 )
 def test_addresses_of_one_mailbox_are_one(address: str, mailbox: str) -> None:

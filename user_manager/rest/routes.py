@@ -299,7 +299,12 @@ def build_users_blueprint(
         "Ask for another confirmation mail",
         auth="user",
         path=_EMAIL,
-        answers={202: ResponseDescription(description="It will be sent, also to an address that mail came back from.")},
+        answers={
+            202: ResponseDescription(
+                description="It will be sent, also to an address that mail came back from. (Not if the address got "
+                "one for another registration a short time ago: the link in that one confirms this account, too.)"
+            )
+        },
         problems=(404, 409, 429, 503),
     )
     def ask_confirmation(email: str) -> Reply:

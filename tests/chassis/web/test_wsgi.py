@@ -3,6 +3,7 @@
 import contextlib
 import json
 import logging
+import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from waitress.trigger import trigger
 
 from chassis.errors import CannotListenError
 from chassis.web import wsgi
-from chassis.web.wsgi import LARGEST_BODY, HttpServer
+from chassis.web.wsgi import LARGEST_BODY, MOST_PIPELINED, HttpServer
 from tests.ports import free_port
 from tests.waiting import eventually
 
@@ -253,3 +254,37 @@ def test_more_requests_than_threads_are_all_answered() -> None:
         url = f"http://127.0.0.1:{port}/"
         answers = list(pool.map(lambda _: httpx.get(url, timeout=TIMEOUT_S).status_code, range(50)))
     assert answers == [200] * 50
+
+
+def test_a_client_that_pipelines_and_reads_nothing_blocks_no_thread() -> None:
+    """Two connections on two threads send as many requests as fit into one read; others are answered meanwhile."""
+    app = Flask("example")
+    app.get("/large", endpoint="large")(lambda: b"x" * 200_000)
+    app.get("/", endpoint="small")(lambda: "x")
+    with serve(app, threads=2) as port, contextlib.ExitStack() as connections:
+        for _ in range(2):
+            connection = connections.enter_context(socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT_S))
+            connection.sendall(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n" * 200)
+        for _ in range(20):
+            assert httpx.get(f"http://127.0.0.1:{port}/", timeout=TIMEOUT_S).status_code == 200
+
+
+@pytest.mark.parametrize("surplus", [0, 50])
+def test_pipelined_requests_are_answered_in_order_up_to_a_bound(surplus: int) -> None:
+    """The last answer closes the connection if there were more, so that the client knows which were not answered."""
+    app = Flask("example")
+    app.get("/<int:number>")(lambda number: f"<{number}>")
+    paths = [f"/{number}" for number in range(MOST_PIPELINED + surplus)]
+    sent = "".join(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n" for path in paths).encode()
+    with serve(app) as port, socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT_S) as connection:
+        connection.sendall(sent)
+        received = b""
+        while f"<{MOST_PIPELINED - 1}>".encode() not in received or surplus:
+            part = connection.recv(65536)
+            if not part:
+                break
+            received += part
+    answered = [int(number) for number in re.findall(rb"<(\d+)>", received)]
+    assert answered == [*range(len(answered))]
+    assert MOST_PIPELINED <= len(answered) < MOST_PIPELINED + max(surplus, 1)
+    assert received.lower().count(b"connection: close") == bool(surplus)

@@ -508,6 +508,22 @@ def test_another_confirmation_mail_can_be_requested_after_a_delay(client: FlaskC
     assert status_of(client.post(f"{ANNS}/confirmation", headers=headers)) == 409
 
 
+@pytest.mark.parametrize("was_registered", [False, True])
+def test_the_wait_does_not_say_who_was_registered_before(
+    client: FlaskClient, service: Service, was_registered: bool
+) -> None:
+    """A stranger who registers an address is told of the pause of that registration, not of the mailbox."""
+    if was_registered:
+        service.register_confirmed("ann@example.org")
+    service.clock.advance(timedelta(days=20))
+    headers = bearer(token_of(client.post("/users", json=ANN)))
+    for pause in (60, 600, 3600):
+        early = client.post(f"{ANNS}/confirmation", headers=headers)
+        assert (status_of(early), early.headers["Retry-After"]) == (429, str(pause))
+        service.clock.advance(timedelta(seconds=pause))
+        assert client.post(f"{ANNS}/confirmation", headers=headers).status_code == 202
+
+
 # Deleting
 
 
