@@ -115,7 +115,8 @@ class MariaDbProcess:
         assert INSTALLED is not None
         install, serve = INSTALLED
         port = free_port()
-        common = ["--no-defaults", f"--datadir={folder}/data", "--skip-name-resolve", *_SMALL]
+        # A tmpdir of its own: a server that starts removes all temporary tables there, those of other servers, too.
+        common = ["--no-defaults", f"--datadir={folder}/data", f"--tmpdir={folder}", "--skip-name-resolve", *_SMALL]
         if os.geteuid() == 0:
             common.append("--user=root")
         self._log = folder / "log"

@@ -20,7 +20,7 @@ from local.errors import LocalError
 from local.ports import HOST
 from local.processes import ROOT, ProcessSupervisor, find_log_file, kill_leftovers
 from local.stack import READY_S, explain_waiting, get_ready_timeout_s, is_ready, list_port_names, wait_until_ready
-from local.up.backups import BACKUPS, create_backup, restore_backup
+from local.up.backups import BACKUPS, create_backup, require_no_interrupted_restore, restore_backup
 from local.up.settings import DATA, ENV_FILE, StackConfig
 
 _BEGIN_ANEW: Final = "--begin-anew"
@@ -82,6 +82,7 @@ def start(env_file: Path, data: Path, *, begins_anew: bool = False) -> None:
     port is in use, or a process does not get ready; unless the stack ran already, no process of it runs then. Ctrl-C
     during the wait stops the stack, too. `begins_anew`: see `run`.
     """
+    require_no_interrupted_restore(data)
     config = StackConfig(env_file, data)
     if _find_running_pid(data) is not None:
         raise LocalError("is running already; `make down` stops it")

@@ -6,8 +6,9 @@ mails and the logs.
 """
 
 import gzip
-import io
+import json
 import os
+import re
 import shutil
 import sqlite3
 import tarfile
@@ -21,8 +22,11 @@ from typing import Final
 
 from local.errors import LocalError
 from local.processes import ROOT
+from local.stack import Secrets
+from local.up.env_file import read_env_file
 
 BACKUPS: Final = ROOT / ".towerwatch" / "backups"
+EXAMPLE: Final = ROOT / ".env.example"
 
 DATABASES: Final = ("collector.db", "user_manager.db")
 _SECRETS: Final = "secrets.json"
@@ -121,41 +125,100 @@ def restore_backup(backup: Path, data: Path, env_file: Path) -> Path | None:
     """Make the data folder anew from a backup; the folder as it was is kept beside it, and its path is returned.
 
     Returns None if there was none. `.env` is restored only if there is none. The stack must not run. Raises LocalError,
-    and changes nothing, if the file is no backup or is damaged.
+    and changes nothing, if the file is no backup or is damaged, or its `.env` sets what is no setting of Towerwatch.
     """
     data.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=data.parent, prefix=".restore-") as part:
         fresh = Path(part) / "data"
         fresh.mkdir(mode=0o700)
-        for name, content in _read_members(backup).items():
-            with open(os.open(fresh / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:  # noqa: PTH123 - with its rights from the first byte on
-                file.write(content)
+        _extract_members(backup, fresh)
         for path in fresh.glob("*.db"):
             _require_intact(path, f"{path.name} of {backup} is damaged; take another backup")
-        if (fresh / _ENV).exists():
-            if env_file.exists():
-                (fresh / _ENV).unlink()
-            else:
-                (fresh / _ENV).replace(env_file)
+        _require_secrets(fresh / _SECRETS, backup)
+        settings = fresh / _ENV
+        if settings.exists() and not env_file.exists():
+            _require_known_settings(settings, backup)
         kept = None
+        find_restore_mark(data).touch()
         if data.exists():
             kept = data.with_name(f"{data.name}.before-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}")
             data.rename(kept)
+        if settings.exists() and not env_file.exists():
+            settings.replace(env_file)
+        settings.unlink(missing_ok=True)
         fresh.rename(data)
+        find_restore_mark(data).unlink()
         return kept
 
 
-def _read_members(backup: Path) -> dict[str, bytes]:
-    """Return the files of a backup by name. Raises LocalError if it cannot be read, or is no backup of ours."""
+def find_restore_mark(data: Path) -> Path:
+    """Return the path of the file that is there while a restore has begun to change things, and has not ended."""
+    return data.with_name(f"{data.name}.restoring")
+
+
+def require_no_interrupted_restore(data: Path) -> None:
+    """Raise LocalError if a restore was killed in the middle: without it, new and empty data would be made."""
+    if find_restore_mark(data).exists():
+        raise LocalError(
+            f"a restore was interrupted: run it again, or put back the folder {data.name}.before-… and delete "
+            f"{find_restore_mark(data)}"
+        )
+
+
+def _extract_members(backup: Path, folder: Path) -> None:
+    """Write the files of a backup to a folder, each readable by its owner alone, and compare the archive's checksum.
+
+    Raises LocalError if the archive cannot be read, is no backup of ours, or is larger than the free space.
+    """
+    free = shutil.disk_usage(folder).free
+    found = set()
     try:
-        with gzip.open(backup) as packed:
-            content = io.BytesIO(packed.read())  # to its end, where its checksum is compared
-        with tarfile.open(fileobj=content) as archive:
-            members = {member.name: member for member in archive.getmembers()}
-            if not {_SECRETS} <= members.keys() <= {*_NAMES} or not all(each.isreg() for each in members.values()):
-                raise LocalError(f"{backup} is no backup of Towerwatch; `make backup` makes them")
-            return {name: (archive.extractfile(each) or io.BytesIO()).read() for name, each in members.items()}
+        with gzip.open(backup) as unpacked:
+            with tarfile.open(fileobj=unpacked, mode="r|") as archive:
+                for member in archive:
+                    if member.name not in _NAMES or member.name in found or not member.isreg():
+                        raise LocalError(f"{backup} is no backup of Towerwatch; `make backup` makes them")
+                    found.add(member.name)
+                    free -= member.size
+                    if free < 0:
+                        raise LocalError(f"there is not enough space for what is in {backup}: make room")
+                    content = archive.extractfile(member)
+                    assert content is not None, "a regular file has content"  # noqa: S101 - for mypy
+                    path = folder / member.name
+                    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:  # noqa: PTH123 - with its rights from the first byte on
+                        shutil.copyfileobj(content, file)
+            while unpacked.read(1 << 20):  # to the end, where the checksum is compared
+                pass
     except FileNotFoundError:
         raise LocalError(f"there is no file {backup}") from None
     except (OSError, EOFError, zlib.error, tarfile.TarError):
         raise LocalError(f"{backup} cannot be read as a backup: it is damaged or something else") from None
+    if _SECRETS not in found:
+        raise LocalError(f"{backup} is no backup of Towerwatch; `make backup` makes them")
+
+
+def _require_secrets(path: Path, backup: Path) -> None:
+    """Raise LocalError unless a file holds the secrets of a stack."""
+    try:
+        Secrets(**json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError):
+        raise LocalError(f"{_SECRETS} of {backup} holds no secrets of Towerwatch; take another backup") from None
+
+
+def _require_known_settings(path: Path, backup: Path) -> None:
+    """Raise LocalError if a `.env` sets a variable that is no setting of ours: it might run somebody's program."""
+    # Here and not above: the commands that have nothing to restore need not wait for these imports.
+    from collector.settings import CollectorSettings
+    from notifier.settings import NotifierSettings
+    from streams.settings import JoinSettings
+    from user_manager.settings import UserManagerSettings
+
+    known = set(re.findall(r"^#?([A-Z][A-Z0-9_]*)=", EXAMPLE.read_text(encoding="utf-8"), re.MULTILINE))
+    for settings in (CollectorSettings, JoinSettings, NotifierSettings, UserManagerSettings):
+        known |= {variable for name in settings.model_fields for variable in (name.upper(), f"{name.upper()}_FILE")}
+    foreign = sorted(read_env_file(path).keys() - known)
+    if foreign:
+        raise LocalError(
+            f"the settings in {backup} set {foreign[0]}, which is no setting of Towerwatch: if you trust the backup, "
+            "write a .env of your own, and restore again"
+        )

@@ -117,11 +117,12 @@ def _register_and_set_interest(ports: Ports, data: Path) -> None:
     sent = eventually(lambda: read_mails(data / "mail"), "the confirmation mail", 180)
     link = find_confirmation_link(sent[0])
     assert link is not None
-    httpx.post(link, timeout=TIMEOUT_S).raise_for_status()
+    shown = {"Authorization": f"Bearer {token}"}  # it stays valid where the confirmation shows it
+    httpx.post(link, headers=shown, timeout=TIMEOUT_S).raise_for_status()
     interest = {"airport_icao": "KJFK", "direction": "departures", "window": "1h", "high_value": 1}
     answer = httpx.post(
         f"http://{HOST}:{ports.collector_http}/interests",
-        json=interest, headers={"Authorization": f"Bearer {token}"}, timeout=TIMEOUT_S,
+        json=interest, headers=shown, timeout=TIMEOUT_S,
     )  # fmt: skip
     answer.raise_for_status()
     eventually(lambda: len(read_mails(data / "mail")) > 1, "the first alert's mail", 300)

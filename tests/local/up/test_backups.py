@@ -1,5 +1,6 @@
 """Backups of `make up`: as of one instant, whole or not at all, and nothing is lost by restoring."""
 
+import gzip
 import io
 import random
 import shutil
@@ -14,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from local.errors import LocalError
-from local.up.backups import DATABASES, create_backup, restore_backup
+from local.up.backups import DATABASES, create_backup, require_no_interrupted_restore, restore_backup
 
-SECRETS = '{"signing_key": "a", "operator_token": "b"}'
+SECRETS = '{"signing_key": "a", "operator_token": "b"}'  # as an earlier version wrote it, too
 
 
 def make_data(folder: Path) -> Path:
@@ -141,6 +142,24 @@ def pack(path: Path, members: dict[str, bytes | tarfile.TarInfo]) -> Path:
     return path
 
 
+def pack_pairs(path: Path, members: list[tuple[str, bytes]]) -> Path:
+    """Write an archive with these members in this order; a name may come twice."""
+    with tarfile.open(path, "w:gz") as archive:
+        for name, content in members:
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    return path
+
+
+def write_bomb(path: Path) -> None:
+    """Write an archive whose first member says that it is larger than any disk."""
+    entry = tarfile.TarInfo("collector.db")
+    entry.size = 1 << 60
+    with gzip.open(path, "wb") as file:
+        file.write(entry.tobuf(tarfile.GNU_FORMAT) + bytes(1 << 16))
+
+
 def make_link(name: str, target: str) -> tarfile.TarInfo:
     """Return an entry of an archive that is a symbolic link."""
     entry = tarfile.TarInfo(name)
@@ -165,6 +184,13 @@ BAD_BACKUPS: dict[str, Callable[[Path, Path], object]] = {
         whole.read_bytes()[:2000] + random.randbytes(2000) + whole.read_bytes()[4000:]
     ),
     "one byte changed": lambda whole, bad: bad.write_bytes(change_byte(whole.read_bytes())),
+    "secrets that are none": lambda _whole, bad: pack(bad, {"secrets.json": b"[]"}),
+    "empty secrets": lambda _whole, bad: pack(bad, {"secrets.json": b""}),
+    "a setting that is none of ours": lambda _whole, bad: pack(
+        bad, {"secrets.json": SECRETS.encode(), "env": b"PORT_BASE=8600\nPYTHONWARNINGS=all:0:antigravity.x:0:0\n"}
+    ),
+    "a name twice": lambda _whole, bad: pack_pairs(bad, [("secrets.json", SECRETS.encode())] * 2),
+    "more than there is space for": lambda _whole, bad: write_bomb(bad),
     "no secrets": lambda _whole, bad: pack(bad, {"user_manager.db": b""}),
     "a path upwards": lambda _whole, bad: pack(bad, {"secrets.json": b"{}", "../escaped": b"x"}),
     "an absolute path": lambda _whole, bad: pack(bad, {"secrets.json": b"{}", "/tmp/escaped": b"x"}),
@@ -185,6 +211,31 @@ def test_a_bad_backup_changes_nothing(tmp_path: Path, spoil: Callable[[Path, Pat
     with pytest.raises(LocalError, match=r"bad\.tar\.gz"):
         restore_backup(bad, data, env_file)
     assert list_files(tmp_path / "machine") == before
+
+
+def test_a_restore_that_is_killed_between_its_two_renames_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without it the next start would make new secrets and empty databases; the restore can be run again."""
+    data, env_file = make_data(tmp_path), tmp_path / ".env"
+    backup = create_backup(data, env_file, tmp_path / "backups")
+    require_no_interrupted_restore(data)
+    rename = Path.rename
+
+    def die_at_the_second(path: Path, target: Path) -> Path:
+        if path != data:
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", die_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        restore_backup(backup, data, env_file)
+    monkeypatch.undo()
+    with pytest.raises(LocalError, match="a restore was interrupted: run it again"):
+        require_no_interrupted_restore(data)
+    restore_backup(backup, data, env_file)
+    require_no_interrupted_restore(data)
+    assert [read_counter(data / name) for name in DATABASES] == [0, 0]
 
 
 def test_without_data_there_is_no_backup(tmp_path: Path) -> None:
