@@ -20,7 +20,7 @@ async def begin_anew(database: Database, bootstrap_servers: str, clock: Clock) -
 
     Such an account ends by the ordinary deletion, so that its interests end, too: the deletion's record and the event
     are stored, and the service does the rest when it runs. Events get sequences above all of the log's. Repeating this
-    is harmless. The schema must be upgraded. Returns the number of these ids, among which may be some of mails that were
+    is harmless. The schema must be upgraded. Returns the number of these ids, some of which may be of mails that were
     asked for without an account. Raises KafkaError, OSError and DatabaseUnavailableError.
     """
     content = await read_content(bootstrap_servers, USERS_CHANGED)
