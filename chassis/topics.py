@@ -93,7 +93,7 @@ async def _retry_until_done(
         async with asyncio.timeout(timeout_s):
             while True:
                 try:
-                    if await _is_any_server_listening(bootstrap_servers):
+                    if await is_any_server_listening(bootstrap_servers):
                         async with _open_admin_client(bootstrap_servers) as admin:
                             return await action(admin)
                 except (
@@ -110,7 +110,7 @@ async def _retry_until_done(
         ) from error
 
 
-async def _is_any_server_listening(bootstrap_servers: str) -> bool:
+async def is_any_server_listening(bootstrap_servers: str) -> bool:
     """Return True if one of the servers accepts a connection within 3 s, False if none does.
 
     The connection is closed again. aiokafka logs an error whenever it cannot connect, which is too much for a broker

@@ -6,7 +6,7 @@ from functools import partial
 
 from chassis import logs
 from chassis.db.begin_anew import run_begin_anew
-from chassis.db.log_check import BEGIN_ANEW, require_log_known
+from chassis.db.log_check import BEGIN_ANEW, LogComparison
 from chassis.db.migrations import SchemaUpgrade
 from chassis.db.outbox_relay import OutboxRelay
 from chassis.errors import ChassisError
@@ -95,6 +95,7 @@ async def _run(settings: CollectorSettings) -> None:
     clock = settings.build_clock()
     database = settings.build_database()
     schema = SchemaUpgrade(database, MIGRATIONS)
+    comparison = LogComparison(database, OUTBOX, settings.kafka_bootstrap_servers, _PUBLISHED, SERVICE)
     interests = InterestStore(database, clock, settings.build_person_limits())
     users = Authenticator(settings.user_manager_grpc_target, settings.authentication_cache_s, secrets=grpc_secrets)
     source = OpenSkyClient(
@@ -144,7 +145,7 @@ async def _run(settings: CollectorSettings) -> None:
         SERVICE,
         metrics,
         rest.PROBLEMS,
-        schema.explain_unready,
+        lambda: schema.explain_unready() or comparison.explain_unready(),
         AllowedHosts((SERVICE, settings.public_url, *split_host_names(settings.allowed_hosts))),
     )
     operator_token = settings.operator_token.get_secret_value()
@@ -177,7 +178,7 @@ async def _run(settings: CollectorSettings) -> None:
         await ensure_topics_without_timeout(
             settings.kafka_bootstrap_servers, CATALOGUE, settings.kafka_replication_factor
         )
-        await require_log_known(database, OUTBOX, settings.kafka_bootstrap_servers, _PUBLISHED, SERVICE)
+        await comparison.run()
 
     async def relay_outbox() -> None:
         await prepare_schema_and_topics()
@@ -206,6 +207,7 @@ async def _run(settings: CollectorSettings) -> None:
     background = {
         "schema": schema.run_upgrade,
         "outbox": relay_outbox,
+        "comparison": comparison.await_broker,
         "event_log": watch_log,
         "leadership": run_election,
         "gauges": update_gauges,

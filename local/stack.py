@@ -183,6 +183,18 @@ def explain_waiting(name: str, ports: Ports, data: Path) -> str:
     return f"it answers, but is not ready ({reason.rstrip('.')}); its log is {log_file}"
 
 
+def find_damage(name: str, ports: Ports) -> str | None:
+    """Return what a service says of its database if that is damaged, which no waiting mends; None: nothing."""
+    if name not in ("user_manager", "collector"):
+        return None
+    url = f"http://{HOST}:{getattr(ports, f'{name}_http')}/health/ready"
+    try:
+        reason = _read_reason(httpx.get(url, timeout=5, trust_env=False))
+    except httpx.TransportError:
+        return None
+    return reason if reason is not None and reason.startswith("The database is damaged") else None
+
+
 def _read_reason(answer: httpx.Response) -> str | None:
     """Return what a service says of itself when it is not ready; None if the answer is not a service's of ours."""
     try:

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from chassis import logs
 from chassis.clock import SystemClock
 from chassis.db.begin_anew import run_begin_anew
-from chassis.db.log_check import BEGIN_ANEW, require_log_known
+from chassis.db.log_check import BEGIN_ANEW, LogComparison
 from chassis.db.migrations import SchemaUpgrade
 from chassis.db.outbox_relay import OutboxRelay
 from chassis.errors import ChassisError
@@ -30,7 +30,7 @@ from user_manager import rpc
 from user_manager.access import AccountAuthorizer
 from user_manager.account_mails import AccountMails
 from user_manager.accounts import Accounts
-from user_manager.begin_anew import begin_anew
+from user_manager.begin_anew import begin_anew, publish_lost_confirmations
 from user_manager.bounces import Bounces
 from user_manager.collector_client import CollectorClient
 from user_manager.deletion.purge import start_due_purges
@@ -86,6 +86,7 @@ async def _run(settings: UserManagerSettings) -> None:
     metrics = Metrics(ServiceIdentity(SERVICE, settings.k8s_node_name))
     database = settings.build_database()
     schema = SchemaUpgrade(database, MIGRATIONS)
+    comparison = LogComparison(database, OUTBOX, settings.kafka_bootstrap_servers, [USERS_CHANGED], SERVICE)
     links = LinkSigner(settings.signing_key.get_secret_value(), settings.public_url)
     authorizer = AccountAuthorizer(settings.operator_token.get_secret_value())
     answers = IdempotencyStore(settings.signing_key.get_secret_value(), settings.idempotency_life)
@@ -102,7 +103,7 @@ async def _run(settings: UserManagerSettings) -> None:
         SERVICE,
         metrics,
         rest.PROBLEMS,
-        schema.explain_unready,
+        lambda: schema.explain_unready() or comparison.explain_unready(),
         AllowedHosts(("user-manager", settings.public_url, *split_host_names(settings.allowed_hosts))),
     )
     app.register_blueprint(
@@ -138,7 +139,8 @@ async def _run(settings: UserManagerSettings) -> None:
         # Create the topics before the first write: a topic that the broker creates has another number of partitions.
         await ensure_topics(settings.kafka_bootstrap_servers, CATALOGUE, settings.kafka_replication_factor)
         await schema.wait_until_upgraded()
-        await require_log_known(database, OUTBOX, settings.kafka_bootstrap_servers, [USERS_CHANGED], SERVICE)
+        await comparison.run()
+        await publish_lost_confirmations(database, settings.kafka_bootstrap_servers)
         await OutboxRelay(database, OUTBOX, settings.kafka_bootstrap_servers, metrics).run()
 
     async def publish_lost_requests() -> None:
@@ -154,6 +156,7 @@ async def _run(settings: UserManagerSettings) -> None:
     background: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
         "schema": schema.run_upgrade,
         "outbox": relay_outbox,
+        "comparison": comparison.await_broker,
         "lost_requests": publish_lost_requests,
         "deletions": partial(repeat, RESUME_INTERVAL_S, deletions.resume_due_deletions, "deletions"),
         "sweep": partial(repeat, EXPIRY_INTERVAL_S, housekeeping.delete_expired_answers, "sweep"),

@@ -1,9 +1,12 @@
 """`python -m user_manager --begin-anew`: delete all that other services know of accounts that the database lacks."""
 
+import asyncio
 import time
+from collections.abc import Mapping
 from uuid import UUID
 
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from chassis.clock import Clock
 from chassis.db.database import Database
@@ -33,15 +36,37 @@ async def begin_anew(database: Database, bootstrap_servers: str, clock: Clock) -
         now = clock.now()
         session.add_all(build_due_deletion(user_id, now) for user_id in unknown)
         OUTBOX.add(session, map(build_deleted_event, unknown))
-        OUTBOX.add(
-            session,
-            [
-                build_confirmed_event(each)
-                for each, is_confirmed in users.items()
-                if is_confirmed > logged.get(each, False)
-            ],
-        )
+        _add_lost_confirmations(session, users, logged)
     return len(unknown)
+
+
+async def publish_lost_confirmations(database: Database, bootstrap_servers: str) -> None:
+    """Publish all confirmations again to a log that is empty, such as one that was lost.
+
+    Nothing needs these events but the next comparison: without them the log could not tell of a lost database. Raises
+    KafkaError, OSError and DatabaseUnavailableError.
+    """
+    content = await read_content(bootstrap_servers, USERS_CHANGED)
+    if not content.values:
+        await asyncio.to_thread(add_all_confirmations, database)
+
+
+def add_all_confirmations(database: Database) -> None:
+    """Add the events of all confirmed accounts to the outbox. Raises DatabaseUnavailableError."""
+    with database.transaction() as session:
+        users = {user.user_id: user.confirmed for user in session.scalars(select(User))}
+        _add_lost_confirmations(session, users, {})
+
+
+def _add_lost_confirmations(session: Session, users: Mapping[UUID, bool], logged: Mapping[UUID, bool]) -> None:
+    """Add the events of confirmed accounts to the outbox that the log does not have as confirmed.
+
+    `users`: True for each account of the database that is confirmed; `logged`: likewise for those of the log.
+    """
+    OUTBOX.add(
+        session,
+        [build_confirmed_event(each) for each, is_confirmed in users.items() if is_confirmed > logged.get(each, False)],
+    )
 
 
 def find_logged_users(content: LogContent) -> dict[UUID, bool]:

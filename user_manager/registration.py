@@ -268,15 +268,19 @@ class Registrations:
         """Return the account whose address this link can confirm; `lock` locks the row.
 
         It is the account that the link names or, after that was replaced or deleted, the one that its address has now.
-        Raises LinkOrphanedError if there is none, if it will be deleted, or if such a link was used before, and
-        LinkExpiredError if the address is suppressed because mail to it bounced after the link was requested.
+        Raises LinkOrphanedError if there is none, if it will be deleted, or if it is not confirmed and such a link was
+        used before, and LinkExpiredError if the address is suppressed because mail to it bounced after the link was
+        requested.
         """
         user = find_account(session, link.user_id, lock=lock)
         if user is None and link.address_digest:
             user = find_account_of_address(session, link.address_digest, lock=lock)
             if user is not None:
                 mailbox = session.get(Mailbox, self._limits.compute_hash(user.address_key))
-                if mailbox is not None and mailbox.proved_at is not None and link.requested_at <= mailbox.proved_at:
+                was_used = (
+                    mailbox is not None and mailbox.proved_at is not None and link.requested_at <= mailbox.proved_at
+                )
+                if was_used and not user.confirmed:
                     raise LinkOrphanedError("This link was used already; register again for another mail.")
         if user is None:
             raise LinkOrphanedError(

@@ -7,9 +7,11 @@ database that published it, not even after a crash.
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import structlog
@@ -18,11 +20,11 @@ from aiokafka.errors import KafkaError
 
 from chassis.db.database import Database
 from chassis.db.outbox import Outbox
-from chassis.errors import RefusedStartError
+from chassis.errors import ChassisError, RefusedStartError
 from chassis.kafka import parse_sequence, stop_consumer
 from chassis.kafka_options import load_client_options
 from chassis.log_reading import read_topic
-from chassis.topics import TopicLike
+from chassis.topics import TopicLike, is_any_server_listening
 
 log = structlog.get_logger()
 
@@ -34,6 +36,9 @@ _LOOK_BACK: Final = 50
 _IDLE_S: Final = 5.0
 """Seconds without any record after which what is left of a partition counts as removed by compaction."""
 _MAX_PAUSE_S: Final = 10.0
+_AWAITED_S: Final = 60.0
+"""Seconds for which readiness waits for a broker that takes connections and does not answer."""
+_LOOK_EVERY_S: Final = 0.5
 
 
 class LogAheadError(RefusedStartError):
@@ -56,6 +61,41 @@ class LogContent:
     last_sequence: int
 
 
+class LogComparison:
+    """The comparison of a service's database with the log at its start, for which readiness waits.
+
+    Where no broker can be connected to, the service is ready without it, and is compared once there is one.
+    """
+
+    def __init__(
+        self, database: Database, outbox: Outbox, bootstrap_servers: str, topics: Iterable[TopicLike], service: str
+    ) -> None:
+        self._compare = partial(require_log_known, database, outbox, bootstrap_servers, tuple(topics), service)
+        self._bootstrap_servers = bootstrap_servers
+        self._is_awaited = True
+
+    async def run(self) -> None:
+        """Compare, once the topics exist and the schema is upgraded. Raises as `require_log_known` does."""
+        await self._compare()
+        self._is_awaited = False
+
+    async def await_broker(self) -> None:
+        """Let readiness wait no longer, as soon as no broker listens, or after `_AWAITED_S` seconds."""
+        deadline = time.monotonic() + _AWAITED_S
+        while self._is_awaited and time.monotonic() < deadline:
+            try:
+                if not await is_any_server_listening(self._bootstrap_servers):
+                    break
+            except ChassisError:  # no list of servers: other tasks say so
+                break
+            await asyncio.sleep(_LOOK_EVERY_S)
+        self._is_awaited = False
+
+    def explain_unready(self) -> str | None:
+        """Return the sentence that readiness gives while the comparison is awaited, or None after it."""
+        return "The database is being compared with Kafka's log; try again shortly." if self._is_awaited else None
+
+
 async def require_log_known(
     database: Database, outbox: Outbox, bootstrap_servers: str, topics: Iterable[TopicLike], service: str
 ) -> None:
@@ -76,7 +116,8 @@ async def require_log_known(
         raise LogAheadError(
             f"Kafka's topic {ahead[0]} has events that this database has never published: it was emptied, or restored "
             "to an earlier instant, or is not the one of this Kafka. Restore the right database, or run "
-            f"`python -m {service} {BEGIN_ANEW}`, which removes from Kafka what this database does not have"
+            f"`python -m {service} {BEGIN_ANEW}` (where `make up` runs it: `make up ARGS={BEGIN_ANEW}`), which removes "
+            "from Kafka what this database does not have"
         )
 
 

@@ -19,8 +19,16 @@ from local.demo.options import DATA as DEMO_DATA
 from local.errors import LocalError
 from local.ports import HOST
 from local.processes import ROOT, ProcessSupervisor, find_log_file, kill_leftovers
-from local.stack import READY_S, explain_waiting, get_ready_timeout_s, is_ready, list_port_names, wait_until_ready
-from local.up.backups import BACKUPS, create_backup, require_no_interrupted_restore, restore_backup
+from local.stack import (
+    READY_S,
+    explain_waiting,
+    find_damage,
+    get_ready_timeout_s,
+    is_ready,
+    list_port_names,
+    wait_until_ready,
+)
+from local.up.backups import BACKUPS, create_backup, find_restore_mark, require_no_interrupted_restore, restore_backup
 from local.up.settings import DATA, ENV_FILE, StackConfig
 
 _BEGIN_ANEW: Final = "--begin-anew"
@@ -50,7 +58,8 @@ def main() -> int:
     given = parser.parse_args()
     keep_files_private()
     if given.command == "restore" and given.file is None:
-        parser.error(f"restore needs the backup: make restore FILE=…; they are in {given.backups}")
+        print(f"towerwatch: name the backup: make restore FILE=…; they are in {given.backups}", file=sys.stderr)
+        return 2
     env_file, data = given.env_file.absolute(), given.data.absolute()
     commands: dict[str, Callable[[], None]] = {
         "start": lambda: start(env_file, data, begins_anew=given.begin_anew),
@@ -111,6 +120,8 @@ def start(env_file: Path, data: Path, *, begins_anew: bool = False) -> None:
         stack.terminate()
         stack.wait()
         raise
+    if begins_anew:
+        print(log.read_text(errors="replace"), end="")
     _print_addresses(config)
 
 
@@ -125,6 +136,10 @@ def _wait_until_ready(name: str, config: StackConfig, stack: subprocess.Popen[by
             if is_ready(name, config.ports, config.data):
                 print(f"  {name} is ready", flush=True)
                 return
+        if find_damage(name, config.ports) is not None:
+            raise LocalError(
+                f"the database of {name} is damaged: `make restore FILE=…` restores a backup; they are in {BACKUPS}"
+            )
         if stack.poll() is not None:
             reason = find_log_file(config.data, "stack").read_text(errors="replace").strip() or "no reason given"
             raise LocalError(f"did not start: {reason.splitlines()[-1].removeprefix('towerwatch: ')}")
@@ -253,13 +268,15 @@ def _process_exists(pid: int) -> bool:
 
 
 def clean(data: Path) -> None:
-    """Delete the data folders of this stack and of the demo, if the person at the console confirms it.
+    """Delete the data folders of this stack and of the demo, with what restores have kept, if the person confirms it.
 
     Nothing is deleted without data, or for any answer but `y` or `yes`. Raises LocalError if the stack runs.
     """
     if _find_running_pid(data) is not None:
         raise LocalError("is running; `make down` first")
-    folders = [folder for folder in (data, DEMO_DATA) if folder.exists()]
+    folders = [
+        folder for folder in (data, DEMO_DATA, *sorted(data.parent.glob(f"{data.name}.before-*"))) if folder.exists()
+    ]
     if not folders:
         print("There is no data.")
         return
@@ -273,7 +290,8 @@ def clean(data: Path) -> None:
         return
     for folder in folders:
         shutil.rmtree(folder)
-    print("Deleted.")
+    find_restore_mark(data).unlink(missing_ok=True)
+    print("Deleted." + (f" The backups in {BACKUPS} are kept." if BACKUPS.exists() else ""))
 
 
 def backup(env_file: Path, data: Path, backups: Path) -> None:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from chassis.db.damage import DAMAGED
 from local.ports import Ports
-from local.stack import explain_waiting
+from local.stack import explain_waiting, find_damage
 from tests.ports import free_port
 
 
@@ -68,6 +69,22 @@ def test_a_service_that_answers_is_quoted(tmp_path: Path, name: str, status: int
     """A service says why it is not ready; another program's answer is not taken for the service's."""
     with answering(status, body) as port:
         assert text in explain_waiting(name, build_ports(port), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "detail", "is_damaged"),
+    [
+        ("user_manager", DAMAGED, True),
+        ("collector", DAMAGED, True),
+        ("collector", "The database does not answer; try again shortly.", False),
+        ("streams", DAMAGED, False),
+    ],
+)
+def test_a_damaged_database_is_told_from_one_that_is_waited_for(name: str, detail: str, is_damaged: bool) -> None:
+    """No waiting mends it, so the start need not wait; the stream has no database."""
+    with answering(503, json.dumps({"detail": detail}).encode()) as port:
+        assert (find_damage(name, build_ports(port)) == detail) is is_damaged
+    assert find_damage(name, build_ports(free_port())) is None
 
 
 @pytest.mark.parametrize("name", ["user_manager", "collector", "streams", "notifier", "opensky", "mailbox"])

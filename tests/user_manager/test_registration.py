@@ -237,6 +237,18 @@ def test_a_link_that_has_confirmed_confirms_no_later_account(service: Service) -
     assert not service.accounts.authenticate(again.token).confirmed
 
 
+def test_a_used_link_of_a_replaced_account_still_says_that_the_address_is_confirmed(service: Service) -> None:
+    """Who follows it a second time is told the truth, and gets no token and no change."""
+    replaced = service.register()
+    registration = service.register("ann@example.org", "Anna")
+    link = service.build_confirmation_token(replaced)
+    assert service.registrations.confirm(link, registration.token).new_token is None
+    version = service.registrations.check_confirmation_link(link).version
+    again = service.registrations.confirm(link)
+    assert (again.account.confirmed, again.account.version, again.new_token) == (True, version, None)
+    assert service.accounts.authenticate(registration.token).confirmed
+
+
 def test_another_confirmation_mail_has_another_id(service: Service) -> None:
     """Each request has an id of its own, so that its mail is sent once."""
     token = service.register().token
