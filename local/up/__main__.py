@@ -26,7 +26,6 @@ from local.stack import (
     get_ready_timeout_s,
     is_ready,
     list_port_names,
-    wait_until_ready,
 )
 from local.up.backups import BACKUPS, create_backup, find_restore_mark, require_no_interrupted_restore, restore_backup
 from local.up.settings import DATA, ENV_FILE, StackConfig
@@ -184,9 +183,15 @@ def run(env_file: Path, data: Path, *, begins_anew: bool = False) -> None:
         signal.signal(number, stop_running)
     with _hold_lock(find_pid_file(data)), ProcessSupervisor(config.environment, data) as processes:
         for name in config.names:
+            # They compare their databases with Kafka's log before they are ready, unless there is no broker yet.
+            while name in _WITH_DATABASE and "kafka" in config.names and not stopping:
+                if is_ready("kafka", config.ports, data):
+                    break
+                processes.require_alive()
+                time.sleep(_POLL_INTERVAL_S)
+            if stopping:
+                break
             if begins_anew and name in _WITH_DATABASE:
-                if "kafka" in config.names:
-                    wait_until_ready(processes, ("kafka",), config.ports, data)
                 print(processes.run_to_end(name, _BEGIN_ANEW), flush=True)
             processes.start(name)
         started_at = time.monotonic()
