@@ -31,7 +31,12 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
     """Seed `random` for the test, and print with its failure how to have the same numbers again."""
     item.add_report_section("call", "seed", f"Repeat the pauses of this run with TOWERWATCH_TEST_SEED={_SEED}")
     random.seed(f"{_SEED} {item.nodeid}")
-    return (yield)
+    umask = os.umask(0o022)
+    os.umask(umask)
+    try:
+        return (yield)
+    finally:
+        os.umask(umask)  # a command that runs in the test's process makes files private: not those of later tests
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
