@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from uuid import UUID
 
 from sqlalchemy import select
@@ -43,19 +43,30 @@ async def begin_anew(database: Database, bootstrap_servers: str, clock: Clock) -
 async def publish_lost_confirmations(database: Database, bootstrap_servers: str) -> None:
     """Publish all confirmations again to a log that is empty, such as one that was lost.
 
-    Nothing needs these events but the next comparison: without them the log could not tell of a lost database. Raises
-    KafkaError, OSError and DatabaseUnavailableError.
+    Only of accounts that were confirmed before the log is read: others publish their own. Nothing needs these events
+    but the next comparison: without them the log could not tell of a lost database. Raises KafkaError, OSError and
+    DatabaseUnavailableError.
     """
-    content = await read_content(bootstrap_servers, USERS_CHANGED)
-    if not content.values:
-        await asyncio.to_thread(add_all_confirmations, database)
+    confirmed = await asyncio.to_thread(load_confirmed_ids, database)
+    if confirmed and not (await read_content(bootstrap_servers, USERS_CHANGED)).values:
+        await asyncio.to_thread(add_confirmations, database, confirmed)
 
 
-def add_all_confirmations(database: Database) -> None:
-    """Add the events of all confirmed accounts to the outbox. Raises DatabaseUnavailableError."""
+def load_confirmed_ids(database: Database) -> set[UUID]:
+    """Return the ids of all confirmed accounts. Raises DatabaseUnavailableError."""
+    with database.reading() as session:
+        return set(session.scalars(select(User.user_id).where(User.confirmed)))
+
+
+def add_confirmations(database: Database, user_ids: Set[UUID]) -> None:
+    """Add the events of these accounts to the outbox, without those that are not confirmed or are deleted by now.
+
+    Raises DatabaseUnavailableError.
+    """
     with database.transaction() as session:
-        users = {user.user_id: user.confirmed for user in session.scalars(select(User))}
-        _add_lost_confirmations(session, users, {})
+        # Locked, so that no deletion adds its event before these.
+        confirmed = session.scalars(select(User.user_id).where(User.confirmed).with_for_update()).all()
+        OUTBOX.add(session, [build_confirmed_event(each) for each in confirmed if each in user_ids])
 
 
 def _add_lost_confirmations(session: Session, users: Mapping[UUID, bool], logged: Mapping[UUID, bool]) -> None:
