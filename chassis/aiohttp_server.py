@@ -47,7 +47,7 @@ class _BoundedHandler(RequestHandler):
         super().__init__(server, **options)
         self._open = open_connections
         self._received = 0
-        """Whole requests."""
+        """The number of whole requests that were received."""
         self._has_part = True
         """True if a part of a request may be received: a new connection counts as one."""
         self._socket: asyncio.Transport | None = None

@@ -22,7 +22,7 @@ MAX_CONNECTIONS: Final = 500
 
 
 class TransferState(Enum):
-    """What a connection waits for."""
+    """The event that a connection waits for."""
 
     IDLE = auto()
     """For the next request, of which nothing is received."""

@@ -116,7 +116,7 @@ class _MetadataRequest(Request[_MetadataRequestV12]):  # type: ignore[misc]
 
 @dataclass(frozen=True, slots=True)
 class LogIdentity:
-    """What the log is at one moment: the cluster's id, and of some topics their ids and how far they reach."""
+    """The identity of the log at one moment: the cluster's id, and of some topics their ids and end offsets."""
 
     cluster: str
     topics: Mapping[str, str] = field(default_factory=dict)

@@ -55,7 +55,7 @@ class LoggedValue:
 
 @dataclass(frozen=True, slots=True)
 class LogContent:
-    """What a compacted topic holds: the last value of each key, and the greatest sequence (0 if there is none)."""
+    """The content of a compacted topic: the last value of each key, and the greatest sequence (0 if there is none)."""
 
     values: Mapping[bytes, LoggedValue]
     last_sequence: int

@@ -124,7 +124,7 @@ class KafkaPreparation(Service):
         """
         super().__init__()
         self.identity: LogIdentity | None = None
-        """What the log is that the worker began with. None: the log is not prepared yet."""
+        """The identity of the log that the worker began with. None: the log is not prepared yet."""
         self._service = service
         self._settings = settings
         self._topics = tuple(topics)

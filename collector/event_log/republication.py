@@ -38,7 +38,7 @@ _LONGEST_EARLY: Final = 7 * DAY
 
 @dataclass(frozen=True, slots=True)
 class RetainedCoverage:
-    """What is covered of one airport and direction, and up to where it was told."""
+    """The covered range of one airport and direction, and up to where it was told."""
 
     airport: str
     direction: Direction

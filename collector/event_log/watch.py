@@ -274,10 +274,10 @@ class EventLogWatch:
 
 @dataclass(frozen=True, slots=True)
 class _DatabaseState:
-    """What one check reads from the database, in one transaction."""
+    """The state that one check reads from the database, in one transaction."""
 
     snapshot: Snapshot | None
-    """What is not noted as told. None: something may not be published yet."""
+    """The rows that are not noted as told. None: some of them may not be published yet."""
     interests: Mapping[bytes, Interest] | None
     """All interests, by key. None: their comparison is not due."""
 
