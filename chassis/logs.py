@@ -9,7 +9,16 @@ from typing import Final, Literal
 import structlog
 
 # Libraries whose "info" is about their own bookkeeping, and which log the same ten times a second during an outage.
-_NOISY_LIBRARIES: Final = ("aiokafka", "apscheduler", "httpx", "httpcore", "waitress", "mode", "faust")
+_NOISY_LIBRARIES: Final = (
+    "aiokafka",
+    "apscheduler",
+    "httpx",
+    "httpcore",
+    "waitress",
+    "mode",
+    "faust",
+    "sqlalchemy.pool",
+)
 
 _REPEAT_AFTER_S: Final = 30.0
 """Seconds for which a noisy library's message is not logged again."""
@@ -39,6 +48,19 @@ class _RepeatFilter(logging.Filter):
             self._last_logged.clear()
         self._last_logged[message] = now
         return True
+
+
+def _shorten_pool_error(record: logging.LogRecord) -> bool:
+    """Replace the stack trace of a message of SQLAlchemy's pool by the error's class; return True: it is logged.
+
+    The pool logs one whenever a connection was lost between its last statement and its return to the pool, which then
+    drops it. Each outage of a server does that, and none needs a stack trace.
+    """
+    if record.name.startswith("sqlalchemy.pool") and record.exc_info:
+        kind = record.exc_info[0]
+        record.msg = f"{record.getMessage()}: {kind.__name__ if kind else 'unknown error'}"
+        record.args, record.exc_info, record.exc_text = (), None, None
+    return True
 
 
 def configure(service: str, level: str, form: Literal["console", "json"]) -> None:
@@ -81,6 +103,7 @@ def configure(service: str, level: str, form: Literal["console", "json"]) -> Non
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
+    handler.addFilter(_shorten_pool_error)
     handler.addFilter(_RepeatFilter())
     root = logging.getLogger()
     root.handlers = [handler]

@@ -10,6 +10,8 @@ import pytest
 import structlog
 
 from chassis import logs
+from chassis.db.database import Database
+from tests.mariadb_fixture import DatabaseServer
 
 
 @pytest.fixture(autouse=True)
@@ -63,3 +65,22 @@ def test_repeated_messages_of_noisy_libraries_are_dropped(capsys: pytest.Capture
     assert lines.count("own.message") == 50
     assert lines.count("cannot connect, attempt 0") == 1
     assert len(lines) == 51
+
+
+@pytest.mark.mariadb
+def test_a_connection_lost_before_its_return_to_the_pool_is_one_line(
+    capsys: pytest.CaptureFixture[str], mariadb_server: DatabaseServer, mariadb_url: str
+) -> None:
+    """SQLAlchemy's pool logs a stack trace then; ours has its message and the error's class, and no driver's text."""
+    logs.configure("example", "info", "json")
+    database = Database(mariadb_url)
+    connection = database.engine.raw_connection()
+    cursor = connection.cursor()
+    cursor.execute("SELECT CONNECTION_ID()")
+    mariadb_server.execute(f"KILL {cursor.fetchone()[0]}")
+    connection.close()
+    database.close()
+    (line,) = capsys.readouterr().out.splitlines()
+    entry = json.loads(line)
+    assert entry["event"] == "Exception during reset or similar: OperationalError"
+    assert "exception" not in entry
