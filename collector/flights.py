@@ -23,7 +23,7 @@ from collector.interests import InterestRequest, check_effective_from
 from collector.intervals import DAY, FARTHEST_BACK, day_of
 from collector.model import CoverageRow, FlightRow
 from collector.unheard import find_unheard_since
-from domain.interests import Direction, Interest, check_thresholds
+from domain.interests import Direction, Interest, check_low, check_thresholds
 from domain.preview import FlightHistory, Preview, preview
 from domain.windows import EPOCH, seconds
 
@@ -245,6 +245,7 @@ class FlightQueries:
         """
         require_airport(request.airport)
         check_thresholds(request.high, request.low, request.for_windows)
+        check_low(request.low)
         now = self._clock.now()
         check_effective_from(request, now)
         effective_from = request.effective_from or day_of(now - FARTHEST_BACK)

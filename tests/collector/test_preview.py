@@ -212,7 +212,7 @@ def test_a_preview_agrees_with_the_stream(
         direction=direction,
         window=window,
         high=high,
-        low=high - 1 if has_low and high else None,
+        low=high - 1 if has_low and high > 1 else None,
         for_windows=for_windows,
         repeat=repeat,
         effective_from=effective_from,

@@ -25,6 +25,8 @@ MISSING = "00000000-0000-0000-0000-000000000009"
         ({"high_value": -1}, "high_value: must be 0 or more"),
         ({"high_value": None}, "give a high or a low threshold, or both"),
         ({"high_value": 3, "low_value": 4}, "high must be above low"),
+        ({"low_value": 0}, "low_value: must be 1 or more, because no count is below 0"),
+        ({"low_value": -1, "high_value": None}, "low_value: must be 1 or more, because no count is below 0"),
         ({"for_windows": 0}, "for_windows: must be 1 or more"),
         ({"repeat": "yes"}, "repeat: must be true or false"),
         ({"effective_from": 7}, "effective_from: must be an instant like 2026-07-01T00:00:00Z"),
