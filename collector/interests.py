@@ -369,7 +369,7 @@ def check_effective_from(request: InterestRequest, now: datetime) -> None:
     """
     oldest = day_of(now - FARTHEST_BACK)
     if request.effective_from is not None and not oldest <= request.effective_from <= now + FARTHEST_AHEAD:
-        raise InterestError(f"effective_from must be from {oldest:%Y-%m-%d} to a year ahead")
+        raise InterestError(f"effective_from must be from {oldest:%Y-%m-%d} to a year ahead", "effective_from")
 
 
 def _require_owner(row: InterestRow | None, user_id: UUID) -> InterestRow:
