@@ -184,10 +184,18 @@ def _find_available_until(
 
 
 def _find_correction(row: CoverageRow, timing: CollectionTiming, now: datetime) -> tuple[datetime, datetime] | None:
-    """Return the oldest interval (begin, end) of this coverage that is due for a correction, or None if none is due."""
-    return find_due_correction(
+    """Return the oldest interval (begin, end) of this coverage that is due for a correction, or None if none is due.
+
+    After an empty answer it is due again a day later. None is due while an empty answer for the next day is doubted:
+    the source may be out, and one doubt at a time is stored.
+    """
+    due = find_due_correction(
         max(row.corrected_until or row.covered_from, row.covered_from), row.covered_until, now, timing.corrections_after
     )
+    if due is None or row.doubted_day is None or row.doubted_at is None:
+        return due
+    is_doubted = row.doubted_day == due[0] and now < row.doubted_at + DAY - JITTER
+    return None if is_doubted or row.doubted_day >= row.covered_until else due
 
 
 @dataclass(slots=True)
