@@ -12,6 +12,13 @@ from typing import Any, Final
 _CLIENT_PREFIX: Final = 64
 """Bits that all IPv6 addresses of one client share: it has a /64 network or more (RFC 6177)."""
 
+_NETWORK_PREFIXES: Final = {4: (24, 16), 6: (56, 48, 32)}
+"""By IP version, the prefixes of the networks around a client that one organization may hold, from narrow to wide.
+
+Of IPv6 a home has a /56 and a site a /48 (RFC 6177), and a provider a /32 (the least that the registries
+allocate). Of IPv4 the least that is routed is a /24.
+"""
+
 _IPV4_WITHIN_IPV6: Final = tuple(map(IPv6Network, ("::ffff:0:0/96", "::ffff:0:0:0/96", "64:ff9b::/96")))
 """The networks whose addresses stand for IPv4 addresses: mapped (RFC 4291, 2.5.5.2) and translated (RFC 6052, 7915)."""
 
@@ -85,6 +92,15 @@ def identify_client(address: str) -> str:
     if parsed is None:
         return address
     return str(parsed if isinstance(parsed, IPv4Address) else ip_network((parsed, _CLIENT_PREFIX), strict=False))
+
+
+def find_networks_around(client: str) -> list[str]:
+    """Return the networks around a client (`identify_client`), from narrow to wide; none for a text without address."""
+    try:
+        network = ip_network(client)
+    except ValueError:
+        return []
+    return [str(network.supernet(new_prefix=prefix)) for prefix in _NETWORK_PREFIXES[network.version]]
 
 
 def find_client_address(environ: Mapping[str, Any]) -> str | None:

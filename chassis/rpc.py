@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from ipaddress import ip_address
 from typing import Any, Final
 
 import grpc
@@ -125,6 +126,15 @@ class _ErrorStatusInterceptor(grpc.ServerInterceptor):  # type: ignore[misc, unu
         return grpc.unary_unary_rpc_method_handler(answer, handler.request_deserializer, handler.response_serializer)
 
 
+def _require_secrets_or_loopback(secrets: Sequence[str], address: str, port: int) -> None:
+    """Raise CannotListenError for an address that other machines may reach, unless callers must show a secret."""
+    if not secrets and not ip_address(address.partition("%")[0]).is_loopback:
+        raise CannotListenError(
+            f"gRPC does not listen on {join_host_and_port(address, port)} without a secret, because whoever reaches it "
+            "could act as one of the services: give all services the same GRPC_SECRET, or set LISTEN_HOST=127.0.0.1."
+        )
+
+
 class GrpcServer:
     """A gRPC server of one service's servicers, the standard health service and reflection.
 
@@ -140,7 +150,7 @@ class GrpcServer:
         metrics: Metrics,
         secrets: Sequence[str] = (),
     ) -> None:
-        """Bind the port without serving yet. Raises CannotListenError.
+        """Bind the port without serving yet. Raises CannotListenError, also for an address of others without secrets.
 
         `add_servicers` maps the full name of each gRPC service to the function that registers its servicer. `statuses`
         maps the service's errors to gRPC statuses. Callers must send one of the `secrets`, if there are any.
@@ -159,6 +169,7 @@ class GrpcServer:
         reflection.enable_server_reflection(names, self._server)
         try:
             for address in find_listen_addresses(host, port, "gRPC"):
+                _require_secrets_or_loopback(secrets, address, port)
                 self._server.add_insecure_port(join_host_and_port(address, port))
         except RuntimeError:  # without a reason: another process took the port a moment ago
             where = join_host_and_port(host, port)

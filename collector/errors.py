@@ -47,6 +47,8 @@ class VersionMismatchError(CollectorError):
 class BadCursorError(CollectorError):
     """The page cursor is invalid: none of our pages ended with it."""
 
+    field = "cursor"
+
 
 class BadUserIdError(CollectorError):
     """The user id is no UUID."""

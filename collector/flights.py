@@ -23,8 +23,8 @@ from collector.interests import InterestRequest, check_effective_from
 from collector.intervals import DAY, FARTHEST_BACK, day_of
 from collector.model import CoverageRow, FlightRow
 from collector.unheard import find_unheard_since
-from domain.interests import Direction, Interest, check_thresholds
-from domain.preview import FlightHistory, Preview, preview
+from domain.interests import Direction, Interest, check_low, check_thresholds
+from domain.preview import FlightHistory, Preview, explain_unknown, preview
 from domain.windows import EPOCH, seconds
 
 _COLUMNS: Final = (
@@ -128,6 +128,8 @@ class InterestPreview:
     """The covered interval of each of the interest's directions; one that was never collected is left out."""
     unheard_since: datetime | None
     """Begin of the first day that was asked for, if the airport is unheard; None: it is heard, or not asked for."""
+    unknown: str | None
+    """In a sentence, why no window could be judged: then no alerts mean nothing. None: at least one was judged."""
 
 
 class FlightQueries:
@@ -245,6 +247,7 @@ class FlightQueries:
         """
         require_airport(request.airport)
         check_thresholds(request.high, request.low, request.for_windows)
+        check_low(request.low)
         now = self._clock.now()
         check_effective_from(request, now)
         effective_from = request.effective_from or day_of(now - FARTHEST_BACK)
@@ -272,7 +275,9 @@ class FlightQueries:
                 for part, covered in coverage.items()
             ]
             unheard_since = find_unheard_since(session, request.airport, now)
-        return InterestPreview(preview(interest, histories), coverage, unheard_since)
+        shown = preview(interest, histories)
+        unknown = None if shown.counts else explain_unknown(interest, coverage)
+        return InterestPreview(shown, coverage, unheard_since, unknown)
 
 
 def load_covered_intervals(session: Session, icao: str) -> dict[Direction, CoveredInterval]:

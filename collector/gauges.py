@@ -23,13 +23,12 @@ class SchedulerGauges:
             self._lag.labels(direction=direction.value).set(0)
 
     def update(self) -> None:
-        """Load the scheduler's state; set the gauge of credits left, and each direction's gauge to its largest lag.
+        """Load and set the gauge of credits left, and each direction's gauge to its largest lag.
 
         The lag is 0 for a direction without interests. Raises DatabaseUnavailableError; the gauges then keep their
         values.
         """
-        state = self._status.load_state()
-        self._left.set(state.left)
-        for direction in Direction.BOTH.parts:
-            lags = [target.lag_s for target in state.coverage if target.direction is direction]
-            self._lag.labels(direction=direction.value).set(max(lags, default=0.0))
+        left, lags = self._status.load_lags()
+        self._left.set(left)
+        for direction, lag_s in lags.items():
+            self._lag.labels(direction=direction.value).set(lag_s)

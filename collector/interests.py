@@ -28,7 +28,7 @@ from collector.people import delete_person, join_queue
 from collector.unheard import delete_notice_marks, explain_unheard, find_unheard_since, notify_unheard
 from collector.write_limits import DEFAULT_LIMITS, PersonLimits, require_room
 from domain.airports import explain_retired_code, is_icao
-from domain.interests import Direction, Interest, InterestError, check_thresholds
+from domain.interests import Direction, Interest, InterestError, check_low, check_thresholds
 from domain.windows import Window
 
 log = structlog.get_logger()
@@ -100,6 +100,7 @@ class InterestStore:
         if not is_icao(request.airport):
             require_airport(request.airport)
         check_thresholds(request.high, request.low, request.for_windows)
+        check_low(request.low)
         return _retry_if_contended(lambda: self._set_in_transaction(user_id, request))
 
     def _set_in_transaction(self, user_id: UUID, request: InterestRequest) -> tuple[Interest, bool]:
@@ -160,6 +161,7 @@ class InterestStore:
                 raise VersionMismatchError("The interest has changed since; read it again.")
             request = replace(_build_equal_request(row), **update)
             check_thresholds(request.high, request.low, request.for_windows)
+            check_low(update.get("low"))  # one that stays may be of a time when 0 was accepted
             _store_next_version(session, row, request, self._clock.now())
             return row.value()
 
@@ -367,7 +369,7 @@ def check_effective_from(request: InterestRequest, now: datetime) -> None:
     """
     oldest = day_of(now - FARTHEST_BACK)
     if request.effective_from is not None and not oldest <= request.effective_from <= now + FARTHEST_AHEAD:
-        raise InterestError(f"effective_from must be from {oldest:%Y-%m-%d} to a year ahead")
+        raise InterestError(f"effective_from must be from {oldest:%Y-%m-%d} to a year ahead", "effective_from")
 
 
 def _require_owner(row: InterestRow | None, user_id: UUID) -> InterestRow:

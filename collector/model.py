@@ -96,7 +96,8 @@ class CoverageRow(Base):
     incomplete_correction: Mapped[datetime | None] = mapped_column(UtcDateTime)
     """Begin of the last correction whose answer lacked stored flights: that correction is made once more."""
     doubted_day: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    """Begin of an interval whose answer is doubted: it had no flight, but the airport usually has some."""
+    """Begin of an interval whose answer is doubted: it had no flight, but the airport usually has some, or had on that
+    day, if this is before `covered_until`: the interval of a correction."""
     doubted_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     """Time of the first such answer; some time later the interval is asked for again. None: no answer is doubted."""
     told_until: Mapped[datetime | None] = mapped_column(UtcDateTime)

@@ -6,7 +6,7 @@ if the collector had just observed them, so a preview has the same alerts as the
 
 import math
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -121,3 +121,19 @@ def compute_percentile(counts: Iterable[int], percent: int) -> int:
     if not ordered:
         raise ValueError("there is no percentile of nothing")
     return ordered[max(math.ceil(len(ordered) * percent / 100), 1) - 1]
+
+
+def explain_unknown(interest: Interest, known: Container[Direction]) -> str:
+    """Return a sentence that says why no window of this interest can be judged. `known`: directions with coverage."""
+    missing = [part for part in interest.direction.parts if part not in known]
+    if missing:
+        flights = "flights" if len(missing) == len(Direction.BOTH.parts) else missing[0].value
+        return (
+            f"Nothing is known of {interest.airport} yet: no {flights} there have been collected, so nobody can say "
+            "how often this interest would alert; they are collected soon after somebody sets an interest."
+        )
+    return (
+        f"Nothing is known of {interest.airport} yet for this interest: no whole window of {interest.window.value} "
+        f"from {interest.effective_from:%Y-%m-%d %H:%M} (UTC) on has been collected, so nobody can say "
+        "how often it would alert."
+    )

@@ -119,6 +119,7 @@ class MariaDbProcess:
         common = ["--no-defaults", f"--datadir={folder}/data", f"--tmpdir={folder}", "--skip-name-resolve", *_SMALL]
         if os.geteuid() == 0:
             common.append("--user=root")
+        self.folder = folder
         self._log = folder / "log"
         with self._log.open("wb") as log:
             made = subprocess.run(

@@ -141,7 +141,7 @@ def test_a_lost_database_is_refused_until_the_log_is_begun_anew(services: Accoun
     assert refused.popen.wait(timeout=120) == 2
     assert "python -m user_manager --begin-anew" in refused.log()
     assert ann in services.read_users()
-    assert services.run_begin_anew("user_manager").startswith("user_manager: 1 ids of Kafka's log ")
+    assert services.run_begin_anew("user_manager").startswith("user_manager: 1 accounts of Kafka's log ")
     services.start("user_manager")
     eventually(lambda: services.read_users() == set(), "the account is deleted in the log")
     eventually(lambda: services.read_interests() == set(), "its interests end, too")

@@ -65,9 +65,7 @@ def main() -> None:
             deleted = run_begin_anew(
                 settings, MIGRATIONS, CATALOGUE, lambda database: begin_anew(database, servers, clock)
             )
-            print(
-                f"{SERVICE}: {deleted} ids of Kafka's log are of no account here; what belongs to them will be deleted."
-            )
+            print(f"{SERVICE}: {deleted} accounts of Kafka's log are not here; what belongs to them will be deleted.")
         else:
             asyncio.run(_run(settings))
     except ChassisError as error:

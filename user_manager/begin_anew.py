@@ -15,7 +15,7 @@ from towerwatch.topics import USERS_CHANGED
 from towerwatch.users.v1.events_pb2 import UserChanged
 from user_manager.deletion.records import build_due_deletion
 from user_manager.events import build_confirmed_event, build_deleted_event
-from user_manager.model import OUTBOX, Deletion, User
+from user_manager.model import OUTBOX, Deletion, MailRequest, User
 
 
 async def begin_anew(database: Database, bootstrap_servers: str, clock: Clock) -> int:
@@ -23,16 +23,17 @@ async def begin_anew(database: Database, bootstrap_servers: str, clock: Clock) -
 
     Such an account ends by the ordinary deletion, so that its interests end, too: the deletion's record and the event
     are stored, and the service does the rest when it runs. Events get sequences above all of the log's. Repeating this
-    is harmless. The schema must be upgraded. Returns the number of these ids, some of which may be of mails that were
-    asked for without an account. Raises KafkaError, OSError and DatabaseUnavailableError.
+    is harmless. The schema must be upgraded. Returns the number of these accounts; of versions before `without_account`
+    also requests for a token count. Raises KafkaError, OSError and DatabaseUnavailableError.
     """
     content = await read_content(bootstrap_servers, USERS_CHANGED)
     with database.transaction() as session:
         OUTBOX.continue_above(session, content.last_sequence, time.time())
         users = {user.user_id: user.confirmed for user in session.scalars(select(User))}
-        deleting = set(session.scalars(select(Deletion.user_id)))
+        known = users.keys() | set(session.scalars(select(Deletion.user_id)))
+        known |= set(session.scalars(select(MailRequest.request_id)))  # whose mails are still to be sent
         logged = find_logged_users(content)
-        unknown = sorted(each for each in logged if each not in users and each not in deleting)
+        unknown = sorted(each for each in logged if each not in known)
         now = clock.now()
         session.add_all(build_due_deletion(user_id, now) for user_id in unknown)
         OUTBOX.add(session, map(build_deleted_event, unknown))
@@ -81,10 +82,13 @@ def _add_lost_confirmations(session: Session, users: Mapping[UUID, bool], logged
 
 
 def find_logged_users(content: LogContent) -> dict[UUID, bool]:
-    """Return the accounts that are not deleted by the log; True for each whose last event is its confirmation. Pure."""
+    """Return the accounts that are not deleted by the log; True for each whose last event is its confirmation. Pure.
+
+    An id of a request for a mail alone is no account.
+    """
     users = {}
     for logged in content.values.values():
         change = UserChanged.FromString(logged.value or b"")
-        if change.user_id and not change.HasField("deleted"):
+        if change.user_id and not change.HasField("deleted") and not change.registered.without_account:
             users[UUID(change.user_id)] = change.HasField("confirmed")
     return users

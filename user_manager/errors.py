@@ -16,6 +16,8 @@ class UserManagerError(Exception):
 class AddressInvalidError(UserManagerError):
     """The given text is no e-mail address that can receive mail."""
 
+    field = "email"
+
 
 class AlreadyConfirmedError(UserManagerError):
     """The address is confirmed and not suppressed, so no confirmation mail is needed."""
@@ -73,6 +75,8 @@ class VersionMismatchError(UserManagerError):
 
 class BadCursorError(UserManagerError):
     """The cursor was not issued by this service."""
+
+    field = "cursor"
 
 
 class LinkForgedError(UserManagerError):

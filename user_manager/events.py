@@ -7,12 +7,13 @@ from towerwatch.topics import USERS_CHANGED, partition_of
 from towerwatch.users.v1.events_pb2 import UserChanged, UserConfirmed, UserDeleted, UserRegistered
 
 
-def build_registered_event(user_id: UUID, confirmation_id: UUID) -> OutboxMessage:
+def build_registered_event(user_id: UUID, confirmation_id: UUID, *, has_account: bool = True) -> OutboxMessage:
     """Build the event that requests an account mail: one mail for each new `confirmation_id`.
 
-    `user_id` is that of an account, or of a request for a token, which has an id of its own (`mail_requests`).
+    `user_id` is that of an account or, if `has_account` is False, of a request that no account stands for: that for a
+    token has an id of its own (`mail_requests`).
     """
-    registered = UserRegistered(confirmation_id=str(confirmation_id))
+    registered = UserRegistered(confirmation_id=str(confirmation_id), without_account=not has_account)
     return _build_message(UserChanged(user_id=str(user_id), registered=registered))
 
 

@@ -125,15 +125,15 @@ class LostRequests:
         published = 0
         with self._database.transaction() as session:
             for user_id in sorted(lost):
-                mail_id = lost[user_id].mail_id
-                if lost[user_id].has_account:
+                mail_id, has_account = lost[user_id].mail_id, lost[user_id].has_account
+                if has_account:
                     user = session.get(User, user_id, with_for_update=True)
                     still = user is not None and user.confirmation_id == mail_id and user.can_get_confirmation_mail
                 else:
                     request = session.get(MailRequest, user_id, with_for_update=True)
                     still = request is not None and request.mail_id == mail_id
                 if still:
-                    OUTBOX.add(session, [build_registered_event(user_id, mail_id)])
+                    OUTBOX.add(session, [build_registered_event(user_id, mail_id, has_account=has_account)])
                     published += 1
         log.warning("requests.published_again", requests=published)
         return published

@@ -44,7 +44,8 @@ def request_mail(
             requested_at=now,
         )
     )
-    OUTBOX.add(session, [events.build_registered_event(request_id, confirmation_id=mail_id)])
+    has_account = kind is not MailKind.TOKEN
+    OUTBOX.add(session, [events.build_registered_event(request_id, confirmation_id=mail_id, has_account=has_account)])
 
 
 def load_requests(session: Session, request_ids: Collection[UUID]) -> list[MailRequest]:

@@ -151,13 +151,13 @@ class Mailbox(Base):
 
 
 class MailQuota(Base):
-    """A row of the table of mail counts: of one client, or of all, in one hour of the clock. See `mailbox_limits`."""
+    """A row of the table of mail counts: of a client, a network or all, in one hour. See `mailbox_limits`."""
 
     __tablename__ = "mail_quotas"
     __table_args__ = (Index("ix_mail_quotas_hour", "hour"), TABLE_OPTIONS)
 
     scope: Mapped[str] = mapped_column(String(80), primary_key=True)
-    """"all", or "client " and the HMAC of a client's IP address."""
+    """"all"; or "client " and the HMAC of a client's IP address; or "network " and the HMAC of a network."""
     hour: Mapped[datetime] = mapped_column(UtcDateTime)
     """Start of the hour that `mails` is about."""
     mails: Mapped[int]

@@ -2,8 +2,7 @@
 
 SQLite finds a damaged page only when it reads it, and goes on with a file that another one has replaced: what is
 written then is lost at the next start. So the first sign of either ends the use of the file until the service starts
-again. SQLite has no checksums: a changed byte inside of a value is not found. MySQL's server keeps damaged tables to
-itself, and they may be repaired while it runs: its errors end no more than their own transaction.
+again. SQLite has no checksums: a changed byte inside of a value is not found. Of a MySQL server see `table_damage`.
 """
 
 import re
@@ -46,8 +45,10 @@ Sources: MySQL 8.4 error reference, MariaDB error codes.
 """
 _HANDLER_ERROR: Final = 1030
 """ER_GET_ERRNO, whose text has the storage engine's number."""
-_HANDLER_DAMAGE: Final = re.compile(r"\b(126|127|134|141|144|145|180)\b")
-"""HA_ERR_CRASHED, _WRONG_IN_RECORD, _RECORD_DELETED, _CRASHED_ON_REPAIR … and _INDEX_CORRUPT (my_base.h)."""
+_HANDLER_NUMBERS: Final = frozenset({126, 127, 130, 134, 141, 144, 145, 180, 192, 194})
+"""HA_ERR_CRASHED, _WRONG_IN_RECORD, _NOT_A_TABLE, _RECORD_DELETED, _CRASHED_ON_REPAIR …, _INDEX_CORRUPT, and of MariaDB
+_DECRYPTION_FAILED and _TABLESPACE_MISSING (my_base.h). MariaDB also sends them as the numbers of errors."""
+_NUMBER: Final = re.compile(r"\b[0-9]+\b")
 
 
 def reports_damage(error: BaseException | None) -> bool:
@@ -59,8 +60,11 @@ def reports_damage(error: BaseException | None) -> bool:
     if not arguments or not isinstance(arguments[0], int):
         return False
     if arguments[0] == _HANDLER_ERROR:
-        return any(isinstance(each, str) and _HANDLER_DAMAGE.search(each) is not None for each in arguments[1:])
-    return arguments[0] in _MYSQL_NUMBERS
+        texts = [each for each in arguments[1:] if isinstance(each, str)]
+        return any(int(found) in _HANDLER_NUMBERS for each in texts for found in _NUMBER.findall(each))
+    if isinstance(error, OSError):  # its numbers are the operating system's
+        return False
+    return arguments[0] in _MYSQL_NUMBERS | _HANDLER_NUMBERS
 
 
 class FileWatch:

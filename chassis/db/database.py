@@ -19,6 +19,7 @@ from sqlalchemy.types import TypeDecorator
 from chassis.addresses import normalize_host
 from chassis.db.damage import FileWatch
 from chassis.db.driver_errors import NO_CHANGES, UNAVAILABLE, translate_errors
+from chassis.db.table_damage import TableWatch, read_all_tables
 from chassis.db.write_refusals import WriteRefusals
 from chassis.errors import DatabaseDamagedError, SettingsError
 from chassis.settings import Settings
@@ -173,6 +174,7 @@ class Database:
         """
         self._trust = trust
         self._refusals = WriteRefusals()
+        self._tables = TableWatch(self._read_all_tables)
         try:
             self._url = make_url(url)
             self.is_sqlite = self._url.get_backend_name() == "sqlite"
@@ -209,6 +211,8 @@ class Database:
             event.listen(engine, "connect", _configure_mysql)
         self._refusals.watch(engine)
         self._file.watch(engine)
+        if not self.is_sqlite:
+            self._tables.watch(engine)
         return engine
 
     @contextmanager
@@ -247,8 +251,10 @@ class Database:
 
         It must answer a query; after a write that was refused, because the server became a replica or the disk is full,
         it must also take a write again, which changes nothing. A file of SQLite must be the one that was opened first,
-        and without damage.
+        and without damage; of a server, all tables must be readable again after an error that reported damage.
         """
+        if (damage := self._tables.explain_damage()) is not None:
+            return damage
         try:
             self._file.require_intact()
             with self._read_sessions() as session:
@@ -278,6 +284,11 @@ class Database:
         self._file.forget()
         with self.engine.connect() as connection:
             self._file.check_pages(connection)
+
+    def _read_all_tables(self) -> None:
+        """Read all tables of a server's database, however long it takes. Raises SQLAlchemyError if one is damaged."""
+        with self.ddl_connection() as connection:
+            read_all_tables(connection)
 
     @contextmanager
     def ddl_connection(self) -> Iterator[Connection]:

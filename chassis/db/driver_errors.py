@@ -14,6 +14,7 @@ from sqlalchemy.exc import (
 )
 
 from chassis.db.damage import DAMAGED, reports_damage
+from chassis.db.table_damage import DAMAGED_TABLES
 from chassis.db.write_refusals import refuses_writes
 from chassis.errors import ContendedError, DatabaseDamagedError, DatabaseUnavailableError
 
@@ -65,7 +66,7 @@ def _translate_driver_error(error: DBAPIError | PoolExhaustedError) -> DatabaseU
         return ContendedError("Another request is changing the same; try again shortly.")
     cause = error.orig if isinstance(error, DBAPIError) else None
     if reports_damage(cause):
-        return DatabaseDamagedError(DAMAGED)
+        return DatabaseDamagedError(DAMAGED if isinstance(cause, sqlite3.Error) else DAMAGED_TABLES)
     if refuses_writes(cause):
         return DatabaseUnavailableError(NO_CHANGES)
     # A missing table is not created yet; SQLite and MySQL report it by different classes.

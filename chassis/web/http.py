@@ -87,19 +87,23 @@ class ProblemKind:
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
+    members: Mapping[str, str] = field(default_factory=dict)
+    """The member of the request for each field of the error that is named otherwise there."""
 
     def build_problem(self, error: Exception) -> Problem:
         """Return the problem that answers an error.
 
-        An error with an attribute `retry_after_s` gets a `Retry-After`; one with an attribute `field` that is not None
-        is listed in `errors`, too, as the fault of that member of the request.
+        An error with an attribute `retry_after_s` gets a `Retry-After`; one with an attribute `field` that is not None,
+        or with `fields`, is listed in `errors`, too, as the fault of these members of the request.
         """
-        wait, field_name = getattr(error, "retry_after_s", None), getattr(error, "field", None)
+        wait, only = getattr(error, "retry_after_s", None), getattr(error, "field", None)
+        fields = getattr(error, "fields", ()) if only is None else (only,)
+        message = _replace_surrogates(str(error))
         return Problem(
             self.status,
             str(error),
             dict(self.headers) | ({} if wait is None else {"Retry-After": str(wait)}),
-            None if field_name is None else [Fault(field=field_name, message=_replace_surrogates(str(error)))],
+            [Fault(field=self.members.get(each, each), message=message) for each in fields] or None,
         )
 
 

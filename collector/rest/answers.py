@@ -305,7 +305,12 @@ class Preview(BaseModel):
     windows: int = Field(description="Windows that are covered from beginning to end, and so can be judged.")
     counts: Percentiles | None = Field(description="Of the flights in these windows; null where there are none.")
     mails_a_week: float | None = Field(description="As many as in these windows; null where there are none.")
-    alerts: list[PreviewedAlert] = Field(description="Each is a mail, in the order of the windows.")
+    alerts: list[PreviewedAlert] = Field(
+        description="Each is a mail, in the order of the windows. None of them means nothing if `unknown` is set."
+    )
+    unknown: str | None = Field(
+        description="In words, that nothing is known of the airport yet, where `windows` is 0; else null."
+    )
     notice: str | None = Field(
         description="In words, if the airport's code was retired, or if the source has given no flight of it so far; "
         "else null."
@@ -318,6 +323,7 @@ class Preview(BaseModel):
         return cls(
             covered=Coverage.build(found.covered),
             notice=None if since is None else explain_unheard(icao, since),
+            unknown=found.unknown,
             windows=len(shown.counts),
             counts=Percentiles.build(shown.counts) if shown.counts else None,
             mails_a_week=None if shown.mails_a_week is None else round(shown.mails_a_week, 1),

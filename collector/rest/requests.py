@@ -21,7 +21,7 @@ from pydantic.json_schema import SkipJsonSchema
 from chassis.web.numbers import FROM_JSON, FROM_QUERY
 from collector.interests import InterestRequest, InterestUpdate
 from domain.airports import describe_unknown_code, find_airport, is_icao
-from domain.interests import HIGHEST_THRESHOLD, MAX_FOR_WINDOWS, Direction
+from domain.interests import HIGHEST_THRESHOLD, LOW_TOO_LOW, LOWEST_LOW, MAX_FOR_WINDOWS, Direction
 from domain.windows import Window
 
 MAX_PAGE_SIZE: Final = 1_000
@@ -46,6 +46,13 @@ def _require_airport_code(code: str) -> str:
 def _require_code_form(code: str) -> str:
     """Return the code unchanged. Raises ValueError, with suggestions, unless it has the form of an ICAO code."""
     return code if is_icao(code) else _require_airport_code(code)
+
+
+def _require_low(value: int) -> int:
+    """Return the low threshold unchanged. Raises ValueError if no count can be below it."""
+    if value < LOWEST_LOW:
+        raise ValueError(LOW_TOO_LOW)
+    return value
 
 
 def _require_instant_text(value: object) -> object:
@@ -101,6 +108,12 @@ StoredIcao = Annotated[
 ]
 """A code that an interest may have: it is looked up where the user's interests are known."""
 Threshold = Annotated[int, Field(strict=True, ge=0, le=HIGHEST_THRESHOLD), FROM_JSON]
+LowThreshold = Annotated[
+    int,
+    Field(strict=True, le=HIGHEST_THRESHOLD, json_schema_extra={"minimum": LOWEST_LOW}),
+    AfterValidator(_require_low),
+    FROM_JSON,
+]
 ForWindows = Annotated[int, Field(strict=True, ge=1, le=MAX_FOR_WINDOWS), FROM_JSON]
 StrictBool = Annotated[bool, Field(strict=True)]
 Instant = Annotated[AwareDatetime, BeforeValidator(_require_instant_text), AfterValidator(_convert_to_utc)]
@@ -111,7 +124,7 @@ DirectionParameter = Annotated[
 
 _OMITTED: Final[Any] = None
 HIGH_DESCRIPTION: Final = "Say when a window has more flights than this; above low_value."
-LOW_DESCRIPTION: Final = "Say when a window has fewer flights than this."
+LOW_DESCRIPTION: Final = "Say when a window has fewer flights than this; 1: when it has none."
 FOR_WINDOWS_DESCRIPTION: Final = "How many windows in a row must be past the threshold."
 REPEAT_DESCRIPTION: Final = "Whether to say again, in each window, that it lasts."
 _FROM_DESCRIPTION: Final = "Windows that start before are not judged. From 30 days ago to a year ahead."
@@ -132,7 +145,7 @@ class WantedInterest(_Body):
     direction: Direction
     window: Window
     high_value: Threshold | None = Field(default=None, description=HIGH_DESCRIPTION)
-    low_value: Threshold | None = Field(default=None, description=LOW_DESCRIPTION)
+    low_value: LowThreshold | None = Field(default=None, description=LOW_DESCRIPTION)
     for_windows: ForWindows = Field(default=1, description=FOR_WINDOWS_DESCRIPTION)
     repeat: StrictBool = Field(default=False, description=REPEAT_DESCRIPTION)
     effective_from: Instant | None = Field(
@@ -161,7 +174,7 @@ class ChangedInterest(_Body):
     model_config = ConfigDict(json_schema_extra=_require_one_member)
 
     high_value: Threshold | None = Field(default=None, description=HIGH_DESCRIPTION)
-    low_value: Threshold | None = Field(default=None, description=LOW_DESCRIPTION)
+    low_value: LowThreshold | None = Field(default=None, description=LOW_DESCRIPTION)
     for_windows: ForWindows = Field(default=_OMITTED, description=FOR_WINDOWS_DESCRIPTION)
     repeat: StrictBool = Field(default=_OMITTED, description=REPEAT_DESCRIPTION)
     effective_from: Instant = Field(default=_OMITTED, description=f"{_FROM_DESCRIPTION} Without it: the present.")

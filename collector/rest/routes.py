@@ -78,7 +78,7 @@ PROBLEMS: Final[Mapping[type[Exception], ProblemKind]] = {
     TooManyInterestsError: ProblemKind(422),
     TooManyAirportsError: ProblemKind(422),
     TooManyWritesError: ProblemKind(429),
-    domain.InterestError: ProblemKind(422),
+    domain.InterestError: ProblemKind(422, members={"high": "high_value", "low": "low_value"}),
     UserManagerUnavailableError: ProblemKind(503, _RETRY_AFTER),
     DatabaseUnavailableError: ProblemKind(503, _RETRY_AFTER),
 }

@@ -24,7 +24,7 @@ from collector.settled.cursors import (
     should_repeat_correction,
 )
 from collector.settled.differences import compare_with_stored
-from collector.settled.doubts import doubt_empty_day
+from collector.settled.doubts import doubt_empty_correction, doubt_empty_day
 from collector.settled.duplicates import merge_duplicates
 from collector.settled.evidence import DEFAULT_BEACONS, EvidenceCall, RecordKey
 from collector.settled.planner import (
@@ -193,10 +193,10 @@ class FlightCollector:
 
         Return False if nothing is stored but a doubt about the empty day; else True. At an airport that is still
         unheard, only that it was asked for is stored. Only new flights are published; if there are none, a call that is
-        no correction still publishes that its interval is covered. A correction whose answer lacks stored flights does
-        not advance the cursor but marks the interval, for one more correction. The same transaction stores the credits
-        that the source reported. Counts the flights in the metrics. Raises SupersededError, ConcurrentCollectionError,
-        DatabaseUnavailableError.
+        no correction still publishes that its interval is covered. A correction whose answer has flights but lacks
+        stored ones does not advance the cursor but marks the interval, for one more correction. The same transaction
+        stores the credits that the source reported. Counts the flights in the metrics. Raises SupersededError,
+        ConcurrentCollectionError, DatabaseUnavailableError.
         """
         interval, now = call.interval, self._clock.now()
         direction = interval.direction
@@ -210,7 +210,8 @@ class FlightCollector:
                 cursor = lock_cursor_for_collection(session, call, [each.flight for each in reported], now)
             if cursor is None:
                 return True
-            if not reported and not call.correction and doubt_empty_day(session, cursor, interval, now):
+            doubt = doubt_empty_correction if call.correction else doubt_empty_day
+            if not reported and doubt(session, cursor, interval, now):
                 log.warning("collection.empty_day_doubted", airport=interval.airport, day=f"{interval.begin:%F}")
                 return False
             diff = compare_with_stored(direction, reported, load_stored_flights(session, interval, reported))

@@ -165,7 +165,7 @@ def advance_cursor(cursor: CoverageRow, call: ApiCall, now: datetime, correction
 
     A call that is no correction sets `covered_until`; `corrected_until` follows only if the answer came
     `corrections_after` or more after the end of the day, late enough to need no correction, and no earlier interval
-    needs one.
+    needs one. A doubt about the interval ends.
     """
     interval = call.interval
     corrected_until = cursor.corrected_until or cursor.covered_from
@@ -176,4 +176,5 @@ def advance_cursor(cursor: CoverageRow, call: ApiCall, now: datetime, correction
         cursor.corrected_until = advance_corrected_until(
             corrected_until, interval.begin, interval.end, now, corrections_after
         )
+    if cursor.doubted_day is not None and interval.begin <= cursor.doubted_day < interval.end:
         cursor.doubted_day = cursor.doubted_at = None

@@ -1,4 +1,7 @@
-"""The doubt about empty answers: an answer without flights for a busy airport is stored only if it comes twice."""
+"""The doubt about empty answers: an answer without flights for a busy airport is stored only if it comes twice.
+
+An empty answer for a day with stored flights, to a correction, is never stored: it is asked for on the next days.
+"""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -12,6 +15,7 @@ from collector.intervals import DAY, Interval
 from collector.model import CoverageRow, FlightRow
 from collector.settled.evidence import JITTER
 from collector.settled.schedule import ASK_AGAIN_AFTER
+from collector.settled.stored_flights import load_flights_of_interval
 
 BUSY_FLIGHTS_PER_DAY: Final = 5
 """An airport is usually busy if the median of its flights per day, over the last days, is this number or more."""
@@ -34,6 +38,19 @@ def doubt_empty_day(session: Session, cursor: CoverageRow, interval: Interval, n
     if cursor.doubted_day == interval.begin and cursor.doubted_at is not None:
         return now < cursor.doubted_at + ASK_AGAIN_AFTER - JITTER
     if interval.end - interval.begin < DAY or not is_usually_busy(_count_flights_per_day(session, cursor, interval)):
+        return False
+    cursor.doubted_day, cursor.doubted_at = interval.begin, now
+    return True
+
+
+def doubt_empty_correction(session: Session, cursor: CoverageRow, interval: Interval, now: datetime) -> bool:
+    """Decide whether a correction's answer without flights is doubted, and store the time of the doubt in the cursor.
+
+    Return True if flights of the interval are stored: it is asked for again a day later, as long as corrections of that
+    day are made at all (`CORRECTION_EXPIRES_AFTER`), because an outage may last longer than any fixed number of
+    answers. Return False if the day had no flights.
+    """
+    if not load_flights_of_interval(session, interval):
         return False
     cursor.doubted_day, cursor.doubted_at = interval.begin, now
     return True

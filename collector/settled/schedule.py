@@ -38,6 +38,13 @@ ASK_AGAIN_AFTER: Final = timedelta(hours=6)
 """Time after which an interval whose answer is doubted (no flights at a busy airport) is asked for again."""
 
 
+_EARLIEST_INTERESTS: Final = select(
+    InterestRow.airport, InterestRow.direction, func.min(InterestRow.effective_from)
+).group_by(InterestRow.airport, InterestRow.direction)
+_COVERED_CURSORS: Final = select(CoverageRow.airport, CoverageRow.direction, CoverageRow.covered_until)
+_UNHEARD_CURSORS: Final = select(UnheardRow.airport, UnheardRow.direction, UnheardRow.asked_until)
+
+
 @dataclass(frozen=True, slots=True)
 class CollectionTiming:
     """The settings that decide when an interval is due."""
@@ -95,6 +102,35 @@ def load_schedule(session: Session, timing: CollectionTiming, now: datetime, air
     return Schedule(targets, records, load_payments(session))
 
 
+def load_earliest_begins(session: Session, now: datetime) -> dict[Direction, datetime]:
+    """Return, by direction, the earliest begin of a next interval to collect, as `load_schedule` gives it.
+
+    A direction without targets is left out. Loads neither people nor what is due, so that it is cheap for thousands of
+    airports.
+    """
+    records = load_records(session, now)
+    cursors = {
+        **{(row.airport, row.direction): row.asked_until for row in session.execute(_UNHEARD_CURSORS)},
+        **{(row.airport, row.direction): row.covered_until for row in session.execute(_COVERED_CURSORS)},
+    }
+    demands: dict[tuple[str, Direction], datetime] = {}
+    for icao, direction, effective_from in session.execute(_EARLIEST_INTERESTS):
+        for part in Direction(direction).parts:
+            demands[icao, part] = min(demands.get((icao, part), effective_from), effective_from)
+    # Most airports share their instants, so the rules are applied once for each pair of them.
+    pairs: dict[Direction, set[tuple[datetime | None, datetime]]] = {}
+    for (icao, part), effective_from in demands.items():
+        if find_airport(icao) is not None:
+            pairs.setdefault(part, set()).add((cursors.get((icao, part.value)), effective_from))
+    return {
+        part: min(
+            _find_next_begin(records, part, compute_next_begin(cursor, effective_from, now), now)
+            for cursor, effective_from in found
+        )
+        for part, found in pairs.items()
+    }
+
+
 def list_due_evidence(
     schedule: Schedule, beacons: Iterable[str], now: datetime, timing: CollectionTiming
 ) -> list[EvidenceCall]:
@@ -148,10 +184,18 @@ def _find_available_until(
 
 
 def _find_correction(row: CoverageRow, timing: CollectionTiming, now: datetime) -> tuple[datetime, datetime] | None:
-    """Return the oldest interval (begin, end) of this coverage that is due for a correction, or None if none is due."""
-    return find_due_correction(
+    """Return the oldest interval (begin, end) of this coverage that is due for a correction, or None if none is due.
+
+    After an empty answer it is due again a day later. None is due while an empty answer for the next day is doubted:
+    the source may be out, and one doubt at a time is stored.
+    """
+    due = find_due_correction(
         max(row.corrected_until or row.covered_from, row.covered_from), row.covered_until, now, timing.corrections_after
     )
+    if due is None or row.doubted_day is None or row.doubted_at is None:
+        return due
+    is_doubted = row.doubted_day == due[0] and now < row.doubted_at + DAY - JITTER
+    return None if is_doubted or row.doubted_day >= row.covered_until else due
 
 
 @dataclass(slots=True)

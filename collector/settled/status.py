@@ -21,7 +21,13 @@ from collector.settled.planner import (
     list_due_calls,
 )
 from collector.settled.quota import QuotaStore
-from collector.settled.schedule import CollectionTiming, Schedule, list_retired_airports, load_schedule
+from collector.settled.schedule import (
+    CollectionTiming,
+    Schedule,
+    list_retired_airports,
+    load_earliest_begins,
+    load_schedule,
+)
 from collector.settled.source_state import (
     ClockComparison,
     ForeignAnswers,
@@ -175,6 +181,18 @@ class SchedulerStatus:
             foreign_answers=tuple(foreign),
             retired_airports=tuple(retired),
         )
+
+    def load_lags(self) -> tuple[int, dict[Direction, float]]:
+        """Load the credits left today, and the largest `lag_s` of each direction; 0 for one without targets.
+
+        They are those of `load_state`, without its plan: cheap enough for every few seconds. Raises
+        DatabaseUnavailableError.
+        """
+        now = self._clock.now()
+        with self._database.reading() as session:
+            begins = load_earliest_begins(session, now)
+            left = self._quota.load_balance(session, now).left
+        return left, {part: max((now - begins.get(part, now)).total_seconds(), 0.0) for part in Direction.BOTH.parts}
 
     def _build_coverage(
         self,

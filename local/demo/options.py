@@ -10,7 +10,7 @@ from typing import Final
 from uuid import UUID
 
 from domain.airports import find_airport
-from domain.interests import Direction, Interest, InterestError, check_thresholds
+from domain.interests import Direction, Interest, InterestError, check_low, check_thresholds
 from domain.windows import Window
 from local.arguments import parse_whole_number
 from local.errors import LocalError
@@ -189,6 +189,7 @@ def parse_interest(text: str, effective_from: datetime) -> Interest:
     high, low, for_windows = numbers.get("high"), numbers.get("low"), numbers.get("for", 1)
     try:
         check_thresholds(high, low, for_windows)
+        check_low(low)
     except InterestError as error:
         raise wrong(str(error)) from None
     return Interest(

@@ -1,8 +1,9 @@
 """The shared secret of gRPC calls, between real servers and clients."""
 
 import asyncio
+import socket
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import grpc
@@ -12,6 +13,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from pydantic import SecretStr, TypeAdapter, ValidationError
 from structlog.testing import capture_logs
 
+from chassis.errors import CannotListenError
 from chassis.grpc_secret import METADATA_KEY, REFUSED, GrpcSecret, split_secrets
 from chassis.metrics import Metrics, ServiceIdentity
 from chassis.rpc import GrpcServer, create_aio_channel, create_channel
@@ -122,3 +124,33 @@ def test_an_unusable_secret_is_refused_at_the_start(text: str) -> None:
     assert text not in str(fault.value.errors(include_input=False))
     assert split_secrets(adapter.validate_python(f" {OLD}, {NEW} ")) == (OLD, NEW)
     assert split_secrets(None) == split_secrets(SecretStr("")) == ()
+
+
+@pytest.mark.parametrize(
+    ("host", "secrets", "is_refused"),
+    [
+        ("0.0.0.0", [], True),
+        ("::", [], True),
+        ("0.0.0.0", ["a secret of the tests"], False),
+        ("127.0.0.1", [], False),
+        ("127.0.0.2", [], False),
+        ("localhost", [], False),
+        ("::1", [], False),
+    ],
+)
+def test_without_a_secret_only_this_machine_is_served(host: str, secrets: list[str], is_refused: bool) -> None:
+    """A server that other machines may reach refuses to listen without a secret, whatever the address is called."""
+    if host in ("::", "::1") and not _has_ipv6():
+        host = "0.0.0.0" if host == "::" else "127.0.0.1"
+    with pytest.raises(CannotListenError, match="GRPC_SECRET") if is_refused else nullcontext():
+        GrpcServer(host, free_port(), {}, {}, Metrics(ServiceIdentity("service", "node")), secrets).stop()
+
+
+def _has_ipv6() -> bool:
+    """Return True if this machine has IPv6's own address."""
+    try:
+        with socket.socket(socket.AF_INET6) as tried:
+            tried.bind(("::1", 0))
+    except OSError:
+        return False
+    return True

@@ -51,7 +51,7 @@ def http(host: str, port: int) -> Iterator[Callable[[str], bool]]:
 @contextlib.contextmanager
 def rpc(host: str, port: int) -> Iterator[Callable[[str], bool]]:
     """Serve gRPC; yield a function that asks for its health at an address."""
-    server = GrpcServer(host, port, {}, {}, Metrics(ServiceIdentity("service", "node")))
+    server = GrpcServer(host, port, {}, {}, Metrics(ServiceIdentity("service", "node")), ["a secret of the tests"])
     server.start()
 
     def ask(at: str) -> bool:

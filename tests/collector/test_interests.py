@@ -11,7 +11,7 @@ from datetime import timedelta
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import event, text
+from sqlalchemy import event, text, update
 from sqlalchemy.exc import IntegrityError
 
 from chassis.db.database import Database
@@ -21,7 +21,7 @@ from collector.collection_requests import CollectionRequests
 from collector.errors import NoSuchAirportError, NoSuchInterestError, VersionMismatchError
 from collector.interests import FARTHEST_AHEAD, InterestStore, InterestUpdate
 from collector.intervals import DAY, FARTHEST_BACK, day_of
-from collector.model import OUTBOX, CoverageRow
+from collector.model import OUTBOX, CoverageRow, InterestRow
 from domain.interests import HIGHEST_THRESHOLD, Direction, InterestError
 from domain.windows import Window
 from tests.collector.conftest import ANN, BOB, NOON, NOWHERE, Service, outbox, wish
@@ -174,6 +174,7 @@ def test_an_airport_must_exist(service: Service) -> None:
         {"high": 5, "low": 5},
         {"high": 4, "low": 5},
         {"high": HIGHEST_THRESHOLD + 1},
+        {"low": 0},
         {"effective_from": day_of(NOON - FARTHEST_BACK) - timedelta(microseconds=1)},
         {"effective_from": NOON + FARTHEST_AHEAD + timedelta(microseconds=1)},
     ],
@@ -237,6 +238,7 @@ def test_an_update_of_another_version_is_rejected(service: Service) -> None:
         {"high": None},
         {"low": 5},
         {"high": 0, "low": 0},
+        {"low": 0},
         {"high": HIGHEST_THRESHOLD + 1},
         {"for_windows": 0},
         {"effective_from": NOON + FARTHEST_AHEAD + timedelta(days=1)},
@@ -250,6 +252,19 @@ def test_an_invalid_update_is_rejected(service: Service, change: InterestUpdate)
         service.interests.change(ANN, first.interest_id, None, change)
     assert service.interests.get(ANN, first.interest_id) == first
     assert len(list_events(service)) == 1
+
+
+def test_an_interest_of_before_keeps_its_low_of_zero(service: Service) -> None:
+    """A low of 0 was accepted once: such an interest is listed and changed as others are, and its event is readable."""
+    old = service.set(wish(low=1), ANN)
+    with service.database.transaction() as session:
+        session.execute(update(InterestRow).values(low=0))
+    assert [each.low for each in service.interests.list_of_user(ANN)] == [0]
+    changed = service.interests.change(ANN, old.interest_id, None, {"high": 9, "repeat": True})
+    assert (changed.high, changed.low, changed.version) == (9, 0, 2)
+    with pytest.raises(InterestError, match="low must be 1 or more"):
+        service.interests.change(ANN, old.interest_id, None, {"low": 0})
+    assert service.interests.change(ANN, old.interest_id, None, {"low": None}).low is None
 
 
 def test_people_change_their_own_interests_only(service: Service) -> None:

@@ -47,6 +47,7 @@ def test_a_preview_lists_the_alerts_and_the_counts(client: FlaskClient, service:
             for hour, state, count in ((1, "FIRING", 3), (2, "RESOLVED", 2), (5, "FIRING", 4), (6, "RESOLVED", 0))
         ],
         "notice": None,
+        "unknown": None,
     }  # fmt: skip
 
 
@@ -66,6 +67,29 @@ def test_windows_without_coverage_are_not_judged(client: FlaskClient, service: S
     body = WISH | {"direction": direction, "low_value": 1}
     shown = json_of(client.post("/interests/preview", json=body, headers=ANNS))
     assert (shown["windows"], shown["counts"], shown["mails_a_week"], shown["alerts"]) == (0, None, None, [])
+
+
+@pytest.mark.parametrize(
+    ("wished", "covered", "text"),
+    [
+        ({"direction": "departures"}, (), "Nothing is known of KJFK yet: no departures there have been collected"),
+        ({"direction": "arrivals"}, (DEPARTURES,), "Nothing is known of KJFK yet: no arrivals there have been"),
+        ({"direction": "both"}, (), "Nothing is known of KJFK yet: no flights there have been collected"),
+        ({"direction": "both"}, (DEPARTURES,), "Nothing is known of KJFK yet: no arrivals there have been"),
+        ({"window": "1d"}, (DEPARTURES,), "Nothing is known of KJFK yet for this interest: no whole window of 1d from"),
+        ({"effective_from": "2013-03-01T00:00:00Z"}, (DEPARTURES,), "Nothing is known of KJFK yet for this interest"),
+        ({"window": "6h"}, (DEPARTURES,), None),
+    ],
+)
+def test_a_preview_without_data_says_so(
+    client: FlaskClient, service: Service, wished: dict[str, str], covered: tuple[Direction, ...], text: str | None
+) -> None:
+    """Nothing known is not "no alerts": a member says in words that nothing is known; it is null where windows are."""
+    for part in covered:
+        service.cover(part, TODAY, TODAY + 10 * HOUR)
+    shown = json_of(client.post("/interests/preview", json=WISH | wished, headers=ANNS))
+    assert (shown["windows"] == 0) is (text is not None)
+    assert shown["unknown"] is None if text is None else str(shown["unknown"]).startswith(text)
 
 
 def test_a_preview_goes_back_as_far_as_an_interest_may(client: FlaskClient, service: Service) -> None:
@@ -212,7 +236,7 @@ def test_a_preview_agrees_with_the_stream(
         direction=direction,
         window=window,
         high=high,
-        low=high - 1 if has_low and high else None,
+        low=high - 1 if has_low and high > 1 else None,
         for_windows=for_windows,
         repeat=repeat,
         effective_from=effective_from,

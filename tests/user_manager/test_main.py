@@ -214,9 +214,20 @@ def test_the_events_of_an_account_are_published(start: StartProcess, kafka: Brok
     collector.stop()
 
 
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+def test_it_does_not_serve_others_without_a_secret(start: StartProcess, host: str) -> None:
+    """Off loopback gRPC needs GRPC_SECRET: without it the service ends with a sentence that says what to do."""
+    process = start(LISTEN_HOST=host)
+    assert process.popen.wait(timeout=120) == 2
+    said = process.log()
+    assert f"gRPC does not listen on {'[::]' if host == '::' else host}:" in said
+    assert "give all services the same GRPC_SECRET, or set LISTEN_HOST=127.0.0.1" in said
+    assert "Traceback" not in said
+
+
 def test_it_listens_on_all_addresses_by_either_spelling(start: StartProcess) -> None:
     """HTTP and gRPC understand an IPv6 address in brackets, and `::` takes connections by IPv4 too."""
-    process = start(LISTEN_HOST="[::]")
+    process = start(LISTEN_HOST="[::]", GRPC_SECRET="a secret of the tests")
     eventually(process.is_ready)
     with create_channel(process.grpc_target) as channel:
         health = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=60)

@@ -25,6 +25,8 @@ MISSING = "00000000-0000-0000-0000-000000000009"
         ({"high_value": -1}, "high_value: must be 0 or more"),
         ({"high_value": None}, "give a high or a low threshold, or both"),
         ({"high_value": 3, "low_value": 4}, "high must be above low"),
+        ({"low_value": 0}, "low_value: must be 1 or more, because no count is below 0"),
+        ({"low_value": -1, "high_value": None}, "low_value: must be 1 or more, because no count is below 0"),
         ({"for_windows": 0}, "for_windows: must be 1 or more"),
         ({"repeat": "yes"}, "repeat: must be true or false"),
         ({"effective_from": 7}, "effective_from: must be an instant like 2026-07-01T00:00:00Z"),
@@ -48,6 +50,43 @@ def test_an_unknown_airport_is_in_the_list_of_errors(client: FlaskClient) -> Non
     answer = client.post("/interests", json=WISH | {"airport_icao": "XXXX"}, headers=ANNS).json
     assert answer is not None
     assert answer["errors"] == [{"field": "airport_icao", "message": answer["detail"]}]
+
+
+@pytest.mark.parametrize(
+    ("fault", "fields"),
+    [
+        ({"high_value": None}, ["high_value", "low_value"]),
+        ({"high_value": 3, "low_value": 4}, ["high_value", "low_value"]),
+        ({"low_value": 0}, ["low_value"]),
+        ({"effective_from": "1999-02-10T00:00:00Z"}, ["effective_from"]),
+    ],
+)
+@pytest.mark.parametrize("path", ["/interests", "/interests/preview"])
+def test_a_fault_of_several_members_names_them(
+    client: FlaskClient, path: str, fault: dict[str, object], fields: list[str]
+) -> None:
+    """What members contradict each other in is listed for each of them, as every error of a member is."""
+    answer = client.post(path, json=WISH | fault, headers=ANNS).json
+    assert answer is not None
+    assert [each["field"] for each in answer["errors"]] == fields
+    assert all(each["message"] in answer["detail"] for each in answer["errors"])
+
+
+def test_a_change_that_contradicts_what_stays_names_the_members(client: FlaskClient) -> None:
+    """Also where only one of the members is sent."""
+    made = client.post("/interests", json=WISH, headers=ANNS)
+    headers = ANNS | {"If-Match": made.headers["ETag"]}
+    answer = client.patch(made.headers["Location"], json={"low_value": 40}, headers=headers).json
+    assert answer is not None
+    assert [each["field"] for each in answer["errors"]] == ["high_value", "low_value"]
+
+
+def test_a_foreign_cursor_is_named(client: FlaskClient) -> None:
+    """A cursor that no page ended with is the fault of that parameter."""
+    client.post("/interests", json=WISH, headers=ANNS)
+    answer = client.get("/flights/KJFK?cursor=x", headers=ANNS).json
+    assert answer is not None
+    assert [each["field"] for each in answer["errors"]] == ["cursor"]
 
 
 @pytest.mark.parametrize(

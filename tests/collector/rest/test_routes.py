@@ -83,7 +83,7 @@ def test_an_interest_is_created_then_changed(client: FlaskClient) -> None:
 def test_all_members_and_spellings_are_accepted(client: FlaskClient) -> None:
     """All members are accepted; airport codes in any case and with blanks around, instants in any time zone."""
     said = {
-        "airport_icao": " licc ", "direction": "both", "window": "1d", "high_value": 1, "low_value": 0,
+        "airport_icao": " licc ", "direction": "both", "window": "1d", "high_value": 2, "low_value": 1,
         "for_windows": MAX_FOR_WINDOWS, "repeat": True, "effective_from": "2013-02-10T02:00:00+02:00",
     }  # fmt: skip
     shown = json_of(client.post("/interests", json=said, headers=ANNS))

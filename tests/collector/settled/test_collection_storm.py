@@ -256,7 +256,7 @@ def test_an_outage_that_says_no_flights_is_never_believed(
     """A source that answers every call with its own "no flights" for hours or days costs no flight and no coverage.
 
     The airports with evidence are silent, too: the days are proven anew afterwards. (A correction that falls into the
-    outage, and its repetition, change nothing: such a flight keeps the fields of its first answer.)
+    outage is made on a later day, which may be after this week: a flight keeps the fields of its first answer so long.)
     """
     clock = FakeClock(BEGIN + timedelta(hours=1))
     begin = BEGIN + timedelta(hours=begin_hours)

@@ -3,6 +3,7 @@
 from datetime import datetime, timedelta
 from statistics import median
 
+import pytest
 from hypothesis import given, strategies as st
 
 from collector.intervals import DAY, day_of
@@ -77,6 +78,55 @@ class OutageSource(NightlySource):
         found = await super().fetch_flights(airport, direction, begin, end)
         self.is_out = self.is_out or (end - begin == DAY and end == self.ends_with)
         return [] if self.is_out else found
+
+
+class CorrectionOutage(NightlySource):
+    """A source that answers nothing for one day, from two days after its end until the outage ends."""
+
+    day = YESTERDAY
+    until = YESTERDAY
+
+    async def fetch_flights(self, airport: str, direction: Direction, begin: datetime, end: datetime) -> list[Flight]:
+        """Return no flights for the day during the outage."""
+        found = await super().fetch_flights(airport, direction, begin, end)
+        is_out = self.day + 3 * DAY <= self.clock.now() < self.until
+        return [] if is_out and (begin, end) == (self.day, self.day + DAY) else found
+
+    def count_corrections(self, day: datetime) -> int:
+        """Return how often a day was asked for, after it was collected."""
+        return sum((begin, end) == (day, day + DAY) for _, _, begin, end in self.collections) - 1
+
+
+@pytest.mark.parametrize("outage_hours", [2, 30, 5 * 24])
+def test_an_outage_of_its_correction_costs_no_late_flight(service: Service, outage_hours: int) -> None:
+    """A correction without flights, of a day that had some, is asked for on later days until it has flights.
+
+    Once a day, and not each hour: an old day costs thirty credits. The corrections of the days after are made then.
+    """
+    service.set(wish(direction=ARRIVALS), ANN)
+    source = CorrectionOutage(service.clock, [*flights_of(YESTERDAY, 3), *flights_of(TODAY, 2)])
+    source.until = YESTERDAY + 3 * DAY + outage_hours * HOUR
+    collector = build_collector(service, source)
+    poll_hourly(service, collector, TODAY + DAY + 12 * HOUR)
+    late = [build_flight(day + 12 * HOUR, 10, 70 + number) for number, day in enumerate((YESTERDAY, TODAY))]
+    source.available += late
+    poll_hourly(service, collector, source.until + 40 * HOUR)
+    published = list_complete(service.database)
+    assert [each for each in published if each[0] == YESTERDAY] == [
+        (YESTERDAY, TODAY, 3), (YESTERDAY, TODAY, 1)
+    ]  # fmt: skip
+    assert [each for each in published if each[0] == TODAY] == [(TODAY, TODAY + DAY, 2), (TODAY, TODAY + DAY, 1)]
+    assert source.count_corrections(YESTERDAY) <= outage_hours / 24 + 3
+
+
+def test_a_day_whose_flights_never_come_back_is_given_up(service: Service) -> None:
+    """After a week its correction is not made any more, and those of later days are."""
+    service.set(wish(direction=ARRIVALS), ANN)
+    source = CorrectionOutage(service.clock, [*flights_of(YESTERDAY, 3), *flights_of(TODAY, 2)])
+    source.until = YESTERDAY + 99 * DAY
+    poll_hourly(service, build_collector(service, source), YESTERDAY + 12 * DAY)
+    assert 5 <= source.count_corrections(YESTERDAY) <= 9
+    assert source.count_corrections(TODAY) == 1
 
 
 def test_an_outage_that_answers_nothing_is_not_taken_for_zero(service: Service) -> None:

@@ -1,9 +1,12 @@
 """Tests of the scheduler's state, as any replica reads it from the database, and of its gauges."""
 
 import asyncio
-from datetime import timedelta
+from datetime import datetime, timedelta
+from uuid import UUID, uuid4
 
 import pytest
+from hypothesis import HealthCheck, given, settings, strategies as st
+from sqlalchemy import delete
 
 from chassis.db.database import Database
 from chassis.errors import DatabaseUnavailableError
@@ -11,10 +14,11 @@ from chassis.metrics import Metrics, ServiceIdentity
 from collector.errors import SourceLimitedError
 from collector.gauges import SchedulerGauges
 from collector.intervals import DAY, day_of
+from collector.model import CoverageRow, InterestRow, UnheardRow
 from collector.settled.quota import QuotaStore
 from collector.settled.status import MAX_SHOWN_CALLS, PlannedCall, SchedulerStatus, TargetCoverage
 from domain.interests import Direction
-from tests.collector.conftest import NOON, NOWHERE, Service, prove_days, prove_past_days, wish
+from tests.collector.conftest import NOON, NOWHERE, ON_SQLITE, Service, prove_days, prove_past_days, wish
 from tests.collector.settled.test_collection import (
     TIMING,
     build_collector_on,
@@ -171,3 +175,57 @@ def test_the_gauges_show_the_state_of_the_database(service: Service) -> None:
     assert value("opensky_credits_left", labels) == 400 - 30
     assert value("coverage_lag_seconds", {"direction": "departures", **labels}) == (NOON - TODAY + DAY).total_seconds()
     assert value("coverage_lag_seconds", {"direction": "arrivals", **labels}) == 0
+
+
+def build_interest_row(number: int, airport: str, direction: Direction, effective_from: datetime) -> InterestRow:
+    """Return the row of an interest of a user of its own."""
+    return InterestRow(
+        interest_id=uuid4(), user_id=UUID(int=number), airport=airport, direction=direction.value, window_length="1h",
+        high=1, low=None, for_windows=1, repeat=False, version=1, effective_from=effective_from, created_at=NOON,
+        updated_at=NOON,
+    )  # fmt: skip
+
+
+INSTANTS = (None, *(TODAY - days * DAY for days in (-1, 0, 1, 2, 3, 9, 40)))
+
+
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    airports=st.dictionaries(
+        st.sampled_from(["KJFK", "LICC", "EGLL", "UAFM"]),  # the last one is a retired code
+        st.tuples(
+            st.lists(st.tuples(st.sampled_from(Direction), st.sampled_from(INSTANTS[1:])), max_size=3),
+            st.tuples(*(st.tuples(st.sampled_from(INSTANTS), st.sampled_from(INSTANTS)) for _ in range(2))),
+        ),
+    )
+)
+@ON_SQLITE
+def test_the_lags_are_those_of_the_whole_state(
+    service: Service,
+    airports: dict[str, tuple[list[tuple[Direction, datetime]], tuple[tuple[datetime | None, datetime | None], ...]]],
+) -> None:
+    """What is loaded for the gauges equals what the state shows, whatever is set, covered, unheard or retired."""
+    with service.database.transaction() as session:
+        for table in (InterestRow, CoverageRow, UnheardRow):
+            session.execute(delete(table))
+        for airport, (interests, cursors) in airports.items():
+            for number, (direction, effective_from) in enumerate(interests):
+                session.add(build_interest_row(number, airport, direction, effective_from))
+            for part, (covered, asked) in zip(Direction.BOTH.parts, cursors, strict=True):
+                if covered is not None:
+                    session.add(
+                        CoverageRow(
+                            airport=airport, direction=part.value, covered_from=covered - DAY, covered_until=covered
+                        )
+                    )
+                if asked is not None:
+                    session.add(UnheardRow(airport=airport, direction=part.value, since=asked - DAY, asked_until=asked))
+    status = build_status(service)
+    state = status.load_state()
+    assert status.load_lags() == (
+        state.left,
+        {
+            part: max((each.lag_s for each in state.coverage if each.direction is part), default=0.0)
+            for part in Direction.BOTH.parts
+        },
+    )

@@ -65,6 +65,7 @@ def test_the_record_is_the_one_that_is_asked_for():
         ("KJFK:departures:1h:high=-1", "'high=-1' is none of"),
         ("KJFK:departures:1h:high=1:high=2", "'high=2' is none of"),
         ("KJFK:departures:1h:high=1:low=1", "high must be above low"),
+        ("KJFK:departures:1h:low=0", "low must be 1 or more, because no count is below 0"),
         ("KJFK:departures:1h:high=1:for=0", "for must be from 1"),
         ("KJFK:departures:1h:high=1:often", "'often' is none of"),
         ("KJFK:departures:1h:high=100001", "high must be from 0 to 100000"),

@@ -38,10 +38,11 @@ def client(service: Service) -> FlaskClient:
 def test_a_fault_of_a_registration_is_told_in_our_words(
     client: FlaskClient, fault: dict[str, object], text: str
 ) -> None:
-    """The detail says what the member must be."""
+    """The detail says what the member must be, and the list of errors names it."""
     response = client.post("/users", json=ANN | fault)
     assert response.status_code == 422
     assert response.json is not None
+    assert [each["field"] for each in response.json["errors"]] == list(fault)
     assert response.json["detail"].startswith(text)
     assert not FOREIGN_WORDS.search(response.text)
 

@@ -359,7 +359,10 @@ HOSTILE_CURSORS = [
 @pytest.mark.parametrize("cursor", ["", "x", "%00", "AAAA", "%F0%9F%9B%AB", "x" * 5000, *HOSTILE_CURSORS])
 def test_an_invalid_cursor_is_refused(client: FlaskClient, cursor: str) -> None:
     """The status is 400."""
-    assert status_of(client.get(f"/users?cursor={cursor}", headers=OPERATOR)) == 400
+    refused = client.get(f"/users?cursor={cursor}", headers=OPERATOR)
+    assert status_of(refused) == 400
+    assert refused.json is not None
+    assert [each["field"] for each in refused.json["errors"]] == ["cursor"]
 
 
 @pytest.mark.parametrize("path", ["/users", "/users/verify/ann@example.org"])
