@@ -50,8 +50,8 @@ def select_catch_up_batches(batches: Sequence[AlertBatch]) -> tuple[AlertBatch, 
     """Return the first batches of a user that one catch-up mail contains; empty if none of them became too old.
 
     `batches`: unsealed, in the order of their alerts. The mail contains them up to the last that became too old, so that
-    no alert is mailed before an earlier one. It also contains those up to the last that withdraws one of its alerts, or
-    reports the end of a breach whose beginning it withdraws, so that they cancel each other. At most
+    no alert is mailed before an earlier one. It also contains those up to the last that withdraws one of its alerts, is
+    withdrawn by one, or reports the end of a breach whose beginning is withdrawn, so that they cancel each other. At most
     MAX_ALERTS_PER_CATCH_UP alerts, but at least one batch.
     """
     end = max((number for number, each in enumerate(batches, 1) if each.catch_up), default=0)
@@ -87,13 +87,18 @@ class _CatchUpContents:
                 self._withdrawn.add(_get_subject(each.alert))
 
     def is_completed_by(self, batch: AlertBatch) -> bool:
-        """Return True if a batch withdraws an alert that was added, or ends a breach that was withdrawn; else False."""
+        """Return True if a batch has the other half of a report and its withdrawal, or the end of a breach that was
+        withdrawn; else False."""
         withdrawn_ids = {self._reported[each] for each in self._withdrawn if each in self._reported}
-        return any(
-            (each.alert.state is AlertState.WITHDRAWN and _get_subject(each.alert) in self._reported)
-            or (each.alert.state is AlertState.RESOLVED and each.alert.episode_id in withdrawn_ids)
-            for each in batch.alerts
-        )
+        for each in (raised.alert for raised in batch.alerts):
+            subject = _get_subject(each)
+            if each.state in _REPORTS and subject in self._withdrawn:
+                return True
+            if each.state is AlertState.WITHDRAWN and subject in self._reported:
+                return True
+            if each.state is AlertState.RESOLVED and each.episode_id in withdrawn_ids:
+                return True
+        return False
 
 
 def cancel_withdrawn(alerts: Iterable[Alert]) -> tuple[Alert, ...]:
