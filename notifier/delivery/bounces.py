@@ -9,13 +9,16 @@ from faust.types import EventT
 
 from chassis.clock import SteadyClock
 from notifier.delivery.interfaces import ContactsLike
-from notifier.delivery.store import STATUS_RETENTION, DeliveryStore
+from notifier.delivery.store import DeliveryStore
 from notifier.errors import HardBounce, NotSent, UnprovenBounce, UserManagerUnavailable
 from notifier.metrics import NotifierMetrics
 
 MIN_DAY_APART: Final = timedelta(hours=12)
 """Two rejections on two UTC days count as two only if they are this far apart: a fault of an evening that lasts beyond
 midnight is one fault."""
+
+_LONGEST_PROOF: Final = timedelta(days=8)
+"""Two rejections that lie farther apart prove nothing together."""
 
 _REPORT_ATTEMPTS: Final = 2
 _REPORT_PAUSE: Final = timedelta(seconds=1)
@@ -38,12 +41,12 @@ def resolve_bounce(store: DeliveryStore, event: EventT[bytes], user_id: UUID, er
 
     Remembers the user's first unproven bounce in the store (durable after its `wait_until_persisted`), and forgets it
     once it is proven: after the owner has confirmed the address anew, the proof begins anew. It also begins anew after
-    a bounce that is of the future, or older than the store keeps any: a wrong clock dated one of the two. Other
+    a bounce that is of the future, or older than _LONGEST_PROOF: a wrong clock dated one of the two. Other
     failures are returned unchanged.
     """
     if isinstance(error, UnprovenBounce):
         rejected_at = store.find_unproven_bounce(event, user_id)
-        if rejected_at is None or not timedelta(0) <= now - rejected_at <= STATUS_RETENTION:
+        if rejected_at is None or not timedelta(0) <= now - rejected_at <= _LONGEST_PROOF:
             store.mark_unproven_bounce(event, user_id, now)
         elif is_bounce_proven(rejected_at, now, error.other_accepted_at):
             store.clear_unproven_bounce(event, user_id)

@@ -16,7 +16,7 @@ from notifier.delivery.alert_batch import AlertBatch
 from notifier.delivery.policy import MailPolicy
 from notifier.delivery.retries import compute_lifetime_start, compute_max_attempts
 
-CATCH_UP_WAIT: Final = timedelta(seconds=30)
+CATCH_UP_WAIT: Final = timedelta(seconds=15)
 """How long a user's first alert that became too old waits for others: after a long absence they are read one by one."""
 
 MAX_ALERTS_PER_CATCH_UP: Final = 500

@@ -162,7 +162,7 @@ def test_a_catch_up_mail_that_is_refused_for_good_is_dead_lettered() -> None:
 
 @pytest.mark.parametrize("days", [2, 30, 89, 400])
 def test_a_clock_that_is_days_ahead_at_a_restart_gives_nothing_up(days: int) -> None:
-    """All that waits seems to be too old: it is mailed, once, after half a minute; nothing is dead-lettered."""
+    """All that waits seems to be too old: it is mailed, once, after a moment; nothing is dead-lettered."""
 
     async def steps(delivery: SingleUserDelivery) -> None:
         delivery.simulation.script.append(TemporarilyRefused("450"))
