@@ -28,6 +28,7 @@ from collector.leadership.terms import Term
 from collector.messages import MAX_FLIGHTS_PER_MESSAGE
 from collector.model import SCHEMA, CoverageRow, FlightRow, UnheardRow
 from collector.settled.collection import FlightCollector
+from collector.settled.coverage_report import CoverageReports
 from collector.settled.duplicates import SAME_EVENT_WITHIN
 from collector.settled.evidence import RecordTiming
 from collector.settled.quota import QuotaStore
@@ -619,7 +620,7 @@ def test_an_absence_of_weeks_is_collected_in_order_as_far_back_as_the_source_is_
 
     Each published interval begins where the one before ended: without a gap there is no hole in which low could fire.
     """
-    service.set()
+    service.set(user_id=ANN)
     source = NightlySource(
         service.clock, [build_flight(YESTERDAY + timedelta(hours=hour), number=hour) for hour in range(48 * 24)]
     )
@@ -628,6 +629,8 @@ def test_an_absence_of_weeks_is_collected_in_order_as_far_back_as_the_source_is_
     left_at = YESTERDAY + DAY
     service.clock.advance(days * DAY)
     source.calls.clear()
+    upcoming = CoverageReports(service.database, service.clock, TIMING).load_report(ANN, "KJFK").gaps
+    assert ("collection goes on with 23 Feb" in upcoming.get(Direction.DEPARTURES, "")) is (days == 40)
     run_recorded(service, collector)
     today = day_of(service.clock.now())
     resumed_at = max(left_at, today - FARTHEST_BACK)
@@ -645,8 +648,14 @@ def test_an_absence_of_weeks_is_collected_in_order_as_far_back_as_the_source_is_
     ends = [each.end.ToDatetime(UTC) for each in batches]
     assert [each.begin.ToDatetime(UTC) for each in batches[1:]] == ends[:-1]
     assert ends[-1] == today
+    reports = CoverageReports(service.database, service.clock, TIMING)
+    words = reports.load_report(ANN, "KJFK").gaps.get(Direction.DEPARTURES)
     if not gaps:
+        assert words is None
         assert_consistent(service.database, source.available)
+    else:
+        assert words is not None
+        assert words.startswith("13 Feb – 22 Feb: not collected, and never will be; windows in this time are not judged")
 
 
 def collect_with_budget(service: Service, source: NightlySource, budget: int) -> None:
