@@ -62,7 +62,8 @@ class _UserQueue:
     group_complete_at: datetime = _DISTANT_FUTURE
     """The time at which the first new alerts have waited long enough for others."""
     catch_up_complete_at: datetime = _DISTANT_FUTURE
-    """The time at which the alerts that became too old have waited long enough for others. _DISTANT_FUTURE: none did."""
+    """The time at which the alerts that became too old have waited long enough for others. _DISTANT_FUTURE: there are
+    none."""
     held_until: datetime = _DISTANT_PAST
     """The latest `not_before` of the deferred batches."""
     deferred_ids: set[UUID | None] = field(default_factory=set)
@@ -246,7 +247,9 @@ class MailQueue:
         """
         user_queue = self._user_queues.get(mail.user_id)
         if user_queue is not None and user_queue.mail_in_flight is mail:
-            entries = [_QueuedBatch(each.queued_at, exchanged.get(each.batch, each.batch)) for each in user_queue.entries]
+            entries = [
+                _QueuedBatch(each.queued_at, exchanged.get(each.batch, each.batch)) for each in user_queue.entries
+            ]
             user_queue.entries = sorted(entries, key=lambda each: each.batch.sort_key)
             user_queue.recompute(user_queue.user, self._group_wait)
             self.put_back(mail)
@@ -301,7 +304,8 @@ class MailQueue:
         """Return the user's next mail, which is due.
 
         This is the mail that was in flight before a crash; else the sealed batch with the earliest time, alone; else
-        the batches that became too old (`select_catch_up_batches`); else the user's first batches, up to MAX_ALERTS_PER_MAIL alerts (one batch if the group wait is zero).
+        the batches that became too old (`select_catch_up_batches`); else the user's first batches, up to
+        MAX_ALERTS_PER_MAIL alerts (one batch if the group wait is zero).
 
         None: a mail was in flight before a crash and some of its alerts did not come again in time. The user is then
         scheduled anew, without that mail.
@@ -317,7 +321,9 @@ class MailQueue:
             return None
         sealed = [batch for batch in user_queue.sealed_batches if batch.earliest_attempt_time <= now]
         if sealed:
-            return PlannedMail(user_id, (min(sealed, key=lambda each: each.earliest_attempt_time),), may_be_duplicate=True)
+            return PlannedMail(
+                user_id, (min(sealed, key=lambda each: each.earliest_attempt_time),), may_be_duplicate=True
+            )
         late = select_catch_up_batches([each.batch for each in user_queue.entries])
         if late:
             return PlannedMail(user_id, late, may_be_duplicate=False)

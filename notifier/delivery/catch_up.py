@@ -1,11 +1,12 @@
 """Catch-up mails: one mail lists a user's alerts that became too old to be mailed singly. Pure.
 
-An alert becomes too old at the end of its lifetime: the notifier, the mail server or all of Towerwatch was unavailable.
-It is then mailed with all others of its user that did, and not singly any more. Its lifetime is over by a clock that may
-be wrong, so age alone gives up no alert: a catch-up mail is given up after as many attempts as a lifetime has.
+An alert becomes too old at the end of its lifetime: the notifier, the mail server or all of Towerwatch was
+unavailable. It is then mailed with all others of its user that did, and not singly any more. Its lifetime is over by a
+clock that may be wrong, so age alone gives up no alert: a catch-up mail is given up after as many attempts as a
+lifetime has.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -49,10 +50,10 @@ def convert_to_catch_up(batch: AlertBatch, now: datetime) -> AlertBatch:
 def select_catch_up_batches(batches: Sequence[AlertBatch]) -> tuple[AlertBatch, ...]:
     """Return the first batches of a user that one catch-up mail contains; empty if none of them became too old.
 
-    `batches`: unsealed, in the order of their alerts. The mail contains them up to the last that became too old, so that
-    no alert is mailed before an earlier one. It also contains those up to the last that withdraws one of its alerts, is
-    withdrawn by one, or reports the end of a breach whose beginning is withdrawn, so that they cancel each other. At most
-    MAX_ALERTS_PER_CATCH_UP alerts, but at least one batch.
+    `batches`: unsealed, in the order of their alerts. The mail contains them up to the last that became too old, so
+    that no alert is mailed before an earlier one. It also contains those up to the last that withdraws one of its
+    alerts, is withdrawn by one, or reports the end of a breach whose beginning is withdrawn, so that they cancel each
+    other. At most MAX_ALERTS_PER_CATCH_UP alerts, but at least one batch.
     """
     end = max((number for number, each in enumerate(batches, 1) if each.catch_up), default=0)
     contents = _CatchUpContents()
@@ -119,17 +120,18 @@ def cancel_withdrawn(alerts: Iterable[Alert]) -> tuple[Alert, ...]:
     for each in kept:
         if each.state in _REPORTS:
             breaches.setdefault(_get_subject(each)[:3], []).append(each.window_start)
-    return tuple(each for each in kept if not _ends_nothing(each, beginnings.get(each.episode_id), breaches))
+    return tuple(each for each in kept if not _ends_nothing(each, beginnings, breaches))
 
 
 def _ends_nothing(
-    alert: Alert, beginning: Alert | None, breaches: dict[tuple[UUID, int, Bound], list[datetime]]
+    alert: Alert, beginnings: Mapping[UUID, Alert], breaches: Mapping[tuple[UUID, int, Bound], list[datetime]]
 ) -> bool:
     """Return True if an alert is the end of a breach whose beginning was withdrawn, with no other breach in between.
 
-    `beginning`: the alert with which its breach began, if that was withdrawn; else None. `breaches`: the window starts
-    of the breaches that are not withdrawn, by threshold.
+    `beginnings`: the alerts that are withdrawn, and with which a breach began, by id. `breaches`: the window starts of
+    the breaches that are not withdrawn, by threshold.
     """
+    beginning = None if alert.episode_id is None else beginnings.get(alert.episode_id)
     if alert.state is not AlertState.RESOLVED or beginning is None:
         return False
     starts = breaches.get(_get_subject(alert)[:3], ())

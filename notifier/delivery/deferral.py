@@ -55,8 +55,8 @@ def build_retries(
 def _group_for_retries(batches: Iterable[AlertBatch]) -> Iterator[tuple[AlertBatch, ...]]:
     """Yield the batches in groups for one retry record each, ordered by `AlertBatch.sort_key`.
 
-    The starts of lifetime of a group span _MAX_LIFETIME_SPREAD at most, and all or none of it became too old; it has no more than MAX_ALERTS_PER_MAIL alerts,
-    unless it is one batch.
+    The starts of lifetime of a group span _MAX_LIFETIME_SPREAD at most, and all or none of it became too old; it has no
+    more than MAX_ALERTS_PER_MAIL alerts, unless it is one batch.
     """
     group: list[AlertBatch] = []
     for batch in sorted(batches, key=lambda each: each.sort_key):

@@ -371,7 +371,7 @@ class AlertDelivery:
             await get_pending_event(batch).acknowledge()
 
     def convert_if_too_old(self, batch: AlertBatch) -> AlertBatch:
-        """Return a batch as one of a catch-up mail if its lifetime is over, unless it is one already; else unchanged."""
+        """Return a batch as one of a catch-up mail if its lifetime is over and it is none yet; else unchanged."""
         if batch.catch_up or not self._is_lifetime_over(batch):
             return batch
         return convert_to_catch_up(batch, self._clock.now())
@@ -381,7 +381,7 @@ class AlertDelivery:
         return is_lifetime_over(batch, self._policy, self._clock.now(), self._clock.wall.now())
 
     def _convert_all_too_old(self, mail: PlannedMail) -> None:
-        """Convert all batches of the mail's user whose lifetime is over, and put the mail back into the queue untried."""
+        """Convert all batches of the mail's user whose lifetime is over; put the mail back into the queue untried."""
         batches = (*mail.batches, *chain.from_iterable(self._queue.list_other_batches(mail)))
         converted = {each: later for each in batches if (later := self.convert_if_too_old(each)) is not each}
         log.info("alerts.too_old", alerts=sum(len(each.alerts) for each in converted))

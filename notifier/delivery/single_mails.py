@@ -170,8 +170,9 @@ class SingleMailDelivery(ABC, Generic[M]):
         """Send the mail, or drop it if it is not needed; defer or dead-letter it if that fails.
 
         Drops a mail that was sent or dead-lettered before, unless an operator requeued it, and a record that a later
-        retry record replaced; dead-letters a mail at the end of its lifetime, which begins anew after an absence. Returns True then; False if the worker
-        drains or the partition is revoked: the partition's next owner handles the event.
+        retry record replaced; dead-letters a mail at the end of its lifetime, which begins anew after an absence.
+        Returns True then; False if the worker drains or the partition is revoked: the partition's next owner handles
+        the event.
         """
         event = pending_event.event
         if self._should_stop(event):

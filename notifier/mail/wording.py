@@ -383,8 +383,8 @@ def explain_catch_up(alerts: int) -> str:
     """Return the sentences of a catch-up mail that say why the alerts are late and what follows from it."""
     those, they = ("this alert", "It is") if alerts == 1 else ("these alerts", "They are")
     return (
-        f"Towerwatch, or the way of its mails to you, was out of order when {those} came up. {they} told here once, and "
-        "by no other mail. Traffic may have changed since then: newer alerts come as usual."
+        f"Towerwatch, or the way of its mails to you, was out of order when {those} came up. {they} told here once, "
+        "and by no other mail. Traffic may have changed since then: newer alerts come as usual."
     )
 
 

@@ -65,8 +65,9 @@ def read_windows(mail: EmailMessage) -> list[datetime]:
 def test_after_an_absence_each_user_gets_one_mail_about_what_became_too_old(
     days: int, kafka: Broker, tmp_path: Path
 ) -> None:
-    """What is younger than a day comes as always. A worker is killed while it mails: a mail that comes twice has the same
-    Message-ID and alerts. What is withdrawn is not listed; a deleted user gets nothing; no alert is a dead letter."""
+    """What is younger than a day comes as always. A worker is killed while it mails: a mail that comes twice has the
+    same Message-ID and alerts. What is withdrawn is not listed; a deleted user gets nothing; no alert is a dead letter.
+    """
     now, gone_id = datetime.now(UTC), uuid4()
     published = {user_id: list_alerts(user_id, days, now) for user_id in (uuid4(), uuid4(), uuid4())}
     gone = list_alerts(gone_id, days, now)

@@ -655,7 +655,9 @@ def test_an_absence_of_weeks_is_collected_in_order_as_far_back_as_the_source_is_
         assert_consistent(service.database, source.available)
     else:
         assert words is not None
-        assert words.startswith("13 Feb – 22 Feb: not collected, and never will be; windows in this time are not judged")
+        assert words.startswith(
+            "13 Feb – 22 Feb: not collected, and never will be; windows in this time are not judged"
+        )
 
 
 def collect_with_budget(service: Service, source: NightlySource, budget: int) -> None:

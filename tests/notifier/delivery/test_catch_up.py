@@ -18,10 +18,10 @@ from notifier.delivery.catch_up import cancel_withdrawn, select_catch_up_batches
 from notifier.errors import PermanentlyRefused, TemporarilyRefused, UserManagerUnavailable
 from notifier.mail import Contact
 from notifier.messages import RaisedAlert, Retry, decode_raised_alert, decode_retry, encode_retry
+from streams.messages import encode_alert
 from tests.fakes.hurried_loop import BEGIN, run
 from tests.notifier.alerts import ALERT, CONTACT
 from tests.notifier.delivery.single_user import SingleUserDelivery, run_steps
-from streams.messages import encode_alert
 from tests.notifier.simulated_services import LogRecord, Simulation
 from tests.notifier.simulation import SimulatedWorker, build_fake_catch_up_mail, build_fake_mail
 from tests.notifier.simulation_settings import DeliverySettings, FaultRates
@@ -176,7 +176,9 @@ def test_a_clock_that_is_days_ahead_at_a_restart_gives_nothing_up(days: int) -> 
         await delivery.restart()
         delivery.publish_alerts(4)
         await asyncio.sleep(60)
-        assert Counter(each for mail in delivery.mailed_alert_numbers for each in mail) == dict.fromkeys((1, 2, 3, 4), 1)
+        assert Counter(each for mail in delivery.mailed_alert_numbers for each in mail) == dict.fromkeys(
+            (1, 2, 3, 4), 1
+        )
         assert delivery.dead_letters == []
 
     run_steps(steps)
@@ -355,8 +357,8 @@ def build_batch(alerts: Sequence[Alert], catch_up: bool) -> AlertBatch:
 
 @given(alert_lists(), st.lists(st.booleans(), min_size=9, max_size=9), st.integers(1, 9))
 def test_a_catch_up_mail_has_the_first_batches(alerts: list[Alert], too_old: list[bool], most: int) -> None:
-    """It holds nothing if none is too old; else a beginning of the queue, up to the limit or beyond all that is too old,
-    and nothing that cancels what it lists comes after it, unless the limit divides them."""
+    """It holds nothing if none is too old; else a beginning of the queue, up to the limit or beyond all that is too
+    old, and nothing that cancels what it lists comes after it, unless the limit divides them."""
     batches = sorted(
         (build_batch([alert], is_old) for alert, is_old in zip(alerts, too_old, strict=False)),
         key=lambda each: each.sort_key,
