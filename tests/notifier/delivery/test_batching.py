@@ -9,13 +9,12 @@ import pytest
 from hypothesis import given, strategies as st
 
 from domain.alerts import Alert, AlertState
+from notifier.delivery.alert_batch import AlertBatch, PlannedMail
 from notifier.delivery.batching import (
     IN_FLIGHT_RECOVERY_TIMEOUT,
     MAX_ALERTS_PER_MAIL,
     MISSING_RETRY_TIMEOUT,
-    AlertBatch,
     MailQueue,
-    PlannedMail,
 )
 from notifier.delivery.retries import MAX_PAUSE
 from notifier.delivery.user_state import UserState, compute_batch_id
