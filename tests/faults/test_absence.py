@@ -1,4 +1,4 @@
-"""The notifier is away for weeks: a real broker, a real mail server's protocol, and records of all those days."""
+"""The notifier, or the stream, is away for weeks: a real broker, a mail server, and the records of all those days."""
 
 import asyncio
 from collections import Counter
@@ -18,6 +18,8 @@ from notifier.mail.alert_header import ALERT_HEADER, parse_alert_header
 from streams.messages import encode_alert
 from tests.fakes.smtp_server import FakeSmtpServer
 from tests.fakes.user_service import FakeUserService
+from tests.faults.lost_log import running_stack
+from tests.faults.test_lost_log import FIRST, collect_day, make_interest
 from tests.notifier.alerts import new_alert
 from tests.notifier.process import (
     build_contact,
@@ -26,7 +28,9 @@ from tests.notifier.process import (
     running_notifier,
     started_notifier,
 )
+from tests.streams.process import read_records
 from tests.waiting import eventually
+from towerwatch.alerts.v1.events_pb2 import AlertRaised
 from towerwatch.topics import ALERTS_RAISED, partition_of
 
 pytestmark = pytest.mark.faults
@@ -105,3 +109,34 @@ def test_after_an_absence_each_user_gets_one_mail_about_what_became_too_old(
         assert [read_windows(each) for each in others] == [[alerts[-1][1].window_start]]
     assert not [mail for mail in mails if str(gone_id) in str(mail["To"])]
     assert not any(read_dead_letters(kafka.bootstrap_servers, user_id) for user_id in (*published, gone_id))
+
+
+@pytest.mark.parametrize("days", [8, pytest.param(40, marks=pytest.mark.long)])
+def test_after_an_absence_the_stream_raises_what_it_would_have_raised(days: int, tmp_path: Path) -> None:
+    """A killed worker reads all that was published meanwhile: days with and without traffic, and a gap.
+
+    The alerts are those of a stream that was never away, and none is about a window of the gap. Those of the absence are
+    raised once; the kill may repeat one from before it, which the notifier recognises.
+    """
+    with running_stack(tmp_path) as stack:
+        raised = stack.set_interest(make_interest(1, uuid4(), low=3, repeat=True))
+        raised |= stack.set_interest(make_interest(2, uuid4(), high=5))
+        raised |= collect_day(stack, 0, 1) | collect_day(stack, 1, 9)
+        stack.wait_until_raised(raised)
+        before = set(raised)
+        stack.stop_worker()
+        gap = range(3, 3 + days // 4)
+        for day in range(2, days):
+            if day not in gap:
+                raised |= collect_day(stack, day, (0, 4, 9)[day % 3])
+        stack.wait_until_raised(raised)
+        stack.wait_until_told()
+        alerts = read_records(stack.broker.bootstrap_servers, ALERTS_RAISED)
+        found = [AlertRaised.FromString(record.value) for record in alerts]
+        copies = Counter(UUID(each.alert_id) for each in found)
+        assert copies.keys() == raised
+        assert all(copies[each] == 1 for each in raised - before), "raised twice"
+        assert all(copies[each] <= 2 for each in before), "a kill repeats an alert once, under the same id"
+        assert len(found) > days // 2
+        missing = {FIRST + day * DAY for day in gap}
+        assert not missing & {each.window_start.ToDatetime(UTC) for each in found}
