@@ -115,8 +115,8 @@ def test_after_an_absence_each_user_gets_one_mail_about_what_became_too_old(
 def test_after_an_absence_the_stream_raises_what_it_would_have_raised(days: int, tmp_path: Path) -> None:
     """A killed worker reads all that was published meanwhile: days with and without traffic, and a gap.
 
-    The alerts are those of a stream that was never away, and none is about a window of the gap. Those of the absence are
-    raised once; the kill may repeat one from before it, which the notifier recognises.
+    The alerts are those of a stream that was never away, and none is about a window of the gap. Those of the absence
+    are raised once; the kill may repeat one from before it, which the notifier recognises.
     """
     with running_stack(tmp_path) as stack:
         raised = stack.set_interest(make_interest(1, uuid4(), low=3, repeat=True))
