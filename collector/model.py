@@ -102,6 +102,10 @@ class CoverageRow(Base):
     """Time of the first such answer; some time later the interval is asked for again. None: no answer is doubted."""
     told_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
     """Coverage of which is noted that its alerts were raised and mailed ends here. None: none is noted yet."""
+    gap_from: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """Begin of the last range that will never be collected. None: there was none yet."""
+    gap_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """End of that range."""
 
 
 class FlightRow(Base):

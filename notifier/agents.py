@@ -10,7 +10,7 @@ from faust.types import EventT, StreamT, TopicT
 
 from chassis.faust.app import publish_dead_letter
 from chassis.faust.sending import retry_until_sent
-from notifier.delivery.batching import AlertBatch
+from notifier.delivery.alert_batch import AlertBatch
 from notifier.delivery.confirmations import ConfirmationDelivery
 from notifier.delivery.dispatch import MailDispatcher
 from notifier.delivery.interfaces import PendingEvent
@@ -164,7 +164,13 @@ class Agents:
             return True
         return await self._enqueue(
             AlertBatch(
-                retry.alerts, pending_event, retry.first_attempt_at, retry.attempt, retry.not_before, retry.sealed
+                retry.alerts,
+                pending_event,
+                retry.first_attempt_at,
+                retry.attempt,
+                retry.not_before,
+                retry.sealed,
+                retry.catch_up,
             )
         )
 

@@ -89,6 +89,8 @@ class Retry:
     """The time from which the age of the mail is counted."""
     sealed: bool = False
     """True if the mail server may already have the mail: it is sent again unchanged, without other alerts."""
+    catch_up: bool = False
+    """True if the alerts became too old to be mailed singly, and are listed in a catch-up mail."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +210,7 @@ def decode_retry(value: bytes | None) -> Retry | ScheduledNotice | ScheduledConf
         not_before=_to_datetime(message.not_before),
         first_attempt_at=_to_datetime(message.first_attempt_at),
         sealed=message.sealed,
+        catch_up=message.catch_up,
     )
 
 
@@ -216,6 +219,7 @@ def encode_retry(retry: Retry | ScheduledNotice | ScheduledConfirmation) -> byte
     message = alerts_pb.AlertRetry(attempt=retry.attempt, sealed=retry.sealed)
     match retry:
         case Retry(alerts=(first, *others)):
+            message.catch_up = retry.catch_up
             message.alert.ParseFromString(first.original)
             for each in others:
                 message.others.add().ParseFromString(each.original)

@@ -61,8 +61,8 @@ class NotifierSettings(StreamSettings):
     retry_base_s: float = Field(default=5.0, gt=0, le=300)
     """Seconds until the second attempt; each later pause is twice as long, up to `delivery.retries.MAX_PAUSE`."""
     retry_lifetime_s: float = Field(default=86_400.0, ge=60, le=604_800)
-    """Seconds after its first attempt at which an alert or a notice is given up. The topics keep it for seven days. For
-    confirmation mails it is `delivery.retries.CONFIRMATION_LIFETIME`."""
+    """Seconds after which an alert is listed in a catch-up mail, and no longer mailed singly; after its first attempt,
+    at which a notice is given up. For confirmation mails it is `delivery.retries.CONFIRMATION_LIFETIME`."""
     contact_cache_s: float = Field(default=5.0, ge=0, le=60)
     """Seconds for which a contact is cached: a deletion or a pause may take so long to have an effect."""
 

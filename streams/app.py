@@ -26,6 +26,7 @@ from streams.tables import SequencedTable, Tables
 from towerwatch.topics import (
     ALERTS_DEAD_LETTER,
     ALERTS_RAISED,
+    COMPACTED,
     FLIGHTS_OBSERVED,
     INTERESTS_CHANGED,
     JOIN_PARTITIONS,
@@ -86,7 +87,7 @@ def create_app(settings: JoinSettings) -> faust.App:
 
 def _add_table(app: faust.App, name: str, help_text: str) -> SequencedTable:
     """Add to the app a new table, safe against late writes, with as many partitions as the input topics; return it."""
-    return add_table(app, SequencedTable, name, JOIN_PARTITIONS, help_text)
+    return add_table(app, SequencedTable, name, JOIN_PARTITIONS, help_text, extra_topic_configs=COMPACTED)
 
 
 def _discard_indexes_on_rebalance(app: faust.App, join_state: JoinState, tables: Tables) -> None:

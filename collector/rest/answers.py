@@ -133,10 +133,18 @@ class Waiting(BaseModel):
     departures: str | None
 
 
+class Gaps(BaseModel):
+    """The days of each direction that are never collected, in words; null where there are none."""
+
+    arrivals: str | None
+    departures: str | None
+
+
 class CoverageWithEvidence(Coverage):
     """The covered interval of an airport by direction, the evidence for it, and what the next day waits for."""
 
     waiting_for: Waiting
+    gaps: Gaps
     notice: str | None = Field(
         description="In words, if the airport's code was retired, or if the source has given no flight of it so far; "
         "else null."
@@ -152,6 +160,7 @@ class CoverageWithEvidence(Coverage):
             arrivals=covered.arrivals,
             departures=covered.departures,
             waiting_for=Waiting(**waiting),
+            gaps=Gaps(**{direction.value: report.gaps.get(direction) for direction in Direction.BOTH.parts}),
             notice=report.notice,
             evidence=[Evidence.build(record) for record in report.records],
         )

@@ -11,7 +11,7 @@ from collector.airport_checks import require_interest
 from collector.flights import CoveredInterval, load_covered_intervals
 from collector.model import CoverageRow
 from collector.settled.evidence import NightlyRecord
-from collector.settled.explain import build_progress, explain_waiting
+from collector.settled.explain import build_progress, explain_gap, explain_waiting
 from collector.settled.schedule import CollectionTiming, load_schedule
 from collector.settled.status import SHOWN_DAYS
 from collector.unheard import explain_unheard, find_unheard_since
@@ -21,12 +21,14 @@ from domain.interests import Direction
 
 @dataclass(frozen=True, slots=True)
 class CoverageReport:
-    """The coverage of one airport, its evidence, and what the next day of each direction waits for."""
+    """The coverage of one airport, its gaps, its evidence, and what the next day of each direction waits for."""
 
     covered: dict[Direction, CoveredInterval]
     """A direction that was never collected is left out."""
     waiting_for: dict[Direction, str]
     """The evidence that the next day waits for, in words, by direction; a direction that waits for none is left out."""
+    gaps: dict[Direction, str]
+    """The days that are never collected, in words, by direction; a direction without such days is left out."""
     records: list[NightlyRecord]
     """The evidence about the source's records of the last days, newest first; the same for all airports."""
     notice: str | None
@@ -55,13 +57,16 @@ class CoverageReports:
             }
             since = find_unheard_since(session, icao, now)
             covered = load_covered_intervals(session, icao)
-        waiting = {}
+        waiting, gaps = {}, {}
         for target in schedule.targets:
-            progress = build_progress(target, rows.get(target.direction.value), since)
+            row = rows.get(target.direction.value)
+            progress = build_progress(target, row, since)
+            if row is not None and (gap := explain_gap(row, target.next_begin)) is not None:
+                gaps[target.direction] = gap
             sentence = explain_waiting(progress, schedule.records, self._timing.record, now)
             if sentence is not None:
                 waiting[target.direction] = sentence
         notice = explain_retired_code(icao)
         if notice is None and since is not None:
             notice = explain_unheard(icao, since)
-        return CoverageReport(covered, waiting, schedule.records.list_newest(SHOWN_DAYS), notice)
+        return CoverageReport(covered, waiting, gaps, schedule.records.list_newest(SHOWN_DAYS), notice)

@@ -45,6 +45,7 @@ def lock_cursor_for_collection(
         OUTBOX.add(
             session, [encode_coverage_gap(interval.airport, interval.direction, cursor.covered_until, interval.begin)]
         )
+        cursor.gap_from, cursor.gap_until = cursor.covered_until, interval.begin
         cursor.covered_from = cursor.covered_until = cursor.corrected_until = interval.begin
     return cursor
 

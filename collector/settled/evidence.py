@@ -136,10 +136,14 @@ class NightlyRecord:
         """Return True if the record is taken as missing: it is not whole GIVE_UP_AFTER its day, after several answers.
 
         False if it is whole, or may still come. A record that is there, but whose answers go on changing, is given up
-        after more answers.
+        after more answers. The last answer must be from the end of that time: after an absence of the collector the
+        source is asked again.
         """
         needed = _ATTEMPTS_BEFORE_GIVING_UP if self.there_since is None else 2 * _MANY_ATTEMPTS
-        return self.whole_since is None and self.end + GIVE_UP_AFTER <= now and self.attempts >= needed
+        if self.whole_since is not None or self.asked_at is None or self.attempts < needed:
+            return False
+        given_up_at = self.end + GIVE_UP_AFTER
+        return given_up_at <= now and self.asked_at >= given_up_at - _LONGEST_PAUSE - JITTER
 
 
 class NightlyRecords:

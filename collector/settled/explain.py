@@ -4,7 +4,7 @@ They are shown at `/flights/{icao}/coverage` and `/scheduler/status`.
 """
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from collector.intervals import DAY, day_of
 from collector.model import CoverageRow
@@ -63,6 +63,25 @@ def explain_waiting(progress: Progress, records: NightlyRecords, timing: RecordT
     return None if unproven is None else _explain_record(unproven, timing, now)
 
 
+def explain_gap(row: CoverageRow, next_begin: datetime) -> str | None:
+    """Return in words which days of an airport and direction are never collected: its last gap, or the next one.
+
+    The next one is between the end of the coverage and `next_begin`, where collection will go on. None: there is
+    neither. Both consist of whole days, unless coverage ended within one.
+    """
+    if row.covered_until < next_begin:
+        return (
+            f"{_format_days(row.covered_until, next_begin)}: not collected, and never will be; collection goes on with "
+            f"{_format_day(next_begin)}, because earlier days lie too far back, were given up, or nobody asked for them"
+        )
+    if row.gap_from is None or row.gap_until is None:
+        return None
+    return (
+        f"{_format_days(row.gap_from, row.gap_until)}: not collected, and never will be; windows in this time are not "
+        "judged, so that no alert for too little traffic comes of it"
+    )
+
+
 def explain_credits(target: CollectionTarget, calls_ahead: int | None, deferred_until: datetime | None) -> str | None:
     """Return in words that the next day of a target waits for credits, and whose turn comes first; None if it does not.
 
@@ -94,6 +113,12 @@ def _explain_record(record: NightlyRecord, timing: RecordTiming, now: datetime) 
         first_call = record.compute_next_call_time(timing)
         return f"{waiting}; " + ("no answer yet" if first_call <= now else f"first asked at {first_call:%H:%M}")
     return f"{waiting}; last asked {_format_time(record.asked_at, now)}"
+
+
+def _format_days(begin: datetime, end: datetime) -> str:
+    """Return the days that [begin, end) touches: 28 Nov, or 18 Nov – 28 Nov."""
+    first, last = _format_day(begin), _format_day(end - timedelta.resolution)
+    return first if first == last else f"{first} – {last}"
 
 
 def _format_day(day: datetime) -> str:

@@ -41,8 +41,8 @@ from notifier.messages import (
 from towerwatch.topics import ALERTS_RAISED, FLIGHTS_OBSERVED, INTERESTS_CHANGED, NOTICES_RAISED, USERS_CHANGED
 
 MAX_REQUEUE_AGE: Final = timedelta(days=7)
-"""An older dead letter is not requeued. The notifier stores for eight days which alerts it has mailed: an alert that
-was requeued and mailed before that would be mailed again."""
+"""An older dead letter is not requeued: it is no news. The notifier must store for longer which alerts it has mailed;
+otherwise an alert that was requeued and mailed before would be mailed again (`STATUS_RETENTION`)."""
 
 _REQUEUED: Final = "requeued"
 _REQUEUED_AT: Final = "requeued-at"

@@ -6,16 +6,17 @@ then contains all of them in their order. A mail that the server may already hav
 
 import heapq
 from bisect import insort
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Final
 from uuid import UUID
 
-from notifier.delivery.retries import ALERT_LIFETIME, MAX_AGE, MAX_PAUSE
-from notifier.delivery.user_state import UserState, compute_batch_id
-from notifier.messages import RaisedAlert
+from notifier.delivery.alert_batch import AlertBatch, PlannedMail
+from notifier.delivery.catch_up import CATCH_UP_WAIT, select_catch_up_batches
+from notifier.delivery.retries import MAX_PAUSE
+from notifier.delivery.user_state import UserState
 
 MAX_ALERTS_PER_MAIL: Final = 200
 """The maximal number of alerts in one mail; further alerts go into the next mail."""
@@ -30,71 +31,6 @@ _DISTANT_FUTURE: Final = datetime.max.replace(tzinfo=UTC)
 IN_FLIGHT_RECOVERY_TIMEOUT: Final = timedelta(seconds=60)
 """How long, after a crash, a mail that was in flight waits until all of its alerts are read again. Counted from the
 first of them. All are read again at once, unless some were dead-lettered."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class AlertBatch:
-    """The alerts of one user that arrived in one event: one new alert, or the alerts of a retry record.
-
-    Batches stay whole in the queue; a mail contains one or several of them.
-    """
-
-    alerts: tuple[RaisedAlert, ...]
-    pending_event: object
-    """The event that contained the alerts. This module does not use it."""
-    lifetime_start: datetime
-    """The time from which the age of the alerts is counted."""
-    attempt: int = 0
-    """The number of attempts to mail the alerts so far."""
-    not_before: datetime | None = None
-    """The time before which a deferred batch must not be tried. None: the batch is new, not deferred."""
-    sealed: bool = False
-    """True if the mail server may already have these alerts: they are sent again unchanged, without other alerts."""
-
-    alert_ids: frozenset[UUID] = field(init=False)
-    batch_id: UUID | None = field(init=False)
-    """The id of a deferred batch in `UserState.deferred_batches`. None: the batch is new."""
-    sort_key: tuple[datetime, UUID, datetime] = field(init=False)
-    """The position among a user's batches: by the window and the id of the first alert, then by the time of the next
-    attempt.
-
-    A later state of an interest is of a later window, so this order needs no clock. Batches that are deferred together
-    are consecutive parts of it, so their first alerts keep them in it, also when a crash has left records of several
-    attempts, whose times are mixed."""
-
-    def __post_init__(self) -> None:
-        ids = frozenset(each.alert.alert_id for each in self.alerts)
-        first = self.alerts[0].alert
-        object.__setattr__(self, "alert_ids", ids)
-        object.__setattr__(self, "batch_id", compute_batch_id(ids) if self.not_before is not None else None)
-        key = (first.window_start, first.alert_id, _get_earliest_attempt_time(self))
-        object.__setattr__(self, "sort_key", key)
-
-    @property
-    def user_id(self) -> UUID:
-        """The user who receives the alerts."""
-        return self.alerts[0].alert.user_id
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class PlannedMail:
-    """A mail to one user that is due: the batches that it contains. `MailQueue.pop_due_mail` creates it."""
-
-    user_id: UUID
-    batches: tuple[AlertBatch, ...]
-    may_be_duplicate: bool
-    """True if the mail server may already have this very mail."""
-    in_flight_ids: frozenset[UUID] = frozenset()
-    """The alert ids of the mail that was in flight before a crash: this mail contains only these alerts, not the others
-    of its batches. Empty: the mail contains all alerts of its batches."""
-
-    @property
-    def alerts(self) -> tuple[RaisedAlert, ...]:
-        """The alerts of the mail in the order of its batches, each id once; only those of `in_flight_ids`, if any."""
-        by_id = {each.alert.alert_id: each for batch in self.batches for each in batch.alerts}
-        return tuple(
-            each for alert_id, each in by_id.items() if not self.in_flight_ids or alert_id in self.in_flight_ids
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +61,9 @@ class _UserQueue:
     """The time at which the oldest queued batch was added."""
     group_complete_at: datetime = _DISTANT_FUTURE
     """The time at which the first new alerts have waited long enough for others."""
+    catch_up_complete_at: datetime = _DISTANT_FUTURE
+    """The time at which the alerts that became too old have waited long enough for others. _DISTANT_FUTURE: there are
+    none."""
     held_until: datetime = _DISTANT_PAST
     """The latest `not_before` of the deferred batches."""
     deferred_ids: set[UUID | None] = field(default_factory=set)
@@ -148,27 +87,30 @@ class _UserQueue:
     def recompute(self, user: UserState, group_wait: timedelta) -> None:
         """Replace the user state and compute all due-time values anew from the queued batches."""
         self.user = user
-        self.first_queued_at, self.group_complete_at, self.held_until = (
-            _DISTANT_FUTURE,
-            _DISTANT_FUTURE,
-            _DISTANT_PAST,
-        )
+        self.first_queued_at = self.group_complete_at = self.catch_up_complete_at = _DISTANT_FUTURE
+        self.held_until = _DISTANT_PAST
         self.deferred_ids, self.sealed_batches, self.in_flight_entries = set(), [], []
         for entry in self.entries:
             self._update_due_values(entry, group_wait)
+
+    @property
+    def gathered_at(self) -> datetime:
+        """The time at which the alerts of the next mail have waited long enough for others.
+
+        Alerts that became too old are mailed first, so that the others wait for theirs.
+        """
+        return self.group_complete_at if self.catch_up_complete_at == _DISTANT_FUTURE else self.catch_up_complete_at
 
     def iter_missing_retry_deadlines(self) -> Iterator[datetime]:
         """Yield, for each deferred batch that has not been read yet, the time until which the user's mails wait for it.
 
         This is MISSING_RETRY_TIMEOUT after the batch's own time. That time counts as no earlier than when the user's
         oldest queued batch was added (it may have passed while no worker was running), and as no later than MAX_PAUSE
-        after. Omits batches whose time was ALERT_LIFETIME or longer before, unless it is so long before that a clock
-        must be wrong.
+        after.
         """
         for batch_id, until in self.user.deferred_batches:
-            age = self.first_queued_at - until
-            if batch_id not in self.deferred_ids and not ALERT_LIFETIME <= age <= MAX_AGE:
-                yield (min(max(until, self.first_queued_at), self.first_queued_at + MAX_PAUSE) + MISSING_RETRY_TIMEOUT)
+            if batch_id not in self.deferred_ids:
+                yield min(max(until, self.first_queued_at), self.first_queued_at + MAX_PAUSE) + MISSING_RETRY_TIMEOUT
 
     def _update_due_values(self, entry: _QueuedBatch, group_wait: timedelta) -> None:
         """Include one batch in the due-time values, and in the lists of sealed and in-flight batches it belongs to."""
@@ -182,6 +124,9 @@ class _UserQueue:
             self.deferred_ids.add(batch.batch_id)
         if batch.sealed:
             self.sealed_batches.append(batch)
+        elif batch.catch_up:
+            begin = max(queued_at, batch.not_before or queued_at)
+            self.catch_up_complete_at = min(self.catch_up_complete_at, begin + CATCH_UP_WAIT)
         if self.user.in_flight_ids and not self.user.in_flight_ids.isdisjoint(batch.alert_ids):
             self.in_flight_entries.append(entry)
 
@@ -253,7 +198,8 @@ class MailQueue:
     def list_other_batches(self, mail: PlannedMail) -> tuple[tuple[AlertBatch, ...], ...]:
         """Return the user's queued batches that this mail in flight does not contain, in groups that may be combined.
 
-        First each sealed batch alone, then all others as one group; with a group wait of zero each batch is alone.
+        First each sealed batch alone, then all others as one group; with a group wait of zero each batch is alone, but
+        for those that became too old.
         Empty if the mail is no longer in flight.
         """
         user_queue = self._user_queues.get(mail.user_id)
@@ -261,8 +207,8 @@ class MailQueue:
             return ()
         in_mail = set(map(id, mail.batches))
         others = [each.batch for each in user_queue.entries if id(each.batch) not in in_mail]
-        alone = [batch for batch in others if batch.sealed or not self._group_wait]
-        grouped = tuple(batch for batch in others if not batch.sealed and self._group_wait)
+        alone = [batch for batch in others if batch.sealed or not (self._group_wait or batch.catch_up)]
+        grouped = tuple(batch for batch in others if batch not in alone)
         return (*((batch,) for batch in alone), *((grouped,) if grouped else ()))
 
     def finish(self, mail: PlannedMail, removed: Iterable[AlertBatch], user: UserState) -> None:
@@ -292,6 +238,21 @@ class MailQueue:
         if user_queue is not None and user_queue.mail_in_flight is mail:
             user_queue.mail_in_flight = None
             self._schedule_user(mail.user_id, user_queue)
+
+    def exchange(self, mail: PlannedMail, exchanged: Mapping[AlertBatch, AlertBatch]) -> None:
+        """End the flight of a mail that was not tried, and replace some of its user's queued batches by others.
+
+        `exchanged`: the new batch by the very batch that it replaces, with the same alerts and event. Does nothing if
+        the queue was cleared since.
+        """
+        user_queue = self._user_queues.get(mail.user_id)
+        if user_queue is not None and user_queue.mail_in_flight is mail:
+            entries = [
+                _QueuedBatch(each.queued_at, exchanged.get(each.batch, each.batch)) for each in user_queue.entries
+            ]
+            user_queue.entries = sorted(entries, key=lambda each: each.batch.sort_key)
+            user_queue.recompute(user_queue.user, self._group_wait)
+            self.put_back(mail)
 
     def clear(self) -> None:
         """Remove all alerts, also those of mails in flight, whose `finish` or `put_back` then does nothing.
@@ -329,11 +290,11 @@ class MailQueue:
                 return max(first, *(each.not_before or first for each in batches))
             return max((first + IN_FLIGHT_RECOVERY_TIMEOUT, *user_queue.iter_missing_retry_deadlines()))
         if user_queue.sealed_batches:
-            return min(map(_get_earliest_attempt_time, user_queue.sealed_batches))
+            return min(each.earliest_attempt_time for each in user_queue.sealed_batches)
         # No alert of a user is mailed before an earlier one that was deferred, so that they arrive in order; and a
         # server that refused the user's last mail would refuse this one, too.
         return max(
-            user_queue.group_complete_at,
+            user_queue.gathered_at,
             user_queue.first_queued_at,
             user_queue.held_until,
             *user_queue.iter_missing_retry_deadlines(),
@@ -343,7 +304,8 @@ class MailQueue:
         """Return the user's next mail, which is due.
 
         This is the mail that was in flight before a crash; else the sealed batch with the earliest time, alone; else
-        the user's first batches, up to MAX_ALERTS_PER_MAIL alerts (one batch if the group wait is zero).
+        the batches that became too old (`select_catch_up_batches`); else the user's first batches, up to
+        MAX_ALERTS_PER_MAIL alerts (one batch if the group wait is zero).
 
         None: a mail was in flight before a crash and some of its alerts did not come again in time. The user is then
         scheduled anew, without that mail.
@@ -357,17 +319,18 @@ class MailQueue:
             user_queue.recompute(replace(user_queue.user, in_flight_ids=frozenset()), self._group_wait)
             self._schedule_user(user_id, user_queue)
             return None
-        sealed = [batch for batch in user_queue.sealed_batches if _get_earliest_attempt_time(batch) <= now]
+        sealed = [batch for batch in user_queue.sealed_batches if batch.earliest_attempt_time <= now]
         if sealed:
-            return PlannedMail(user_id, (min(sealed, key=_get_earliest_attempt_time),), may_be_duplicate=True)
+            return PlannedMail(
+                user_id, (min(sealed, key=lambda each: each.earliest_attempt_time),), may_be_duplicate=True
+            )
+        late = select_catch_up_batches([each.batch for each in user_queue.entries])
+        if late:
+            return PlannedMail(user_id, late, may_be_duplicate=False)
         if not self._group_wait:
             return PlannedMail(user_id, (user_queue.entries[0].batch,), may_be_duplicate=False)
         batches = tuple(_take_batches_for_one_mail(each.batch for each in user_queue.entries))
         return PlannedMail(user_id, batches, may_be_duplicate=False)
-
-
-def _get_earliest_attempt_time(batch: AlertBatch) -> datetime:
-    return batch.not_before or batch.lifetime_start
 
 
 def _find_batches_of_mail(batches: Iterable[AlertBatch], alert_ids: frozenset[UUID]) -> tuple[AlertBatch, ...]:

@@ -5,7 +5,8 @@ from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
-from notifier.delivery.batching import MAX_ALERTS_PER_MAIL, AlertBatch, PlannedMail
+from notifier.delivery.alert_batch import AlertBatch, PlannedMail
+from notifier.delivery.batching import MAX_ALERTS_PER_MAIL
 from notifier.delivery.planned_mail import get_alert_ids
 from notifier.messages import Retry
 
@@ -46,21 +47,23 @@ def build_retries(
                 wanted_ids -= get_alert_ids(selected)
                 attempt = max(batch.attempt for batch in batches) + was_tried
                 first_attempt_at = min(batch.lifetime_start for batch in batches)
-                yield Retry(selected, attempt, until, first_attempt_at, is_sealed)
+                is_late = any(batch.catch_up for batch in batches)
+                yield Retry(selected, attempt, until, first_attempt_at, is_sealed, is_late)
                 until += _RETRY_SPACING
 
 
 def _group_for_retries(batches: Iterable[AlertBatch]) -> Iterator[tuple[AlertBatch, ...]]:
     """Yield the batches in groups for one retry record each, ordered by `AlertBatch.sort_key`.
 
-    The starts of lifetime of a group span _MAX_LIFETIME_SPREAD at most; it has no more than MAX_ALERTS_PER_MAIL alerts,
-    unless it is one batch.
+    The starts of lifetime of a group span _MAX_LIFETIME_SPREAD at most, and all or none of it became too old; it has no
+    more than MAX_ALERTS_PER_MAIL alerts, unless it is one batch.
     """
     group: list[AlertBatch] = []
     for batch in sorted(batches, key=lambda each: each.sort_key):
         is_full = sum(len(each.alerts) for each in (*group, batch)) > MAX_ALERTS_PER_MAIL
         starts = [each.lifetime_start for each in (*group, batch)]
-        if group and (is_full or max(starts) - min(starts) > _MAX_LIFETIME_SPREAD):
+        is_other = bool(group) and group[0].catch_up is not batch.catch_up
+        if group and (is_full or is_other or max(starts) - min(starts) > _MAX_LIFETIME_SPREAD):
             yield tuple(group)
             group = []
         group.append(batch)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from email.message import EmailMessage
 from itertools import chain
 from typing import Final
 from uuid import UUID
@@ -19,8 +20,10 @@ from uuid import UUID
 import structlog
 
 from chassis.clock import SteadyClock
-from notifier.delivery.batching import AlertBatch, MailQueue, PlannedMail
-from notifier.delivery.bounces import resolve_bounce
+from notifier.delivery.alert_batch import AlertBatch, PlannedMail
+from notifier.delivery.batching import MailQueue
+from notifier.delivery.bounces import report_bounce_repeatedly, resolve_bounce
+from notifier.delivery.catch_up import cancel_withdrawn, convert_to_catch_up, is_lifetime_over
 from notifier.delivery.deferral import build_retries
 from notifier.delivery.in_flight import InFlightLimit
 from notifier.delivery.interfaces import ContactsLike, EventTopics, SmtpClientLike
@@ -40,7 +43,6 @@ from notifier.delivery.retries import (
     MAX_PAUSE,
     compute_backoff,
     compute_lifetime_start,
-    compute_max_attempts,
     compute_next_attempt_time,
 )
 from notifier.delivery.store import DeliveryStore
@@ -53,14 +55,11 @@ from notifier.errors import (
     NotSent,
     UserManagerUnavailable,
 )
-from notifier.mail import Contact, compose_alerts_mail
+from notifier.mail import Contact, compose_alerts_mail, compose_catch_up_mail
 from notifier.messages import RaisedAlert
 from notifier.metrics import NotifierMetrics
 
 log = structlog.get_logger()
-
-_BOUNCE_REPORT_ATTEMPTS: Final = 2
-"""Attempts to report to user_manager that an address does not exist. If all fail, the next mail finds it out again."""
 
 _USER_MANAGER_BASE_PAUSE: Final = timedelta(seconds=1)
 _USER_MANAGER_MAX_PAUSE: Final = timedelta(seconds=30)
@@ -117,13 +116,13 @@ class AlertDelivery:
             return None
 
     async def _check_and_attempt(self, mail: PlannedMail) -> datetime | None:
-        """Drop a mail that was sent before, dead-letter expired batches, defer above the hourly limit; else send it.
+        """Drop a mail that was sent before, convert expired batches, defer above the hourly limit; else send it.
 
         Does nothing if the partitions are revoked. First deletes the dead-lettered status of requeued alerts. A mail is
         also dropped if all of its alerts have a delivery status; the events of a dropped mail are acknowledged. A mail
         that the server may have is not checked against the hourly limit, and expires only as a whole; of another mail
-        the batches that have not expired stay queued. Returns None, or the time until which no other mail should be
-        tried.
+        the batches that have not expired stay queued. A batch that expires becomes one of a catch-up mail; if that
+        expires, too, it is dead-lettered. Returns None, or the time until which no other mail should be tried.
         """
         if not self._is_still_ours(mail):
             return None
@@ -143,11 +142,15 @@ class AlertDelivery:
             return None
         undelivered_ids = get_alert_ids(undelivered)
         open_batches = [batch for batch in mail.batches if not undelivered_ids.isdisjoint(batch.alert_ids)]
-        expired = [batch for batch in open_batches if self._is_expired(batch, now)]
+        expired = [batch for batch in open_batches if self._is_lifetime_over(batch)]
         # A mail that the server may have is never divided: it expires as a whole.
         if expired and (not mail.may_be_duplicate or len(expired) == len(open_batches)):
-            text = f"gave up after {max(each.attempt for each in expired)} tries: older than {self._policy.lifetime}"
-            await self._dead_letter(mail, expired, "gave_up", text)
+            given_up = [batch for batch in expired if batch.catch_up or (mail.is_catch_up and mail.may_be_duplicate)]
+            if not given_up:
+                self._convert_all_too_old(mail)
+                return None
+            text = f"gave up after {max(each.attempt for each in given_up)} tries of a mail about what became too old"
+            await self._dead_letter(mail, given_up, "gave_up", text)
             return None
         if (
             not mail.may_be_duplicate
@@ -206,14 +209,15 @@ class AlertDelivery:
     async def _send(self, mail: PlannedMail, alerts: Sequence[RaisedAlert], user: UserState, contact: Contact) -> None:
         """Write the in-flight state, send the mail, write that it was sent, acknowledge its events.
 
+        If all alerts of a catch-up mail cancel each other, they are recorded as mailed, and nothing is sent.
+
         Waits before the next step until each write is durable. Waits for a free connection, and sends nothing if the
         partitions are revoked by then. Completes the batches whose alerts all have a status; others stay queued. Counts
         the mail, sent or failed. Raises NotSent.
         """
         event, began = get_first_event(mail), time.perf_counter()
-        cause = min(each.cause_published_at for each in alerts)
-        dated = self._clock.wall.now()
-        message = compose_alerts_mail([each.alert for each in alerts], contact, self._policy.sender, dated, cause)
+        kind = "catch_up" if mail.is_catch_up else "alerts"
+        message = self._compose(mail, alerts, contact)
         in_flight_state = user.with_mail_in_flight(get_alert_ids(alerts))
         if in_flight_state != user:
             self._store.save_user_state(event, mail.user_id, in_flight_state)
@@ -222,20 +226,35 @@ class AlertDelivery:
             if not self._is_still_ours(mail):
                 return
             try:
-                await self._smtp.send(message, self._policy.envelope_from(contact), slot.acquire)
+                if message is not None:
+                    await self._smtp.send(message, self._policy.envelope_from(contact), slot.acquire)
             except NotSent as error:
                 if error.reason is not FailureReason.BREAKER_OPEN:
-                    self._metrics.count_failed_mail("alerts")
+                    self._metrics.count_failed_mail(kind)
                 raise
             now = self._clock.now()
             self._store.mark_mailed(event, get_alert_ids(alerts), now)
             self._store.clear_unproven_bounce(event, mail.user_id)
             # Before the user's state drops the in-flight ids: a crash between the two would let other alerts join them.
             await self._store.wait_until_persisted(event)
-        self._metrics.count_sent_mail("alerts", time.perf_counter() - began)
-        self._metrics.observe_mailed_alerts(tuple(alerts), now)
+        if message is None:
+            self._metrics.count_dropped_alerts("withdrawn", len(alerts))
+        else:
+            self._metrics.count_sent_mail(kind, time.perf_counter() - began)
+            self._metrics.observe_mailed_alerts(tuple(alerts), now)
         completed = find_completed_batches(self._store, mail)
         await self._save_and_acknowledge(mail, self._with_mail_sent(user, now, get_batch_ids(completed)), completed)
+
+    def _compose(self, mail: PlannedMail, alerts: Sequence[RaisedAlert], contact: Contact) -> EmailMessage | None:
+        """Return the mail with these alerts; None if it is a catch-up mail whose alerts cancel each other."""
+        reported = [each.alert for each in alerts]
+        cause, now = min(each.cause_published_at for each in alerts), self._clock.wall.now()
+        if not mail.is_catch_up:
+            return compose_alerts_mail(reported, contact, self._policy.sender, now, cause)
+        listed = cancel_withdrawn(reported)
+        if not listed:
+            return None
+        return compose_catch_up_mail(listed, reported, contact, self._policy.sender, now, cause)
 
     async def _handle_failure(
         self, mail: PlannedMail, alerts: Sequence[RaisedAlert], user: UserState, error: NotSent
@@ -252,10 +271,13 @@ class AlertDelivery:
             await self._dead_letter(mail, mail.batches, "refused", str(error))
             # After the dead letter: a crash between the two loses only the report, and the next mail repeats it.
             if isinstance(error, HardBounce):
-                await self._report_bounce(mail.user_id, self._clock.wall.now())
+                await report_bounce_repeatedly(self._contacts, self._metrics, mail.user_id, self._clock)
             return
         attempt = max(batch.attempt for batch in mail.batches) + 1
-        lifetime_start = max(self._compute_lifetime_start(batch, now) for batch in mail.batches)
+        wall_now = self._clock.wall.now()
+        lifetime_start = now  # a catch-up mail is given up by its attempts alone
+        if not mail.is_catch_up:
+            lifetime_start = max(compute_lifetime_start(each.lifetime_start, now, wall_now) for each in mail.batches)
         until = compute_next_attempt_time(
             now,
             attempt,
@@ -266,8 +288,7 @@ class AlertDelivery:
             self._policy.lifetime,
         )
         if until is None:
-            await self._dead_letter(mail, mail.batches, "gave_up", f"gave up after {attempt} tries: {error}")
-            return
+            until = now  # every batch is too old now: they become a catch-up mail once they are read again
         log.warning("alerts.put_off", alerts=len(alerts), attempt=attempt, reason=str(error), about=str(error.reason))
         sealed = mail.may_be_duplicate or isinstance(error, LostAfterData)
         await self._defer(mail, alerts, user, until, error.reason, tried=True, sealed=sealed)
@@ -349,32 +370,22 @@ class AlertDelivery:
         for batch in completed:
             await get_pending_event(batch).acknowledge()
 
-    async def _report_bounce(self, user_id: UUID, at: datetime) -> None:
-        """Report to user_manager that the user's address does not exist, and count whether that succeeded.
+    def convert_if_too_old(self, batch: AlertBatch) -> AlertBatch:
+        """Return a batch as one of a catch-up mail if its lifetime is over and it is none yet; else unchanged."""
+        if batch.catch_up or not self._is_lifetime_over(batch):
+            return batch
+        return convert_to_catch_up(batch, self._clock.now())
 
-        Makes _BOUNCE_REPORT_ATTEMPTS, a pause apart; raises nothing if all fail.
-        """
-        for attempt in range(_BOUNCE_REPORT_ATTEMPTS):
-            try:
-                await self._contacts.report_bounce(user_id, at)
-            except UserManagerUnavailable:
-                if attempt + 1 < _BOUNCE_REPORT_ATTEMPTS:
-                    await asyncio.sleep(self._clock.real_seconds(_USER_MANAGER_BASE_PAUSE))
-            else:
-                self._metrics.count_bounce_report("told")
-                return
-        self._metrics.count_bounce_report("not_told")
+    def _is_lifetime_over(self, batch: AlertBatch) -> bool:
+        """Return True if a batch must not be mailed as it is: it became too old, or its catch-up mail is given up."""
+        return is_lifetime_over(batch, self._policy, self._clock.now(), self._clock.wall.now())
 
-    def _is_expired(self, batch: AlertBatch, now: datetime) -> bool:
-        """Return True if the lifetime of a batch is over, by the clock or by its number of attempts."""
-        lifetime = self._policy.lifetime
-        return now - self._compute_lifetime_start(batch, now) >= lifetime or batch.attempt >= compute_max_attempts(
-            self._policy.retry_base, lifetime
-        )
-
-    def _compute_lifetime_start(self, batch: AlertBatch, now: datetime) -> datetime:
-        """Return the time from which the lifetime of a batch counts, on the clock of this process."""
-        return compute_lifetime_start(batch.lifetime_start, now, self._clock.wall.now())
+    def _convert_all_too_old(self, mail: PlannedMail) -> None:
+        """Convert all batches of the mail's user whose lifetime is over; put the mail back into the queue untried."""
+        batches = (*mail.batches, *chain.from_iterable(self._queue.list_other_batches(mail)))
+        converted = {each: later for each in batches if (later := self.convert_if_too_old(each)) is not each}
+        log.info("alerts.too_old", alerts=sum(len(each.alerts) for each in converted))
+        self._queue.exchange(mail, converted)
 
     def _with_mail_sent(self, user: UserState, now: datetime, batch_ids: frozenset[UUID]) -> UserState:
         return user.with_mail_sent(now, batch_ids, self._policy.mails_per_hour)

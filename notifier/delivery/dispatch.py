@@ -6,7 +6,8 @@ from datetime import datetime
 from typing import Final
 
 from chassis.clock import SteadyClock
-from notifier.delivery.batching import AlertBatch, MailQueue, PlannedMail
+from notifier.delivery.alert_batch import AlertBatch, PlannedMail
+from notifier.delivery.batching import MailQueue
 from notifier.delivery.deliver import AlertDelivery
 from notifier.delivery.retries import MAX_PAUSE
 from notifier.delivery.user_state import UserState
@@ -66,11 +67,11 @@ class MailDispatcher:
             await self._has_capacity.wait()
 
     def enqueue(self, batch: AlertBatch, user: UserState) -> None:
-        """Queue a batch and wake the loop; the batch is delivered when its mail is due.
+        """Queue a batch and wake the loop; the batch is delivered when its mail is due, in a catch-up mail if too old.
 
         Does not wait and has no limit. `user`: the stored state of the user.
         """
-        self._queue.add(batch, self._clock.now(), user)
+        self._queue.add(self._delivery.convert_if_too_old(batch), self._clock.now(), user)
         self._changed.set()
 
     async def run(self) -> None:

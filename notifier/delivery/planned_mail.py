@@ -8,7 +8,7 @@ from uuid import UUID
 
 from faust.types import EventT
 
-from notifier.delivery.batching import AlertBatch, PlannedMail
+from notifier.delivery.alert_batch import AlertBatch, PlannedMail
 from notifier.delivery.interfaces import PendingEvent
 from notifier.delivery.store import DeliveryStatus, DeliveryStore
 from notifier.messages import RaisedAlert

@@ -170,8 +170,9 @@ class SingleMailDelivery(ABC, Generic[M]):
         """Send the mail, or drop it if it is not needed; defer or dead-letter it if that fails.
 
         Drops a mail that was sent or dead-lettered before, unless an operator requeued it, and a record that a later
-        retry record replaced; dead-letters a mail at the end of its lifetime. Returns True then; False if the worker
-        drains or the partition is revoked: the partition's next owner handles the event.
+        retry record replaced; dead-letters a mail at the end of its lifetime, which begins anew after an absence.
+        Returns True then; False if the worker drains or the partition is revoked: the partition's next owner handles
+        the event.
         """
         event = pending_event.event
         if self._should_stop(event):
@@ -184,6 +185,7 @@ class SingleMailDelivery(ABC, Generic[M]):
         if scheduled.attempt < self._retry_attempts.get(scheduled.mail_key, 0):
             return True  # a duplicate failed meanwhile: the broker has the later record
         lifetime = self._get_lifetime()
+        scheduled = self._begin_anew_if_untried(scheduled, lifetime)
         is_over = self._clock.now() - self._compute_lifetime_start(scheduled) >= lifetime
         if is_over or scheduled.attempt >= compute_max_attempts(self._policy.retry_base, lifetime):
             last = self._last_failures.get(scheduled.mail_key, f"older than {lifetime}")
@@ -282,6 +284,16 @@ class SingleMailDelivery(ABC, Generic[M]):
         self._mark_dead_lettered(event, scheduled, self._clock.now())
         self._metrics.count_dead_letter(label)
         await self._on_dead_lettered(scheduled)
+
+    def _begin_anew_if_untried(self, scheduled: M, lifetime: timedelta) -> M:
+        """Return a mail with a lifetime that begins now if nobody tried it for a whole lifetime, else unchanged.
+
+        The notifier, or all of Towerwatch, was away, or a clock was set: the mail is late, and still to be sent.
+        """
+        now = self._clock.now()
+        if now - compute_lifetime_start(scheduled.not_before, now, self._clock.wall.now()) < lifetime:
+            return scheduled
+        return replace(scheduled, first_attempt_at=now, not_before=now)
 
     def _compute_lifetime_start(self, scheduled: M) -> datetime:
         """Return the time from which the lifetime of a mail counts, on the clock of this process."""

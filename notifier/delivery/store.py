@@ -12,10 +12,11 @@ from faust.types import EventT
 
 from chassis.faust.table import Write, set_current_event
 from notifier.delivery.user_state import UserState
+from towerwatch.topics import LONGEST_ABSENCE_DAYS
 
 log = structlog.get_logger()
 
-STATUS_RETENTION: Final = timedelta(days=8)
+STATUS_RETENTION: Final = timedelta(days=LONGEST_ABSENCE_DAYS + 1)
 """How long a delivery status is kept: a day longer than the topics keep alerts and notices, so that no replay mails one
 twice."""
 

@@ -3,6 +3,7 @@
 from notifier.mail.compose import (
     compose_alert_mail,
     compose_alerts_mail,
+    compose_catch_up_mail,
     compose_confirmation_mail,
     compose_retired_mail,
     compose_token_mail,
@@ -19,6 +20,7 @@ __all__ = [
     "build_envelope_sender",
     "compose_alert_mail",
     "compose_alerts_mail",
+    "compose_catch_up_mail",
     "compose_confirmation_mail",
     "compose_retired_mail",
     "compose_token_mail",

@@ -29,12 +29,13 @@ from notifier.mail.contact import Contact, require_link, sanitize_link, sanitize
 from notifier.mail.parts import InlineImage, set_body
 from notifier.mail.serialization import WireMessage
 from notifier.mail.subject import (
+    format_catch_up_subject,
     format_retired_subject,
     format_subject,
     format_summary_subject,
     format_unheard_subject,
 )
-from notifier.mail.summary import BreachRun, ThresholdSummary, find_time_range, group_by_threshold
+from notifier.mail.summary import BreachRun, ThresholdSummary, find_time_range, group_by_threshold, select_latest
 from notifier.mail.times import ReaderTimes
 
 _MAX_CHARTS: Final = 6
@@ -42,6 +43,9 @@ _MAX_CHARTS: Final = 6
 
 _RECEIVERS_URL: Final = "https://opensky-network.org/about/faq"
 """OpenSky's FAQ; "I want coverage in my area! What can I do?" says who can host a receiver."""
+
+_MAX_CATCH_UP_THRESHOLDS: Final = 30
+"""Thresholds that a catch-up mail shows: a mail of a long absence must still be read."""
 
 _MAX_LINES: Final = 12
 """Lines about one threshold, the latest runs; half a day of hours in which every other hour is a breach."""
@@ -128,6 +132,45 @@ def compose_alerts_mail(
     else:
         values |= _build_alerts_values(summaries, times, charts)
     set_body(mail, "alert" if is_single else "alerts", values, tuple(charts.values()))
+    return mail
+
+
+def compose_catch_up_mail(
+    listed: Sequence[Alert],
+    alerts: Sequence[Alert],
+    contact: Contact,
+    sender: Address,
+    now: datetime,
+    cause_published_at: datetime,
+) -> EmailMessage:
+    """Return the one mail that lists alerts which became too old to be mailed singly, with a subject that says so.
+
+    It is like that of `compose_alerts_mail`, but has at most 30 thresholds, those that are in breach and the latest
+    first; alerts of further thresholds are only counted. `listed`: what the mail tells, at least one alert. `alerts`:
+    all alerts that it stands for, on which its Message-ID depends: also those that cancel each other.
+    """
+    summaries = group_by_threshold({each.alert_id: each for each in listed}.values())
+    ordered = [alert for summary in summaries for alert in summary.alerts]
+    times = ReaderTimes.of(contact.time_zone, now)
+    mail_id = headers.compute_mail_id(list({each.alert_id: each for each in alerts}.values()))
+    mail = headers.create_mail(contact, sender, now, headers.format_message_id(mail_id, sender))
+    mail["Subject"] = format_catch_up_subject(ordered, times)
+    headers.add_list_headers(mail, {each.airport for each in ordered}, contact, sender)
+    for alert in ordered:
+        mail[ALERT_HEADER] = format_alert_header(select_header_fields(alert))
+    mail[CAUSE_HEADER] = format_cause_header(cause_published_at)
+    shown = select_latest(summaries, _MAX_CATCH_UP_THRESHOLDS)
+    charts = _render_charts(shown, times, f"{mail_id}@{sender.domain}")
+    values = _build_common_values(contact) | {"pixels": (WIDTH, HEIGHT), "zone": _find_zone_name(times, ordered)}
+    values |= _build_alerts_values(shown, times, charts)
+    begin, end = find_time_range(ordered)
+    values |= {
+        "headline": wording.format_catch_up_headline(len(ordered)),
+        "summary": f"They are about {times.format_range(begin, end)} UTC",
+        "explanation": wording.explain_catch_up(len(ordered)),
+        "omission": wording.format_omission([each for each in summaries if each not in shown]),
+    }
+    set_body(mail, "alerts", values, tuple(charts.values()))
     return mail
 
 
@@ -247,8 +290,8 @@ def _build_alerts_values(
 ) -> dict[str, object]:
     """Return the variables of the templates `alerts.txt` and `alerts.html`, for a mail about several alerts.
 
-    They are the headline, the time range and number of all alerts, and the sections: by airport, then by threshold, in
-    the order of `summaries`.
+    They are the headline, a summary (the time range and number of all alerts), and the sections: by airport, then by
+    threshold, in the order of `summaries`. Explanation and omission are empty.
     """
     by_airport: dict[str, list[ThresholdSection]] = {}
     for summary in summaries:
@@ -257,14 +300,16 @@ def _build_alerts_values(
     ended = sum(_has_ended(each) for each in summaries)
     alerts = [alert for summary in summaries for alert in summary.alerts]
     begin, end = find_time_range(alerts)
+    airports = f"{len(by_airport)} airport{'s' if len(by_airport) > 1 else ''}"
     return {
         "airports": [
             AirportSection(icao, *wording.find_airport_names(icao), tuple(sections))
             for icao, sections in by_airport.items()
         ],
         "headline": wording.format_headline(len(summaries) - ended, ended),
-        "alerts": len(alerts),
-        "utc_range": f"{times.format_range(begin, end)} UTC",
+        "summary": f"{len(alerts)} alerts about {airports}, {times.format_range(begin, end)} UTC",
+        "explanation": "",
+        "omission": "",
     }
 
 

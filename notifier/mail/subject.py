@@ -60,6 +60,20 @@ def format_summary_subject(summaries: Sequence[ThresholdSummary], times: ReaderT
     return f"{', '.join(listed)}{more} ({format_number(len(alerts))} alerts, {time_range})"
 
 
+def format_catch_up_subject(alerts: Sequence[Alert], times: ReaderTimes) -> str:
+    """Return the subject of a catch-up mail: "Mailed late: 14 alerts, Tue 3 Nov – Wed 11 Nov (KJFK, KBOS)".
+
+    After 70 characters further airports are only counted ("and 3 more").
+    """
+    airports = sorted({each.airport for each in alerts})
+    listed = airports[:1]
+    while len(listed) < len(airports) and len(", ".join((*listed, airports[len(listed)]))) <= _MAX_LIST_LENGTH:
+        listed.append(airports[len(listed)])
+    more = f" and {len(airports) - len(listed)} more" if len(listed) < len(airports) else ""
+    how_many = f"{format_number(len(alerts))} alert{'s' if len(alerts) > 1 else ''}"
+    return f"Mailed late: {how_many}, {times.format_range(*find_time_range(alerts))} UTC ({', '.join(listed)}{more})"
+
+
 def format_unheard_subject(notice: UnheardNotice) -> str:
     """Return the subject of a mail about an unheard airport: "KXYZ: no flight reported since 27 November 2026"."""
     return f"{notice.airport}: no flight reported since {format_day(notice.since)}"

@@ -140,6 +140,20 @@ def group_by_threshold(alerts: Iterable[Alert]) -> tuple[ThresholdSummary, ...]:
     return tuple(ThresholdSummary(tuple(each)) for each in found.values())
 
 
+def select_latest(summaries: Sequence[ThresholdSummary], how_many: int) -> tuple[ThresholdSummary, ...]:
+    """Return so many of the summaries, in their order: those whose latest alert is a breach, then those of the latest
+    windows."""
+    urgent = sorted(
+        summaries,
+        key=lambda each: (
+            each.latest.state in (AlertState.FIRING, AlertState.STILL),
+            each.latest.window_start,
+        ),
+        reverse=True,
+    )[:how_many]
+    return tuple(each for each in summaries if each in urgent)
+
+
 def find_time_range(alerts: Sequence[Alert]) -> tuple[datetime, datetime]:
     """Return the earliest start and the latest end of the windows of some alerts, at least one, in any order."""
     return min(each.window_start for each in alerts), max(_window_end(each) for each in alerts)

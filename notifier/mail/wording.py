@@ -370,3 +370,30 @@ def _format_duration(alert: Alert, run: int) -> str:
     """
     at_least = "at least " if _count_breaches_before(alert) == len(alert.earlier) else ""
     return f"for {at_least}{format_windows(alert.window, run)}"
+
+
+def format_catch_up_headline(alerts: int) -> str:
+    """Return the first sentence of a catch-up mail, without its full stop, for a number of alerts."""
+    if alerts == 1:
+        return "We could not mail you 1 alert in time"
+    return f"We could not mail you {format_number(alerts)} alerts in time"
+
+
+def explain_catch_up(alerts: int) -> str:
+    """Return the sentences of a catch-up mail that say why the alerts are late and what follows from it."""
+    those, they = ("this alert", "It is") if alerts == 1 else ("these alerts", "They are")
+    return (
+        f"Towerwatch, or the way of its mails to you, was out of order when {those} came up. {they} told here once, "
+        "and by no other mail. Traffic may have changed since then: newer alerts come as usual."
+    )
+
+
+def format_omission(omitted: Sequence[ThresholdSummary]) -> str:
+    """Return the sentence about the thresholds that a catch-up mail does not show; empty if it shows all."""
+    if not omitted:
+        return ""
+    alerts = sum(len(each.alerts) for each in omitted)
+    airports = sorted({each.latest.airport for each in omitted})
+    names = ", ".join(airports[:20]) + (f" and {len(airports) - 20} more" if len(airports) > 20 else "")
+    more = "alert is" if alerts == 1 else "alerts are"
+    return f"{format_number(alerts)} more {more} not shown, to keep this mail short: at {names}"

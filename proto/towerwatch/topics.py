@@ -27,18 +27,22 @@ def _deleted_after(days: int) -> dict[str, str]:
     return {"cleanup.policy": "delete", "retention.ms": str(days * DAY_MS)}
 
 
-_COMPACTED: Final = {"cleanup.policy": "compact"}
+LONGEST_ABSENCE_DAYS: Final = 45
+"""Days for which a service, or all of them, may be away, and lose nothing of what it has to read (docs/adr/0033)."""
+
+COMPACTED: Final = {"cleanup.policy": "compact", "delete.retention.ms": str(LONGEST_ABSENCE_DAYS * DAY_MS)}
+"""The settings of a compacted topic. Tombstones outlive an absence: who does not see one, keeps what was removed."""
 
 JOIN_PARTITIONS: Final = 12
 """The partition count of the topics of flights and of interests, which are joined partition by partition."""
 
-FLIGHTS_OBSERVED: Final = Topic("flights.observed.v1", JOIN_PARTITIONS, _deleted_after(30))
-INTERESTS_CHANGED: Final = Topic("interests.changed.v1", JOIN_PARTITIONS, _COMPACTED)
-ALERTS_RAISED: Final = Topic("alerts.raised.v1", 12, _deleted_after(7))
-ALERTS_RETRY: Final = Topic("alerts.retry.v1", 12, _deleted_after(7))
+FLIGHTS_OBSERVED: Final = Topic("flights.observed.v1", JOIN_PARTITIONS, _deleted_after(LONGEST_ABSENCE_DAYS))
+INTERESTS_CHANGED: Final = Topic("interests.changed.v1", JOIN_PARTITIONS, COMPACTED)
+ALERTS_RAISED: Final = Topic("alerts.raised.v1", 12, _deleted_after(LONGEST_ABSENCE_DAYS))
+ALERTS_RETRY: Final = Topic("alerts.retry.v1", 12, _deleted_after(LONGEST_ABSENCE_DAYS))
 ALERTS_DEAD_LETTER: Final = Topic("alerts.dead-letter.v1", 12, _deleted_after(30))
-NOTICES_RAISED: Final = Topic("notices.raised.v1", 12, _deleted_after(7))
-USERS_CHANGED: Final = Topic("users.changed.v1", 12, _COMPACTED)
+NOTICES_RAISED: Final = Topic("notices.raised.v1", 12, _deleted_after(LONGEST_ABSENCE_DAYS))
+USERS_CHANGED: Final = Topic("users.changed.v1", 12, COMPACTED)
 COLLECTIONS_REQUESTED: Final = Topic("collections.requested.v1", 1, _deleted_after(1))
 """A topic with one partition on purpose: the replica that is assigned the partition is the collector's leader."""
 

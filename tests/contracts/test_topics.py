@@ -46,11 +46,11 @@ EVENTS = (
 def test_the_catalogue_matches_the_design():
     """Names, partition counts and cleanup are those of the table in `docs/design.md` ("Data flow")."""
     days = {
-        "flights.observed.v1": 30,
-        "alerts.raised.v1": 7,
-        "alerts.retry.v1": 7,
+        "flights.observed.v1": 45,
+        "alerts.raised.v1": 45,
+        "alerts.retry.v1": 45,
         "alerts.dead-letter.v1": 30,
-        "notices.raised.v1": 7,
+        "notices.raised.v1": 45,
         "collections.requested.v1": 1,
     }
     for topic in CATALOGUE:
@@ -58,7 +58,7 @@ def test_the_catalogue_matches_the_design():
             assert topic.config == {"cleanup.policy": "delete", "retention.ms": str(days[topic.name] * DAY_MS)}
         else:
             assert topic.name in ("interests.changed.v1", "users.changed.v1")
-            assert topic.config == {"cleanup.policy": "compact"}
+            assert topic.config == {"cleanup.policy": "compact", "delete.retention.ms": str(45 * DAY_MS)}
     assert len(CATALOGUE) == 8
 
 

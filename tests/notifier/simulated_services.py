@@ -246,6 +246,7 @@ class AcceptedMail:
     alert_ids: frozenset[UUID]
     """The ids of its alerts, or of its notice."""
     at: datetime
+    is_catch_up: bool = False
 
 
 class Simulation:
@@ -278,6 +279,8 @@ class Simulation:
         self.requeued_ids: set[UUID] = set()
         self.clock_faults: tuple[tuple[float, timedelta | None], ...] = ()
         """When the wall clock is set how far ahead, or stopped (None)."""
+        self.absences: tuple[tuple[float, timedelta], ...] = ()
+        """When the notifier goes away for how long, in ascending order."""
         self.script: deque[NotSent | str] = deque()
         """The actions of the mail server for the next mails, instead of random faults: an error to raise, "take" or
         "never answers". Before it raises LostAfterData it accepts the mail."""
@@ -312,6 +315,11 @@ class Simulation:
         self.notices[notice.notice_id] = notice
         message = encode_airport_unheard(notice.user_id, notice.airport, notice.since)
         self.notices_log.add(LogRecord(message.key, message.value or b"", self.publishers_clock.now(), headers or {}))
+
+    def accept(self, mail: Any) -> None:
+        """Record that the mail server has accepted a mail."""
+        is_catch_up = getattr(mail, "is_catch_up", False)
+        self.mails.append(AcceptedMail(mail.user_id, mail.alert_ids, self.true_clock.now(), is_catch_up))
 
     def lose_uncommitted_offsets(self) -> None:
         """Drop some uncommitted acknowledgements of all logs, as at the start of a new reader."""
@@ -383,7 +391,7 @@ class SimulatedMailServer:
             raise LostAfterData("no answer from the server to the mail")
         if self._process.is_dead:
             await asyncio.Event().wait()
-        simulation.mails.append(AcceptedMail(mail.user_id, mail.alert_ids, simulation.true_clock.now()))
+        simulation.accept(mail)
         await self._process.step()
         if simulation.draw_fault(fault_rates.slow_replies):
             await asyncio.sleep(simulation.chance.uniform(0, 30))
@@ -398,9 +406,7 @@ class SimulatedMailServer:
         if isinstance(action, NotSent) and not isinstance(action, LostAfterData):
             raise action
         await before_content()
-        self._process.simulation.mails.append(
-            AcceptedMail(mail.user_id, mail.alert_ids, self._process.simulation.true_clock.now())
-        )
+        self._process.simulation.accept(mail)
         if action == "never answers":
             await asyncio.Event().wait()
         if isinstance(action, NotSent):

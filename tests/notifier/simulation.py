@@ -5,6 +5,7 @@ thousands of seeds:
 
     python -m tests.notifier.simulation 0 3000
     python -m tests.notifier.simulation 0 3000 --wild-clock
+    python -m tests.notifier.simulation 0 3000 --absences
 """
 
 import asyncio
@@ -60,6 +61,12 @@ from tests.notifier.simulation_settings import DeliverySettings, FaultRates
 def build_fake_mail(alerts: list[Alert], contact: Contact, *_: object) -> Any:
     """Return a substitute for a mail with alerts, because a real one takes long to write."""
     return SimpleNamespace(user_id=contact.user_id, alert_ids=frozenset(each.alert_id for each in alerts))
+
+
+def build_fake_catch_up_mail(_listed: list[Alert], alerts: list[Alert], contact: Contact, *_: object) -> Any:
+    """Return a substitute for a catch-up mail."""
+    alert_ids = frozenset(each.alert_id for each in alerts)
+    return SimpleNamespace(user_id=contact.user_id, alert_ids=alert_ids, is_catch_up=True)
 
 
 def build_fake_notice_mail(notice: UnheardNotice, contact: Contact, *_: object) -> Any:
@@ -137,6 +144,10 @@ class SimulatedWorker:
         self.simulation.lose_uncommitted_offsets()
         self.dispatcher.resume()
         self._start_reading()
+
+    async def stop(self) -> None:
+        """Let the mails in progress end, and start no more."""
+        await asyncio.gather(self.dispatcher.stop_and_drain(8.0), self.notices.stop_and_drain(8.0))
 
     def crash(self) -> None:
         """Kill the process; some pending writes still reach the broker."""
@@ -231,7 +242,8 @@ async def run_simulation(
     simulation.outer_tasks.add(asyncio.create_task(misuse_clock()))
     publishing = asyncio.create_task(publish_all())
     simulation.outer_tasks.add(publishing)
-    deadline = asyncio.get_running_loop().time() + 40 * 3600
+    absences = list(simulation.absences)
+    deadline = asyncio.get_running_loop().time() + 80 * 3600 + sum(each.total_seconds() for _, each in absences)
     lost_after_data = 0
     while asyncio.get_running_loop().time() < deadline:
         now = asyncio.get_running_loop().time()
@@ -242,8 +254,12 @@ async def run_simulation(
                 rebalance_at.insert(0, now + chance.uniform(0, 3))
         if rebalance_at:
             pause = min(pause, max(rebalance_at[0] - now, 0))
+        if absences:
+            pause = min(pause, max(absences[0][0] - now, 0))
         with suppress(TimeoutError):
             await asyncio.wait_for(simulation.killed.wait(), pause)
+        if absences and asyncio.get_running_loop().time() >= absences[0][0] and not simulation.killed.is_set():
+            worker = await be_away(simulation, worker, absences.pop(0)[1])
         if rebalance_at and asyncio.get_running_loop().time() >= rebalance_at[0] and not simulation.killed.is_set():
             rebalance_at.pop(0)
             simulation.rebalances += 1
@@ -273,6 +289,7 @@ async def run_simulation(
                     simulation.publish_alert(simulation.alerts[alert_id], {REQUEUED_FROM: b"0:0"})
         if (
             publishing.done()
+            and not absences
             and not simulation.is_storm
             and simulation.is_all_acknowledged
             and not requeues
@@ -287,6 +304,28 @@ async def run_simulation(
     assert not any(unacknowledged.values()), f"never acknowledged: {unacknowledged}"
     assert len(worker.queue) == 0, "every event is acknowledged, and the queue is not empty"
     check_results(simulation, user_states)
+
+
+async def be_away(simulation: Simulation, worker: SimulatedWorker, duration: timedelta) -> SimulatedWorker:
+    """End a worker, by a kill or by a stop, and return the one that starts so much later."""
+    if simulation.chance.random() < 0.5:
+        stopping = asyncio.create_task(worker.stop())
+        simulation.outer_tasks.add(stopping)
+        killing = asyncio.create_task(simulation.killed.wait())
+        await asyncio.wait((stopping, killing), return_when=asyncio.FIRST_COMPLETED)
+        killing.cancel()
+        stopping.cancel()
+        with suppress(asyncio.CancelledError):
+            await stopping
+    simulation.killed.clear()
+    simulation.crashes += 1
+    worker.crash()
+    await simulation.cancel_process_tasks()
+    simulation.lose_uncommitted_offsets()
+    await asyncio.sleep(duration.total_seconds())
+    worker = SimulatedWorker(simulation)
+    worker.start()
+    return worker
 
 
 def check_results(simulation: Simulation, user_states: dict[bytes, bytes]) -> None:
@@ -307,12 +346,14 @@ def check_results(simulation: Simulation, user_states: dict[bytes, bytes]) -> No
     for alert_id, reason in simulation.list_dead_letters():
         reasons[alert_id].append(reason)
     uncertain = simulation.crashes + simulation.rebalances
+    withdrawn = find_withdrawn_ids(simulation.alerts.values())
+    if simulation.absences and not simulation.fault_rates.storm:
+        check_catch_up_mails(simulation, reasons)
     for alert_id, alert in (simulation.alerts | simulation.notices).items():
         if len(mails_by_alert[alert_id]) > 1 and alert_id not in simulation.requeued_ids:
             raise AssertionError(f"{alert_id.int} in different mails: {to_sorted_numbers(mails_by_alert[alert_id])}")
-        assert alert_id in first_mail or reasons[alert_id] or alert.user_id in simulation.unmailable_users, (
-            f"{alert_id.int} lost"
-        )
+        is_explained = reasons[alert_id] or alert.user_id in simulation.unmailable_users or alert_id in withdrawn
+        assert alert_id in first_mail or is_explained, f"{alert_id.int} lost"
         if not uncertain and not simulation.requeued_ids:
             assert not (alert_id in first_mail and reasons[alert_id] and not simulation.lost_after_data), (
                 f"{alert_id.int} twice"
@@ -345,6 +386,33 @@ def check_results(simulation: Simulation, user_states: dict[bytes, bytes]) -> No
             at = [mail.at for mail in mails if mail.user_id == user]
             for one, later in zip(at, at[simulation.settings.mails_per_hour :], strict=False):
                 assert later - one >= timedelta(minutes=59, seconds=59), "too many in an hour"
+
+
+def find_withdrawn_ids(alerts: Iterable[Alert]) -> set[UUID]:
+    """Return the ids of the alerts that are withdrawn, of the withdrawals, and of the ends of their breaches.
+
+    If they become too old together, nobody is told of them.
+    """
+    listed = list(alerts)
+    firings = {(each.interest_id, each.window_start): each for each in listed if each.state is AlertState.FIRING}
+    found = set()
+    for each in listed:
+        if each.state is AlertState.WITHDRAWN:
+            firing = firings[each.interest_id, each.window_start]
+            found |= {each.alert_id, firing.alert_id}
+            found |= {other.alert_id for other in listed if other.episode_id == firing.alert_id}
+    return found
+
+
+def check_catch_up_mails(simulation: Simulation, reasons: dict[UUID, list[str]]) -> None:
+    """Check that, without faults of others, each absence led to one catch-up mail to each user at most.
+
+    Nothing was dead-lettered. Raises AssertionError.
+    """
+    assert not any(reasons.values()), "dead letters"
+    for user in simulation.users:
+        catch_ups = {each.alert_ids for each in simulation.mails if each.is_catch_up and each.user_id == user}
+        assert len(catch_ups) <= len(simulation.absences), f"{len(catch_ups)} catch-up mails"
 
 
 def check_punctuality(simulation: Simulation) -> None:
@@ -419,16 +487,53 @@ def draw_clock_faults(seed: int, storm: timedelta) -> tuple[tuple[float, timedel
     """Return when the wall clock is set how far ahead of the true time, or stopped (None), in ascending order."""
     chance = random.Random(f"clock {seed}")
     ends = max(storm.total_seconds(), 600.0) * 1.5
-    kinds = (None, timedelta(hours=-8), timedelta(days=400), timedelta(0))
+    kinds = (None, timedelta(hours=-8), timedelta(days=400), timedelta(0), timedelta(days=chance.uniform(2, 90)))
     return tuple(sorted((chance.uniform(0, ends), chance.choice(kinds)) for _ in range(chance.randint(1, 4))))
 
 
-def run_seed(seed: int, *, has_wild_clock: bool = False) -> Simulation:
+def draw_absences(seed: int) -> tuple[tuple[float, timedelta], ...]:
+    """Return when the notifier goes away for how long, once or twice."""
+    chance, at, found = random.Random(f"absences {seed}"), 0.0, []
+    for _ in range(chance.choice((1, 1, 2))):
+        at += chance.uniform(0, 400)
+        duration = timedelta(days=chance.choice((2, 8, 40)))
+        found.append((at, duration))
+        at += duration.total_seconds()
+    return tuple(found)
+
+
+def spread_alerts(
+    alerts: list[tuple[float, Alert]], absences: Sequence[tuple[float, timedelta]], seed: int
+) -> list[tuple[float, Alert]]:
+    """Return alerts of which some episodes are raised during the absences, and some are withdrawn; in their order."""
+    chance, begins, found = random.Random(f"spread {seed}"), {}, []
+    withdrawals: dict[UUID, tuple[float, Alert]] = {}
+    for at, alert in alerts:
+        absence = chance.choice(absences)
+        if alert.state is AlertState.FIRING:
+            begin = absence[0] + chance.uniform(0, absence[1].total_seconds())
+            begins[alert.alert_id] = chance.choice((0.0, begin))
+        assert alert.episode_id is not None
+        at += begins[alert.episode_id]
+        found.append((at, alert))
+        if alert.state is AlertState.FIRING and chance.random() < 0.3:
+            withdrawal = replace(alert, alert_id=UUID(int=alert.alert_id.int + 2), state=AlertState.WITHDRAWN)
+            withdrawals[alert.alert_id] = at, withdrawal
+        elif alert.episode_id in withdrawals:  # the late flight comes after the breach had ended, or it had no end
+            withdrawals[alert.episode_id] = at, withdrawals[alert.episode_id][1]
+    found += [(at + chance.choice((0, 3, 90_000)), each) for at, each in withdrawals.values()]
+    return sorted(found, key=lambda each: (each[0], each[1].alert_id))
+
+
+def run_seed(seed: int, *, has_wild_clock: bool = False, has_absences: bool = False) -> Simulation:
     """Run the simulation of a seed and return it. Raises AssertionError if its results are wrong.
 
     `has_wild_clock`: the notifier's wall clock is set and stopped meanwhile; then no mail may be given up.
+    `has_absences`: the notifier is away for days meanwhile.
     """
     fault_rates, settings, users, how_many, requeues = draw_parameters(seed)
+    if has_absences:
+        settings = replace(settings, lifetime=timedelta(hours=24))
     if has_wild_clock:
         settings = replace(settings, lifetime=timedelta(hours=24))
     simulations: list[Simulation] = []
@@ -441,11 +546,15 @@ def run_seed(seed: int, *, has_wild_clock: bool = False) -> Simulation:
                 simulation.publishers_clock = simulation.clock
         simulations.append(simulation)
         alerts = build_alerts(simulation, how_many)
+        if has_absences:
+            simulation.absences = draw_absences(seed)
+            alerts = spread_alerts(alerts, simulation.absences, seed)
         notice_count = random.Random(f"notices {seed}").choice((0, 0, 1, 3, 8))
         await run_simulation(simulation, alerts, requeues, build_notices(simulation, notice_count))
 
     with (
         mock.patch.object(deliver_module, "compose_alerts_mail", build_fake_mail),
+        mock.patch.object(deliver_module, "compose_catch_up_mail", build_fake_catch_up_mail),
         mock.patch.object(notices_module, "compose_unheard_mail", build_fake_notice_mail),
         mock.patch.object(deferral_module, "MAX_ALERTS_PER_MAIL", settings.max_alerts_per_mail),
         mock.patch.object(batching_module, "MAX_ALERTS_PER_MAIL", settings.max_alerts_per_mail),
@@ -459,6 +568,6 @@ if __name__ == "__main__":
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
     for seed in range(int(sys.argv[1]), int(sys.argv[2])):
         try:
-            run_seed(seed, has_wild_clock="--wild-clock" in sys.argv)
+            run_seed(seed, has_wild_clock="--wild-clock" in sys.argv, has_absences="--absences" in sys.argv)
         except AssertionError as error:
             print(f"seed {seed}: {error}")

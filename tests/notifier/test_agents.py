@@ -12,7 +12,7 @@ import pytest
 from chassis.metrics import Metrics, ServiceIdentity
 from collector.messages import encode_airport_unheard
 from notifier.agents import Agents, KafkaTopics
-from notifier.delivery.batching import AlertBatch
+from notifier.delivery.alert_batch import AlertBatch
 from notifier.delivery.interfaces import PendingEvent
 from notifier.delivery.user_state import UserState, compute_batch_id
 from notifier.errors import TooLargeToWaitError

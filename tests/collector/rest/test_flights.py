@@ -278,6 +278,7 @@ def test_coverage_is_shown_by_direction(client: FlaskClient, service: Service) -
             "arrivals": None,
             "departures": "waiting for the night's record of 12 Feb; no answer yet",
         },
+        "gaps": {"arrivals": None, "departures": None},
         "notice": None,
         "evidence": [],
     }

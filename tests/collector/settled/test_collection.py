@@ -23,11 +23,12 @@ from collector.errors import (
     SupersededError,
 )
 from collector.interests import InterestStore
-from collector.intervals import DAY, day_of
+from collector.intervals import DAY, FARTHEST_BACK, day_of
 from collector.leadership.terms import Term
 from collector.messages import MAX_FLIGHTS_PER_MESSAGE
 from collector.model import SCHEMA, CoverageRow, FlightRow, UnheardRow
 from collector.settled.collection import FlightCollector
+from collector.settled.coverage_report import CoverageReports
 from collector.settled.duplicates import SAME_EVENT_WITHIN
 from collector.settled.evidence import RecordTiming
 from collector.settled.quota import QuotaStore
@@ -609,6 +610,54 @@ def test_an_outage_of_days_is_no_gap(service: Service) -> None:
     assert_consistent(service.database, source.available)
     with service.database.transaction() as session:
         assert session.get_one(CoverageRow, ("KJFK", "departures")).covered_until == day_of(NOON) + 5 * DAY
+
+
+@pytest.mark.parametrize("days", [8, 40])
+def test_an_absence_of_weeks_is_collected_in_order_as_far_back_as_the_source_is_asked(
+    service: Service, days: int
+) -> None:
+    """The days that are asked for are covered, the oldest first; what lies farther back is one gap that is published.
+
+    Each published interval begins where the one before ended: without a gap there is no hole in which low could fire.
+    """
+    service.set(user_id=ANN)
+    source = NightlySource(
+        service.clock, [build_flight(YESTERDAY + timedelta(hours=hour), number=hour) for hour in range(48 * 24)]
+    )
+    collector = build_collector(service, source)
+    run_recorded(service, collector)
+    left_at = YESTERDAY + DAY
+    service.clock.advance(days * DAY)
+    source.calls.clear()
+    upcoming = CoverageReports(service.database, service.clock, TIMING).load_report(ANN, "KJFK").gaps
+    assert ("collection goes on with 23 Feb" in upcoming.get(Direction.DEPARTURES, "")) is (days == 40)
+    run_recorded(service, collector)
+    today = day_of(service.clock.now())
+    resumed_at = max(left_at, today - FARTHEST_BACK)
+    departures = [begin for _, direction, begin, _ in source.collections if direction is Direction.DEPARTURES]
+    expected = [resumed_at + number * DAY for number in range((today - resumed_at) // DAY)]
+    assert departures[: len(expected)] == expected
+    assert set(departures[len(expected) :]) <= {YESTERDAY}, "a correction"
+    batches = load_batches(service.database)
+    gaps = [
+        (each.begin.ToDatetime(UTC), each.end.ToDatetime(UTC))
+        for each in batches
+        if each.coverage == flights_pb.COVERAGE_GAP
+    ]
+    assert gaps == ([(left_at, resumed_at)] if resumed_at > left_at else [])
+    ends = [each.end.ToDatetime(UTC) for each in batches]
+    assert [each.begin.ToDatetime(UTC) for each in batches[1:]] == ends[:-1]
+    assert ends[-1] == today
+    reports = CoverageReports(service.database, service.clock, TIMING)
+    words = reports.load_report(ANN, "KJFK").gaps.get(Direction.DEPARTURES)
+    if not gaps:
+        assert words is None
+        assert_consistent(service.database, source.available)
+    else:
+        assert words is not None
+        assert words.startswith(
+            "13 Feb – 22 Feb: not collected, and never will be; windows in this time are not judged"
+        )
 
 
 def collect_with_budget(service: Service, source: NightlySource, budget: int) -> None:

@@ -214,19 +214,33 @@ def test_departures_of_a_day_are_recorded_only_with_its_arrivals() -> None:
 
 def test_a_day_is_given_up_a_week_after_its_end() -> None:
     """But only if it was asked for a few times, and more often if its record is there and goes on changing."""
-    late = END + GIVE_UP_AFTER
-    silent = answered((1, "EDDF", []), (2, "KATL", []), (3, "EDDF", []))
+    late, last = END + GIVE_UP_AFTER, 6 * 24
+    silent = answered((1, "EDDF", []), (2, "KATL", []), (last, "EDDF", []))
     assert silent.is_given_up(late)
     assert not silent.is_given_up(late - timedelta(seconds=1))
-    assert not answered((1, "EDDF", []), (2, "KATL", [])).is_given_up(late)
-    assert not answered(*[(hours, "EDDF", []) for hours in range(5)], (6, "EDDF", EVENING)).is_given_up(late)
-    changing = [(hours, "EDDF", EVENING[: 4 + hours % 2]) for hours in range(1, 10)]
+    assert not answered((1, "EDDF", []), (last, "KATL", [])).is_given_up(late)
+    assert not answered(*[(hours, "EDDF", []) for hours in range(5)], (last, "EDDF", EVENING)).is_given_up(late)
+    changing = [(hours, "EDDF", EVENING[: 4 + hours % 2]) for hours in (*range(1, 9), last)]
     assert answered(*changing).there_since is not None
     assert answered(*changing).is_given_up(late)
     assert not answered((1, "EDDF", EVENING), *[(hours, "EDDF", EVENING) for hours in range(2, 12)]).is_given_up(late)
     records = NightlyRecords([silent])
     assert records.is_given_up(D12, DEPARTURES, late)
     assert not records.is_given_up(D12 + DAY, ARRIVALS, late + 9 * DAY)
+
+
+@pytest.mark.parametrize("away", [8 * DAY, 40 * DAY])
+def test_a_day_is_not_given_up_unasked_after_an_absence(away: timedelta) -> None:
+    """In its night it was asked for in vain a few times; it is asked for again, and given up only by that answer."""
+    before = answered((1, "EDDF", []), (2, "KATL", []), (3, "EDDF", []))
+    back = END + away
+    assert not before.is_given_up(back)
+    [call] = list_evidence_calls(NightlyRecords([before]), {ARRIVALS: [D12]}, {ARRIVALS: ["EDDF"]}, back, TIMING)
+    assert call.record == before
+    assert before.after_answer("EDDF", [], back, SETTLE).is_given_up(back)
+    there = before.after_answer("EDDF", EVENING, back, SETTLE)
+    assert not there.is_given_up(back)
+    assert there.after_answer("EDDF", EVENING, back + SETTLE, SETTLE).whole_since == back + SETTLE
 
 
 @given(st.datetimes(datetime(2013, 1, 1), datetime(2013, 3, 1), timezones=st.just(UTC)), st.floats(0, 200))

@@ -9,7 +9,7 @@ from notifier.delivery import deliver as deliver_module
 from notifier.delivery.bounces import is_bounce_proven
 from notifier.errors import SendingSideRefused, UnprovenBounce
 from tests.notifier.delivery.single_user import SingleUserDelivery, run_steps
-from tests.notifier.simulation import build_fake_mail
+from tests.notifier.simulation import build_fake_catch_up_mail, build_fake_mail
 from tests.notifier.simulation_settings import DeliverySettings
 
 
@@ -17,6 +17,7 @@ from tests.notifier.simulation_settings import DeliverySettings
 def _replace_mail_text(monkeypatch: pytest.MonkeyPatch) -> None:
     """Replace the composition of mails, which takes long."""
     monkeypatch.setattr(deliver_module, "compose_alerts_mail", build_fake_mail)
+    monkeypatch.setattr(deliver_module, "compose_catch_up_mail", build_fake_catch_up_mail)
 
 
 def at(text: str) -> datetime:
@@ -135,7 +136,7 @@ def test_what_is_said_of_us_is_given_up_after_the_lifetime_and_kept() -> None:
     async def steps(delivery: SingleUserDelivery) -> None:
         delivery.simulation.script.extend([SendingSideRefused("the server refused the recipient: 554 5.7.1")] * 1000)
         delivery.publish_alerts(1)
-        await asyncio.sleep(2 * 3600)
+        await asyncio.sleep(5 * 3600)
         [(number, reason)] = delivery.dead_letters
         assert number == 1
         assert reason.startswith("gave up after ")

@@ -12,7 +12,7 @@ from notifier.delivery import deliver as deliver_module
 from notifier.mail import Contact
 from tests.notifier.alerts import CONTACT
 from tests.notifier.delivery.single_user import SingleUserDelivery, run_steps
-from tests.notifier.simulation import build_fake_mail
+from tests.notifier.simulation import build_fake_catch_up_mail, build_fake_mail
 from tests.notifier.simulation_settings import DeliverySettings
 
 
@@ -20,6 +20,7 @@ from tests.notifier.simulation_settings import DeliverySettings
 def _replace_mail_text(monkeypatch: pytest.MonkeyPatch) -> None:
     """Replace the composition of mails, which takes long."""
     monkeypatch.setattr(deliver_module, "compose_alerts_mail", build_fake_mail)
+    monkeypatch.setattr(deliver_module, "compose_catch_up_mail", build_fake_catch_up_mail)
 
 
 def test_alerts_of_one_user_are_one_mail_recorded_and_acknowledged() -> None:

@@ -21,7 +21,7 @@ from notifier.mail import Contact
 from tests.notifier.alerts import CONTACT
 from tests.notifier.delivery.single_user import SingleUserDelivery, run_steps
 from tests.notifier.simulated_services import SimulatedUserManager
-from tests.notifier.simulation import SimulatedWorker, build_fake_mail
+from tests.notifier.simulation import SimulatedWorker, build_fake_catch_up_mail, build_fake_mail
 from tests.notifier.simulation_settings import DeliverySettings
 
 
@@ -29,6 +29,7 @@ from tests.notifier.simulation_settings import DeliverySettings
 def _replace_mail_text(monkeypatch: pytest.MonkeyPatch) -> None:
     """Replace the composition of mails, which takes long."""
     monkeypatch.setattr(deliver_module, "compose_alerts_mail", build_fake_mail)
+    monkeypatch.setattr(deliver_module, "compose_catch_up_mail", build_fake_catch_up_mail)
 
 
 def test_a_temporary_rejection_defers_the_mail_and_later_alerts() -> None:
@@ -185,17 +186,22 @@ def test_an_address_that_does_not_exist_is_reported() -> None:
     run_steps(steps)
 
 
-def test_an_alert_is_given_up_after_its_lifetime() -> None:
-    """The reason contains the number of attempts."""
+def test_an_alert_is_given_up_after_two_lifetimes() -> None:
+    """In the second it is in a catch-up mail, which is given up by the number of its attempts; the reason says both."""
 
     async def steps(delivery: SingleUserDelivery) -> None:
-        delivery.simulation.script.extend([TemporarilyRefused("450")] * 1000)
+        delivery.simulation.script.extend([TemporarilyRefused("450")] * 2000)
         delivery.publish_alerts(1)
         await asyncio.sleep(25 * 3600)
+        assert delivery.dead_letters == []
+        assert [each.catch_up for each in delivery.retries[-5:]] == [True] * 5
+        [last] = [each for each in delivery.retries if each.attempt and not each.catch_up][-1:]
+        assert last.not_before - last.first_attempt_at <= timedelta(hours=24)
+        await asyncio.sleep(72 * 3600)
         [(number, reason)] = delivery.dead_letters
         assert number == 1
-        assert reason.startswith("gave up after 4"), "some 480 tries"
-        assert delivery.retries[-1].not_before - delivery.retries[-1].first_attempt_at <= timedelta(hours=24)
+        assert reason.startswith("gave up after 7"), "some 720 tries"
+        assert reason.endswith("tries of a mail about what became too old")
 
     run_steps(steps)
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from chassis.clock import SteadyClock
-from notifier.delivery.batching import AlertBatch, MailQueue, PlannedMail
+from notifier.delivery.alert_batch import AlertBatch, PlannedMail
+from notifier.delivery.batching import MailQueue
 from notifier.delivery.dispatch import MailDispatcher
 from notifier.delivery.user_state import UserState
 from tests.fakes.hurried_loop import LoopClock, run
@@ -48,6 +49,20 @@ def test_each_alert_is_mailed_in_time_while_the_wall_clock_is_set_and_stopped(se
             raise AssertionError(f"seed {seed}: {error}") from error
 
 
+@pytest.mark.parametrize("seeds", [range(at, at + 10) for at in range(0, 60, 10)], ids=str)
+def test_each_alert_is_mailed_once_also_if_all_are_away_for_weeks(seeds: range) -> None:
+    """As in the first test, and once or twice the notifier is away for 2, 8 or 40 days, killed or stopped, while alerts
+    are raised as usual, or not.
+
+    Without faults of others each absence leads to one catch-up mail to each user at most, and to no dead letter.
+    """
+    for seed in seeds:
+        try:
+            run_seed(seed, has_absences=True)
+        except AssertionError as error:
+            raise AssertionError(f"seed {seed}: {error}") from error
+
+
 @pytest.mark.parametrize("seed", [329, 425])
 def test_a_resolved_that_is_dated_before_its_firing_is_mailed_after_it(seed: int) -> None:
     """The clock that dates alerts is set back between the two: their windows tell their order, not their dates."""
@@ -68,6 +83,10 @@ class FakeDelivery:
         self.may_finish = asyncio.Event()
         self.pause_until: Any = None
         self.cancelled = 0
+
+    def convert_if_too_old(self, batch: AlertBatch) -> AlertBatch:
+        """Return the batch: none is too old."""
+        return batch
 
     async def deliver(self, mail: PlannedMail) -> Any:
         """Record a mail and finish it once `may_finish` is set."""

@@ -25,7 +25,7 @@ from notifier.messages import REQUEUED_FROM, ScheduledNotice, decode_retry
 from tests.fakes.hurried_loop import run
 from tests.notifier.alerts import CONTACT, NOTICE, build_unheard_notice
 from tests.notifier.delivery.single_user import SingleUserDelivery
-from tests.notifier.simulation import build_fake_notice_mail
+from tests.notifier.simulation import SimulatedWorker, build_fake_notice_mail
 from tests.notifier.simulation_settings import DeliverySettings
 
 
@@ -203,6 +203,27 @@ def test_a_notice_that_fails_for_a_day_is_dead_lettered_and_can_be_requeued() ->
         delivery.publish_notices("KPWM", requeued=True)
         await asyncio.sleep(10)
         assert delivery.mailed_airports == ["KPWM"]
+
+    run_steps(steps)
+
+
+@pytest.mark.parametrize("days", [8, 40])
+def test_a_notice_is_mailed_after_an_absence(days: int) -> None:
+    """One that was never tried, and one that waited for a retry: nobody tried them meanwhile, so both are tried now."""
+
+    async def steps(delivery: NoticesOfOneUser) -> None:
+        delivery.simulation.script.append(TemporarilyRefused("450"))
+        delivery.publish_notices("KPWM")
+        await asyncio.sleep(1)
+        delivery.worker.crash()
+        await delivery.simulation.cancel_process_tasks()
+        delivery.publish_notices("KBGR")
+        await asyncio.sleep(days * 86_400)
+        delivery.worker = SimulatedWorker(delivery.simulation)
+        delivery.worker.start()
+        await asyncio.sleep(60)
+        assert sorted(delivery.mailed_airports) == ["KBGR", "KPWM"]
+        assert delivery.dead_letter_reasons == []
 
     run_steps(steps)
 
