@@ -1,5 +1,6 @@
 """The faults of a storm: a schedule that is drawn from a seed, and their execution."""
 
+import math
 import os
 import signal
 import sqlite3
@@ -34,6 +35,9 @@ class FaultKind(StrEnum):
     CLOCK_AHEAD = "clock set ahead"
 
 
+CLOCK_FAULTS: Final = (FaultKind.CLOCK_STOPPED, FaultKind.CLOCK_BACK, FaultKind.CLOCK_AHEAD)
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """A fault: it begins `at` seconds after the begin of a part of the story, and is undone `lasts` seconds later."""
@@ -45,8 +49,14 @@ class Fault:
     target: str
     detail: str = ""
 
+    @property
+    def subject(self) -> str:
+        """What the fault is done to: the process, or its clock, which may be wrong while the process is killed."""
+        return f"clock of {self.target}" if self.kind in CLOCK_FAULTS else self.target
+
     def __str__(self) -> str:
-        return f"part {self.part} +{self.at:.1f} s: {self.target}: {self.kind} {self.detail} for {self.lasts:.1f} s"
+        lasts = "to the end" if math.isinf(self.lasts) else f"for {self.lasts:.1f} s"
+        return f"{self.target}: {self.kind} {self.detail} {lasts}"
 
 
 _CLOCKS_OFF: Final = {
@@ -133,12 +143,23 @@ def _draw_details(chance: Random, kind: FaultKind, target: str) -> tuple[float, 
         case FaultKind.LOCK:
             return chance.uniform(1.0, 6.0), chance.choice(DATABASES)
         case FaultKind.CLOCK_STOPPED:
-            return chance.uniform(6.0, 20.0), ""
+            return _draw_duration_of_clock(chance, target), ""
         case FaultKind.CLOCK_BACK | FaultKind.CLOCK_AHEAD:
             off = chance.choice(_CLOCKS_OFF[kind])
-            return chance.uniform(6.0, 20.0), f"{off.total_seconds():+.0f} s"
+            return _draw_duration_of_clock(chance, target), f"{off.total_seconds():+.0f} s"
         case _:
             assert_never(kind)
+
+
+def _draw_duration_of_clock(chance: Random, target: str) -> float:
+    """Draw how long a clock is wrong: often to the end, and at a notifier, whose breaker and retries wait, always.
+
+    A collector stores nothing by a clock that disagrees with the source, so its clock is mended at some time.
+    """
+    short = chance.uniform(6.0, 20.0)
+    if target.startswith("collector"):
+        return short
+    return math.inf if target.startswith("notifier") or chance.random() < 0.5 else short
 
 
 @dataclass
@@ -165,8 +186,8 @@ class Storm:
 
     @property
     def is_over(self) -> bool:
-        """True once all faults of the part have begun, and all are undone."""
-        return not self._coming and not self._undo
+        """True once all faults of the part have begun, and all that do not last to the end are undone."""
+        return not self._coming and all(math.isinf(until) for until, _, _ in self._undo)
 
     def disturbs(self, target: str) -> bool:
         """Return True while a fault of this target is not undone yet."""
@@ -181,10 +202,12 @@ class Storm:
             each[2]()
         while self._coming and self._part_began + self._coming[0].at <= now:
             fault = self._coming[0]
-            if any(_touch(other.target, fault.target) for _, other, _ in self._undo):
+            for each in [each for each in self._undo if math.isinf(each[0]) and each[1].subject == fault.subject]:
+                self._undo.remove(each)  # a clock that is wrong gets wrong in another way
+            if any(_touch(other.subject, fault.subject) for _, other, _ in self._undo):
                 break  # the one before began late
             self._coming.pop(0)
-            self.say(f"{now:6.1f} s  {fault.target}: {fault.kind} {fault.detail} for {fault.lasts:.1f} s")
+            self.say(f"{now:6.1f} s  {fault}")
             self._undo.append((now + fault.lasts, fault, self._do(fault)))
             self.done.append(fault)
         self.stack.supervise()

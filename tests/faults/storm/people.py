@@ -1,9 +1,9 @@
-"""The people of a storm: what they wish, drawn from the timetable, and what they do, by REST, however often it takes."""
+"""The people of a storm: what they wish, drawn from the timetable, and what they do by REST, however often it takes."""
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from random import Random
 from typing import Any, Final
 from uuid import UUID, uuid5
@@ -205,6 +205,3 @@ class Rest:
             assert time.monotonic() < deadline, f"the deletion ({answer.status_code}) was not completed"
             self._tick()
             time.sleep(0.2)
-
-
-DAY: Final = timedelta(days=1)

@@ -1,6 +1,7 @@
-"""The mail server of a storm: a process with a Maildir and moods. `python -m tests.faults.storm.sink PORT MAILDIR MOOD`.
+"""The mail server of a storm: a process with a Maildir and moods.
 
-The file MOOD holds the name of a mood; the recipient of each mail is in its header `Delivered-To`.
+`python -m tests.faults.storm.sink PORT MAILDIR MOOD`. The file MOOD holds the name of a mood; the recipient of each
+mail is in its header `Delivered-To`.
 """
 
 import mailbox
