@@ -1,14 +1,17 @@
 """The wall clocks of a storm: the story's time, and clocks of single processes that stand or are wrong.
 
 `python -m tests.faults.storm.clocks STORY OWN MODULE …` runs a service in which `time.time` and `SystemClock.now` obey
-these two files. Monotonic clocks are left as they are, as an administrator who sets the wall clock leaves them.
+these two files. Monotonic clocks are left as they are, as an administrator who sets the wall clock leaves them. So is
+gRPC's time: its core computes deadlines by the kernel's clock, which nothing here moves; its Python half must agree.
 """
 
+import importlib
 import json
 import os
 import runpy
 import sys
 import time
+import types
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -21,6 +24,9 @@ RATE: Final = 8_640.0
 """Seconds of the story in a real second: a day takes ten seconds."""
 NO_STORY: Final = "-"
 """In place of the story's file: the service lives in real time."""
+
+_MODULES_OF_GRPC: Final = ("grpc._channel", "grpc._common", "grpc._server", "grpc._utilities", "grpc.aio._utils")
+"""Those that ask for the time."""
 
 _real_time: Final = time.time
 
@@ -126,6 +132,10 @@ def install(story: str, own: str) -> None:
         # The wrong clock is off by this much of the story's time.
         return datetime.fromtimestamp(base + max(now - since, 0.0) * speed + off / RATE, UTC)
 
+    real = types.ModuleType("time")
+    vars(real).update(vars(time))
+    for name in _MODULES_OF_GRPC:
+        vars(importlib.import_module(name))["time"] = real
     time.time = wall
     time.time_ns = lambda: int(wall() * 1e9)
     patched: Callable[[SystemClock], datetime] = system_now
