@@ -33,6 +33,8 @@ def compute_expected(
     """Compute the alerts of one version of an interest, whose flights were covered from `begin` to `end`."""
     wish = interest.wish
     end = min(end, interest.judged_until or end)
+    if end <= begin:
+        return set()
     logs = [
         Log([datetime.fromtimestamp(at, UTC) for at in list_times(timetable, wish.airport, part, begin, end)],
             (begin, end), [])

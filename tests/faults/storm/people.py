@@ -56,7 +56,9 @@ class StoredInterest:
     version: int
     wish: Wish
     judged_until: datetime | None = None
-    """None: to the end of the story."""
+    """None: to the end of the story. If `is_cut_anywhere`, what is certain is only that it is no later."""
+    is_cut_anywhere: bool = False
+    """True: it was changed or removed while flights came, after some whole number of days that the log decides."""
 
 
 @dataclass

@@ -28,12 +28,13 @@ from tests.faults.storm.faults import BROKER, Storm, draw_schedule
 from tests.faults.storm.oracle import (
     ExpectedAlert,
     Mailbox,
+    compute_expected,
     compute_expected_of_person,
     find_wrong_count,
     select_mailed,
 )
-from tests.faults.storm.people import ARRIVALS, DEPARTURES, Person, Rest, Wish, Wishes
-from tests.faults.storm.stack import BARRIER_OF_ALL, DATABASES, REPLICAS, SERVICES, Stack
+from tests.faults.storm.people import ARRIVALS, DEPARTURES, Person, Rest, StoredInterest, Wish, Wishes
+from tests.faults.storm.stack import BARRIER_OF_ALL, DATABASES, REPLICAS, Stack
 from tests.notifier.process import is_everything_acknowledged as is_notifier_done
 from tests.service_process import ROOT
 from tests.streams.process import is_everything_acknowledged as is_stream_done, read_records
@@ -105,7 +106,7 @@ class StormRun:
         self._break = self._begin + self._chance.choice((2, 3, 4)) * DAY
         self._wishes = Wishes(self._timetable, self._chance, self._begin, self._end)
         self._people = self._draw_people()
-        self._changes = self._draw_changes()
+        self._changes = {name: self._draw_change(name, which) for name, which in (("dan", 0), ("ivy", 1))}
         self._delete_at = self._break + self._chance.choice((1, 2)) * DAY
         settings = {"GROUP_WAIT_S": self._chance.choice(("0", "0.3", "1"))}
         self._stack = Stack(
@@ -135,13 +136,14 @@ class StormRun:
             "fay": [draw(one, out, hour), draw(second, into, quarter)],  # is deleted
             "gus": [draw(one, out, hour), draw(third, into, day)],  # comes later
             "hal": [],  # never confirms
+            "ivy": [draw(one, out, hour), draw(one, out, quarter)],  # removes and changes them while flights come
         }
         self._first_airport = one
         return {name: Person(name, found) for name, found in wishes.items()}
 
-    def _draw_changes(self) -> Wish:
-        """Draw dan's second version of an interest, which is effective from the break on."""
-        old = self._people["dan"].wishes[0]
+    def _draw_change(self, name: str, which: int) -> Wish:
+        """Draw the second version of an interest, which is effective from the break on."""
+        old = self._people[name].wishes[which]
         return self._wishes.draw(old.airport, old.direction, old.window, self._break)
 
     def _note(self, line: str) -> None:
@@ -178,9 +180,9 @@ class StormRun:
         stack.set_barrier(self._break.date())
         self._wait(lambda: all(stack.is_ready(name) for name in REPLICAS), "readiness of all services")
         self._storm.begin(0)
-        for name in ("ann", "bob", "cat", "dan", "eve", "fay", "hal"):
+        for name in ("ann", "bob", "cat", "dan", "eve", "fay", "hal", "ivy"):
             rest.register(people[name])
-        for name in ("ann", "bob", "cat", "dan", "eve", "fay"):
+        for name in ("ann", "bob", "cat", "dan", "eve", "fay", "ivy"):
             rest.confirm(people[name])
             for wish in people[name].wishes:
                 rest.set_wish(people[name], wish)
@@ -188,6 +190,8 @@ class StormRun:
         self._wait_until_over()
         self._storm.begin(1)
         stack.story.set_speed(1)
+        self._wait_until_covered(self._begin + self._chance.choice((0, 1)) * DAY)
+        self._change_while_flights_come()
         self._wait_until_covered(self._break)
         self._wait_until_over()
         stack.story.set_speed(0)
@@ -214,12 +218,21 @@ class StormRun:
         self._wait_until_compared(time.time())
         self._report.figures["s until quiet"] = round(time.monotonic() - ended)
 
+    def _change_while_flights_come(self) -> None:
+        """Let ivy remove an interest and change the other one."""
+        ivy = self._people["ivy"]
+        for each in ivy.interests:
+            each.judged_until, each.is_cut_anywhere = self._break, True
+        self._rest.remove(ivy, ivy.interests[0])
+        self._rest.set_wish(ivy, self._changes["ivy"])
+        self._note(f"ivy has removed an interest and changed another; {self._describe_time()}")
+
     def _change_people(self) -> None:
         """Let dan change an interest, eve remove one, and gus come."""
         people, rest = self._people, self._rest
         dan, eve, gus = people["dan"], people["eve"], people["gus"]
         dan.interests[0].judged_until = self._break
-        rest.set_wish(dan, self._changes)
+        rest.set_wish(dan, self._changes["dan"])
         eve.interests[1].judged_until = self._break
         rest.remove(eve, eve.interests[1])
         rest.register(gus)
@@ -356,6 +369,10 @@ class StormRun:
         for record in read_records(servers, ALERTS_RAISED):
             alert = AlertRaised.FromString(record.value)
             raised.setdefault(UUID(alert.user_id), set()).add(UUID(alert.alert_id))
+        for person in self._people.values():
+            for interest in person.interests:
+                if interest.is_cut_anywhere:
+                    self._find_cut(person, interest, raised.get(person.user_id, set()))
         expected = {
             name: compute_expected_of_person(self._timetable, person, self._begin, self._end)
             for name, person in self._people.items()
@@ -392,6 +409,20 @@ class StormRun:
             "faults": len(self._storm.done),
             "ended by themselves": ends,
         }
+
+    def _find_cut(self, person: Person, interest: StoredInterest, raised: set[UUID]) -> None:
+        """Find after how many whole days of flights an interest was changed or removed, by what was raised of it."""
+
+        def compute_ids(until: datetime) -> set[UUID]:
+            """Compute the ids of the alerts that follow from the flights up to an instant."""
+            interest.judged_until = until
+            return {each.alert_id for each in compute_expected(self._timetable, interest, self._begin, self._end)}
+
+        of_interest = raised & compute_ids(self._break)
+        for days in range((self._break - self._begin) // DAY + 1):
+            if compute_ids(self._begin + days * DAY) == of_interest:
+                return
+        self._require(False, f"{person.name}: what was raised of a changed interest is that of no whole number of days")
 
     def _compare_person(self, person: Person, expected: set[ExpectedAlert], raised: set[UUID], box: Mailbox) -> None:
         """Compare what was raised and what was mailed with what had to be."""
@@ -448,10 +479,11 @@ class StormRun:
             self._report.figures["verified"] = json.loads(done.stdout).get("equal", "?")
 
     def _stop_all(self) -> None:
-        """Stop all services in order."""
-        for service in reversed(SERVICES):
-            for number in (1, 2):
-                self._stack.processes[f"{service}_{number}"].end(signal.SIGTERM)
+        """Stop all services at once."""
+        for name in REPLICAS:
+            self._stack.processes[name].begin_end(signal.SIGTERM)
+        for name in REPLICAS:
+            self._stack.processes[name].wait_for_end(signal.SIGTERM)
         for process in self._stack.processes.values():
             for end in process.ends:
                 self._note(f"{process.name} {end}")

@@ -30,6 +30,7 @@ BARRIER_OF_ALL: Final = date(2014, 1, 2)
 
 _PORTS_OF: Final = {"user_manager": 2, "collector": 2, "streams": 1, "notifier": 1}
 _RESTART_AFTER_S: Final = 0.5
+_END_WITHIN_S: Final = 120.0
 
 
 @dataclass
@@ -63,19 +64,28 @@ class StackProcess:
 
     def end(self, number: signal.Signals) -> None:
         """End the process by a signal, and wait for its end; it stays away until it is started again."""
+        self.begin_end(number)
+        self.wait_for_end(number)
+
+    def begin_end(self, number: signal.Signals) -> None:
+        """Send the signal that is to end the process, also if it is frozen; it stays away from now on."""
         self.is_held = True
         self.send(signal.SIGCONT)
         self.send(number)
-        if self.popen is not None:
-            try:
-                status = self.popen.wait(60)
-            except subprocess.TimeoutExpired:
-                self.ends.append("did not end within 60 s of SIGTERM")
-                self.popen.kill()
-                self.popen.wait()
-            else:
-                if number is signal.SIGTERM and status not in (0, -signal.SIGTERM):
-                    self.ends.append(f"ended with status {status} after SIGTERM")
+
+    def wait_for_end(self, number: signal.Signals) -> None:
+        """Wait until the process has ended by a signal; note it if that takes too long, or if its status is wrong."""
+        if self.popen is None:
+            return
+        try:
+            status = self.popen.wait(_END_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            self.ends.append(f"did not end within {_END_WITHIN_S:.0f} s of SIGTERM")
+            self.popen.kill()
+            self.popen.wait()
+            return
+        if number is signal.SIGTERM and status not in (0, -signal.SIGTERM):
+            self.ends.append(f"ended with status {status} after SIGTERM")
 
     def supervise(self) -> None:
         """Start the process again if it has ended by itself, and note how."""
