@@ -260,7 +260,7 @@ def _disturb_broker(stack: Stack, number: signal.Signals) -> Callable[[], None]:
         os.kill(broker.pid, number)
     else:
         broker.stop()
-    return broker.start
+    return stack.start_broker
 
 
 def _disturb_mariadb(stack: Stack, number: signal.Signals) -> Callable[[], None]:

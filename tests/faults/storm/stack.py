@@ -15,6 +15,7 @@ from typing import Final
 import httpx
 
 from local.kafka import Broker
+from local.kafka.errors import BrokerError
 from local.stack import REPLAY_BEACONS
 from tests.faults.storm.clocks import NO_STORY, RATE, StoryClock, WrongClock
 from tests.faults.storm.sink import WELL
@@ -31,6 +32,7 @@ BARRIER_OF_ALL: Final = date(2014, 1, 2)
 _PORTS_OF: Final = {"user_manager": 2, "collector": 2, "streams": 1, "notifier": 1}
 _RESTART_AFTER_S: Final = 0.5
 _END_WITHIN_S: Final = 120.0
+_STARTS_OF_BROKER: Final = 5
 
 
 @dataclass
@@ -173,7 +175,7 @@ class Stack:
                 self.mariadb.start()
                 for service in DATABASES:
                     self.mariadb.server.execute(f"CREATE DATABASE {service} CHARACTER SET utf8mb4")
-            self.broker.start()
+            self.start_broker()
             for name in ("source", "sink", *REPLICAS):
                 self.set_clock(name, WrongClock())
                 self.processes[name] = StackProcess(
@@ -187,6 +189,17 @@ class Stack:
             self.broker.stop()
             if self.mariadb is not None:
                 self.mariadb.kill()
+
+    def start_broker(self) -> None:
+        """Start the broker, with patience: it takes a minute at most by itself, which a busy machine may exceed."""
+        for attempt in range(_STARTS_OF_BROKER):
+            try:
+                self.broker.start()
+            except BrokerError:
+                if attempt == _STARTS_OF_BROKER - 1:
+                    raise
+            else:
+                return
 
     def supervise(self) -> None:
         """Start again what has ended by itself."""
