@@ -46,8 +46,8 @@ DAY: Final = timedelta(days=1)
 DAYS: Final = 7
 WITHIN_S: Final = 420.0
 """Seconds for each part of the story, which takes half a minute undisturbed: a slow machine is no fault."""
-_LARGEST_LAG: Final = timedelta(days=4, hours=12)
-"""How far the story's clock may be ahead of what is covered. A day is given up a week after its end."""
+_SPEEDS: Final = ((timedelta(days=6), 0.1), (timedelta(days=4), 0.4))
+"""The speed of the story once its clock is so far ahead of what is covered. A day is given up a week after its end."""
 
 _NEVER_LOGGED: Final = (
     "event_log.lost", "interests.out_of_step", "unexpected_error", "task.failed", "join.failed", "join.broken",
@@ -287,7 +287,8 @@ class StormRun:
             if not coverage:
                 return False
             first = min(coverage.get(flow, self._begin) for flow in self._list_flows())
-            self._stack.story.set_speed(0.1 if self._stack.story.now() - first > _LARGEST_LAG else 1)
+            lag = self._stack.story.now() - first
+            self._stack.story.set_speed(next((speed for least, speed in _SPEEDS if lag > least), 1))
             return first >= until
 
         self._wait(is_covered, f"coverage up to {until:%F}")
