@@ -10,6 +10,7 @@ from typing import Final
 
 import structlog
 from aiokafka.errors import KafkaError
+from sqlalchemy.exc import IntegrityError
 
 from chassis.db.database import Database
 from chassis.errors import ChassisError
@@ -125,7 +126,10 @@ class EventLogWatch:
             await self._clients.close()
             await ensure_topics_without_timeout(self._bootstrap_servers, CATALOGUE, self._replication_factor)
         before, identity = await self._fetch_confirmed_identity()
-        is_republishing = await asyncio.to_thread(self._note_identity, before, identity)
+        try:
+            is_republishing = await asyncio.to_thread(self._note_identity, before, identity)
+        except IntegrityError:
+            return False  # another replica has just made the first note; the next check reads it
         if is_republishing and await self._has_read_what_was_told():
             await asyncio.to_thread(self._publish_what_was_not_told)
             is_republishing = False
@@ -162,7 +166,8 @@ class EventLogWatch:
         nothing is concluded from an `identity` that may be older: compared with what a newer one showed, a log that
         has only grown would seem to have lost its end. The next check decides.
 
-        Return True while the log is being written anew. Raises DatabaseUnavailableError, ContendedError.
+        Return True while the log is being written anew. Raises DatabaseUnavailableError, ContendedError, and
+        IntegrityError if another replica makes the very first note at the same time.
         """
         with self._database.reading() as session:
             row = session.get(EventLogRow, _ROW_ID)
