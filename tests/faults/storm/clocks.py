@@ -104,6 +104,7 @@ class _WatchedFile:
         self._content: Any = None
 
     def read(self) -> Any:
+        """Return the content that the file has now."""
         state = os.stat(self._path)  # noqa: PTH116 - called thousands of times a second
         if (state.st_ino, state.st_mtime_ns) != self._seen:
             self._content = json.loads(Path(self._path).read_text())
@@ -117,11 +118,13 @@ def install(story: str, own: str) -> None:
     story_file = None if story == NO_STORY else _WatchedFile(story)
 
     def wall() -> float:
+        """Return what this process takes for Unix time."""
         off, stopped_at = own_file.read()
         now = _real_time()
         return (now if stopped_at is None else min(now, stopped_at)) + off
 
     def system_now(_clock: SystemClock) -> datetime:
+        """Return what this process takes for the present instant, before it is scaled to the story's time."""
         if story_file is None:
             return datetime.fromtimestamp(wall(), UTC)
         since, base, speed = story_file.read()

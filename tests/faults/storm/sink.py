@@ -40,6 +40,7 @@ class MoodySink(FakeSmtpServer):
         self._chance = Random(str(mood))
 
     def next_reply(self, command: str, address: str | None = None) -> str | None:
+        """Return the mood's reply to a command, or None for the usual one, by chance."""
         replies = MOODS[self._mood.read_text()].get(command)
         with self._lock:
             if not replies or self._chance.random() < 0.5:
@@ -47,6 +48,7 @@ class MoodySink(FakeSmtpServer):
             return self._chance.choice(replies)
 
     def accept_mail(self, mail: EmailMessage, envelope: tuple[str, str]) -> None:
+        """Store a mail, before the client is told that it was accepted."""
         address = envelope[1].partition("<")[2].partition(">")[0]
         with self._lock:
             self._maildir.add(f"Delivered-To: {address}\n".encode() + mail.as_bytes())

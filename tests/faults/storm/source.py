@@ -35,6 +35,7 @@ class BarrierSchedule(RecordSchedule):
     barrier: Path = Path()
 
     def find_first_part_time(self, day: date) -> int | None:
+        """Return when the record of a day appears; None: not while the barrier stands, or never."""
         if day >= date.fromisoformat(self.barrier.read_text()):
             return None
         return RecordSchedule.find_first_part_time(self, day)
@@ -44,6 +45,7 @@ class StormPlan(SeededPlan):
     """The replay's own seeded plan, without the faults of NOT_DRAWN."""
 
     def draw(self, call: str, kinds: Sequence[InjectedFault]) -> DrawnFault:
+        """Draw a fault of the kinds that hide no flight."""
         return SeededPlan.draw(self, call, [each for each in kinds if each not in NOT_DRAWN])
 
 
