@@ -151,6 +151,11 @@ class MariaDbProcess:
         self._process.terminate()
         self._process.wait(timeout=60)
 
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to the server and all its processes, if it runs."""
+        if self._process is not None and self._process.poll() is None:
+            os.killpg(self._process.pid, number)
+
     def kill(self) -> None:
         """Kill the server and all its processes, if it still runs."""
         if self._process is not None and self._process.poll() is None:

@@ -10,6 +10,7 @@ from typing import Final
 
 import structlog
 from aiokafka.errors import KafkaError
+from sqlalchemy.exc import IntegrityError
 
 from chassis.db.database import Database
 from chassis.errors import ChassisError
@@ -124,8 +125,11 @@ class EventLogWatch:
         if not identity.topics.keys() >= _ALL:
             await self._clients.close()
             await ensure_topics_without_timeout(self._bootstrap_servers, CATALOGUE, self._replication_factor)
-        identity = await self._fetch_confirmed_identity()
-        is_republishing = await asyncio.to_thread(self._note_identity, identity)
+        before, identity = await self._fetch_confirmed_identity()
+        try:
+            is_republishing = await asyncio.to_thread(self._note_identity, before, identity)
+        except IntegrityError:
+            return False  # another replica has just made the first note; the next check reads it
         if is_republishing and await self._has_read_what_was_told():
             await asyncio.to_thread(self._publish_what_was_not_told)
             is_republishing = False
@@ -134,18 +138,20 @@ class EventLogWatch:
             await self._compare_with_readers(identity)
         return is_republishing
 
-    async def _fetch_confirmed_identity(self) -> LogIdentity:
-        """Fetch what the log is; ask again after a while if it seems to be another one, and return the second answer.
+    async def _fetch_confirmed_identity(self) -> tuple[LogIdentity | None, LogIdentity]:
+        """Load what was noted (None: nothing), then fetch what the log is; return both.
 
-        A broker that has just become the leader of a partition, or has just started, may not know everything yet.
-        Raises KafkaError, OSError or DatabaseUnavailableError.
+        Does both again after a while if the log seems to be another one: a broker that has just become the leader of a
+        partition, or has just started, may not know everything yet. Raises KafkaError, OSError or
+        DatabaseUnavailableError.
         """
-        identity = await self._clients.fetch_identity_with_ends(_WATCHED)
         before = await asyncio.to_thread(self._load_identity)
+        identity = await self._clients.fetch_identity_with_ends(_WATCHED)
         if before is not None and before.find_loss(identity) is not None:
             await asyncio.sleep(_CONFIRM_AFTER_S)
+            before = await asyncio.to_thread(self._load_identity)
             identity = await self._clients.fetch_identity_with_ends(_WATCHED)
-        return identity
+        return before, identity
 
     def _load_identity(self) -> LogIdentity | None:
         """Load what the log is noted to be; None: nothing is noted yet. Raises DatabaseUnavailableError."""
@@ -153,10 +159,15 @@ class EventLogWatch:
             row = session.get(EventLogRow, _ROW_ID)
             return None if row is None else _decode_identity(row)
 
-    def _note_identity(self, identity: LogIdentity) -> bool:
+    def _note_identity(self, before: LogIdentity | None, identity: LogIdentity) -> bool:
         """Note what the log is, and how far it reaches; if it is not what was noted, add everything to the outbox.
 
-        Return True while the log is being written anew. Raises DatabaseUnavailableError, ContendedError.
+        `before`: what was noted when `identity` began to be fetched. If another replica has noted something since,
+        nothing is concluded from an `identity` that may be older: compared with what a newer one showed, a log that
+        has only grown would seem to have lost its end. The next check decides.
+
+        Return True while the log is being written anew. Raises DatabaseUnavailableError, ContendedError, and
+        IntegrityError if another replica makes the very first note at the same time.
         """
         with self._database.reading() as session:
             row = session.get(EventLogRow, _ROW_ID)
@@ -169,14 +180,16 @@ class EventLogWatch:
                 _encode_identity(row, identity)
                 session.add(row)
                 return False
-            before = _decode_identity(row)
-            reason = before.find_loss(identity)
+            noted = _decode_identity(row)
+            if noted != before:
+                return row.republishing
+            reason = noted.find_loss(identity)
             if reason is None:
-                _encode_identity(row, before.merge(identity))
+                _encode_identity(row, noted.merge(identity))
                 return row.republishing
             republish(session, row.told_flight_id)
             # A topic that is missing now has another id later, which is another loss. In a new cluster all are new.
-            known = before.topics if before.cluster == identity.cluster else {}
+            known = noted.topics if noted.cluster == identity.cluster else {}
             _encode_identity(row, LogIdentity(identity.cluster, {**known, **identity.topics}, identity.ends))
             row.republishing = True
         self._losses.inc()

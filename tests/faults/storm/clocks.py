@@ -1,0 +1,164 @@
+"""The wall clocks of a storm: the story's time, and clocks of single processes that stand or are wrong.
+
+`python -m tests.faults.storm.clocks STORY OWN MODULE …` runs a service in which `time.time` and `SystemClock.now` obey
+these two files. Monotonic clocks are left as they are, as an administrator who sets the wall clock leaves them. So is
+gRPC's time: its core computes deadlines by the kernel's clock, which nothing here moves; its Python half must agree.
+"""
+
+import importlib
+import json
+import os
+import runpy
+import sys
+import time
+import types
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+from chassis.clock import ScaledClock, SystemClock
+
+RATE: Final = 8_640.0
+"""Seconds of the story in a real second: a day takes ten seconds."""
+NO_STORY: Final = "-"
+"""In place of the story's file: the service lives in real time."""
+
+_MODULES_OF_GRPC: Final = ("grpc._channel", "grpc._common", "grpc._server", "grpc._utilities", "grpc.aio._utils")
+"""Those that ask for the time."""
+
+_real_time: Final = time.time
+
+
+class StoryClock:
+    """The clock of flights, which all processes of the collector and the source read from one file.
+
+    The test sets its speed: 0 stops it for all of them, 1 is RATE. It begins to run with `set_speed`.
+    """
+
+    def __init__(self, file: Path, start: datetime) -> None:
+        self._file = file
+        self.anchor = datetime.now(UTC)
+        self._start = start
+        self._since, self._base, self._speed = self.anchor.timestamp(), self.anchor.timestamp(), 0.0
+        self._write()
+
+    def set_speed(self, speed: float) -> None:
+        """Let the story go on from now at this share of RATE."""
+        if speed != self._speed:
+            now = _real_time()
+            self._base, self._since, self._speed = self._read(now), now, speed
+            self._write()
+
+    def now(self) -> datetime:
+        """Return the story's time."""
+        real = datetime.fromtimestamp(self._read(_real_time()), UTC)
+        return self._start + (real - self.anchor) * RATE
+
+    def build_environment(self) -> dict[str, str]:
+        """Build the settings of the clock, for the collector and the source."""
+        return {
+            "CLOCK_START": self._start.isoformat(),
+            "CLOCK_RATE": repr(RATE),
+            "CLOCK_ANCHOR": self.anchor.isoformat(),
+        }
+
+    def _read(self, now: float) -> float:
+        return self._base + (now - self._since) * self._speed
+
+    def _write(self) -> None:
+        _replace(self._file, [self._since, self._base, self._speed])
+
+
+@dataclass(frozen=True, slots=True)
+class WrongClock:
+    """What is wrong with the clock of one process: it is `off` by so much, or stands since `stopped_at`, or both."""
+
+    off: timedelta = timedelta(0)
+    stopped_at: float | None = None
+    """Unix seconds; None: it does not stand."""
+
+    @classmethod
+    def stopped(cls) -> "WrongClock":
+        """Return a clock that stands from now on."""
+        return cls(stopped_at=_real_time())
+
+    def write(self, file: Path) -> None:
+        """Let the process that reads this file have this clock from now on."""
+        _replace(file, [self.off.total_seconds(), self.stopped_at])
+
+
+def _replace(file: Path, content: object) -> None:
+    part = file.with_suffix(".part")
+    part.write_text(json.dumps(content))
+    part.replace(file)
+
+
+class _WatchedFile:
+    """A file of JSON that is read again once it was replaced."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._seen: tuple[int, int] | None = None
+        self._content: Any = None
+
+    def read(self) -> Any:
+        """Return the content that the file has now."""
+        state = os.stat(self._path)  # noqa: PTH116 - called thousands of times a second
+        if (state.st_ino, state.st_mtime_ns) != self._seen:
+            self._content = json.loads(Path(self._path).read_text())
+            self._seen = state.st_ino, state.st_mtime_ns
+        return self._content
+
+
+def install(story: str, own: str) -> None:
+    """Replace this process's wall clock by the one of the two files."""
+    own_file = _WatchedFile(own)
+    story_file = None if story == NO_STORY else _WatchedFile(story)
+
+    def wall() -> float:
+        """Return what this process takes for Unix time."""
+        off, stopped_at = own_file.read()
+        now = _real_time()
+        return (now if stopped_at is None else min(now, stopped_at)) + off
+
+    def system_now(_clock: SystemClock) -> datetime:
+        """Return what this process takes for the present instant, before it is scaled to the story's time."""
+        if story_file is None:
+            return datetime.fromtimestamp(wall(), UTC)
+        since, base, speed = story_file.read()
+        off, stopped_at = own_file.read()
+        now = _real_time()
+        if stopped_at is not None:
+            now = min(now, stopped_at)
+        # The wrong clock is off by this much of the story's time.
+        return datetime.fromtimestamp(base + max(now - since, 0.0) * speed + off / RATE, UTC)
+
+    real = types.ModuleType("time")
+    vars(real).update(vars(time))
+    for name in _MODULES_OF_GRPC:
+        vars(importlib.import_module(name))["time"] = real
+    time.time = wall
+    time.time_ns = lambda: int(wall() * 1e9)
+    patched: Callable[[SystemClock], datetime] = system_now
+    SystemClock.now = patched  # type: ignore[method-assign]
+
+
+def build_story_clock(environment: dict[str, str]) -> ScaledClock:
+    """Build the clock of `StoryClock.build_environment` in a process that has called `install`."""
+    return ScaledClock(
+        datetime.fromisoformat(environment["CLOCK_START"]),
+        float(environment["CLOCK_RATE"]),
+        datetime.fromisoformat(environment["CLOCK_ANCHOR"]),
+    )
+
+
+if __name__ == "__main__":
+    _, story_path, own_path, module, *rest = sys.argv
+    # Under its own name: as __main__ this module would be another one, with a time of its own.
+    from tests.faults.storm import clocks
+
+    clocks.install(story_path, own_path)
+    sys.argv = [module, *rest]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
