@@ -67,6 +67,8 @@ def run_command(
         (("local.opensky", "--port", "0"), {}, "'0' is not a port, a number from 1 to 65535"),
         ((*OPENSKY, "--faults", "x"), {}, "'x' is neither SEED, a whole number, nor SEED:RATE nor a JSON list"),
         ((*OPENSKY, "--credits-per-day", "-1"), {}, "a whole number from 0 on"),
+        ((*OPENSKY, "--receiver", "here"), {}, "'here' is no position; write it as 40.68,-73.94"),
+        ((*OPENSKY, "--state-faults", "frozen@noon+5"), {}, "'noon' is no instant; write it as 2013-02-08T14:00Z"),
         (OPENSKY, {}, "CLOCK_START must be an instant of 2013"),
         (OPENSKY, {"CLOCK_START": "noon"}, "CLOCK_START must be an instant like 2013-02-13T00:00:00Z, not 'noon'"),
         (OPENSKY, {"CLOCK_START": "2013-02-13T00:00:00"}, "must end in Z or an offset from UTC"),

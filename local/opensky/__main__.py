@@ -18,7 +18,9 @@ from local.opensky.access import AccessControl, Credentials
 from local.opensky.fault_kinds import InjectedFault
 from local.opensky.flights import Timetable
 from local.opensky.record_options import add_record_options, parse_record_options
-from local.opensky.server import make_app
+from local.opensky.server import make_app, make_sky
+from local.opensky.sky_options import add_sky_options, build_sky_settings
+from local.opensky.state_requests import StateRequests
 
 
 def main() -> int:
@@ -45,7 +47,9 @@ def main() -> int:
     gc.freeze()
     gc.enable()
     access = AccessControl(credentials, options.credits_per_day)
-    app = make_app(timetable, clock, access, options.faults, schedule)
+    sky = make_sky(timetable, schedule, build_sky_settings(options))
+    states = StateRequests(sky, options.receiver, options.state_faults, options.receiver_faults)
+    app = make_app(timetable, clock, access, options.faults, schedule, states)
     try:
         web.run_app(
             app,
@@ -89,6 +93,7 @@ def _parse_options(environment: Mapping[str, str]) -> argparse.Namespace:
         f'["{InjectedFault.UNAVAILABLE}", null, …]',
     )
     add_record_options(parser)
+    add_sky_options(parser)
     return parser.parse_args()
 
 

@@ -24,10 +24,14 @@ class Credentials:
 
 
 class Caller(NamedTuple):
-    """The credit account that a request is charged to: its name, and its daily allowance of credits in each bucket."""
+    """The credit account that a request is charged to: its name, and its daily allowance of credits in each bucket.
+
+    `is_anonymous`: the request had no token.
+    """
 
     name: str
     allowance: int
+    is_anonymous: bool = False
 
 
 class AccessControl:
@@ -68,7 +72,7 @@ class AccessControl:
         authentication in March 2026.
         """
         if authorization is None:
-            return Caller(f"anonymous at {address}", self._anonymous_credits)
+            return Caller(f"anonymous at {address}", self._anonymous_credits, is_anonymous=True)
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer" or now >= self._expiries.get(token, 0):
             raise Unauthorised("the token is unknown or has expired")

@@ -10,7 +10,9 @@ from local.opensky.errors import OutOfCredits
 DAY = 86_400
 ANONYMOUS_PER_DAY = 400
 STANDARD_PER_DAY = 4_000
-PRICE_OF_STATES = 4
+PRICE_OF_ALL_STATES = 4
+_PRICES_OF_STATES = ((25.0, 1), (100.0, 2), (400.0, 3))
+"""Square degrees of an area, at most, and the price of the states in it."""
 
 
 class Bucket(StrEnum):
@@ -35,6 +37,13 @@ def compute_price(begin: int, end: int, now: int) -> int:
         return 4
     days = count_days(begin, end)
     return 30 if days <= 2 else 60 * days
+
+
+def compute_price_of_states(area: float | None) -> int:
+    """Return the price in credits of a request for states in an area of square degrees; None: in the whole world."""
+    if area is None:
+        return PRICE_OF_ALL_STATES
+    return next((price for largest, price in _PRICES_OF_STATES if area <= largest), PRICE_OF_ALL_STATES)
 
 
 class CreditAccounts:

@@ -5,6 +5,10 @@ class Unauthorised(Exception):
     """The caller's credentials or token are invalid."""
 
 
+class Forbidden(Exception):
+    """The request needs a token, and has none."""
+
+
 class BadRequest(Exception):
     """The parameters are missing or malformed, or request more than one call may."""
 

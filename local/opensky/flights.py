@@ -4,7 +4,7 @@ Instants are Unix seconds, as in OpenSky's API; intervals are inclusive at both 
 """
 
 from bisect import bisect_left, bisect_right
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
 from typing import NamedTuple
@@ -50,6 +50,7 @@ class Timetable:
                 self._arrivals[flight.arrival_airport].append(flight)
         for arrivals in self._arrivals.values():
             arrivals.sort(key=_LAST_SEEN)
+        self._longest_s = max((f.last_seen - f.first_seen for f in self._flights), default=0)
 
     def __len__(self) -> int:
         return len(self._flights)
@@ -67,6 +68,18 @@ class Timetable:
         return [
             f for f in _slice_by_time(self._by_aircraft.get(icao24, ()), _FIRST_SEEN, begin, end) if f.last_seen <= end
         ]
+
+    def find_overlapping(self, begin: int, end: int) -> list[TimetableFlight]:
+        """Return the flights that were in the air at any time of [begin, end], in the order of their begin."""
+        return [
+            f for f in _slice_by_time(self._flights, _FIRST_SEEN, begin - self._longest_s, end) if f.last_seen >= begin
+        ]
+
+    def list_airports(self) -> list[str]:
+        """Return the airports of all flights, those with most departures and arrivals first."""
+        traffic = Counter({airport: len(flights) for airport, flights in self._departures.items()})
+        traffic.update({airport: len(flights) for airport, flights in self._arrivals.items()})
+        return sorted(traffic, key=lambda airport: (-traffic[airport], airport))
 
     def find_between(self, begin: int, end: int) -> list[TimetableFlight]:
         """Return the flights that began and ended in [begin, end], in the order of their begin."""

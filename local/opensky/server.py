@@ -10,34 +10,41 @@ forum and issues:
   with `RecordSchedule.departures_live` they are;
 - the searches for all flights and for one aircraft find only flights that began and ended in the interval;
 - every answer has a `Date` by the server's clock;
+- positions are those of a synthetic sky over the timetable (`state_requests`, `sky`);
 - the order of a flight's keys is part of the contract: the official client reads the values by position.
 
 The distances and the counts of candidate airports are invented: always the same for the same flight, and meaningless.
 """
 
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
 from datetime import UTC
 from email.utils import format_datetime
 from zlib import crc32
 
 from aiohttp import web
+from multidict import MultiMapping
 
 from chassis.clock import Clock
-from local.opensky.access import TOKEN_SECONDS, AccessControl, Credentials
-from local.opensky.credits import PRICE_OF_STATES, Bucket, CreditAccounts, compute_price, count_days
-from local.opensky.errors import BadRequest, OutOfCredits, Unauthorised
+from local.opensky.access import TOKEN_SECONDS, AccessControl, Caller, Credentials
+from local.opensky.credits import Bucket, CreditAccounts, compute_price, count_days
+from local.opensky.errors import BadRequest, Forbidden, OutOfCredits, Unauthorised
 from local.opensky.faults import FaultInjector
 from local.opensky.flights import Timetable, TimetableFlight
 from local.opensky.foreign_answers import OTHER_DATE
 from local.opensky.nightly_record import NIGHTLY, RecordSchedule
+from local.opensky.sky.settings import DEFAULT_SETTINGS, SkySettings
+from local.opensky.sky.sky import Sky
+from local.opensky.state_encoding import Json
+from local.opensky.state_requests import AIRCRAFT_PATH, StateRequests
 
 _TOKEN_PATH = "/auth/realms/opensky-network/protocol/openid-connect/token"  # noqa: S105 - a path
 
-Query = Mapping[str, str]
-Json = dict[str, object]
-FindFlights = Callable[[Query, int], tuple[int, list[Json] | Json]]
-"""A search: takes a request's parameters and the present second, returns the price in credits and the found objects."""
+Query = MultiMapping[str]
+Search = Callable[[Query, int, Caller], tuple[int, list[Json] | Json]]
+"""A search: takes a request's parameters, the present second and the caller, returns the price in credits and the found
+objects."""
 
 
 def make_app(
@@ -46,14 +53,17 @@ def make_app(
     access: AccessControl,
     faults: FaultInjector | None = None,
     schedule: RecordSchedule = NIGHTLY,
+    states: StateRequests | None = None,
 ) -> web.Application:
     """Make the application that serves the whole API: tokens, the four searches for flights, states and tracks.
 
     With `faults`, requests meet faults and the server's clock is skewed. `access`, the spent credits and `faults` are
-    state of this one application. `schedule`: when the record of a day appears, and what it lacks.
+    state of this one application. `schedule`: when the record of a day appears, and what it lacks. `states`: answers
+    requests for positions; None: from the sky of `make_sky` with a seed of its own, without faults and receivers.
     """
+    states = StateRequests(make_sky(timetable, schedule)) if states is None else states
     clock = clock if faults is None else faults.skew_clock(clock)
-    replay = _Replay(timetable, clock, access, schedule)
+    replay = _Replay(timetable, clock, access, schedule, states)
     app = web.Application(middlewares=[] if faults is None else [faults.make_middleware(clock, access.revoke_token)])
     app.on_response_prepare.append(replay.set_date)
     app.router.add_post(_TOKEN_PATH, replay.issue_token)
@@ -61,9 +71,18 @@ def make_app(
     app.router.add_get("/api/flights/arrival", replay.make_handler(Bucket.FLIGHTS, replay.find_arrivals))
     app.router.add_get("/api/flights/all", replay.make_handler(Bucket.FLIGHTS, replay.find_flights))
     app.router.add_get("/api/flights/aircraft", replay.make_handler(Bucket.FLIGHTS, replay.find_by_aircraft))
-    app.router.add_get("/api/states/all", replay.make_handler(Bucket.STATES, replay.find_states))
+    app.router.add_get("/api/states/all", replay.make_state_handler(states.find_states))
+    app.router.add_get("/api/states/own", replay.make_state_handler(states.find_own_states))
+    app.router.add_get(AIRCRAFT_PATH, replay.serve_aircraft)
     app.router.add_get("/api/tracks/all", replay.make_handler(Bucket.TRACKS, replay.find_track))
     return app
+
+
+def make_sky(timetable: Timetable, schedule: RecordSchedule, settings: SkySettings = DEFAULT_SETTINGS) -> Sky:
+    """Make the sky over a timetable, with the days of the record's schedule, and with its unheard airports."""
+    unheard = settings.unheard_airports | schedule.unheard_airports
+    days = (schedule.first_day, schedule.last_day)
+    return Sky(timetable, replace(settings, unheard_airports=unheard), first_day=days[0], last_day=days[1])
 
 
 class _Replay:
@@ -73,11 +92,19 @@ class _Replay:
     found; it may raise BadRequest. `make_handler` makes a request handler of a search.
     """
 
-    def __init__(self, timetable: Timetable, clock: Clock, access: AccessControl, schedule: RecordSchedule) -> None:
+    def __init__(
+        self,
+        timetable: Timetable,
+        clock: Clock,
+        access: AccessControl,
+        schedule: RecordSchedule,
+        states: StateRequests,
+    ) -> None:
         self._timetable = timetable
         self._clock = clock
         self._access = access
         self._schedule = schedule
+        self._states = states
         self._accounts = CreditAccounts()
 
     async def set_date(self, _: web.Request, response: web.StreamResponse) -> None:
@@ -88,7 +115,22 @@ class _Replay:
         date = response.get(OTHER_DATE, self._clock.now())
         response.headers["Date"] = format_datetime(date.astimezone(UTC), usegmt=True)
 
-    def make_handler(self, bucket: Bucket, find: FindFlights) -> Callable[[web.Request], Awaitable[web.Response]]:
+    def make_state_handler(self, find: Search) -> Callable[[web.Request], Awaitable[web.Response]]:
+        """Make a request handler of a search for states, which first meets the fault of that time, if there is one."""
+        search = self.make_handler(Bucket.STATES, find)
+
+        async def answer(request: web.Request) -> web.Response:
+            """Answer a request with states, or with what the fault sends in their place, which costs no credits."""
+            broken = self._states.answer_fault(request, self._clock)
+            return await search(request) if broken is None else broken
+
+        return answer
+
+    async def serve_aircraft(self, request: web.Request) -> web.Response:
+        """Answer a request for the `aircraft.json` of the receiver, which knows no callers and no credits."""
+        return self._states.answer_receiver(request, self._clock)
+
+    def make_handler(self, bucket: Bucket, find: Search) -> Callable[[web.Request], Awaitable[web.Response]]:
         """Make a request handler of a search: it identifies the caller, searches, charges the price, and encodes.
 
         The price is charged to the bucket. A rejected request costs nothing.
@@ -97,17 +139,20 @@ class _Replay:
         async def answer(request: web.Request) -> web.Response:
             """Answer a request with the found objects as JSON (200), or with 404 and no body if nothing was found.
 
-            An error is answered with 400 (parameters), 401 (token) or 429 (credits, with the seconds until midnight).
+            An error is answered with 400 (parameters), 401 (token), 403 (no token) or 429 (credits, with the seconds
+            until midnight).
             """
             now = self._now()
             try:
                 caller = self._access.identify_caller(request.headers.get("Authorization"), request.remote or "", now)
-                cost, found = find(request.query, now)
+                cost, found = find(request.query, now, caller)
                 remaining = self._accounts.charge(caller.name, bucket, caller.allowance, cost, now)
             except Unauthorised as error:
                 return web.json_response(
                     {"message": str(error)}, status=401, headers={"WWW-Authenticate": 'Bearer error="invalid_token"'}
                 )
+            except Forbidden as error:
+                return web.json_response({"message": str(error)}, status=403)
             except BadRequest as error:
                 return web.json_response({"message": str(error)}, status=400)
             except OutOfCredits as error:
@@ -143,7 +188,7 @@ class _Replay:
             headers={"Cache-Control": "no-store"},
         )
 
-    def find_departures(self, query: Query, now: int) -> tuple[int, list[Json]]:
+    def find_departures(self, query: Query, now: int, _: Caller) -> tuple[int, list[Json]]:
         """Find the flights that left an airport in the interval, as far as their departures are known now.
 
         The interval may touch two UTC days at most.
@@ -153,7 +198,7 @@ class _Replay:
         known = (self._schedule.describe_departure(flight, now) for flight in departures)
         return compute_price(begin, end, now), _encode_known_flights(known)
 
-    def find_arrivals(self, query: Query, now: int) -> tuple[int, list[Json]]:
+    def find_arrivals(self, query: Query, now: int, _: Caller) -> tuple[int, list[Json]]:
         """Find the flights that arrived at an airport in the interval, as far as the record has them now.
 
         The interval may touch two UTC days at most.
@@ -163,7 +208,7 @@ class _Replay:
         known = (self._schedule.describe_arrival(flight, now) for flight in arrivals)
         return compute_price(begin, end, now), _encode_known_flights(known)
 
-    def find_flights(self, query: Query, now: int) -> tuple[int, list[Json]]:
+    def find_flights(self, query: Query, now: int, _: Caller) -> tuple[int, list[Json]]:
         """Find all flights that began and ended in the interval, as far as the record has them now.
 
         The interval may be two hours long at most.
@@ -172,7 +217,7 @@ class _Replay:
         known = (self._schedule.describe_flight(flight, now) for flight in self._timetable.find_between(begin, end))
         return compute_price(begin, end, now), _encode_known_flights(known)
 
-    def find_by_aircraft(self, query: Query, now: int) -> tuple[int, list[Json]]:
+    def find_by_aircraft(self, query: Query, now: int, _: Caller) -> tuple[int, list[Json]]:
         """Find one aircraft's flights that began and ended in the interval, as far as the record has them now.
 
         The interval may be 48 hours long at most.
@@ -183,12 +228,8 @@ class _Replay:
         known = (self._schedule.describe_flight(flight, now) for flight in flights)
         return compute_price(begin, end, now), _encode_known_flights(known)
 
-    def find_states(self, _: Query, now: int) -> tuple[int, Json]:
-        """Return no states (null), at the full price: the data holds begin and end of the flights, but no positions."""
-        return PRICE_OF_STATES, {"time": now, "states": None}
-
-    def find_track(self, query: Query, now: int) -> tuple[int, list[Json]]:
-        """Find no track, at the full price of its instant (0: of now): the data holds no positions."""
+    def find_track(self, query: Query, now: int, _: Caller) -> tuple[int, list[Json]]:
+        """Find no track, at the full price of its instant (0: of now): the replay keeps none of its sky."""
         _require_parameter(query, "icao24", r"[0-9a-f]{6}")
         instant = int(_require_parameter(query, "time", r"\d{1,10}")) or now
         return compute_price(instant, instant, now), []

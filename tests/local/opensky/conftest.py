@@ -52,7 +52,8 @@ def clock() -> FakeClock:
 def serve(timetable: Timetable, clock: FakeClock) -> Iterator[Serve]:
     """A function that starts a replay, with `credits_per_day` if given, and returns a client of it.
 
-    By default each day's record appears as a whole, at 02:40 of the next day.
+    By default each day's record appears as a whole, at 02:40 of the next day, and positions are those of the sky over
+    the timetable.
     """
     with ExitStack() as stack:
 
@@ -62,7 +63,7 @@ def serve(timetable: Timetable, clock: FakeClock) -> Iterator[Serve]:
             schedule: RecordSchedule = NIGHTLY,
         ) -> httpx.Client:
             app = make_app(timetable, clock, AccessControl(credentials, credits_per_day), schedule=schedule)
-            return stack.enter_context(httpx.Client(base_url=stack.enter_context(_serve_app(app)), timeout=60))
+            return stack.enter_context(httpx.Client(base_url=stack.enter_context(serve_app(app)), timeout=60))
 
         yield start
 
@@ -74,7 +75,7 @@ def client(serve: Serve) -> httpx.Client:
 
 
 @contextmanager
-def _serve_app(app: web.Application) -> Iterator[str]:
+def serve_app(app: web.Application) -> Iterator[str]:
     """Serve the app from a thread, on a free port, for the block; yield its URL."""
     started: queue.Queue[tuple[asyncio.AbstractEventLoop, asyncio.Event, int]] = queue.Queue()
 

@@ -92,6 +92,15 @@ def test_faults_come_from_the_command_line(run: Run, port: int) -> None:
         assert [client.get("/api/flights/departure", params=params).status_code for _ in range(2)] == [503, 200]
 
 
+def test_the_sky_comes_from_the_command_line(run: Run, port: int) -> None:
+    """The receiver of the options hears aircraft while states meet the fault of the options."""
+    faults = "503@2013-02-13T00:00Z+600"
+    process = run(CLOCK, "--receiver=40.68,-73.94", "--heard-from=KJFK=0", "--state-faults", faults)
+    with answering(port, process) as client:
+        assert client.get("/api/states/all").status_code == 503
+        assert client.get("/data/aircraft.json").json()["aircraft"]
+
+
 def test_unknown_faults_are_rejected(run: Run) -> None:
     """The error lists the known faults."""
     process = run(CLOCK, "--faults", '["earthquake"]')
