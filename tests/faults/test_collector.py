@@ -159,3 +159,16 @@ def test_a_leader_that_resumes_after_it_was_superseded_stores_nothing(tmp_path: 
         until = cluster.wait_until_covered(cluster.clock.now())
         assert_published_once(broker, until, cluster.flights)
         assert [cluster.leader.terminate(), cluster.other.terminate()] == [0, 0]
+
+
+def test_a_leader_ends_in_order_while_the_broker_is_gone(broker: Broker, tmp_path: Path) -> None:
+    """SIGTERM ends the process, with status 0, although nobody answers for its consumer group any more."""
+    broker.start()
+    collector = CollectorProcess(tmp_path, {"KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap_servers})
+    try:
+        eventually(lambda: collector.metric("collector_leader") == 1, "leadership")
+        os.kill(broker.pid, signal.SIGKILL)
+        eventually(lambda: "leadership.given_up" in collector.log(), "the end of the term")
+        assert collector.terminate() == 0
+    finally:
+        collector.kill()
