@@ -2,8 +2,9 @@
 
 from hypothesis import given, settings, strategies as st
 
+from domain.hourly_counts import DAY_HOURS
 from domain.interests import Direction
-from domain.traffic import DAY_HOURS, Observation
+from domain.traffic import Observation
 from domain.windows import HOUR_S, seconds
 from streams.entries import (
     AirportState,
