@@ -132,6 +132,13 @@ class Alert:
     withdrawn_state: AlertState | None = None
     """With WITHDRAWN: the state that is withdrawn; RESOLVED: the breach had not ended. None: another state, or not
     recorded (then it was a breach)."""
+    revision: int = 0
+    """How often such a statement about the window was withdrawn before; with WITHDRAWN that of the withdrawn alert."""
+
+    @property
+    def says_breach(self) -> bool:
+        """True if the window is in breach by this alert: FIRING, STILL, or WITHDRAWN of RESOLVED; else False."""
+        return self.state.is_breach or self.withdrawn_state is AlertState.RESOLVED
 
 
 def list_thresholds(interest: HasThresholds) -> list[tuple[Bound, int]]:

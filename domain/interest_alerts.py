@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from datetime import datetime
-from uuid import UUID
 
 from domain.alerts import Alert, AlertState, Bound, compute_alert_id, list_thresholds
 from domain.changes import TrafficChange
@@ -45,13 +44,22 @@ def build_alert(interest: Interest, change: TrafficChange, range_alert: RangeAle
     """
     bound, number, state = range_alert.bound, range_alert.number, range_alert.state
     withdrawn_state = range_alert.withdrawn_state
-    own_id = _compute_id(interest, change, bound, threshold, number, state, withdrawn_state)
+    revision = _find_revision(interest, change, bound, threshold, number, withdrawn_state or state)
+    start = _compute_window_start(interest, number)
+    own_id = compute_alert_id(interest.interest_id, interest.version, bound, start, state, withdrawn_state, revision)
     before, after = change.get_lookbacks(interest.direction, interest.window)
     episode_id = own_id
     if state is not AlertState.FIRING:
         lookback = before if state is AlertState.WITHDRAWN else after
-        episode_start = _find_episode_start(interest, lookback, range_alert, threshold)
-        episode_id = _compute_id(interest, change, bound, threshold, episode_start, AlertState.FIRING, None)
+        first = _find_episode_start(interest, lookback, range_alert, threshold)
+        episode_id = compute_alert_id(
+            interest.interest_id,
+            interest.version,
+            bound,
+            _compute_window_start(interest, first),
+            AlertState.FIRING,
+            revision=_find_revision(interest, change, bound, threshold, first, AlertState.FIRING),
+        )
     return Alert(
         alert_id=own_id,
         interest_id=interest.interest_id,
@@ -60,7 +68,7 @@ def build_alert(interest: Interest, change: TrafficChange, range_alert: RangeAle
         airport=interest.airport,
         direction=interest.direction,
         window=interest.window,
-        window_start=_compute_window_start(interest, number),
+        window_start=start,
         bound=bound,
         state=state,
         count=threshold + 1 if range_alert.flights is None else range_alert.flights,
@@ -70,32 +78,23 @@ def build_alert(interest: Interest, change: TrafficChange, range_alert: RangeAle
         earlier=after.list_earlier_counts(number),
         episode_id=episode_id,
         withdrawn_state=withdrawn_state,
+        revision=revision,
     )
 
 
-def _compute_id(
-    interest: Interest,
-    change: TrafficChange,
-    bound: Bound,
-    threshold: int,
-    number: int,
-    state: AlertState,
-    withdrawn_state: AlertState | None,
-) -> UUID:
-    """Return the id of a statement that the interest gets after a change, with its revision, about window `number`.
+def _find_revision(
+    interest: Interest, change: TrafficChange, bound: Bound, threshold: int, number: int, state: AlertState
+) -> int:
+    """Return how often such a statement about window `number` was withdrawn before the change.
 
-    The revision is the number of such statements that were withdrawn before the change (of WITHDRAWN: before the one
-    that it withdraws).
+    `state`: that of the statement; of WITHDRAWN the state that it withdraws.
     """
     past = change.get_past_statements(interest.direction, interest.window)
-    revision = 0
-    if past.are_corrected(number, interest.for_windows):
-        told = past.find_told(
-            bound, threshold, number, interest.for_windows, find_first_window(interest), interest.repeat
-        )
-        revision = told.revision_of(withdrawn_state or state)
-    start = _compute_window_start(interest, number)
-    return compute_alert_id(interest.interest_id, interest.version, bound, start, state, withdrawn_state, revision)
+    if not past.are_corrected(number, interest.for_windows):
+        return 0
+    first = find_first_window(interest)
+    told = past.find_told(bound, threshold, number, interest.for_windows, first, interest.repeat)
+    return told.revision_of(state)
 
 
 def _compute_window_start(interest: Interest, number: int) -> datetime:

@@ -179,6 +179,7 @@ def encode_alert(alert: Alert, cause_published_at: datetime) -> bytes:
             if alert.withdrawn_state is None
             else alerts_pb.State.Value(f"STATE_{alert.withdrawn_state.name}")
         ),
+        revision=alert.revision,
     )
     message.window_start.FromDatetime(alert.window_start)
     message.cause_published_at.FromDatetime(cause_published_at)

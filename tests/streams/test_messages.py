@@ -218,6 +218,10 @@ def test_an_alert_is_encoded_with_every_field(alert, published):
         assert getattr(message, name) == getattr(alert, name)
     withdrawn = message.withdrawn_count if message.HasField("withdrawn_count") else None
     assert withdrawn == alert.withdrawn_count
+    assert message.withdrawn_state == (
+        0 if alert.withdrawn_state is None else alerts_pb.State.Value(f"STATE_{alert.withdrawn_state.name}")
+    )
+    assert message.revision == alert.revision
     assert message.episode_id == (str(alert.episode_id) if alert.episode_id is not None else "")
     earlier = zip(message.earlier_counts, message.earlier_known, strict=True)
     assert tuple(count if known else None for count, known in earlier) == alert.earlier
