@@ -53,6 +53,8 @@ class TrafficChange:
     def __init__(self, before: Traffic, after: Traffic) -> None:
         """Find the changed hours of each direction; counts and history are computed when they are first requested."""
         self._before, self._after = before, after
+        self._is_correction = _is_correction(before, after)
+        """True if windows that were known before may be different now, or flights were taken away."""
         hours = {
             Direction.ARRIVALS: _find_changed_hours(before.arrivals, after.arrivals),
             Direction.DEPARTURES: _find_changed_hours(before.departures, after.departures),
@@ -61,8 +63,6 @@ class TrafficChange:
         self._window_counts: dict[tuple[Direction, Window], tuple[WindowCounts, WindowCounts]] = {}
         self._lookbacks: dict[tuple[Direction, Window], tuple[Lookback, Lookback]] = {}
         self._past_statements: dict[tuple[Direction, Window], PastStatements] = {}
-        self._is_correction = _is_correction(before, after)
-        """True if windows that were known before may be different now, or flights were taken away."""
 
     def _build_changed_range(
         self, direction: Direction, hours: Mapping[Direction, tuple[int, int] | None]
@@ -77,18 +77,15 @@ class TrafficChange:
         covered_until_before = _find_coverage_end(self._before, direction)
         if not changed or covered_until is None:
             return None
+        known = self._after.select_directions(direction)
+        if self._is_correction:  # the last flights may have been taken away
+            known += self._before.select_directions(direction)
         return _ChangedRange(
             first=min([first for first, _ in changed]),
             last=max([last for _, last in changed]),
             covered_until_before=covered_until_before,
             covered_until=covered_until,
-            last_known=max(
-                [
-                    _find_last_known_hour(part)
-                    for traffic in (self._after, self._before)
-                    for part in traffic.select_directions(direction)
-                ]
-            ),
+            last_known=max([_find_last_known_hour(part) for part in known]),
             is_first_coverage=covered_until_before is None,
         )
 

@@ -22,13 +22,14 @@ _FINGERPRINT_BYTES: Final = 4
 _UINT32: Final = 0xFFFFFFFF
 
 
-def compute_fingerprint(icao24: str, event_time: int) -> int:
-    """Return the fingerprint of a flight: 32 bits of its aircraft's address and its event time (seconds since 1970).
+def compute_fingerprints(addresses: Sequence[str], event_times: Sequence[int]) -> tuple[int, ...]:
+    """Return the fingerprints of flights: 32 bits of the aircraft's address and the event time (seconds since 1970).
 
-    It is the CRC-32 of the address, begun with the time; the same on every machine. Among the thousand flights of a day
-    another flight has the same fingerprint with a chance of one in four million.
+    One is the CRC-32 of the address, begun with the time; the same on every machine. Among the thousand flights of a
+    day another flight has the same fingerprint with a chance of one in four million. Raises ValueError unless there are
+    as many addresses as event times.
     """
-    return crc32(icao24.encode(), event_time & _UINT32)
+    return tuple([crc32(address.encode(), at & _UINT32) for address, at in zip(addresses, event_times, strict=True)])
 
 
 def add_flights(known: KnownFlights, times: Sequence[int], fingerprints: Sequence[int], first_day: int) -> KnownFlights:

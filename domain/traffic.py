@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from itertools import compress
 from typing import Final, assert_never
 
 from domain.corrections import Correction, add_correction, list_changes, list_open_hours
@@ -70,22 +71,18 @@ class Observation:
 
     def list_valid_times(self) -> tuple[int, ...]:
         """Return the event times that lie within `valid_times`, in their order; only these flights are counted."""
-        times, valid = self.event_times, self.valid_times
-        if self._has_valid_times_only():
-            return times
-        return tuple(at for at in times if at in valid)
+        return self.list_valid_flights()[0]
 
-    def list_valid_fingerprints(self) -> tuple[int, ...]:
-        """Return the fingerprints of the flights of `list_valid_times`, in the same order; none if there are none."""
-        if not self.fingerprints or self._has_valid_times_only():
-            return self.fingerprints
-        valid = self.valid_times
-        return tuple(each for at, each in zip(self.event_times, self.fingerprints, strict=True) if at in valid)
+    def list_valid_flights(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Return the event times that lie within `valid_times`, in their order, and the fingerprints of these flights.
 
-    def _has_valid_times_only(self) -> bool:
-        """Return True if all event times lie within `valid_times`, or there are none; False if a time lies outside."""
-        times, valid = self.event_times, self.valid_times
-        return not times or (min(times) >= valid.start and max(times) < valid.stop)
+        Without fingerprints the second tuple is empty.
+        """
+        times, fingerprints, valid = self.event_times, self.fingerprints, self.valid_times
+        if not times or (min(times) >= valid.start and max(times) < valid.stop):
+            return times, fingerprints
+        within = [at in valid for at in times]
+        return tuple(compress(times, within)), tuple(compress(fingerprints, within))
 
     def may_correct(self, watermark: int | None) -> bool:
         """Return True if it may change what is known: flights before the hour of `watermark`, or retracted flights.
@@ -158,7 +155,7 @@ class DirectionTraffic:
         coverage it is RETAINED_HOURS before the observation's day or the last stored day, whichever is later. Returns
         self if nothing changes.
         """
-        times = observation.list_valid_times()
+        times, fingerprints = observation.list_valid_flights()
         hours: Mapping[int, int] = Counter([at // HOUR_S for at in times])
         if self.covered_from is not None:
             # The second limit is never reached if times go forward; a log that jumps back for years must not take
@@ -172,7 +169,7 @@ class DirectionTraffic:
         if observation.retracted:
             retained, known = _retract_flights(observation, retained, known)
         counts = retained.with_changes({hour: more for hour, more in hours.items() if hour >= oldest * DAY_HOURS})
-        known = add_flights(known, times, observation.list_valid_fingerprints(), oldest)
+        known = add_flights(known, times, fingerprints, oldest)
         flow = self
         if counts is not self.counts or known is not self.known:
             flow = replace(self, counts=counts, known=known)
@@ -180,6 +177,8 @@ class DirectionTraffic:
 
     def _without_corrections_before(self, oldest: int) -> "DirectionTraffic":
         """Return a copy without the corrections that changed only days before `oldest` (since 1970), or self."""
+        if not self.corrections and not self.forgotten:
+            return self
         if not any(each.day < oldest for each in self.corrections) and not any(day < oldest for day in self.forgotten):
             return self
         return replace(
@@ -190,13 +189,17 @@ class DirectionTraffic:
 
     def find_changed_days(self, earlier: "DirectionTraffic") -> list[int]:
         """Return, in order, the days (since 1970) of which something differs from `earlier`; not discarded days."""
-        days = set(self.counts.find_changed_days(earlier.counts, self.first_retained_day))
+        since, counts = self.first_retained_day, self.counts
+        days = set(counts.find_changed_days(earlier.counts, since))
         if self.known is not earlier.known:
-            days.update(day for day in {*self.known, *earlier.known} if self.known.get(day) != earlier.known.get(day))
+            now, then = self.known, earlier.known
+            # The flights of a day that has not changed are the same object.
+            days.update([day for day, packed in now.items() if then.get(day) is not packed])
+            days.update([day for day in then if day not in now])
         if self.corrections is not earlier.corrections:
             days.update(each.day for each in set(self.corrections).symmetric_difference(earlier.corrections))
             days.update(day for day, number in self.forgotten.items() if earlier.forgotten.get(day) != number)
-        return sorted(day for day in days if day >= self.first_retained_day)
+        return sorted([day for day in days if day >= since])
 
     def _with_coverage(self, begin: int, end: int) -> "DirectionTraffic":
         """Return a copy in which [begin, end) is covered: the watermark moves to `end`, but never back.

@@ -50,11 +50,11 @@ class AirportState:
         Its open days are the days open before and the days that changed, without the days that the batch closes. A day
         whose last flight was retracted stays open, so that its older entry in the history is not read.
         """
-        open_days = tuple(
-            frozenset(day for day in days.union(new.find_changed_days(old)) if not _is_closed_by(old, new, day))
+        arrivals, departures = (
+            _find_open_days(days, old, new)
             for days, (old, new) in zip(self.open_days, self._pair_directions(after), strict=True)
         )
-        return AirportState(sequence, after, (open_days[0], open_days[1]))
+        return AirportState(sequence, after, (arrivals, departures))
 
     def without_direction(self, direction: Direction) -> "AirportState":
         """Return a copy in which nothing is known of one direction, ARRIVALS or DEPARTURES, not even open days."""
@@ -109,6 +109,15 @@ def _first_open_day(flow: DirectionTraffic) -> int | None:
     None: never covered, so that all days still change.
     """
     return None if flow.watermark is None else flow.watermark // _DAY_S - 1
+
+
+def _find_open_days(days: frozenset[int], old: DirectionTraffic, new: DirectionTraffic) -> frozenset[int]:
+    """Return the days (since 1970) of one direction that are open after a batch; `days`: those open before it."""
+    if old is new:
+        return days
+    since = new.first_retained_day
+    open_days = [day for day in days.union(new.find_changed_days(old)) if day >= since]
+    return frozenset([day for day in open_days if not _is_closed_by(old, new, day)])
 
 
 def _closes_days(old: DirectionTraffic, new: DirectionTraffic) -> bool:

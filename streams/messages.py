@@ -14,7 +14,7 @@ from chassis.protobuf import parse_message
 from domain.airports import is_icao
 from domain.alerts import Alert
 from domain.interests import Direction, Interest, InterestError, check_thresholds
-from domain.known_flights import compute_fingerprint
+from domain.known_flights import compute_fingerprints
 from domain.traffic import LONGEST_INTERVAL_S, Coverage, Observation
 from domain.windows import Window, seconds
 from streams.errors import UndecodableError
@@ -70,7 +70,7 @@ def _read_flights(
         times = tuple([flight.first_seen.seconds for flight in flights])
     else:
         times = tuple([flight.last_seen.seconds for flight in flights])
-    return times, tuple([compute_fingerprint(flight.icao24, at) for flight, at in zip(flights, times, strict=True)])
+    return times, compute_fingerprints([flight.icao24 for flight in flights], times)
 
 
 def decode_interest_key(key: bytes) -> tuple[str, UUID]:

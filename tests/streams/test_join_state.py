@@ -239,7 +239,8 @@ def read_with_crashes(
 ) -> tuple[dict[UUID, list[UUID]], int]:
     """Read the partitions to their ends in any interleaving, with up to four crashes after the alerts or the write.
 
-    `draw` returns a number from the first to the second of two numbers. Return by interest the ids of its alerts, in the order of raising, and the number of crashes.
+    `draw` returns a number from the first to the second of two numbers. Return by interest the ids of its alerts, in
+    the order of raising, and the number of crashes.
     """
     raised: dict[UUID, list[UUID]] = {}
     crashes = 0
