@@ -49,6 +49,8 @@ class Correction(NamedTuple):
 
     def touches(self, begin: int, end: int) -> bool:
         """Return True if an hour from `begin` up to, but not including, `end` (since 1970) was changed."""
+        if self.changes[-1][0] < begin or self.changes[0][0] >= end:
+            return False
         return any(begin <= hour < end for hour, _ in self.changes)
 
 

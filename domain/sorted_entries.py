@@ -71,9 +71,9 @@ def build_entry(first_window: int, interest_id: UUID) -> bytes:
     return _encode_window_number(first_window) + interest_id.bytes
 
 
-def split_entry(entry: bytes) -> tuple[int, UUID]:
-    """Return the first window and the id of an entry's interest."""
-    return int.from_bytes(entry[:_NUMBER_BYTES], "big"), UUID(bytes=entry[_NUMBER_BYTES:])
+def get_interest_id(entry: bytes) -> UUID:
+    """Return the id of an entry's interest."""
+    return UUID(bytes=entry[_NUMBER_BYTES:])
 
 
 def _encode_window_number(number: int) -> bytes:

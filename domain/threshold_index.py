@@ -17,7 +17,7 @@ from domain.changes import TrafficChange
 from domain.interests import Direction, Interest
 from domain.range_alerts import RangeAlert
 from domain.rule import ThresholdRange, find_first_window, judge
-from domain.sorted_entries import SortedEntries, build_entry, split_entry
+from domain.sorted_entries import SortedEntries, build_entry, get_interest_id
 from domain.traffic import Traffic
 from domain.window_counts import WindowCounts
 from domain.windows import HOUR_S, Window
@@ -293,15 +293,17 @@ def _select_interests(
     found by binary search, and `TrafficChange.is_due`; the caller has selected the interests by `repeat`.
     """
     oldest = range_alert.number - group.for_windows  # the window before the run
+    # What was told is the same for all of these interests that have the same threshold.
+    latest_first = oldest + 1 if range_alert.is_first else oldest
     for threshold in entries.list_thresholds_between(*range_alert.thresholds):
+        if not change.is_due(
+            group.direction, group.window, range_alert, threshold, group.for_windows, latest_first, repeat
+        ):
+            continue
         end = entries.count_begun(threshold, oldest + 1 if range_alert.is_first else oldest)
         begin = entries.count_begun(threshold, oldest) if range_alert.is_first else 0
         for entry in entries.entries[threshold][begin:end]:
-            first, interest_id = split_entry(entry)
-            if range_alert.told is None or change.is_due(
-                group.direction, group.window, range_alert, threshold, group.for_windows, first, repeat
-            ):
-                yield InterestAlert(interest_id, group, range_alert, threshold)
+            yield InterestAlert(get_interest_id(entry), group, range_alert, threshold)
 
 
 def _count_interests_in_breach(

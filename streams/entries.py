@@ -215,10 +215,12 @@ def _decode_direction(state: state_pb2.FlowState, read_history: Callable[[int], 
 def _encode_day(state: state_pb2.DayCounts | state_pb2.PastDay, flow: DirectionTraffic, day: int) -> None:
     """Set the fields of a day's message that are neither its counts nor its key: flights and corrections."""
     state.flights = flow.known.get(day, b"")
-    state.forgotten = flow.forgotten.get(day, 0)
-    for correction in flow.corrections:
-        if correction.day == day:
-            encode_correction(state.corrections.add(), correction)
+    if flow.forgotten:
+        state.forgotten = flow.forgotten.get(day, 0)
+    if flow.corrections:
+        for correction in flow.corrections:
+            if correction.day == day:
+                encode_correction(state.corrections.add(), correction)
 
 
 def encode_interest_entry(sequence: int, value: bytes | None) -> bytes:
