@@ -139,8 +139,13 @@ def _build_observed_value(
 def _build_observation(
     airport: str, direction: Direction, begin: datetime, end: datetime, coverage: flights_pb.Coverage.ValueType
 ) -> flights_pb.FlightsObserved:
-    """Build a `FlightsObserved` value of [begin, end), still without flights, for the caller to add them."""
-    value = flights_pb.FlightsObserved(airport=airport, direction=_encode_direction(direction), coverage=coverage)
+    """Build a `FlightsObserved` value of [begin, end) by the settled record, without flights: the caller adds them."""
+    value = flights_pb.FlightsObserved(
+        airport=airport,
+        direction=_encode_direction(direction),
+        coverage=coverage,
+        provenance=flights_pb.PROVENANCE_SETTLED,
+    )
     value.begin.FromDatetime(begin)
     value.end.FromDatetime(end)
     return value

@@ -97,7 +97,12 @@ class AlertState(StrEnum):
     STILL = "STILL"
     """A breach, and one before; reported only to interests with `repeat`."""
     WITHDRAWN = "WITHDRAWN"
-    """An alert of the low bound is no longer true, because late flights raised the count."""
+    """An alert is no longer true, because a correction changed the count: flights that came late or were retracted."""
+
+    @property
+    def is_breach(self) -> bool:
+        """True if the state says that the threshold is breached (FIRING, STILL), False if not (RESOLVED, WITHDRAWN)."""
+        return self in (AlertState.FIRING, AlertState.STILL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +124,21 @@ class Alert:
     threshold: int
     for_windows: int
     withdrawn_count: int | None = None
-    """With WITHDRAWN: the count of the withdrawn alert. None: another state."""
+    """With WITHDRAWN: the count before the correction. None: another state."""
     earlier: tuple[int | None, ...] = ()
     """The counts of the windows right before this one, the oldest first; None: the count is not known."""
     episode_id: UUID | None = None
     """The alert_id of the FIRING with which the alert's breach began; with FIRING its own. None: not recorded."""
+    withdrawn_state: AlertState | None = None
+    """With WITHDRAWN: the state that is withdrawn; RESOLVED: the breach had not ended. None: another state, or not
+    recorded (then it was a breach)."""
+    revision: int = 0
+    """How often such a statement about the window was withdrawn before; with WITHDRAWN that of the withdrawn alert."""
+
+    @property
+    def says_breach(self) -> bool:
+        """True if the window is in breach by this alert: FIRING, STILL, or WITHDRAWN of RESOLVED; else False."""
+        return self.state.is_breach or self.withdrawn_state is AlertState.RESOLVED
 
 
 def list_thresholds(interest: HasThresholds) -> list[tuple[Bound, int]]:
@@ -136,6 +151,24 @@ def list_thresholds(interest: HasThresholds) -> list[tuple[Bound, int]]:
     return thresholds
 
 
-def compute_alert_id(interest_id: UUID, version: int, bound: Bound, window_start: datetime, state: AlertState) -> UUID:
-    """Return the id of an alert (UUIDv5, RFC 9562): equal arguments always give the same id, different ones another."""
-    return uuid5(_NAMESPACE, f"{interest_id}|{version}|{bound}|{window_start.isoformat()}|{state}")
+def compute_alert_id(
+    interest_id: UUID,
+    version: int,
+    bound: Bound,
+    window_start: datetime,
+    state: AlertState,
+    withdrawn_state: AlertState | None = None,
+    revision: int = 0,
+) -> UUID:
+    """Return the id of an alert (UUIDv5, RFC 9562): equal arguments always give the same id, different ones another.
+
+    `withdrawn_state`: with WITHDRAWN, the state that is withdrawn; a breach (FIRING or STILL) or None gives the same
+    id. `revision`: how often such a statement about the window was withdrawn before; 0 gives the id that statements had
+    before there were revisions.
+    """
+    name = f"{interest_id}|{version}|{bound}|{window_start.isoformat()}|{state}"
+    if withdrawn_state is AlertState.RESOLVED:
+        name += f"|{AlertState.RESOLVED}"
+    if revision:
+        name += f"|{revision}"
+    return uuid5(_NAMESPACE, name)

@@ -6,14 +6,16 @@ it was batched, repeated or interrupted.
 """
 
 from collections.abc import Container, Iterator, Mapping
-from typing import Final, NamedTuple, assert_never
+from typing import Final, NamedTuple
 
 from domain.alerts import Bound
 from domain.episodes import Lookback
+from domain.hourly_counts import DAY_HOURS
 from domain.interests import Direction
-from domain.range_alerts import RangeAlert, find_high_alerts, find_low_alerts
+from domain.range_alerts import RangeAlert, find_range_alerts
 from domain.rule import ANY_THRESHOLD, NO_HIGH, NO_LOW, THRESHOLDS_END, ThresholdRange
-from domain.traffic import DAY_HOURS, DirectionTraffic, Traffic
+from domain.statements import PastStatements
+from domain.traffic import DirectionTraffic, Traffic
 from domain.window_counts import WindowCounts
 from domain.windows import HOUR_S, Window
 
@@ -51,6 +53,8 @@ class TrafficChange:
     def __init__(self, before: Traffic, after: Traffic) -> None:
         """Find the changed hours of each direction; counts and history are computed when they are first requested."""
         self._before, self._after = before, after
+        self._is_correction = _is_correction(before, after)
+        """True if windows that were known before may be different now, or flights were taken away."""
         hours = {
             Direction.ARRIVALS: _find_changed_hours(before.arrivals, after.arrivals),
             Direction.DEPARTURES: _find_changed_hours(before.departures, after.departures),
@@ -58,6 +62,7 @@ class TrafficChange:
         self._changed_ranges = {direction: self._build_changed_range(direction, hours) for direction in Direction}
         self._window_counts: dict[tuple[Direction, Window], tuple[WindowCounts, WindowCounts]] = {}
         self._lookbacks: dict[tuple[Direction, Window], tuple[Lookback, Lookback]] = {}
+        self._past_statements: dict[tuple[Direction, Window], PastStatements] = {}
 
     def _build_changed_range(
         self, direction: Direction, hours: Mapping[Direction, tuple[int, int] | None]
@@ -72,12 +77,15 @@ class TrafficChange:
         covered_until_before = _find_coverage_end(self._before, direction)
         if not changed or covered_until is None:
             return None
+        known = self._after.select_directions(direction)
+        if self._is_correction:  # the last flights may have been taken away
+            known += self._before.select_directions(direction)
         return _ChangedRange(
             first=min([first for first, _ in changed]),
             last=max([last for _, last in changed]),
             covered_until_before=covered_until_before,
             covered_until=covered_until,
-            last_known=max([_find_last_known_hour(part) for part in self._after.select_directions(direction)]),
+            last_known=max([_find_last_known_hour(part) for part in known]),
             is_first_coverage=covered_until_before is None,
         )
 
@@ -99,15 +107,19 @@ class TrafficChange:
         changed = self._changed_ranges[direction]
         if changed is None:
             return []
-        _, after = self._get_window_counts(direction, window)
+        before, after = self._get_window_counts(direction, window)
         first, last = after.first or 0, changed.last_known // window.hours
         # The first coverage of one part makes all known windows of the other ready to be judged; a later change
         # affects only the changed windows and the runs that follow.
         if not changed.is_first_coverage:
             first = max(first, changed.first // window.hours)
             last = min(last, changed.last // window.hours + for_windows)
-        # An open window without flights has no alerts yet.
-        return [number for number in range(first, last + 1) if (count := after[number]).is_closed or count.flights]
+        # An open window without flights has no alerts, unless it had flights before.
+        return [
+            number
+            for number in range(first, last + 1)
+            if (count := after[number]).is_closed or count.flights or before[number].flights
+        ]
 
     def has_no_breach(
         self, direction: Direction, window: Window, for_windows: int, low: int | None, high: int | None
@@ -115,14 +127,16 @@ class TrafficChange:
         """Return True if the change certainly has no new alerts, because no relevant count is a breach.
 
         Also returns True if nothing changed or a part of the direction is not covered.
-        Returns False if a breach is possible: always after the first coverage of all parts, and after a change of a
-        window that was closed before (late flights). This quick check is enough for most changes: it compares the
+        Returns False if a breach is possible: always after the first coverage of all parts, and after a correction:
+        late flights, or flights that were taken away. This quick check is enough for most changes: it compares the
         extreme counts with `low` (the highest low threshold) and `high` (the lowest high threshold); None: there is
         none. `for_windows`: the length of the longest run.
         """
         changed = self._changed_ranges[direction]
         if changed is None:
             return True
+        if self._is_correction:
+            return False  # alerts of windows that were known before may be different now
         hours = window.hours
         length = hours * HOUR_S
         first, last = changed.first // hours, changed.last_known // hours
@@ -151,24 +165,62 @@ class TrafficChange:
         """
         for number in self.list_affected_windows(direction, window, for_windows):
             before, after = self._get_window_counts(direction, window)
-            yield number, *_find_crossed_ranges(before, after, number, for_windows, number in first_complete)
+            is_first_complete = number in first_complete
+            yield (
+                number,
+                *_find_crossed_ranges(before, after, number, for_windows, is_first_complete, self._is_correction),
+            )
 
     def find_range_alerts(
         self, direction: Direction, window: Window, number: int, for_windows: int, bound: Bound
     ) -> list[RangeAlert]:
         """Return the new alerts of one bound in window `number`, for runs of `for_windows`, in the order of raising.
 
-        First the alerts for interests that began earlier, then those with `is_first`; of each kind WITHDRAWN (only
-        LOW), FIRING, RESOLVED and STILL, with no, one or two ranges each. Empty if the states did not change.
+        First the alerts for interests that began earlier, then those with `is_first`; of each kind WITHDRAWN, FIRING,
+        RESOLVED and STILL, with no, one or two ranges each. Empty if the states did not change, and for a correction of
+        a window whose earlier windows are not retained any more: what was said of it is not known.
         """
         before, after = self._get_window_counts(direction, window)
-        match bound:
-            case Bound.HIGH:
-                return [*find_high_alerts(before, after, number, for_windows)]
-            case Bound.LOW:
-                return [*find_low_alerts(before, after, number, for_windows)]
-            case _:
-                assert_never(bound)
+        if self._is_correction and after.is_truncated and number - for_windows < (after.first or 0):
+            return []
+        was_corrected = self.get_past_statements(direction, window).are_corrected(number, for_windows)
+        return [*find_range_alerts(bound, before, after, number, for_windows, was_corrected)]
+
+    def is_due(
+        self,
+        direction: Direction,
+        window: Window,
+        range_alert: RangeAlert,
+        threshold: int,
+        for_windows: int,
+        first_window: int,
+        repeat: bool,
+    ) -> bool:
+        """Return True if an alert is due to an interest with these values, by what it was told before.
+
+        The range alert must apply to the interest. True if the alert does not depend on what was told.
+        """
+        if range_alert.told is None:
+            return True
+        told = self.get_past_statements(direction, window).find_told(
+            range_alert.bound, threshold, range_alert.number, for_windows, first_window, repeat
+        )
+        if range_alert.told:
+            return any(state.is_breach for state in told.states)
+        return range_alert.state not in told.states
+
+    def get_past_statements(self, direction: Direction, window: Window) -> PastStatements:
+        """Return the statements that were made before the change; the same object for each call.
+
+        After the first coverage of all parts (so for an interest that was just set): those that the traffic after the
+        change tells of, as if the interest had been set before the first flight.
+        """
+        key = direction, window
+        past = self._past_statements.get(key)
+        if past is None:
+            is_known = _find_coverage_end(self._before, direction) is not None
+            past = self._past_statements[key] = PastStatements(self._before if is_known else self._after, *key)
+        return past
 
     def get_lookbacks(self, direction: Direction, window: Window) -> tuple[Lookback, Lookback]:
         """Return the lookbacks into the traffic before and after the change; the same two objects for each call."""
@@ -178,6 +230,14 @@ class TrafficChange:
             before, after = self._get_window_counts(direction, window)
             lookbacks = self._lookbacks[key] = Lookback(before), Lookback(after)
         return lookbacks
+
+
+def _is_correction(before: Traffic, after: Traffic) -> bool:
+    """Return True if the change added a correction to a direction's records (`domain.corrections`), else False."""
+    return any(
+        new.corrections and (not old.corrections or new.corrections[-1].number != old.corrections[-1].number)
+        for old, new in ((before.arrivals, after.arrivals), (before.departures, after.departures))
+    )
 
 
 def _find_coverage_end(traffic: Traffic, direction: Direction) -> int | None:
@@ -205,12 +265,18 @@ def _find_last_known_hour(traffic: DirectionTraffic) -> int:
 
 
 def _find_crossed_ranges(
-    then: WindowCounts, now: WindowCounts, number: int, for_windows: int, is_first_complete: bool
+    then: WindowCounts,
+    now: WindowCounts,
+    number: int,
+    for_windows: int,
+    is_first_complete: bool,
+    is_correction: bool,
 ) -> tuple[ThresholdRange, ThresholdRange]:
     """Return the ranges of high and of low thresholds that may have new alerts, except STILL, in window `number`.
 
     The ranges hold every such threshold of all run lengths up to `for_windows`, and may hold more: all thresholds if
-    this window or one of the `for_windows` before it is lost, else none if all these windows are unchanged.
+    this window or one of the `for_windows` before it is lost, else none if all these windows are unchanged, else all
+    after a correction (`is_correction`): counts may have gone down, and what was said may have to be withdrawn.
     `then` and `now`: the counts before and after the change. `is_first_complete`: True if some interests' runs can be
     complete in this window for the first time.
     """
@@ -232,6 +298,8 @@ def _find_crossed_ranges(
         are_earlier_unchanged = are_earlier_unchanged and earlier == then[back]
     if are_earlier_unchanged and window == window_then:
         return NO_HIGH, NO_LOW
+    if is_correction:
+        return ANY_THRESHOLD, ANY_THRESHOLD
     high, low = NO_HIGH, NO_LOW
     fired = flights_then if are_earlier_unchanged else 0  # lower thresholds were breached before, and have fired
     if last.is_closed:
@@ -240,9 +308,7 @@ def _find_crossed_ranges(
             high = ThresholdRange(max(least, fired), flights)
         else:
             high = ThresholdRange(min(least, flights), max(last.flights, flights))
-            # An alert of a low count may have to be withdrawn.
-            begin = 0 if window_then.is_closed else min(flights, last.flights) + 1
-            low = ThresholdRange(begin, max(flights, most) + 1)
+            low = ThresholdRange(min(flights, last.flights) + 1, max(flights, most) + 1)
     if is_first_complete:  # for some interests there was no breach before
         high = ThresholdRange(min(high.begin, fired) if last.is_closed else fired, max(high.end, flights))
         if window.is_closed:
@@ -261,7 +327,7 @@ def _find_changed_hours(old: DirectionTraffic, new: DirectionTraffic) -> tuple[i
     hours: list[int] = []
     if old.watermark != new.watermark:
         hours += [(old.watermark or new.covered_from or 0) // HOUR_S, (new.watermark or 0) // HOUR_S]
-    days = new.counts.find_changed_days(old.counts)
+    days = new.counts.find_changed_days(old.counts, new.first_retained_day)
     for day in days[:1] + days[-1:]:
         earlier, later = old.counts.day(day), new.counts.day(day)
         changed = [at for at in range(DAY_HOURS) if earlier[at] != later[at]]

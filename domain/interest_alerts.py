@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from datetime import datetime
 
-from domain.alerts import Alert, AlertState, compute_alert_id, list_thresholds
+from domain.alerts import Alert, AlertState, Bound, compute_alert_id, list_thresholds
 from domain.changes import TrafficChange
 from domain.episodes import Lookback
 from domain.interests import Interest
@@ -28,7 +28,11 @@ def compute_alerts(interest: Interest, before: Traffic, after: Traffic) -> Itera
         for bound, threshold in thresholds:
             for range_alert in change.find_range_alerts(*key, number, interest.for_windows, bound):
                 begin, end = range_alert.thresholds
-                if begin <= threshold < end and range_alert.applies_to(first, interest.for_windows, interest.repeat):
+                if (
+                    begin <= threshold < end
+                    and range_alert.applies_to(first, interest.for_windows, interest.repeat)
+                    and change.is_due(*key, range_alert, threshold, interest.for_windows, first, interest.repeat)
+                ):
                     yield build_alert(interest, change, range_alert, threshold)
 
 
@@ -38,15 +42,23 @@ def build_alert(interest: Interest, change: TrafficChange, range_alert: RangeAle
     Adds the alert's id, its episode (the id of the FIRING that began its breach, its own id for FIRING) and the counts
     of the windows before. In an open window the count is `threshold` + 1, the first that breaches the threshold.
     """
-    start = _compute_window_start(interest, range_alert.number)
-    own_id = compute_alert_id(interest.interest_id, interest.version, range_alert.bound, start, range_alert.state)
+    bound, number, state = range_alert.bound, range_alert.number, range_alert.state
+    withdrawn_state = range_alert.withdrawn_state
+    revision = _find_revision(interest, change, bound, threshold, number, withdrawn_state or state)
+    start = _compute_window_start(interest, number)
+    own_id = compute_alert_id(interest.interest_id, interest.version, bound, start, state, withdrawn_state, revision)
     before, after = change.get_lookbacks(interest.direction, interest.window)
     episode_id = own_id
-    if range_alert.state is not AlertState.FIRING:
-        lookback = before if range_alert.state is AlertState.WITHDRAWN else after
-        episode_start = _compute_window_start(interest, _find_episode_start(interest, lookback, range_alert, threshold))
+    if state is not AlertState.FIRING:
+        lookback = before if state is AlertState.WITHDRAWN else after
+        first = _find_episode_start(interest, lookback, range_alert, threshold)
         episode_id = compute_alert_id(
-            interest.interest_id, interest.version, range_alert.bound, episode_start, AlertState.FIRING
+            interest.interest_id,
+            interest.version,
+            bound,
+            _compute_window_start(interest, first),
+            AlertState.FIRING,
+            revision=_find_revision(interest, change, bound, threshold, first, AlertState.FIRING),
         )
     return Alert(
         alert_id=own_id,
@@ -57,15 +69,32 @@ def build_alert(interest: Interest, change: TrafficChange, range_alert: RangeAle
         direction=interest.direction,
         window=interest.window,
         window_start=start,
-        bound=range_alert.bound,
-        state=range_alert.state,
+        bound=bound,
+        state=state,
         count=threshold + 1 if range_alert.flights is None else range_alert.flights,
         threshold=threshold,
         for_windows=interest.for_windows,
         withdrawn_count=range_alert.withdrawn_flights,
-        earlier=after.list_earlier_counts(range_alert.number),
+        earlier=after.list_earlier_counts(number),
         episode_id=episode_id,
+        withdrawn_state=withdrawn_state,
+        revision=revision,
     )
+
+
+def _find_revision(
+    interest: Interest, change: TrafficChange, bound: Bound, threshold: int, number: int, state: AlertState
+) -> int:
+    """Return how often such a statement about window `number` was withdrawn before the change.
+
+    `state`: that of the statement; of WITHDRAWN the state that it withdraws.
+    """
+    past = change.get_past_statements(interest.direction, interest.window)
+    if not past.are_corrected(number, interest.for_windows):
+        return 0
+    first = find_first_window(interest)
+    told = past.find_told(bound, threshold, number, interest.for_windows, first, interest.repeat)
+    return told.revision_of(state)
 
 
 def _compute_window_start(interest: Interest, number: int) -> datetime:
@@ -79,8 +108,8 @@ def _find_episode_start(interest: Interest, lookback: Lookback, range_alert: Ran
     `lookback`: for WITHDRAWN into the traffic before the change, else into the traffic after. A withdrawn FIRING began
     its breach in its own window; every other breach fired in the last window of its first run of `for_windows`.
     """
-    if range_alert.state is AlertState.WITHDRAWN and not range_alert.for_repeat:
-        return range_alert.number  # the withdrawn alert was FIRING: only STILL is limited to interests with `repeat`
+    if range_alert.withdrawn_state is AlertState.FIRING:
+        return range_alert.number
     # A breach needs `for_windows` consecutive windows, none before the interest's first; it fires in the last of them.
     run_start = lookback.find_run_start(range_alert.bound, threshold, range_alert.number)
     return max(run_start, find_first_window(interest)) + interest.for_windows - 1

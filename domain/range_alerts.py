@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from domain.alerts import AlertState, Bound
-from domain.rule import NO_STATES, THRESHOLDS_END, StateRanges, ThresholdRange, judge_high, judge_low
+from domain.rule import NO_STATES, StateRanges, ThresholdRange, judge
 from domain.window_counts import WindowCounts
 
 
@@ -31,14 +31,19 @@ class RangeAlert(NamedTuple):
     flights: int | None
     """Flights in the window; None: the first count that breaches the threshold, because the window is still open."""
     withdrawn_flights: int | None = None
-    """With WITHDRAWN: the count of the withdrawn alert. None: another state."""
+    """With WITHDRAWN: the count before the correction. None: another state."""
+    withdrawn_state: AlertState | None = None
+    """With WITHDRAWN: the state that is withdrawn, FIRING, STILL or RESOLVED. None: another state."""
+    told: bool | None = None
+    """True: only for interests to which the breach that is withdrawn was told. False: only for interests to which the
+    state was not told before. None: for all."""
 
     def applies_to(self, first_window: int, for_windows: int, repeat: bool) -> bool:
         """Return True if an interest with these values has the alert, provided that its threshold is in `thresholds`.
 
         Returns False if the alert is only for interests with `repeat` and this one has none, or if the interest's first
         window is wrong: it must be `for_windows` - 1 before the alert's window if `is_first`, else earlier than that.
-        Neither the threshold nor the window length is compared.
+        Neither the threshold nor the window length is compared, nor what was told (`told`).
         """
         if self.for_repeat and not repeat:
             return False
@@ -46,60 +51,70 @@ class RangeAlert(NamedTuple):
         return first_window == oldest + 1 if self.is_first else first_window <= oldest
 
 
-def find_high_alerts(then: WindowCounts, now: WindowCounts, number: int, for_windows: int) -> Iterator[RangeAlert]:
-    """Yield the alerts of high thresholds in window `number` that follow from the counts now and did not then.
+def find_range_alerts(
+    bound: Bound, then: WindowCounts, now: WindowCounts, number: int, for_windows: int, was_corrected: bool
+) -> Iterator[RangeAlert]:
+    """Yield the alerts of a bound in window `number` that follow from the counts now and did not follow then.
 
-    First for the interests that began earlier, then for those whose run can first be complete here (`is_first`); of
-    each FIRING, RESOLVED, STILL. An open window's alerts have no count. High alerts are never withdrawn.
+    First for the interests that began earlier, then for those whose run can first be complete here (`is_first`). For
+    each of the two: WITHDRAWN for thresholds that were FIRING or STILL then and are in breach no more, and for those
+    that were RESOLVED then and are in breach now; then FIRING, RESOLVED, STILL. Alerts of an open window have no count,
+    except WITHDRAWN. `was_corrected`: True if earlier corrections changed the window or its run, so that FIRING may
+    have been told of a window that is STILL now, and the other way round: then some alerts are only for those whom
+    the statement was told, or was not told, before (`told`).
     """
     for is_first in (False, True):
-        new = judge_high(now, number, for_windows, is_first)
+        new = judge(bound, now, number, for_windows, is_first)
         if new is NO_STATES:
             continue
-        old = judge_high(then, number, for_windows, is_first)
+        old = judge(bound, then, number, for_windows, is_first)
         if new == old:
             continue
         window = now[number]
+        if old is not NO_STATES:
+            for withdrawn_state, thresholds in _list_withdrawn(bound, old, new):
+                is_still = withdrawn_state is AlertState.STILL
+                yield RangeAlert(
+                    number=number,
+                    bound=bound,
+                    state=AlertState.WITHDRAWN,
+                    thresholds=thresholds,
+                    is_first=is_first,
+                    for_repeat=is_still and not was_corrected,
+                    flights=window.flights,
+                    withdrawn_flights=then[number].flights,
+                    withdrawn_state=withdrawn_state,
+                    told=True if is_still and was_corrected else None,
+                )
         # An early high has the first count that breaches the threshold, whatever else came in the same batch.
         count = window.flights if window.is_closed else None
         for state, ranges in _subtract_states(new, old):
             for thresholds in ranges:
-                yield RangeAlert(number, Bound.HIGH, state, thresholds, is_first, state is AlertState.STILL, count)
+                yield RangeAlert(
+                    number=number,
+                    bound=bound,
+                    state=state,
+                    thresholds=thresholds,
+                    is_first=is_first,
+                    for_repeat=state is AlertState.STILL,
+                    flights=count,
+                    told=False if was_corrected and old is not NO_STATES and state.is_breach else None,
+                )
 
 
-def find_low_alerts(then: WindowCounts, now: WindowCounts, number: int, for_windows: int) -> Iterator[RangeAlert]:
-    """Yield the alerts of low thresholds in window `number` that follow from the counts now and did not then.
+def _list_withdrawn(bound: Bound, old: StateRanges, new: StateRanges) -> Iterator[tuple[AlertState, ThresholdRange]]:
+    """Yield the states that are no longer true, each with a range of the thresholds that were in this state.
 
-    First for the interests that began earlier, then for those whose run can first be complete here (`is_first`). For
-    each of the two: WITHDRAWN for thresholds that were FIRING or STILL then and are in breach no more (a
-    withdrawn STILL only for interests with `repeat`), then FIRING, RESOLVED, STILL.
+    FIRING and STILL are no longer true where there is no breach now; RESOLVED where there is one. RESOLVED where no
+    breach came before, after all, is not withdrawn: the window is as normal as it was said to be.
     """
-    for is_first in (False, True):
-        old = judge_low(then, number, for_windows, is_first)
-        new = judge_low(now, number, for_windows, is_first)
-        if new == old:
-            continue
-        count = now[number].flights
-        if old is not NO_STATES:
-            # Counts only grow, so the thresholds still in breach are higher than the thresholds no longer in breach.
-            breach_begin = THRESHOLDS_END if new is NO_STATES else min(new.firing.begin, new.still.begin)
-            withdrawn_count = then[number].flights
-            for breached, for_repeat in ((old.firing, False), (old.still, True)):
-                ended = ThresholdRange(breached.begin, min(breached.end, breach_begin))
-                if ended.begin < ended.end:
-                    yield RangeAlert(
-                        number,
-                        Bound.LOW,
-                        AlertState.WITHDRAWN,
-                        ended,
-                        is_first,
-                        for_repeat,
-                        count,
-                        withdrawn_count,
-                    )
-        for state, ranges in _subtract_states(new, old):
-            for thresholds in ranges:
-                yield RangeAlert(number, Bound.LOW, state, thresholds, is_first, state is AlertState.STILL, count)
+    breach = new.breach_of(bound)
+    for state, thresholds in ((AlertState.FIRING, old.firing), (AlertState.STILL, old.still)):
+        for ended in _subtract_range(thresholds, breach):
+            yield state, ended
+    undone = ThresholdRange(max(old.resolved.begin, breach.begin), min(old.resolved.end, breach.end))
+    if undone.begin < undone.end:
+        yield AlertState.RESOLVED, undone
 
 
 def _subtract_states(new: StateRanges, old: StateRanges) -> Iterator[tuple[AlertState, list[ThresholdRange]]]:

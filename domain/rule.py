@@ -8,7 +8,7 @@ all interests that count the same flights, except for their thresholds. So the r
 
 from typing import Final, NamedTuple, assert_never
 
-from domain.alerts import Bound
+from domain.alerts import AlertState, Bound
 from domain.interests import HIGHEST_THRESHOLD, Interest
 from domain.window_counts import WindowCounts
 from domain.windows import HOUR_S, seconds
@@ -41,7 +41,26 @@ class StateRanges(NamedTuple):
     resolved: ThresholdRange
     still: ThresholdRange
 
+    def breach_of(self, bound: Bound) -> ThresholdRange:
+        """Return the range of the thresholds of this bound that are in breach: FIRING or STILL."""
+        match bound:
+            case Bound.HIGH:
+                return ThresholdRange(0, max(self.firing.end, self.still.end))
+            case Bound.LOW:
+                return ThresholdRange(min(self.firing.begin, self.still.begin), THRESHOLDS_END)
+            case _:
+                assert_never(bound)
 
+    def find_state(self, threshold: int) -> AlertState | None:
+        """Return the state of one threshold: FIRING, RESOLVED or STILL; None if it has no state."""
+        for state, (begin, end) in zip(_STATES, self, strict=True):
+            if begin <= threshold < end:
+                return state
+        return None
+
+
+_STATES: Final = (AlertState.FIRING, AlertState.RESOLVED, AlertState.STILL)
+"""The states in the order of the fields of `StateRanges`."""
 NO_STATES: Final = StateRanges(NO_HIGH, NO_HIGH, NO_HIGH)
 """No threshold is in any state."""
 

@@ -5,11 +5,11 @@ direction, window length, run length and threshold. The index holds nothing else
 in the table of interests, which is read when there is an alert.
 """
 
-from bisect import bisect_left, bisect_right, insort
+from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple, assert_never
+from typing import NamedTuple, assert_never
 from uuid import UUID
 
 from domain.alerts import Bound, list_thresholds
@@ -17,14 +17,10 @@ from domain.changes import TrafficChange
 from domain.interests import Direction, Interest
 from domain.range_alerts import RangeAlert
 from domain.rule import ThresholdRange, find_first_window, judge
+from domain.sorted_entries import SortedEntries, build_entry, get_interest_id
 from domain.traffic import Traffic
 from domain.window_counts import WindowCounts
 from domain.windows import HOUR_S, Window
-
-_NUMBER_BYTES: Final = 4
-"""The bytes of an entry that hold the number of its interest's first window; the interest's id follows."""
-_LAST_WINDOW: Final = 2 ** (8 * _NUMBER_BYTES) - 1
-"""The largest window number that fits."""
 
 
 class ThresholdGroup(NamedTuple):
@@ -61,61 +57,6 @@ class ThresholdInForce(NamedTuple):
 
 
 @dataclass(slots=True)
-class _SortedEntries:
-    """The entries of the interests of one group, bound and `repeat`, by threshold.
-
-    An entry is the number of an interest's first window (4 bytes), then the interest's id. Entries with the same
-    threshold are in order of their first window.
-    """
-
-    thresholds: list[int] = field(default_factory=list)
-    """Each threshold once, in order."""
-    entries: dict[int, list[bytes]] = field(default_factory=dict)
-
-    def add(self, threshold: int, entry: bytes) -> None:
-        """Insert an entry at its place in the sorted list of a threshold; a new threshold gets a list."""
-        entries = self.entries.get(threshold)
-        if entries is None:
-            insort(self.thresholds, threshold)
-            self.entries[threshold] = [entry]
-        elif entry > entries[-1]:
-            entries.append(entry)
-        else:
-            insort(entries, entry)
-
-    def remove(self, threshold: int, entry: bytes) -> None:
-        """Remove an entry from a threshold, and the threshold with its last entry.
-
-        Raises KeyError, and changes nothing, if the threshold does not have the entry.
-        """
-        entries = self.entries.get(threshold, [])
-        at = bisect_left(entries, entry)
-        if at == len(entries) or entries[at] != entry:
-            raise KeyError("no such interest at this threshold")
-        del entries[at]
-        if not entries:
-            del self.entries[threshold]
-            del self.thresholds[bisect_left(self.thresholds, threshold)]
-
-    def list_thresholds_between(self, begin: int, end: int) -> list[int]:
-        """Return, in order, the thresholds that have entries from `begin` up to, but not including, `end`."""
-        first = bisect_left(self.thresholds, begin)
-        if first == len(self.thresholds) or self.thresholds[first] >= end:
-            return []
-        return self.thresholds[first : bisect_left(self.thresholds, end, first)]
-
-    def count_begun(self, threshold: int, number: int) -> int:
-        """Return the number of entries of a threshold whose first window is window `number` or earlier.
-
-        So the result is also the end of these entries in the threshold's list. Raises KeyError for a threshold without
-        entries, unless `number` is negative: then the result is 0.
-        """
-        if number < 0:
-            return 0
-        return bisect_right(self.entries[threshold], _encode_window_number(number + 1))
-
-
-@dataclass(slots=True)
 class _WindowThresholds:
     """The thresholds of an airport's interests with one direction and window length, of all run lengths.
 
@@ -123,7 +64,7 @@ class _WindowThresholds:
     first, so that most changes need no search of the entries.
     """
 
-    by_run_length: dict[int, dict[tuple[Bound, bool], _SortedEntries]] = field(default_factory=dict)
+    by_run_length: dict[int, dict[tuple[Bound, bool], SortedEntries]] = field(default_factory=dict)
     """The entries by `for_windows`, then by bound and `repeat`. Interests with `repeat` are separate, because only they
     are looked up while a breach lasts."""
     thresholds: dict[Bound, list[int]] = field(default_factory=lambda: {bound: [] for bound in Bound})
@@ -142,7 +83,7 @@ class _WindowThresholds:
     def add(self, interest: Interest) -> None:
         """Add an entry for each threshold of an interest, and update the thresholds, the counts and the extremes."""
         first = find_first_window(interest)
-        entry = _encode_window_number(first) + interest.interest_id.bytes
+        entry = build_entry(first, interest.interest_id)
         self.first_complete[first + interest.for_windows - 1] += 1
         by_bound = self.by_run_length.get(interest.for_windows)
         if by_bound is None:
@@ -151,7 +92,7 @@ class _WindowThresholds:
         for bound, threshold in list_thresholds(interest):
             entries = by_bound.get((bound, interest.repeat))
             if entries is None:
-                entries = by_bound[bound, interest.repeat] = _SortedEntries()
+                entries = by_bound[bound, interest.repeat] = SortedEntries()
             entries.add(threshold, entry)
             self.entry_counts[bound, threshold] += 1
             if self.entry_counts[bound, threshold] == 1:
@@ -164,7 +105,7 @@ class _WindowThresholds:
         Lists and counts that become empty are removed too. Raises KeyError if the interest has no such entries.
         """
         first = find_first_window(interest)
-        entry = _encode_window_number(first) + interest.interest_id.bytes
+        entry = build_entry(first, interest.interest_id)
         by_bound = self.by_run_length[interest.for_windows]
         for bound, threshold in list_thresholds(interest):
             key = bound, interest.repeat
@@ -306,8 +247,8 @@ class ThresholdIndex:
                 )
         return {key: count for key, count in breaches.items() if count}
 
-    def _iterate_entries(self) -> Iterator[tuple[ThresholdGroup, tuple[Bound, bool], _SortedEntries]]:
-        """Yield every `_SortedEntries` of the index with its group, and its bound and `repeat`, in no special order."""
+    def _iterate_entries(self) -> Iterator[tuple[ThresholdGroup, tuple[Bound, bool], SortedEntries]]:
+        """Yield every `SortedEntries` of the index with its group, and its bound and `repeat`, in no special order."""
         for key, window_thresholds in self._by_windows.items():
             for for_windows, by_bound in window_thresholds.by_run_length.items():
                 for bound_and_repeat, entries in by_bound.items():
@@ -333,9 +274,9 @@ def _find_alerts_of_window(
             continue
         for range_alert in change.find_range_alerts(*key, number, for_windows, bound):
             if reported_once is not None and not range_alert.for_repeat:
-                yield from _select_interests(reported_once, group, range_alert)
+                yield from _select_interests(reported_once, group, range_alert, change, repeat=False)
             if repeating is not None:
-                yield from _select_interests(repeating, group, range_alert)
+                yield from _select_interests(repeating, group, range_alert, change, repeat=True)
 
 
 def _get_window_start(alert: InterestAlert) -> int:
@@ -343,32 +284,30 @@ def _get_window_start(alert: InterestAlert) -> int:
     return alert.window_start
 
 
-def _encode_window_number(number: int) -> bytes:
-    """Return the number of a window as 4 bytes that sort in the order of the numbers.
-
-    Windows before 1970 become 0, numbers above _LAST_WINDOW become _LAST_WINDOW.
-    """
-    return min(max(number, 0), _LAST_WINDOW).to_bytes(_NUMBER_BYTES, "big")
-
-
 def _select_interests(
-    entries: _SortedEntries, group: ThresholdGroup, range_alert: RangeAlert
+    entries: SortedEntries, group: ThresholdGroup, range_alert: RangeAlert, change: TrafficChange, repeat: bool
 ) -> Iterator[InterestAlert]:
     """Yield an alert for each interest in `entries` whose threshold and first window a range alert applies to.
 
     The alerts are in order of threshold, then of first window. The same condition as `RangeAlert.applies_to`, but
-    found by binary search; the caller has selected the interests by `repeat`.
+    found by binary search, and `TrafficChange.is_due`; the caller has selected the interests by `repeat`.
     """
     oldest = range_alert.number - group.for_windows  # the window before the run
+    # What was told is the same for all of these interests that have the same threshold.
+    latest_first = oldest + 1 if range_alert.is_first else oldest
     for threshold in entries.list_thresholds_between(*range_alert.thresholds):
+        if not change.is_due(
+            group.direction, group.window, range_alert, threshold, group.for_windows, latest_first, repeat
+        ):
+            continue
         end = entries.count_begun(threshold, oldest + 1 if range_alert.is_first else oldest)
         begin = entries.count_begun(threshold, oldest) if range_alert.is_first else 0
         for entry in entries.entries[threshold][begin:end]:
-            yield InterestAlert(UUID(bytes=entry[_NUMBER_BYTES:]), group, range_alert, threshold)
+            yield InterestAlert(get_interest_id(entry), group, range_alert, threshold)
 
 
 def _count_interests_in_breach(
-    entries: _SortedEntries, group: ThresholdGroup, bound: Bound, windows: WindowCounts
+    entries: SortedEntries, group: ThresholdGroup, bound: Bound, windows: WindowCounts
 ) -> int:
     """Return the number of interests in `entries` that are FIRING or STILL in the last closed window or the next one.
 

@@ -6,14 +6,17 @@ The fold is pure. Times are whole hours and whole seconds since 1970 (UTC), beca
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from itertools import compress
 from typing import Final, assert_never
 
+from domain.corrections import Correction, add_correction, list_changes, list_open_hours
+from domain.hourly_counts import DAY_HOURS, HourlyCounts
 from domain.interests import Direction
+from domain.known_flights import KnownFlights, add_flights, drop_days, remove_flight
 from domain.windows import HOUR_S
 
-DAY_HOURS: Final = 24
 _DAY_S: Final = DAY_HOURS * HOUR_S
 
 LONGEST_INTERVAL_S: Final = 7 * 24 * HOUR_S
@@ -27,12 +30,6 @@ window: the longest interval, and before it MAX_FOR_WINDOWS of the longest windo
 
 MAX_DAYS: Final = RETAINED_HOURS // DAY_HOURS + 1 + LONGEST_INTERVAL_S // HOUR_S // DAY_HOURS
 """Days that have counts at the same time, at most: the retained days, the current day, and the longest interval."""
-
-Day = tuple[int, ...]
-"""Distinct flights in each of the 24 hours of a day (UTC)."""
-
-EMPTY_DAY: Final[Day] = (0,) * DAY_HOURS
-"""A day without flights."""
 
 
 class Coverage(StrEnum):
@@ -57,6 +54,11 @@ class Observation:
     event_times: tuple[int, ...]
     """Seconds since 1970, one for each distinct flight. Times outside `valid_times` are not counted."""
     coverage: Coverage
+    fingerprints: tuple[int, ...] = ()
+    """One for each event time, by which a flight is recognised when it is retracted. Empty: none can be retracted."""
+    retracted: tuple[tuple[int, int], ...] = ()
+    """Event time and fingerprint of flights that were published before and are taken back now. They are taken away
+    before the new flights are counted. A flight that is not known, or no more, has no effect."""
 
     @property
     def valid_times(self) -> range:
@@ -69,136 +71,46 @@ class Observation:
 
     def list_valid_times(self) -> tuple[int, ...]:
         """Return the event times that lie within `valid_times`, in their order; only these flights are counted."""
-        times, valid = self.event_times, self.valid_times
+        return self.list_valid_flights()[0]
+
+    def list_valid_flights(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Return the event times that lie within `valid_times`, in their order, and the fingerprints of these flights.
+
+        Without fingerprints the second tuple is empty.
+        """
+        times, fingerprints, valid = self.event_times, self.fingerprints, self.valid_times
         if not times or (min(times) >= valid.start and max(times) < valid.stop):
-            return times
-        return tuple(at for at in times if at in valid)
+            return times, fingerprints
+        within = [at in valid for at in times]
+        return tuple(compress(times, within)), tuple(compress(fingerprints, within))
 
+    def may_correct(self, watermark: int | None) -> bool:
+        """Return True if it may change what is known: flights before the hour of `watermark`, or retracted flights.
 
-@dataclass(frozen=True, slots=True)
-class HourlyCounts:
-    """The number of distinct flights in each hour, stored by day (UTC); hours outside the days have no flights.
-
-    A changed copy shares the tuples of the days that did not change.
-    """
-
-    first_day: int = 0
-    """Days since 1970."""
-    days: tuple[Day, ...] = ()
-
-    @classmethod
-    def from_days(cls, days: Mapping[int, Day]) -> "HourlyCounts":
-        """Return the counts of days given by their number since 1970; missing days in between have no flights.
-
-        Without days: empty counts.
+        False if nothing was covered (`watermark` None).
         """
-        if not days:
-            return cls()
-        first, last = min(days), max(days)
-        return cls(first, tuple(days.get(day, EMPTY_DAY) for day in range(first, last + 1)))
-
-    @property
-    def end_day(self) -> int:
-        """The day after the last day with counts, in days since 1970."""
-        return self.first_day + len(self.days)
-
-    @property
-    def first_hour(self) -> int:
-        """The first hour of the first day, in hours since 1970."""
-        return self.first_day * DAY_HOURS
-
-    @property
-    def end_hour(self) -> int:
-        """The hour after the last hour of the last day, in hours since 1970."""
-        return self.end_day * DAY_HOURS
-
-    def day(self, day: int) -> Day:
-        """Return the counts of one day, by its number since 1970."""
-        return self.days[day - self.first_day] if self.first_day <= day < self.end_day else EMPTY_DAY
-
-    def total(self, hour: int, hours: int) -> int:
-        """Return the number of flights in `hours` hours, of which `hour` (since 1970) is the first; may span days."""
-        day, start = divmod(hour, DAY_HOURS)
-        if start + hours <= DAY_HOURS:  # as every window lies
-            return sum(self.day(day)[start : start + hours])
-        within = range(max(hour, self.first_hour), min(hour + hours, self.end_hour))
-        return sum(self.day(each // DAY_HOURS)[each % DAY_HOURS] for each in within)
-
-    def list_hours(self, begin: int, end: int) -> tuple[int, ...]:
-        """Return the counts of the hours from `begin` up to, but not including, `end` (hours since 1970).
-
-        One count for each hour, 0 for hours outside the stored days.
-        """
-        first, last = begin // DAY_HOURS, (end - 1) // DAY_HOURS
-        hours: tuple[int, ...] = ()
-        for day in range(first, last + 1):
-            hours += self.day(day)
-        return hours[begin - first * DAY_HOURS : end - first * DAY_HOURS]
-
-    def with_flights(self, hours: Mapping[int, int]) -> "HourlyCounts":
-        """Return a copy with additional flights, and self if there are none; `hours`: their number by hour since 1970.
-
-        The stored days grow at both ends as needed; days in between without flights are empty. Other days are shared.
-        """
-        if not hours:
-            return self
-        changed: dict[int, list[int]] = {}
-        for hour, more in hours.items():
-            day, at = divmod(hour, DAY_HOURS)
-            if day not in changed:
-                changed[day] = list(self.day(day))
-            changed[day][at] += more
-        first, end = min(changed), max(changed) + 1
-        if self.days:
-            first, end = min(first, self.first_day), max(end, self.end_day)
-            before, after = (EMPTY_DAY,) * (self.first_day - first), (EMPTY_DAY,) * (end - self.end_day)
-            days = [*before, *self.days, *after]
-        else:
-            days = [EMPTY_DAY] * (end - first)
-        for day, counts in changed.items():
-            days[day - first] = tuple(counts)
-        return HourlyCounts(first, tuple(days))
-
-    def find_changed_days(self, earlier: "HourlyCounts") -> list[int]:
-        """Return, in order, the days (since 1970) whose counts differ from those in `earlier`.
-
-        A day that only `earlier` has, because it was discarded since, is no change.
-        """
-        if self is earlier:
-            return []
-        shift = self.first_day - earlier.first_day
-        if not 0 <= shift <= len(earlier.days):
-            days = range(self.first_day, self.end_day)
-            return [day for day in days if self.day(day) != earlier.day(day)]
-        before = earlier.days[shift:] if shift else earlier.days
-        # A day that has not changed is the same object, mostly.
-        found = [day for day, (a, b) in enumerate(zip(before, self.days, strict=False), self.first_day) if a is not b]
-        more = range(self.first_day + len(before), self.end_day)
-        return [day for day in [*found, *more] if self.day(day) != earlier.day(day)]
-
-    def without_days_before(self, day: int) -> "HourlyCounts":
-        """Return a copy without the days before `day`; the copy begins with a day that has flights, or is empty.
-
-        Returns self if no day before `day` is stored.
-        """
-        if day <= self.first_day or not self.days:
-            return self
-        # The copy begins with a day that has flights, so that equal counts are equal values.
-        first = next((index for index in range(day, self.end_day) if any(self.day(index))), self.end_day)
-        return HourlyCounts(first, self.days[first - self.first_day :]) if first < self.end_day else HourlyCounts()
+        if watermark is None:
+            return False
+        return bool(self.retracted) or (bool(self.event_times) and min(self.event_times) < watermark // HOUR_S * HOUR_S)
 
 
 @dataclass(frozen=True, slots=True)
 class DirectionTraffic:
     """The traffic of one direction at one airport: hourly counts, and the time for which they are complete."""
 
-    counts: HourlyCounts = HourlyCounts()
+    counts: HourlyCounts = field(default_factory=HourlyCounts)
     covered_from: int | None = None
     """The start of coverage (seconds since 1970); None before the first coverage."""
     watermark: int | None = None
     """The end of coverage (seconds since 1970); None before the first coverage."""
     gaps: tuple[tuple[int, int], ...] = ()
     """Intervals [begin, end) that the source will never give, in order; adjacent intervals are merged."""
+    known: KnownFlights = field(default_factory=dict)
+    """The flights of the retained days that can be retracted."""
+    corrections: tuple[Correction, ...] = ()
+    """The messages that changed what was known of the retained days, in their order."""
+    forgotten: Mapping[int, int] = field(default_factory=dict)
+    """By day (since 1970), the number of corrections that changed it and are kept no longer, because of too many."""
 
     def fold(self, observation: Observation) -> "DirectionTraffic":
         """Return the traffic after an observation: flights counted, coverage or gap added, expired days discarded.
@@ -220,14 +132,31 @@ class DirectionTraffic:
                 assert_never(observation.coverage)
         return after._without_expired_coverage()._with_flights_of(observation)
 
+    @property
+    def first_retained_day(self) -> int:
+        """The first day (since 1970) whose counts are retained: of the coverage, but at most MAX_DAYS before the last.
+
+        Before the first coverage: RETAINED_HOURS before the last day with counts.
+        """
+        if self.covered_from is not None:
+            return max(self.covered_from // _DAY_S, self.counts.end_day - MAX_DAYS)
+        return self.counts.end_day - 1 - RETAINED_HOURS // DAY_HOURS
+
+    @property
+    def is_truncated(self) -> bool:
+        """True if windows before the start of coverage were covered once, and are forgotten; False if none was."""
+        return self.watermark is not None and self.covered_from == _find_oldest_coverage(self.watermark)
+
     def _with_flights_of(self, observation: Observation) -> "DirectionTraffic":
         """Return a copy that counts the observation's valid flights and drops the days older than the retention.
 
-        Flights of dropped days are not counted. The oldest day is the first day of coverage, but at most MAX_DAYS
-        before the last day with counts; before the first coverage it is RETAINED_HOURS before the observation's day or
-        the last stored day, whichever is later. Returns self if the counts do not change.
+        Flights that it retracts are taken away first, if they are known. Flights of dropped days are not counted. The
+        oldest day is the first day of coverage, but at most MAX_DAYS before the last day with counts; before the first
+        coverage it is RETAINED_HOURS before the observation's day or the last stored day, whichever is later. Returns
+        self if nothing changes.
         """
-        hours = Counter([at // HOUR_S for at in observation.list_valid_times()])
+        times, fingerprints = observation.list_valid_flights()
+        hours: Mapping[int, int] = Counter([at // HOUR_S for at in times])
         if self.covered_from is not None:
             # The second limit is never reached if times go forward; a log that jumps back for years must not take
             # the memory of all the days in between.
@@ -236,8 +165,41 @@ class DirectionTraffic:
         else:
             oldest = max(observation.begin // _DAY_S, self.counts.end_day - 1) - RETAINED_HOURS // DAY_HOURS
         retained = self.counts.without_days_before(oldest)
-        counts = retained.with_flights({hour: more for hour, more in hours.items() if hour >= oldest * DAY_HOURS})
-        return self if counts is self.counts else replace(self, counts=counts)
+        known = drop_days(self.known, oldest)
+        if observation.retracted:
+            retained, known = _retract_flights(observation, retained, known)
+        counts = retained.with_changes({hour: more for hour, more in hours.items() if hour >= oldest * DAY_HOURS})
+        known = add_flights(known, times, fingerprints, oldest)
+        flow = self
+        if counts is not self.counts or known is not self.known:
+            flow = replace(self, counts=counts, known=known)
+        return flow._without_corrections_before(oldest)
+
+    def _without_corrections_before(self, oldest: int) -> "DirectionTraffic":
+        """Return a copy without the corrections that changed only days before `oldest` (since 1970), or self."""
+        if not self.corrections and not self.forgotten:
+            return self
+        if not any(each.day < oldest for each in self.corrections) and not any(day < oldest for day in self.forgotten):
+            return self
+        return replace(
+            self,
+            corrections=tuple(each for each in self.corrections if each.day >= oldest),
+            forgotten={day: number for day, number in self.forgotten.items() if day >= oldest},
+        )
+
+    def find_changed_days(self, earlier: "DirectionTraffic") -> list[int]:
+        """Return, in order, the days (since 1970) of which something differs from `earlier`; not discarded days."""
+        since, counts = self.first_retained_day, self.counts
+        days = set(counts.find_changed_days(earlier.counts, since))
+        if self.known is not earlier.known:
+            now, then = self.known, earlier.known
+            # The flights of a day that has not changed are the same object.
+            days.update([day for day, packed in now.items() if then.get(day) is not packed])
+            days.update([day for day in then if day not in now])
+        if self.corrections is not earlier.corrections:
+            days.update(each.day for each in set(self.corrections).symmetric_difference(earlier.corrections))
+            days.update(day for day, number in self.forgotten.items() if earlier.forgotten.get(day) != number)
+        return sorted([day for day in days if day >= since])
 
     def _with_coverage(self, begin: int, end: int) -> "DirectionTraffic":
         """Return a copy in which [begin, end) is covered: the watermark moves to `end`, but never back.
@@ -268,7 +230,7 @@ class DirectionTraffic:
         """
         if self.watermark is None or self.covered_from is None:
             return self
-        oldest = self.watermark // _DAY_S * _DAY_S - RETAINED_HOURS * HOUR_S
+        oldest = _find_oldest_coverage(self.watermark)
         if oldest <= self.covered_from:
             return self
         return replace(self, covered_from=oldest, gaps=tuple(gap for gap in self.gaps if gap[1] > oldest))
@@ -301,10 +263,59 @@ class Traffic:
     def fold(self, observation: Observation) -> "Traffic":
         """Return the traffic after an observation: the traffic of the observation's direction changes, the other stays.
 
-        Raises ValueError if the observation's direction is BOTH.
+        An observation that changes what was known is recorded among the direction's corrections. Raises ValueError if
+        the observation's direction is BOTH.
         """
-        if observation.direction is Direction.ARRIVALS:
-            return replace(self, arrivals=self.arrivals.fold(observation))
-        if observation.direction is Direction.DEPARTURES:
-            return replace(self, departures=self.departures.fold(observation))
-        raise ValueError("an observation is of arrivals or of departures, not of both")
+        if observation.direction is Direction.BOTH:
+            raise ValueError("an observation is of arrivals or of departures, not of both")
+        is_arrivals = observation.direction is Direction.ARRIVALS
+        old, other = (self.arrivals, self.departures) if is_arrivals else (self.departures, self.arrivals)
+        new = old.fold(observation)
+        if observation.may_correct(old.watermark):
+            new = _record_correction(old, new, other)
+        return replace(self, arrivals=new) if is_arrivals else replace(self, departures=new)
+
+
+def _find_oldest_coverage(watermark: int) -> int:
+    """Return the earliest start of coverage that is remembered at a watermark (both seconds since 1970)."""
+    return watermark // _DAY_S * _DAY_S - RETAINED_HOURS * HOUR_S
+
+
+def _retract_flights(
+    observation: Observation, counts: HourlyCounts, known: KnownFlights
+) -> tuple[HourlyCounts, KnownFlights]:
+    """Return the counts and the known flights without the flights that the observation retracts and that are known."""
+    taken: Counter[int] = Counter()
+    for at, fingerprint in observation.retracted:
+        hour = at // HOUR_S
+        without = remove_flight(known, at, fingerprint)
+        # Another flight may have the same fingerprint: no count falls below 0 because of it.
+        if without is not None and counts.total(hour, 1) > taken[hour]:
+            known = without
+            taken[hour] += 1
+    return counts.with_changes({hour: -flights for hour, flights in taken.items()}), known
+
+
+def _record_correction(old: DirectionTraffic, new: DirectionTraffic, other: DirectionTraffic) -> DirectionTraffic:
+    """Return one direction's traffic after a message with a record of the correction that the message was, if any.
+
+    `old`, `new`: before and after the message; `other`: the other direction. A message that changed no count, or that
+    only added flights to hours which were not covered to their end, is none; then `new` is returned.
+    """
+    changes = list_changes(old.counts, new.counts, new.first_retained_day)
+    if old.watermark is None or new.watermark is None:
+        return new
+    covered_until = old.watermark // HOUR_S
+    if not any(change < 0 or hour < covered_until for hour, change in changes):
+        return new
+    correction = Correction(
+        number=1 + max([each.number for part in (old, other) for each in part.corrections], default=0),
+        watermark_before=old.watermark,
+        watermark_after=new.watermark,
+        other_watermark=other.watermark,
+        changes=changes,
+        open_hours=list_open_hours(new.counts, new.watermark),
+        other_open_hours=() if other.watermark is None else list_open_hours(other.counts, other.watermark),
+    )
+    corrections, forgotten = add_correction(new.corrections, new.forgotten, correction)
+    return replace(new, corrections=corrections, forgotten=forgotten)

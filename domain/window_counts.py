@@ -2,8 +2,9 @@
 
 from typing import Final, NamedTuple
 
+from domain.hourly_counts import DAY_HOURS
 from domain.interests import Direction
-from domain.traffic import DAY_HOURS, Traffic
+from domain.traffic import Traffic
 from domain.windows import HOUR_S, Window
 
 
@@ -41,6 +42,8 @@ class WindowCounts:
             covered_from = max(covered_from, part.covered_from)
             covered_until = part.watermark if covered_until is None else min(covered_until, part.watermark)
         self._covered_until = covered_until if are_all_covered else None
+        self.is_truncated = any(part.is_truncated for part in self._directions)
+        """True if windows before the first were covered once, and are not retained any more."""
         self._first = -(-covered_from // (self._hours * HOUR_S))
         self._counts: dict[int, WindowCount] = {}
 

@@ -294,8 +294,17 @@ def _to_raised_alert(message: alerts_pb.AlertRaised) -> RaisedAlert:
             )
         ),
         episode_id=_parse_uuid(message.episode_id) if message.episode_id else None,
+        withdrawn_state=_to_withdrawn_state(message.withdrawn_state),
+        revision=message.revision,
     )
     return RaisedAlert(alert, _to_datetime(message.cause_published_at), message.SerializeToString())
+
+
+def _to_withdrawn_state(number: alerts_pb.State.ValueType) -> AlertState | None:
+    """Return the state that an alert withdraws; None: unspecified. Raises UndecodableError for an unknown number."""
+    if number == alerts_pb.STATE_UNSPECIFIED:
+        return None
+    return _to_enum_member(AlertState, alerts_pb.State.Name, number, "STATE_")
 
 
 def _to_raised_notice(message: notices_pb.AirportUnheard) -> RaisedNotice:

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from domain.changes import NO_TRAFFIC
+from domain.hourly_counts import DAY_HOURS, Day, HourlyCounts
 from domain.interests import Direction, Interest
-from domain.traffic import DAY_HOURS, Day, DirectionTraffic, HourlyCounts, Traffic
+from domain.traffic import DirectionTraffic, Traffic
 from domain.windows import HOUR_S
+from streams.correction_entries import decode_correction, encode_correction
 from streams.errors import UndecodableError
 from streams.messages import convert_interest
 from towerwatch.streams.v1 import state_pb2
@@ -45,18 +47,14 @@ class AirportState:
     def after_batch(self, sequence: int, after: Traffic) -> "AirportState":
         """Return the state after a batch that has this sequence and leads to the traffic `after`.
 
-        Its open days are the days open before and the days whose counts changed, without the days that the batch
-        closes and without days that have no flights.
+        Its open days are the days open before and the days that changed, without the days that the batch closes. A day
+        whose last flight was retracted stays open, so that its older entry in the history is not read.
         """
-        open_days = tuple(
-            frozenset(
-                day
-                for day in days.union(new.counts.find_changed_days(old.counts))
-                if not _is_closed_by(old, new, day) and any(new.counts.day(day))
-            )
+        arrivals, departures = (
+            _find_open_days(days, old, new)
             for days, (old, new) in zip(self.open_days, self._pair_directions(after), strict=True)
         )
-        return AirportState(sequence, after, (open_days[0], open_days[1]))
+        return AirportState(sequence, after, (arrivals, departures))
 
     def without_direction(self, direction: Direction) -> "AirportState":
         """Return a copy in which nothing is known of one direction, ARRIVALS or DEPARTURES, not even open days."""
@@ -78,10 +76,10 @@ class AirportState:
         ):
             if not _closes_days(old, new):
                 continue
-            for day in sorted(days.union(new.counts.find_changed_days(old.counts))):
+            for day in sorted(days.union(new.find_changed_days(old))):
                 if _is_closed_by(old, new, day) and day >= (_first_open_day(new) or 0) - history_days:
-                    counts = new.counts if new.counts.first_day <= day else old.counts
-                    yield history_key(airport, direction, day), _encode_history_day(after.sequence, counts.day(day))
+                    flow = new if new.first_retained_day <= day else old
+                    yield history_key(airport, direction, day), _encode_history_day(after.sequence, flow, day)
 
     def list_expired_keys(
         self, after: "AirportState", airport: str, history_days: int, since_days: int
@@ -113,6 +111,15 @@ def _first_open_day(flow: DirectionTraffic) -> int | None:
     return None if flow.watermark is None else flow.watermark // _DAY_S - 1
 
 
+def _find_open_days(days: frozenset[int], old: DirectionTraffic, new: DirectionTraffic) -> frozenset[int]:
+    """Return the days (since 1970) of one direction that are open after a batch; `days`: those open before it."""
+    if old is new:
+        return days
+    since = new.first_retained_day
+    open_days = [day for day in days.union(new.find_changed_days(old)) if day >= since]
+    return frozenset([day for day in open_days if not _is_closed_by(old, new, day)])
+
+
 def _closes_days(old: DirectionTraffic, new: DirectionTraffic) -> bool:
     """Return True if days close from `old` to `new`: `new` has a first open day that is later, or `old` had none."""
     last, now = _first_open_day(old), _first_open_day(new)
@@ -132,8 +139,11 @@ def history_key(airport: str, direction: Direction, day: int) -> bytes:
     return f"{airport}/{direction.value}/{day}".encode()
 
 
-def _encode_history_day(sequence: int, counts: Day) -> bytes:
-    return state_pb2.PastDay(sequence=sequence, counts=counts).SerializeToString()
+def _encode_history_day(sequence: int, flow: DirectionTraffic, day: int) -> bytes:
+    """Encode what is known of a closed day of one direction as an entry of the history table."""
+    entry = state_pb2.PastDay(sequence=sequence, counts=flow.counts.day(day))
+    _encode_day(entry, flow, day)
+    return entry.SerializeToString()
 
 
 def decode_history_day(entry: bytes) -> Day:
@@ -173,7 +183,7 @@ def _encode_direction(state: state_pb2.FlowState, flow: DirectionTraffic, open_d
     for begin, end in flow.gaps:
         state.gaps.add(begin=begin, end=end)
     for day in sorted(open_days):
-        state.days.add(day=day, counts=flow.counts.day(day))
+        _encode_day(state.days.add(day=day, counts=flow.counts.day(day)), flow, day)
 
 
 def _decode_direction(state: state_pb2.FlowState, read_history: Callable[[int], bytes | None]) -> DirectionTraffic:
@@ -184,19 +194,33 @@ def _decode_direction(state: state_pb2.FlowState, read_history: Callable[[int], 
     """
     covered_from = state.covered_from if state.HasField("covered_from") else None
     watermark = state.watermark if state.HasField("watermark") else None
-    days: dict[int, Day] = {}
+    days: dict[int, state_pb2.DayCounts | state_pb2.PastDay] = {}
     if covered_from is not None and watermark is not None:
         for day in range(covered_from // _DAY_S, watermark // _DAY_S - 1):
             entry = read_history(day)
             if entry is not None:
-                days[day] = decode_history_day(entry)
-    days |= {each.day: tuple(each.counts) for each in state.days}
+                days[day] = state_pb2.PastDay.FromString(entry)
+    days |= {each.day: each for each in state.days}
     return DirectionTraffic(
-        counts=HourlyCounts.from_days(days),
+        counts=HourlyCounts.from_days({day: tuple(each.counts) for day, each in days.items()}),
         covered_from=covered_from,
         watermark=watermark,
         gaps=tuple((gap.begin, gap.end) for gap in state.gaps),
+        known={day: each.flights for day, each in days.items() if each.flights},
+        corrections=tuple(sorted(decode_correction(more) for each in days.values() for more in each.corrections)),
+        forgotten={day: each.forgotten for day, each in days.items() if each.forgotten},
     )
+
+
+def _encode_day(state: state_pb2.DayCounts | state_pb2.PastDay, flow: DirectionTraffic, day: int) -> None:
+    """Set the fields of a day's message that are neither its counts nor its key: flights and corrections."""
+    state.flights = flow.known.get(day, b"")
+    if flow.forgotten:
+        state.forgotten = flow.forgotten.get(day, 0)
+    if flow.corrections:
+        for correction in flow.corrections:
+            if correction.day == day:
+                encode_correction(state.corrections.add(), correction)
 
 
 def encode_interest_entry(sequence: int, value: bytes | None) -> bytes:

@@ -11,10 +11,11 @@ from uuid import UUID
 
 from domain.alerts import Alert
 from domain.changes import NO_TRAFFIC, TrafficChange
+from domain.hourly_counts import DAY_HOURS, Day, HourlyCounts
 from domain.interest_alerts import build_alert, compute_alerts
 from domain.interests import Direction, Interest
 from domain.threshold_index import InterestAlert, ThresholdIndex
-from domain.traffic import DAY_HOURS, RETAINED_HOURS, Day, HourlyCounts, Observation, Traffic
+from domain.traffic import RETAINED_HOURS, Observation, Traffic
 from domain.windows import HOUR_S
 from streams.entries import (
     LONGEST_HISTORY_DAYS,
@@ -75,6 +76,8 @@ class FoldResult:
     """Number of flights folded."""
     late_flights: int = 0
     """Number of folded flights that lie before the batch's interval."""
+    retracted_flights: int = 0
+    """Number of flights that the batch takes back, also of those that are not known."""
     stray_flights: int = 0
     """Number of flights left out, because they lie out of the batch's reach."""
 
@@ -265,6 +268,7 @@ class JoinState:
             direction=seen.direction,
             flights=len(within),
             late_flights=sum(at < seen.begin for at in within) if within and min(within) < seen.begin else 0,
+            retracted_flights=len(seen.retracted),
             stray_flights=len(seen.event_times) - len(within),
         )
 

@@ -14,6 +14,7 @@ from chassis.protobuf import parse_message
 from domain.airports import is_icao
 from domain.alerts import Alert
 from domain.interests import Direction, Interest, InterestError, check_thresholds
+from domain.known_flights import compute_fingerprints
 from domain.traffic import LONGEST_INTERVAL_S, Coverage, Observation
 from domain.windows import Window, seconds
 from streams.errors import UndecodableError
@@ -28,7 +29,7 @@ _YEAR_9999: Final = seconds(datetime(9999, 1, 1, tzinfo=UTC))
 
 @dataclass(frozen=True, slots=True)
 class ObservedFlights:
-    """A decoded batch of flights at one airport, in one direction: only the times of the flights are kept."""
+    """A decoded batch of flights at one airport, in one direction: only times and fingerprints of flights are kept."""
 
     airport: str
     observation: Observation
@@ -54,13 +55,22 @@ def decode_flights(value: bytes | None) -> ObservedFlights:
         raise UndecodableError("FlightsObserved without an airport and one direction")
     if not 0 <= begin < end <= _YEAR_9999 or (coverage is not Coverage.GAP and end - begin > LONGEST_INTERVAL_S):
         raise UndecodableError("FlightsObserved without an interval that can be")
-    if direction is Direction.DEPARTURES:
-        times = tuple([flight.first_seen.seconds for flight in batch.flights])
-    else:
-        times = tuple([flight.last_seen.seconds for flight in batch.flights])
-    seen = Observation(direction, begin, end, times, coverage)
+    times, fingerprints = _read_flights(batch.flights, direction)
+    retracted = tuple(zip(*_read_flights(batch.retracted, direction), strict=True)) if batch.retracted else ()
+    seen = Observation(direction, begin, end, times, coverage, fingerprints, retracted)
     has_earlier_coverage = batch.HasField("covered_from") and batch.covered_from.seconds < begin
     return ObservedFlights(batch.airport, seen, batch.past, batch.past and batch.begins_anew, has_earlier_coverage)
+
+
+def _read_flights(
+    flights: Iterable[flights_pb.Flight], direction: Direction
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the event times of flights, and their fingerprints: of departures first seen, of arrivals last seen."""
+    if direction is Direction.DEPARTURES:
+        times = tuple([flight.first_seen.seconds for flight in flights])
+    else:
+        times = tuple([flight.last_seen.seconds for flight in flights])
+    return times, compute_fingerprints([flight.icao24 for flight in flights], times)
 
 
 def decode_interest_key(key: bytes) -> tuple[str, UUID]:
@@ -164,6 +174,12 @@ def encode_alert(alert: Alert, cause_published_at: datetime) -> bytes:
         earlier_counts=[count or 0 for count in alert.earlier],
         earlier_known=[count is not None for count in alert.earlier],
         episode_id=str(alert.episode_id) if alert.episode_id is not None else "",
+        withdrawn_state=(
+            alerts_pb.STATE_UNSPECIFIED
+            if alert.withdrawn_state is None
+            else alerts_pb.State.Value(f"STATE_{alert.withdrawn_state.name}")
+        ),
+        revision=alert.revision,
     )
     message.window_start.FromDatetime(alert.window_start)
     message.cause_published_at.FromDatetime(cause_published_at)

@@ -30,6 +30,7 @@ class StreamMetrics:
         self._late = metrics.counter(
             "stream_late_flights_total", "Flights folded that lie before their batch's interval"
         ).labels()
+        self._retracted = metrics.counter("stream_retracted_flights_total", "Flights that batches take back").labels()
         self._stray = metrics.counter("stream_stray_flights_total", "Flights out of their batch's reach").labels()
         raised = metrics.counter("alerts_raised_total", "Alerts raised", "bound", "state")
         self._raised = lru_cache(lambda bound, state: raised.labels(bound=bound, state=state))
@@ -46,11 +47,12 @@ class StreamMetrics:
         self._dead_letters.labels(topic=topic, reason=reason).inc()
 
     def count_batch(self, result: FoldResult) -> None:
-        """Count a batch by direction, and its folded, late and stray flights; does nothing for an interest's result."""
+        """Count a batch by direction, and its flights by what became of them; does nothing for an interest's result."""
         if result.direction is not None:
             self._batches[result.direction].inc()
             self._flights.inc(result.flights)
             self._late.inc(result.late_flights)
+            self._retracted.inc(result.retracted_flights)
             self._stray.inc(result.stray_flights)
 
     def count_alert(self, alert: Alert) -> None:

@@ -314,8 +314,8 @@ def _build_alerts_values(
 
 
 def _has_ended(summary: ThresholdSummary) -> bool:
-    """Return True if the latest alert reports no breach: it resolves one, or withdraws an earlier alert."""
-    return summary.latest.state in (AlertState.RESOLVED, AlertState.WITHDRAWN)
+    """Return True if the latest alert reports no breach: it resolves one, or withdraws an earlier one."""
+    return not summary.latest.says_breach
 
 
 def _build_threshold_section(

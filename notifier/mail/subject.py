@@ -10,7 +10,14 @@ from domain.notices import RetiredNotice, UnheardNotice, format_day
 from domain.windows import Window
 from notifier.mail.summary import ThresholdSummary, find_time_range
 from notifier.mail.times import ReaderTimes
-from notifier.mail.wording import describe_run, format_count, format_level, format_number, format_windows
+from notifier.mail.wording import (
+    describe_run,
+    format_count,
+    format_level,
+    format_number,
+    format_windows,
+    has_other_count,
+)
 
 _MAX_LIST_LENGTH: Final = 70
 """Characters of the list of airports and their states in a subject; further entries are only counted."""
@@ -33,8 +40,9 @@ def format_subject(alert: Alert, times: ReaderTimes) -> str:
         case AlertState.RESOLVED:
             text = f"back to normal, {count}, not {level}, {time_range}"
         case AlertState.WITHDRAWN:
-            before = f" (not {format_number(alert.withdrawn_count)})" if alert.withdrawn_count is not None else ""
-            text = f"correction, {count}{before}, not {level}, {time_range}"
+            before = f" (not {format_number(alert.withdrawn_count or 0)})" if has_other_count(alert) else ""
+            verdict = f"still {level}" if alert.says_breach else f"not {level}{run}"
+            text = f"correction, {count}{before}, {verdict}, {time_range}"
     return f"{alert.airport}: {text}"
 
 
@@ -49,9 +57,7 @@ def format_summary_subject(summaries: Sequence[ThresholdSummary], times: ReaderT
     time_range = _format_time_range(*find_time_range(alerts), times)
     if len(summaries) == 1 and len(runs := summaries[0].split_into_runs()) == 1:
         return f"{alerts[0].airport}: {describe_run(runs[0], summaries[0])}, {time_range}"
-    breached_first = sorted(
-        summaries, key=lambda summary: summary.latest.state in (AlertState.RESOLVED, AlertState.WITHDRAWN)
-    )
+    breached_first = sorted(summaries, key=lambda summary: not summary.latest.says_breach)
     states = list(dict.fromkeys(_format_latest_state(summary.latest) for summary in breached_first))
     listed = states[:1]
     while len(listed) < len(states) and len(", ".join((*listed, states[len(listed)]))) <= _MAX_LIST_LENGTH:
@@ -94,7 +100,8 @@ def _format_latest_state(alert: Alert) -> str:
         case AlertState.RESOLVED:
             return f"{alert.airport} back to normal"
         case AlertState.WITHDRAWN:
-            return f"{alert.airport} not {format_level(alert.bound, alert.threshold)}"
+            still = "still" if alert.says_breach else "not"
+            return f"{alert.airport} {still} {format_level(alert.bound, alert.threshold)}"
 
 
 def _format_time_range(start: datetime, end: datetime, times: ReaderTimes) -> str:

@@ -10,8 +10,8 @@ from domain.alerts import Alert, AlertState
 MAX_CHART_WINDOWS: Final = 36
 """The number of windows that a chart shows at most: the latest ones."""
 
-_STATE_ORDER: Final = {AlertState.WITHDRAWN: 0, AlertState.RESOLVED: 1, AlertState.FIRING: 2, AlertState.STILL: 3}
-"""The order of alerts about one window: a withdrawal comes before the alert that replaces it."""
+_STATE_ORDER: Final = {AlertState.RESOLVED: 0, AlertState.FIRING: 1, AlertState.STILL: 2, AlertState.WITHDRAWN: 3}
+"""The order of alerts of one kind (breaches, or their ends) about one window: what is withdrawn was said before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +112,17 @@ def group_by_threshold(alerts: Iterable[Alert]) -> tuple[ThresholdSummary, ...]:
     """Return the alerts grouped by threshold, the groups and the alerts in each group in order.
 
     A group has one airport, direction, window length, bound, threshold, number of windows and interest; the groups are
-    ordered by these. Alerts in a group are ordered by window start; about one window, a withdrawal comes first, then
-    RESOLVED, FIRING and STILL.
+    ordered by these. Alerts in a group are ordered by window start; alerts about one window are in the order in which
+    they were said.
     """
+    given = tuple(alerts)
+    withdrawn_breaches = {
+        (each.interest_id, each.bound, each.window_start)
+        for each in given
+        if each.state is AlertState.WITHDRAWN and not each.says_breach
+    }
     ordered = sorted(
-        alerts,
+        given,
         key=lambda each: (
             each.airport,
             each.direction,
@@ -126,7 +132,7 @@ def group_by_threshold(alerts: Iterable[Alert]) -> tuple[ThresholdSummary, ...]:
             each.for_windows,
             each.interest_id,
             each.window_start,
-            _STATE_ORDER[each.state],
+            *_order_in_window(each, (each.interest_id, each.bound, each.window_start) in withdrawn_breaches),
             each.alert_id,
         ),
     )
@@ -154,6 +160,16 @@ def select_latest(summaries: Sequence[ThresholdSummary], how_many: int) -> tuple
     return tuple(each for each in summaries if each in urgent)
 
 
+def _order_in_window(alert: Alert, is_breach_withdrawn: bool) -> tuple[int, bool, int]:
+    """Return a sort key for the alerts about one window, which puts them in the order in which they were said.
+
+    What comes again after a withdrawal has a higher revision. A breach that is withdrawn (`is_breach_withdrawn`: one of
+    the mail's alerts says so) was said before the end of another, else the end was said before the breach.
+    """
+    is_end = AlertState.RESOLVED in (alert.state, alert.withdrawn_state)
+    return alert.revision, is_end is is_breach_withdrawn, _STATE_ORDER[alert.state]
+
+
 def find_time_range(alerts: Sequence[Alert]) -> tuple[datetime, datetime]:
     """Return the earliest start and the latest end of the windows of some alerts, at least one, in any order."""
     return min(each.window_start for each in alerts), max(_window_end(each) for each in alerts)
@@ -162,15 +178,17 @@ def find_time_range(alerts: Sequence[Alert]) -> tuple[datetime, datetime]:
 def _continues_run(before: Alert, alert: Alert) -> bool:
     """Return True if an alert belongs to the run of the alert before it, False if it begins a new run.
 
-    FIRING begins a run. STILL continues a breach, WITHDRAWN corrections, each in the next window only. RESOLVED
-    continues a breach of the same episode, however many windows later; without episodes only in the next window.
+    FIRING begins a run. STILL continues a breach, WITHDRAWN corrections of the same kind, in the next window only.
+    RESOLVED continues a breach of the same episode, however many windows later; without episodes only in the next
+    window.
     """
     follows = alert.window_start == before.window_start + before.window.length
     match alert.state:
         case AlertState.FIRING:
             return False
         case AlertState.WITHDRAWN:
-            return before.state is AlertState.WITHDRAWN and follows
+            is_same_kind = before.says_breach == alert.says_breach
+            return before.state is AlertState.WITHDRAWN and is_same_kind and follows
         case AlertState.STILL:
             return before.state in (AlertState.FIRING, AlertState.STILL) and follows
         case AlertState.RESOLVED:

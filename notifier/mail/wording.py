@@ -123,13 +123,13 @@ def format_status(alert: Alert) -> str:
 def choose_tone(alert: Alert) -> str:
     """Return the name of the CSS class that colours an alert's status.
 
-    A breach: its bound, "high" or "low"; RESOLVED: "calm"; WITHDRAWN: "plain".
+    A breach: its bound, "high" or "low"; RESOLVED: "calm"; WITHDRAWN: "plain", but if the breach goes on, its bound.
     """
     match alert.state:
         case AlertState.RESOLVED:
             return "calm"
         case AlertState.WITHDRAWN:
-            return "plain"
+            return alert.bound.value if alert.says_breach else "plain"
         case AlertState.FIRING | AlertState.STILL:
             return alert.bound.value
 
@@ -137,7 +137,9 @@ def choose_tone(alert: Alert) -> str:
 def format_comparison(alert: Alert) -> str:
     """Return the comparison with the threshold that follows a count: "more than your level of 20".
 
-    By the alert's state it begins with "still" (STILL), "no longer" (RESOLVED) or "not" (WITHDRAWN).
+    By the alert's state it begins with "still" (STILL), "no longer" (RESOLVED) or "not" (WITHDRAWN; "still" if it
+    withdraws the end of a breach). A withdrawn breach of several windows ends with ", 3 hours in a row": the count of
+    its last window alone may well be beyond the level.
     """
     comparison = f"{_get_bound_words(alert.bound).breach} your level of {format_number(alert.threshold)}"
     match alert.state:
@@ -148,7 +150,10 @@ def format_comparison(alert: Alert) -> str:
         case AlertState.RESOLVED:
             return f"no longer {comparison}"
         case AlertState.WITHDRAWN:
-            return f"not {comparison}"
+            if alert.says_breach:
+                return f"still {comparison}"
+            run = f", {format_windows(alert.window, alert.for_windows)} in a row" if alert.for_windows > 1 else ""
+            return f"not {comparison}{run}"
 
 
 def format_statement(alert: Alert) -> str:
@@ -167,9 +172,21 @@ def format_statement(alert: Alert) -> str:
 
 
 def format_withdrawal(alert: Alert) -> str:
-    """Return the sentence that withdraws an earlier alert, with the count of that alert if it is known."""
-    wrote = f" We wrote {format_number(alert.withdrawn_count)}." if alert.withdrawn_count is not None else ""
-    return f"We take back an earlier alert, because flights turned up late.{wrote}"
+    """Return the sentences that withdraw an earlier alert: what, why, and with the count before if it was another."""
+    what = "that this had ended" if alert.says_breach else "an earlier alert"
+    # More flights end a breach of too few, and go on with one of too many.
+    came_late = (alert.bound is Bound.LOW) is not alert.says_breach
+    why = "flights turned up late" if came_late else "flights that we had counted did not take place"
+    counted = f" We had counted {format_number(alert.withdrawn_count or 0)}." if has_other_count(alert) else ""
+    return f"We take back {what}, because {why}.{counted}"
+
+
+def has_other_count(alert: Alert) -> bool:
+    """Return True if the count before a correction is known and is another one; False also for other alerts.
+
+    It is the same if another window of the alert's run was corrected.
+    """
+    return alert.withdrawn_count is not None and alert.withdrawn_count != alert.count
 
 
 def format_headline(breached: int, ended: int) -> str:
@@ -194,9 +211,11 @@ def describe_run(run: BreachRun, summary: ThresholdSummary) -> str:
     first, last = run.alerts[0], run.alerts[-1]
     level = format_level(first.bound, first.threshold)
     if run.is_correction:
-        wrote = last.withdrawn_count if len(run.alerts) == 1 else None
-        instead = f", not {format_number(wrote)}" if wrote is not None else ""
-        return f"correction: {_format_count_range([each.count for each in run.alerts], last)}{instead}; not {level}"
+        is_single = len(run.alerts) == 1 and has_other_count(last)
+        instead = f", not {format_number(last.withdrawn_count or 0)}" if is_single else ""
+        in_a_row = f" for {format_windows(last.window, last.for_windows)} in a row" if last.for_windows > 1 else ""
+        verdict = f"still {level}" if last.says_breach else f"not {level}{in_a_row}"
+        return f"correction: {_format_count_range([each.count for each in run.alerts], last)}{instead}; {verdict}"
     if not run.breach_alerts:
         return f"back to normal: {format_count(last.direction, last.count)}, not {level}"
     how_many = (run.end - run.begin) // first.window.length

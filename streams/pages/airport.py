@@ -12,9 +12,10 @@ from pydantic import TypeAdapter
 from domain.airports import find_airport
 from domain.alerts import AlertState, Bound, list_thresholds
 from domain.explanation import judge_windows
+from domain.hourly_counts import HourlyCounts
 from domain.interests import Direction, Interest
 from domain.threshold_index import ThresholdInForce
-from domain.traffic import RETAINED_HOURS, DirectionTraffic, HourlyCounts, Traffic
+from domain.traffic import RETAINED_HOURS, DirectionTraffic, Traffic
 from domain.windows import HOUR_S, Window, instant, seconds
 from streams.join_state import JoinState
 from streams.pages.overview import BreachShown

@@ -24,7 +24,9 @@ class Exemption(StrEnum):
     INTEREST_GONE = "its interest, or that version of it, is no longer in the log (compaction)"
     INTEREST_CHANGED = "its interest was changed or removed later: how far it was judged until then is not in the log"
     FLIGHTS_GONE = "flights of its windows have left the log (retention)"
-    LATE_FLIGHTS = "a late flight corrected its windows: whether the interest was known by then is not in the log"
+    LATE_FLIGHTS = (
+        "late or retracted flights corrected its windows: whether the interest was known by then is not in the log"
+    )
     ALERT_GONE = "it may have left alerts.raised.v1 (retention)"
     PENDING = "the stream has not acknowledged all events that it follows from"
     AFTER_REPLAY = "it follows from events that came after the replay"
@@ -116,7 +118,7 @@ class ExemptionFinder:
         self._known_from: dict[tuple[str, Direction], int] = {}
         """By airport and direction of truncated partitions: the end of the first covered interval (s since 1970)."""
         self._corrected_hours: defaultdict[tuple[str, Direction], set[int]] = defaultdict(set)
-        """By airport and direction, the hours to which late flights were added after the hours were covered."""
+        """By airport and direction, the hours that late or retracted flights changed after coverage began."""
         self._anew_ms: dict[str, int] = {}
         """By airport whose flights were published again, when the last of those that were told was published."""
 
@@ -129,8 +131,8 @@ class ExemptionFinder:
         """Collect the facts of an event, in the order of the log; does nothing for an event that was not folded.
 
         Of an interest: its version, or its removal. Of a batch: when it was published, if it is past; the end of the
-        first complete interval, if the partition is truncated; and the hours of flights before the watermark, which
-        correct windows.
+        first complete interval, if the partition is truncated; and the hours of flights before the watermark and of
+        retracted flights, which correct windows.
         """
         if event.result is None:
             return
@@ -146,8 +148,9 @@ class ExemptionFinder:
             self._corrected_hours.pop(flow, None)
         elif event.watermark is not None:
             late = {at // HOUR_S for at in seen.event_times if at < event.watermark}
-            if late:
-                self._corrected_hours[flow] |= late
+            retracted = {at // HOUR_S for at, _ in seen.retracted}
+            if late or retracted:
+                self._corrected_hours[flow] |= late | retracted
 
     def _record_version(self, key: bytes, value: bytes | None) -> None:
         """Append to an interest's versions the version that was set, or None for its removal (value None).
@@ -163,7 +166,8 @@ class ExemptionFinder:
 
         In this order: its event was published before the flights that were told were published again; the alert's
         version is not in the log; the version was followed by another or a removal; a part of the alert's hours lies
-        before the known flights of a truncated partition; a late flight corrected one of the alert's hours.
+        before the known flights of a truncated partition; a late or retracted flight corrected one of the alert's
+        hours.
         """
         if alert.cause_ms <= self._anew_ms.get(alert.airport, -1):
             return Exemption.EARLIER_LOG

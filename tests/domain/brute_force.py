@@ -4,6 +4,7 @@ The model shares no code with the rule: it has the whole log at once, keeps ever
 """
 
 from bisect import bisect_left
+from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
@@ -92,3 +93,59 @@ def compute_model_alerts(logs: list[Log], interest: ModelInterest) -> set[ModelA
             elif all(under):
                 alerts.add(("low", "RESOLVED", start))
     return alerts
+
+
+@dataclass(frozen=True)
+class ModelStatement:
+    """A statement of the model, to be told apart from equal ones that were withdrawn before."""
+
+    bound: str
+    state: str
+    """FIRING, RESOLVED, STILL, or "WITHDRAWN a breach", or "WITHDRAWN an end"."""
+    start: datetime
+    time: int
+    """0: the first time that such a statement is made about the window; 1: the second time, after a withdrawal; ..."""
+
+
+class ModelTeller:
+    """What the model says to one interest, message by message (DESIGN, section 4).
+
+    After each message the caller gives the alerts that follow from the log as it is then. What would be said now and
+    was not, is said. What was said and is not true now is withdrawn: a breach where there is none, the end of a breach
+    where the breach goes on. The end of a breach that never was is forgotten, for nobody has to be told anything: the
+    window was calm, and is. Whatever comes again after that is said again, and its number grows.
+    """
+
+    def __init__(self, repeat: bool) -> None:
+        self.repeat = repeat
+        self.told: set[ModelAlert] = set()
+        self.times: Counter[tuple[str, str, datetime]] = Counter()
+        """By bound, kind ("breach" or "end") and window start, how often such a statement ceased to stand."""
+
+    def tell(self, now: set[ModelAlert]) -> set[ModelStatement]:
+        """Return what is said after a message. `now`: the alerts that follow from the log, with all STILL."""
+        said: set[ModelStatement] = set()
+        state_of = {(bound, start): state for bound, state, start in now}
+        for bound, start in {(bound, start) for bound, _, start in self.told}:
+            state = state_of.get((bound, start))
+            in_breach = state in ("FIRING", "STILL")
+            breaches = {each for each in self.told if each in ((bound, "FIRING", start), (bound, "STILL", start))}
+            if breaches and not in_breach:
+                said.add(ModelStatement(bound, "WITHDRAWN a breach", start, self.times[bound, "breach", start]))
+                self.times[bound, "breach", start] += 1
+                self.told -= breaches
+            if (bound, "RESOLVED", start) in self.told and state != "RESOLVED":
+                if in_breach:
+                    said.add(ModelStatement(bound, "WITHDRAWN an end", start, self.times[bound, "end", start]))
+                self.times[bound, "end", start] += 1
+                self.told.remove((bound, "RESOLVED", start))
+        for bound, state, start in now:
+            if (state != "STILL" or self.repeat) and (bound, state, start) not in self.told:
+                self.told.add((bound, state, start))
+                said.add(self.describe((bound, state, start)))
+        return said
+
+    def describe(self, alert: ModelAlert) -> ModelStatement:
+        """Return the statement that an alert would be if it were said now."""
+        bound, state, start = alert
+        return ModelStatement(*alert, self.times[bound, "end" if state == "RESOLVED" else "breach", start])

@@ -106,10 +106,18 @@ def build_model_logs(log: list[Observation], direction: Direction) -> list[Log]:
 
 
 def _build_model_log(log: list[Observation]) -> Log:
-    """Return the flights, the coverage and the gaps that the observations of one direction state."""
+    """Return the flights, the coverage and the gaps that the observations of one direction state.
+
+    The flights are those that were seen and not taken back since, in the order of the messages.
+    """
     begin = end = None
     gaps = []
+    flights: list[tuple[int, int | None]] = []
     for event in log:
+        for retracted in event.retracted:
+            if retracted in flights:
+                flights.remove(retracted)
+        flights += zip(event.event_times, event.fingerprints or [None] * len(event.event_times), strict=True)
         if begin is None and event.coverage is Coverage.COMPLETE:
             begin = end = event.begin
         if begin is None:
@@ -120,9 +128,9 @@ def _build_model_log(log: list[Observation]) -> Log:
         if event.coverage is Coverage.GAP:
             gaps.append((instant(event.begin), instant(event.end)))
         if event.coverage is not Coverage.PARTIAL:
-            end = event.end
+            end = max(end, event.end)
     return Log(
-        flights=[instant(at) for event in log for at in event.event_times],
+        flights=[instant(at) for at, _ in flights],
         covered=None if begin is None else (instant(begin), instant(end)),
         gaps=gaps,
     )

@@ -145,6 +145,8 @@ alerts = st.builds(
     threshold=st.integers(0, 2**32 - 1),
     for_windows=st.integers(1, 365),
     withdrawn_count=st.none() | st.integers(0, 2**32 - 1),
+    withdrawn_state=st.none() | st.sampled_from(AlertState),
+    revision=st.integers(0, 2**32 - 1),
     earlier=st.lists(st.none() | st.integers(0, 2**32 - 1), max_size=12).map(tuple),
     episode_id=st.none() | st.uuids(),
 )

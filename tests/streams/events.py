@@ -31,7 +31,7 @@ class Event:
 
 
 def build_flights_message(airport: str, seen: Observation) -> flights_pb.FlightsObserved:
-    """Build the message of an observation at an airport."""
+    """Build the message of an observation at an airport; the fingerprints are taken for the aircraft's addresses."""
     message = flights_pb.FlightsObserved(
         airport=airport,
         direction=flights_pb.Direction.Value(f"DIRECTION_{seen.direction.name}"),
@@ -39,12 +39,18 @@ def build_flights_message(airport: str, seen: Observation) -> flights_pb.Flights
     )
     message.begin.seconds, message.end.seconds = seen.begin, seen.end
     for number, at in enumerate(seen.event_times):
-        flight = message.flights.add(icao24=f"{number:06x}", callsign="TST1")
-        # The other time is another hour, so that a mix-up shows.
-        other = at - 7200 if seen.direction is Direction.ARRIVALS else at + 7200
-        first, last = (other, at) if seen.direction is Direction.ARRIVALS else (at, other)
-        flight.first_seen.seconds, flight.last_seen.seconds = first, last
+        aircraft = seen.fingerprints[number] if seen.fingerprints else number
+        _set_times(message.flights.add(icao24=f"{aircraft:06x}", callsign="TST1"), seen.direction, at)
+    for at, aircraft in seen.retracted:
+        _set_times(message.retracted.add(icao24=f"{aircraft:06x}"), seen.direction, at)
     return message
+
+
+def _set_times(flight: flights_pb.Flight, direction: Direction, at: int) -> None:
+    """Set the times of a flight whose event time is `at`; the other time is another hour, so that a mix-up shows."""
+    other = at - 7200 if direction is Direction.ARRIVALS else at + 7200
+    first, last = (other, at) if direction is Direction.ARRIVALS else (at, other)
+    flight.first_seen.seconds, flight.last_seen.seconds = first, last
 
 
 def build_interest_message(interest: Interest) -> interests_pb.InterestSet:

@@ -1,9 +1,12 @@
 """Tests of the table entries: decoding gives what was encoded, and closed days move to the history table."""
 
+from dataclasses import replace
+
 from hypothesis import given, settings, strategies as st
 
+from domain.hourly_counts import DAY_HOURS
 from domain.interests import Direction
-from domain.traffic import DAY_HOURS, Observation
+from domain.traffic import Observation
 from domain.windows import HOUR_S, seconds
 from streams.entries import (
     AirportState,
@@ -15,9 +18,11 @@ from streams.entries import (
     history_key,
     read_sequence,
 )
+from tests.domain.corrected_logs import corrected_logs
 from tests.domain.logs import BASE, an_interest, interests, interleaved, with_late_flights
 from tests.domain.test_rule import seen
 from tests.streams.events import build_interest_message
+from towerwatch.streams.v1.state_pb2 import AirportState as AirportStateMessage
 
 sequences = st.integers(0, 2**63 - 1)
 FIRST_DAY = seconds(BASE) // (DAY_HOURS * HOUR_S)
@@ -56,6 +61,52 @@ def test_an_airport_entry_decodes_to_the_state_that_was_encoded(log):
         entries.fold(observation)
         assert entries.decode() == entries.airport
         assert read_sequence(entries.entry) == number
+
+
+@given(log=corrected_logs)
+def test_an_entry_of_a_corrected_airport_decodes_to_the_state_that_was_encoded(log):
+    """What is known of flights and corrections is recovered too: ids and what can be retracted depend on it."""
+    entries = WrittenEntries()
+    for observation in log:
+        entries.fold(observation)
+        assert entries.decode() == entries.airport
+
+
+def test_corrections_and_flights_of_closed_days_move_to_the_history_table():
+    """The airport's entry stays small; a closed day that loses its last flight loses it in the history, too."""
+    entries = WrittenEntries()
+    for day in range(6):
+        entries.fold(with_fingerprints(build_day(day, 1)))
+    taken = with_fingerprints(build_day(1, 1))
+    entries.fold(replace(taken, event_times=(), fingerprints=(), retracted=((taken.event_times[0], 1),)))
+    assert entries.airport.traffic.departures.counts.first_day == FIRST_DAY
+    assert entries.airport.traffic.departures.counts.day(FIRST_DAY + 1) == (0,) * 24
+    assert entries.decode() == entries.airport
+    entries.fold(replace(taken, event_times=(), fingerprints=(), retracted=((taken.event_times[0], 1),)))
+    assert len(entries.airport.traffic.departures.corrections) == 1, "it is not known any more"
+    entries.fold(with_fingerprints(build_day(6, 1)))
+    assert entries.airport.open_days[1] == {FIRST_DAY + 6}
+    assert len(entries.entry) < 150
+    assert sum(decode_history_day(entries.history[history_key("KJFK", Direction.DEPARTURES, FIRST_DAY + 1)])) == 0
+    assert entries.decode() == entries.airport
+    assert len(entries.decode().traffic.departures.corrections) == 1
+
+
+def test_entries_from_before_flights_could_be_retracted_are_read():
+    """A worker that was upgraded reads its tables; the flights of before cannot be retracted, and all else is known."""
+    entries = WrittenEntries()
+    for day in range(5):
+        entries.fold(build_day(day, 1, 2))
+    old = AirportStateMessage.FromString(entries.entry)
+    assert not any(day.flights or day.corrections or day.forgotten for day in old.departures.days)
+    entries.airport = entries.decode()
+    entries.fold(replace(build_day(4), retracted=((seconds(BASE) + (24 * 4 + 1) * HOUR_S, 1),)))
+    assert entries.airport.traffic.departures.counts.total(0, 10**7) == 10
+
+
+def with_fingerprints(observation: Observation) -> Observation:
+    """Return an observation whose flights can be retracted; they are numbered from 1."""
+    return replace(observation, fingerprints=tuple(range(1, len(observation.event_times) + 1)))
 
 
 def build_day(number: int, *flights: float):

@@ -1,6 +1,8 @@
 """Tests of the join state: the result of each event, with duplicates, reordering and interruptions."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from random import Random
 from uuid import UUID
 
 import pytest
@@ -11,6 +13,7 @@ from domain.traffic import Coverage
 from domain.windows import HOUR_S, seconds
 from streams.errors import UndecodableError
 from streams.join_state import JoinState
+from tests.domain.corrected_logs import generate_corrected_log, tell_statements
 from tests.domain.logs import BASE, an_interest, expected_ids, interests, interleaved
 from tests.domain.test_rule import seen
 from tests.streams.events import AIRPORTS, Event, interest_removed, interest_set, observed
@@ -231,23 +234,25 @@ def topic_contents(draw) -> tuple[list[Partition], dict[UUID, set[UUID]]]:
     return partitions, expected
 
 
-@settings(max_examples=120, deadline=None)
-@given(contents=topic_contents(), data=st.data())
-def test_the_alerts_are_a_function_of_the_log(contents, data):
-    """Any interleaving, duplicates in both topics, and crashes after the alerts or the write give the same ids."""
-    partitions, expected = contents
-    join = JoinStateOnDicts()
-    raised: dict[UUID, list[UUID]] = {interest_id: [] for interest_id in expected}
+def read_with_crashes(
+    join: JoinStateOnDicts, partitions: list[Partition], draw: Callable[[int, int], int]
+) -> tuple[dict[UUID, list[UUID]], int]:
+    """Read the partitions to their ends in any interleaving, with up to four crashes after the alerts or the write.
+
+    `draw` returns a number from the first to the second of two numbers. Return by interest the ids of its alerts, in
+    the order of raising, and the number of crashes.
+    """
+    raised: dict[UUID, list[UUID]] = {}
     crashes = 0
     while unread := [each for each in partitions if each.read < len(each.log)]:
-        partition = data.draw(st.sampled_from(unread))
+        partition = unread[draw(0, len(unread) - 1)]
         event = partition.log[partition.read]
         result = join.compute_result(event)
         for alert in join.state.build_alerts(result) if result else ():
             raised.setdefault(alert.interest_id, []).append(alert.alert_id)
-        crash_point = data.draw(st.integers(0, 9)) if crashes < 4 else 9
+        crash_point = draw(0, 9) if crashes < 4 else 9
         if result is not None and crash_point == 0:  # it crashes between the alerts and the state
-            if data.draw(st.booleans(), "but the days have moved into history"):
+            if draw(0, 1):  # but the days have moved into history
                 join.write_history(result)
         elif result is not None:
             join.write_result(event, result)
@@ -256,15 +261,54 @@ def test_the_alerts_are_a_function_of_the_log(contents, data):
             crashes += 1
             join.state.discard_indexes()
             for each in partitions:
-                each.acknowledged = each.read = data.draw(st.integers(each.acknowledged, min(each.read, len(each.log))))
+                each.acknowledged = each.read = draw(each.acknowledged, min(each.read, len(each.log)))
             if crash_point == 0:
                 partition.acknowledged = partition.read = min(partition.read, partition.log.index(event))
         fresh = join.new_state()
         assert join.state.find_thresholds(event.airport) == fresh.find_thresholds(event.airport)
         assert join.state.read_traffic(event.airport) == fresh.read_traffic(event.airport)
-    assert {interest_id: set(ids) for interest_id, ids in raised.items() if interest_id in expected} == expected
+    return raised, crashes
+
+
+@settings(max_examples=120, deadline=None)
+@given(contents=topic_contents(), data=st.data())
+def test_the_alerts_are_a_function_of_the_log(contents, data):
+    """Any interleaving, duplicates in both topics, and crashes after the alerts or the write give the same ids."""
+    partitions, expected = contents
+    raised, crashes = read_with_crashes(
+        JoinStateOnDicts(), partitions, lambda low, high: data.draw(st.integers(low, high))
+    )
+    assert {interest_id: set(raised.get(interest_id, ())) for interest_id in expected} == expected
     if not crashes:
         assert all(len(ids) == len(set(ids)) for ids in raised.values()), "without a crash no alert is raised twice"
+
+
+@settings(max_examples=80, deadline=None)
+@given(seed=st.integers(0, 2**32), wanted=st.lists(interests, min_size=1, max_size=3), is_first=st.booleans())
+def test_with_corrections_too_the_alerts_are_a_function_of_the_log(seed, wanted, is_first):
+    """Interests that were set before the flights get all that the model says, in spite of duplicates and crashes.
+
+    Who comes amid or after the flights gets a part of it, and all of the outcome; also after a crash, for whatever was
+    withdrawn before is known from the tables alone.
+    """
+    chance = Random(seed)
+    log = generate_corrected_log(chance)
+    wanted = [replace(each, interest_id=UUID(int=number), airport="KJFK") for number, each in enumerate(wanted)]
+    flights = [observed("KJFK", number + 1, seen) for number, seen in enumerate(log)]
+    for _ in range(chance.randrange(3)):  # a relay that crashed before its delete
+        end = chance.randrange(len(flights)) + 1
+        flights[end:end] = flights[chance.randrange(end) : end]
+    join = JoinStateOnDicts()
+    set_events = [interest_set(interest, n + 1) for n, interest in enumerate(wanted)]
+    if is_first:
+        for event in set_events:
+            join.fold(event)
+    partitions = [Partition(flights), Partition([] if is_first else set_events)]
+    raised, _ = read_with_crashes(join, partitions, chance.randint)
+    for interest in wanted:
+        told, outcome = tell_statements(interest, log)
+        ids, everything = set(raised.get(interest.interest_id, ())), set[UUID]().union(*told)
+        assert ids == everything if is_first else outcome <= ids <= everything
 
 
 def test_a_batch_whose_earlier_coverage_was_lost_raises_nothing(join):

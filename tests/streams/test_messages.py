@@ -8,12 +8,13 @@ from uuid import UUID
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from domain.interests import HIGHEST_THRESHOLD, MAX_FOR_WINDOWS
-from domain.traffic import LONGEST_INTERVAL_S, Coverage
+from domain.interests import HIGHEST_THRESHOLD, MAX_FOR_WINDOWS, Direction
+from domain.traffic import LONGEST_INTERVAL_S, Coverage, Observation
 from domain.windows import Window, seconds
 from streams.errors import UndecodableError
 from streams.messages import decode_flights, decode_interest, encode_alert
-from tests.domain.logs import BASE, an_interest, interests, interleaved
+from tests.domain.corrected_logs import corrected_logs
+from tests.domain.logs import BASE, an_interest, interests
 from tests.notifier.alerts import alerts
 from tests.streams.events import build_flights_message, build_interest_message, damaged
 from towerwatch.alerts.v1 import events_pb2 as alerts_pb
@@ -24,6 +25,7 @@ INT64 = st.integers(-(2**63), 2**63 - 1)
 INT32 = st.integers(-(2**31), 2**31 - 1)
 UINT32 = st.integers(0, 2**32 - 1)
 NOON = seconds(BASE)
+COMPLETE = Coverage.COMPLETE
 
 
 def build_batch(**changes) -> flights_pb.FlightsObserved:
@@ -38,12 +40,34 @@ def build_batch(**changes) -> flights_pb.FlightsObserved:
     return message
 
 
-@given(log=interleaved())
+@given(log=corrected_logs)
 def test_a_batch_decodes_to_the_observation(log):
     """The event time of a departure is first seen, of an arrival last seen."""
     for seen in log:
         decoded = decode_flights(build_flights_message("KJFK", seen).SerializeToString())
-        assert (decoded.airport, decoded.observation) == ("KJFK", seen)
+        assert (decoded.airport, replace(decoded.observation, fingerprints=(), retracted=())) == (
+            "KJFK",
+            replace(seen, fingerprints=(), retracted=()),
+        )
+        assert len(decoded.observation.fingerprints) == len(seen.event_times)
+        assert [at for at, _ in decoded.observation.retracted] == [at for at, _ in seen.retracted]
+
+
+def test_a_retracted_flight_is_recognised_by_its_address_and_its_event_time():
+    """The other fields do not count; another address, or another event time, is another flight."""
+    message = build_flights_message("KJFK", Observation(Direction.DEPARTURES, NOON, NOON + 3600, (NOON,), COMPLETE))
+    (flight,) = message.flights
+    for changes in ({}, {"callsign": "OTHER"}, {"icao24": "abcdef"}, {"first_seen": NOON + 1}, {"last_seen": NOON}):
+        retracted = message.retracted.add(icao24=flight.icao24)
+        retracted.first_seen.CopyFrom(flight.first_seen)
+        for name, value in changes.items():
+            if isinstance(value, int):
+                getattr(retracted, name).seconds = value
+            else:
+                setattr(retracted, name, value)
+    observation = decode_flights(message.SerializeToString()).observation
+    (known,) = zip(observation.event_times, observation.fingerprints, strict=True)
+    assert [each == known for each in observation.retracted] == [True, True, False, False, True]
 
 
 @given(interest=interests, version=st.integers(0, 2**64 - 1))
@@ -194,6 +218,10 @@ def test_an_alert_is_encoded_with_every_field(alert, published):
         assert getattr(message, name) == getattr(alert, name)
     withdrawn = message.withdrawn_count if message.HasField("withdrawn_count") else None
     assert withdrawn == alert.withdrawn_count
+    assert message.withdrawn_state == (
+        0 if alert.withdrawn_state is None else alerts_pb.State.Value(f"STATE_{alert.withdrawn_state.name}")
+    )
+    assert message.revision == alert.revision
     assert message.episode_id == (str(alert.episode_id) if alert.episode_id is not None else "")
     earlier = zip(message.earlier_counts, message.earlier_known, strict=True)
     assert tuple(count if known else None for count, known in earlier) == alert.earlier

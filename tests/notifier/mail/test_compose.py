@@ -73,6 +73,18 @@ def page_text_of(*given: Alert, to: Contact = CONTACT) -> str:
             "KJFK: correction, 24 departures (not 19), not below 20, Fri 8 Feb 2013 00:00–01:00 UTC",
         ),
         (
+            replace(ALERT, state=AlertState.WITHDRAWN, count=19, withdrawn_count=24),
+            "KJFK: correction, 19 departures (not 24), not above 20, Fri 8 Feb 2013 00:00–01:00 UTC",
+        ),
+        (
+            replace(ALERT, state=AlertState.WITHDRAWN, withdrawn_count=24, for_windows=3),
+            "KJFK: correction, 24 departures, not above 20 for 3 hours in a row, Fri 8 Feb 2013 00:00–01:00 UTC",
+        ),
+        (
+            replace(ALERT, state=AlertState.WITHDRAWN, withdrawn_count=19, withdrawn_state=AlertState.RESOLVED),
+            "KJFK: correction, 24 departures (not 19), still above 20, Fri 8 Feb 2013 00:00–01:00 UTC",
+        ),
+        (
             replace(
                 ALERT,
                 window=Window.SIX_HOURS,
@@ -150,7 +162,15 @@ def test_the_text_holds_the_link_that_stops_alerts() -> None:
         ),
         (
             {"state": AlertState.WITHDRAWN, "bound": Bound.LOW, "withdrawn_count": 7},
-            "flights turned up late. We wrote 7.",
+            "flights turned up late. We had counted 7.",
+        ),
+        (
+            {"state": AlertState.WITHDRAWN, "count": 19, "withdrawn_count": 24},
+            "We take back an earlier alert, because flights that we had counted did not take place. We had counted 24.",
+        ),
+        (
+            {"state": AlertState.WITHDRAWN, "withdrawn_state": AlertState.RESOLVED, "withdrawn_count": 19},
+            "We take back that this had ended, because flights turned up late. We had counted 19.",
         ),
         ({"count": 21}, "its final count may be higher"),
         ({"count": 21, "window_start": NOW}, "The window has not ended yet"),
@@ -328,3 +348,38 @@ def test_a_zone_that_nobody_is_in_shows_utc_alone(name: str) -> None:
     """An account from before may have `localtime`: the zone of our machine is not its owner's."""
     assert ReaderTimes.of(name, NOW).zone is None
     assert ReaderTimes.of("Asia/Calcutta", NOW).zone is not None
+
+
+@pytest.mark.parametrize(
+    ("alerts", "line"),
+    [
+        (
+            [{}, {"state": AlertState.WITHDRAWN, "count": 19, "withdrawn_count": 24}],
+            "KJFK not above 20 (2 alerts, Fri 8 Feb 2013 00:00–01:00 UTC)",
+        ),
+        (
+            [{"state": AlertState.WITHDRAWN, "count": 19, "withdrawn_count": 24}, {"revision": 1}],
+            "KJFK above 20 (2 alerts, Fri 8 Feb 2013 00:00–01:00 UTC)",
+        ),
+        (
+            [
+                {"state": AlertState.RESOLVED, "count": 19},
+                {
+                    "state": AlertState.WITHDRAWN,
+                    "withdrawn_count": 19,
+                    "withdrawn_state": AlertState.RESOLVED,
+                },
+            ],
+            "KJFK still above 20 (2 alerts, Fri 8 Feb 2013 00:00–01:00 UTC)",
+        ),
+    ],
+)
+@pytest.mark.parametrize("is_reversed", [False, True])
+def test_what_was_said_last_of_a_window_counts_in_whatever_order_the_alerts_came(
+    alerts: list[dict[str, object]], line: str, is_reversed: bool
+) -> None:
+    """A statement, its withdrawal and what comes again may stand in one mail after an outage; the last one holds."""
+    given = [replace(ALERT, alert_id=UUID(int=n), **changes) for n, changes in enumerate(alerts)]  # type: ignore[arg-type]
+    if is_reversed:
+        given.reverse()
+    assert compose_alerts_mail(given, ABROAD, SENDER, NOW, CAUSE)["Subject"] == line

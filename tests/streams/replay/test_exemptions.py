@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from domain.alerts import Alert
-from domain.interests import Interest
+from domain.interests import Direction, Interest
 from domain.traffic import Coverage, Observation
 from streams.messages import encode_alert
 from streams.replay.exemptions import (
@@ -101,11 +101,26 @@ class AirportHistory:
 
 @st.composite
 def airport_histories(draw, *, are_changed: bool) -> AirportHistory:
-    """Generate a history with late flights. `are_changed`: interests may be changed or removed, and flights deleted."""
+    """Generate a history with late and retracted flights.
+
+    `are_changed`: interests may be changed or removed, and flights deleted.
+    """
     log: list[Observation] = []
+    published: list[tuple[Direction, int, int]] = []
     for event in draw(interleaved()):
         late = draw(st.lists(st.integers(1, 12 * 3600), max_size=3)) if event.coverage is not Coverage.GAP else []
-        log.append(replace(event, event_times=(*event.event_times, *(event.begin - back for back in late))))
+        retracted = draw(st.lists(st.sampled_from(published), max_size=2)) if published else []
+        times = (*event.event_times, *(event.begin - back for back in late))
+        flights = [(event.direction, at, number) for number, at in enumerate(times, start=len(published) + 1)]
+        published += flights
+        log.append(
+            replace(
+                event,
+                event_times=times,
+                fingerprints=tuple(number for _, _, number in flights),
+                retracted=tuple((at, number) for part, at, number in retracted if part is event.direction),
+            )
+        )
     interest_events = []
     sequence = count(1)
     for number in range(draw(st.integers(1, 3))):
@@ -128,7 +143,7 @@ def airport_histories(draw, *, are_changed: bool) -> AirportHistory:
     is_compacted=st.booleans(),
 )
 def test_a_correct_stream_has_no_difference_without_an_exemption(history, chance, is_compacted) -> None:
-    """Any interleaving, late flights, changes, removals, compaction and retention are explained by exemptions."""
+    """Any interleaving, corrections, changes, removals, compaction and retention are explained by exemptions."""
     raised = build_compared_alerts(fold_events(history.merge(chance, history.flights, history.interest_events)))
     exemptions = ExemptionFinder(TRUNCATED if history.deleted else ())
     interest_events = history.compacted_interest_events() if is_compacted else history.interest_events
@@ -273,3 +288,13 @@ def test_a_log_without_interests_is_known() -> None:
     exemptions = ExemptionFinder(())
     fold_events([observed(AIRPORT, 1, seen(0, 1, (0.1,)))], exemptions)
     assert not exemptions.has_interests
+
+
+def test_a_retracted_flight_exempts_the_windows_that_it_corrected() -> None:
+    """Who was there before was told of the count that was taken back; the log cannot tell who was."""
+    (first,) = (each for each in TWO_HOURS if each.event_times)
+    taken = replace(first, event_times=(), retracted=((first.event_times[0], 0),))
+    exemptions = collect_exemptions(interest_set(an_interest(), 1), *flight_events([*TWO_HOURS, taken]))
+    assert exemptions.find_exemption(an_alert()) is Exemption.LATE_FLIGHTS
+    other = [seen(4, 5, (4.1, 4.2, 4.3))]
+    assert exemptions.find_exemption(an_alert(log=other)) is None

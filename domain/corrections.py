@@ -1,0 +1,147 @@
+"""Corrections: records of the messages that changed counts which were known already, so that the past can be judged.
+
+A count of a closed window may go up (late flights) or down (retracted flights), and what was said of it may be
+withdrawn and come again. Between two corrections counts only grow in hours that are not covered yet, where nothing is
+withdrawn. So the counts before and after each correction tell all that was ever withdrawn (`domain.statements`).
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final, NamedTuple
+
+from domain.hourly_counts import DAY_HOURS, HourlyCounts
+from domain.windows import HOUR_S
+
+MAX_CORRECTIONS_A_DAY: Final = 64
+"""Corrections of one direction that are kept of one day; of older ones only the number is kept, by day.
+The collector corrects a day once or twice; without a bound, a source that is broken would fill the state."""
+
+
+class Correction(NamedTuple):
+    """The changes that one message made to the counts of one direction, and what was known before and after it.
+
+    A message is a correction if it changed an hour that was covered to its end, or if it took flights away.
+    """
+
+    number: int
+    """Order among the corrections of the airport, of both directions."""
+    watermark_before: int
+    """End of the direction's coverage before the message (seconds since 1970)."""
+    watermark_after: int
+    """End of the direction's coverage after the message."""
+    other_watermark: int | None
+    """End of the other direction's coverage; None: it was not covered."""
+    changes: tuple[tuple[int, int], ...]
+    """Hours (since 1970), in order, each with the flights that were added (above 0) or taken away; none has 0."""
+    open_hours: tuple[tuple[int, int], ...]
+    """The hours with flights that were not covered to their end after the message, each with its flights then."""
+    other_open_hours: tuple[tuple[int, int], ...]
+    """The same of the other direction; empty if it was not covered."""
+
+    @property
+    def day(self) -> int:
+        """The last day (since 1970) that was changed: the record is kept with it."""
+        return self.changes[-1][0] // DAY_HOURS
+
+    @property
+    def days(self) -> frozenset[int]:
+        """All days (since 1970) that were changed."""
+        return frozenset(hour // DAY_HOURS for hour, _ in self.changes)
+
+    def touches(self, begin: int, end: int) -> bool:
+        """Return True if an hour from `begin` up to, but not including, `end` (since 1970) was changed."""
+        if self.changes[-1][0] < begin or self.changes[0][0] >= end:
+            return False
+        return any(begin <= hour < end for hour, _ in self.changes)
+
+
+def list_changes(before: HourlyCounts, after: HourlyCounts, since: int) -> tuple[tuple[int, int], ...]:
+    """Return the hours (since 1970) whose counts differ, in order, each with the difference.
+
+    Days before `since` are left out: they were discarded.
+    """
+    return tuple(
+        (day * DAY_HOURS + at, now - then)
+        for day in after.find_changed_days(before, since)
+        for at, (then, now) in enumerate(zip(before.day(day), after.day(day), strict=True))
+        if then != now
+    )
+
+
+def list_open_hours(counts: HourlyCounts, watermark: int) -> tuple[tuple[int, int], ...]:
+    """Return the hours with flights that `watermark` (seconds since 1970) does not cover to their end, with these."""
+    first = watermark // HOUR_S
+    hours = range(max(first, counts.first_hour), counts.end_hour)
+    return tuple((hour, flights) for hour in hours if (flights := counts.day(hour // DAY_HOURS)[hour % DAY_HOURS]))
+
+
+def add_correction(
+    corrections: Sequence[Correction], forgotten: Mapping[int, int], correction: Correction
+) -> tuple[tuple[Correction, ...], Mapping[int, int]]:
+    """Return the corrections of a direction with one more, and by day the number of those that are no longer kept.
+
+    Of a day that has too many corrections the oldest is dropped, and counted for each day that it changed.
+    """
+    added = (*corrections, correction)
+    of_day = [each for each in added if each.day == correction.day]
+    if len(of_day) <= MAX_CORRECTIONS_A_DAY:
+        return added, forgotten
+    oldest = of_day[0]
+    counted = {**forgotten, **{day: forgotten.get(day, 0) + 1 for day in oldest.days}}
+    return tuple(each for each in added if each is not oldest), counted
+
+
+class CountsAtCorrection(NamedTuple):
+    """The counts of both directions right before or right after a correction, as far as they were covered then."""
+
+    watermarks: tuple[int | None, int | None]
+    """Of arrivals and of departures (seconds since 1970)."""
+    hours: tuple[Mapping[int, int], Mapping[int, int]]
+    """Flights by hour (since 1970) within the wanted hours, of arrivals and of departures."""
+
+
+def rewind(
+    corrections: tuple[Sequence[Correction], Sequence[Correction]],
+    counts: tuple[HourlyCounts, HourlyCounts],
+    within: range,
+) -> Iterator[CountsAtCorrection]:
+    """Yield the counts after and before each correction, the latest first, for the hours `within` (since 1970).
+
+    `corrections`, `counts`: of arrivals and of departures; the counts are those of now. All corrections are undone, but
+    only those that changed an hour within are yielded.
+    """
+    hours = tuple(dict(zip(within, each.list_hours(within.start, within.stop), strict=True)) for each in counts)
+    both = sorted(((each, part) for part in (0, 1) for each in corrections[part]), reverse=True)
+    for correction, part in both:
+        is_wanted = correction.touches(within.start, within.stop)
+        own_open, other_open = dict(correction.open_hours), dict(correction.other_open_hours)
+        own, other = hours[part], hours[1 - part]
+        if is_wanted:
+            after = _replace_open_hours(own, own_open, correction.watermark_after)
+            others = _replace_open_hours(other, other_open, correction.other_watermark)
+            yield _build_counts(part, correction.watermark_after, correction.other_watermark, after, others)
+        for hour, change in correction.changes:
+            if hour in own:
+                own[hour] -= change
+        if is_wanted:
+            before = dict(after)
+            for hour, change in correction.changes:
+                if hour in before:
+                    before[hour] -= change
+            yield _build_counts(part, correction.watermark_before, correction.other_watermark, before, others)
+
+
+def _replace_open_hours(
+    hours: Mapping[int, int], open_hours: Mapping[int, int], watermark: int | None
+) -> dict[int, int]:
+    """Return the hours with the counts that the open ones had: those that `watermark` does not cover to their end."""
+    covered_until = 0 if watermark is None else watermark // HOUR_S
+    return {hour: flights if hour < covered_until else open_hours.get(hour, 0) for hour, flights in hours.items()}
+
+
+def _build_counts(
+    part: int, watermark: int, other_watermark: int | None, own: Mapping[int, int], other: Mapping[int, int]
+) -> CountsAtCorrection:
+    """Return the counts at a correction of arrivals (`part` 0) or departures (1), in the order of the directions."""
+    if part == 0:
+        return CountsAtCorrection((watermark, other_watermark), (own, other))
+    return CountsAtCorrection((other_watermark, watermark), (other, own))

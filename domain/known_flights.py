@@ -1,0 +1,79 @@
+"""Known flights: fingerprints of the counted flights, by which a flight is recognised when it is retracted.
+
+A day's fingerprints are packed into bytes, 4 for each flight, because they are written with each batch.
+"""
+
+import struct
+from collections.abc import Mapping, Sequence
+from typing import Final
+from zlib import crc32
+
+from domain.hourly_counts import DAY_HOURS
+from domain.windows import HOUR_S
+
+KnownFlights = Mapping[int, bytes]
+"""By day (since 1970) of the event time, the fingerprints of the flights; a day without flights is left out.
+
+A flight that was published twice has its fingerprint twice.
+"""
+
+_DAY_S: Final = DAY_HOURS * HOUR_S
+_FINGERPRINT_BYTES: Final = 4
+_UINT32: Final = 0xFFFFFFFF
+
+
+def compute_fingerprints(addresses: Sequence[str], event_times: Sequence[int]) -> tuple[int, ...]:
+    """Return the fingerprints of flights: 32 bits of the aircraft's address and the event time (seconds since 1970).
+
+    One is the CRC-32 of the address, begun with the time; the same on every machine. Among the thousand flights of a
+    day another flight has the same fingerprint with a chance of one in four million. Raises ValueError unless there are
+    as many addresses as event times.
+    """
+    return tuple([crc32(address.encode(), at & _UINT32) for address, at in zip(addresses, event_times, strict=True)])
+
+
+def add_flights(known: KnownFlights, times: Sequence[int], fingerprints: Sequence[int], first_day: int) -> KnownFlights:
+    """Return the known flights with more flights, given by event time (seconds since 1970) and fingerprint.
+
+    Flights before `first_day` (since 1970) are left out, and all if there are no fingerprints. Returns `known` itself
+    if nothing is added.
+    """
+    if not times or not fingerprints:
+        return known
+    by_day: dict[int, Sequence[int]] = {}
+    if min(times) // _DAY_S == max(times) // _DAY_S:  # most batches
+        by_day[times[0] // _DAY_S] = fingerprints
+    else:
+        several: dict[int, list[int]] = {}
+        for at, fingerprint in zip(times, fingerprints, strict=True):
+            several.setdefault(at // _DAY_S, []).append(fingerprint)
+        by_day |= several
+    added = {
+        day: known.get(day, b"") + struct.pack(f"<{len(more)}I", *more)
+        for day, more in by_day.items()
+        if day >= first_day
+    }
+    return {**known, **added} if added else known
+
+
+def remove_flight(known: KnownFlights, event_time: int, fingerprint: int) -> KnownFlights | None:
+    """Return the known flights without one flight with this event time and fingerprint; None if none is known."""
+    day, wanted = event_time // _DAY_S, fingerprint.to_bytes(_FINGERPRINT_BYTES, "little")
+    packed = known.get(day, b"")
+    at = packed.find(wanted)
+    while at % _FINGERPRINT_BYTES and at != -1:
+        at = packed.find(wanted, at + 1)
+    if at == -1:
+        return None
+    rest = packed[:at] + packed[at + _FINGERPRINT_BYTES :]
+    days = {**known, day: rest}
+    if not rest:
+        del days[day]
+    return days
+
+
+def drop_days(known: KnownFlights, first_day: int) -> KnownFlights:
+    """Return the known flights without the days before `first_day` (since 1970); `known` itself if it has none."""
+    if not known or min(known) >= first_day:
+        return known
+    return {day: packed for day, packed in known.items() if day >= first_day}
