@@ -23,10 +23,11 @@ CATCH_UP_WAIT: Final = timedelta(seconds=15)
 MAX_ALERTS_PER_CATCH_UP: Final = 500
 """The maximal number of alerts in one catch-up mail; further ones go into the next."""
 
-_Subject = tuple[UUID, int, Bound, datetime]
-"""What an alert is about: the interest, its version, the bound and the window's start."""
+_Threshold = tuple[UUID, int, Bound]
+"""A threshold: the interest, its version and the bound."""
 
-_REPORTS: Final = (AlertState.FIRING, AlertState.STILL)
+_Statement = tuple[_Threshold, datetime, bool, int]
+"""What an alert says or withdraws: the threshold, the window's start, True for a breach's end, and the revision."""
 
 
 def is_lifetime_over(batch: AlertBatch, policy: MailPolicy, now: datetime, wall_now: datetime) -> bool:
@@ -75,27 +76,25 @@ class _CatchUpContents:
     """What a catch-up mail has so far: the breaches that it reports, and what it withdraws."""
 
     def __init__(self) -> None:
-        self._reported: dict[_Subject, UUID] = {}
-        """The alerts that report a breach, by what they are about."""
-        self._withdrawn: set[_Subject] = set()
+        self._reported: dict[_Statement, UUID] = {}
+        """The ids of the alerts that are no withdrawals, by what they say."""
+        self._withdrawn: set[_Statement] = set()
 
     def add(self, batch: AlertBatch) -> None:
         """Add the alerts of a batch."""
         for each in batch.alerts:
-            if each.alert.state in _REPORTS:
-                self._reported[_get_subject(each.alert)] = each.alert.alert_id
-            elif each.alert.state is AlertState.WITHDRAWN:
-                self._withdrawn.add(_get_subject(each.alert))
+            if each.alert.state is AlertState.WITHDRAWN:
+                self._withdrawn.add(_get_statement(each.alert))
+            else:
+                self._reported[_get_statement(each.alert)] = each.alert.alert_id
 
     def is_completed_by(self, batch: AlertBatch) -> bool:
         """Return True if a batch has the other half of a report and its withdrawal, or the end of a breach that was
         withdrawn; else False."""
         withdrawn_ids = {self._reported[each] for each in self._withdrawn if each in self._reported}
         for each in (raised.alert for raised in batch.alerts):
-            subject = _get_subject(each)
-            if each.state in _REPORTS and subject in self._withdrawn:
-                return True
-            if each.state is AlertState.WITHDRAWN and subject in self._reported:
+            opposite = self._reported if each.state is AlertState.WITHDRAWN else self._withdrawn
+            if _get_statement(each) in opposite:
                 return True
             if each.state is AlertState.RESOLVED and each.episode_id in withdrawn_ids:
                 return True
@@ -107,24 +106,25 @@ def cancel_withdrawn(alerts: Iterable[Alert]) -> tuple[Alert, ...]:
 
     Nobody was told of either. The end of a breach (RESOLVED) is left out, too, if its beginning is, and no other alert
     of the same threshold reports a breach between the two. A withdrawal of an alert that is not among these stays: that
-    one was mailed before.
+    one was mailed before. So does what comes again after a withdrawal: its revision is another.
     """
     listed = list(alerts)
-    reported = {_get_subject(each) for each in listed if each.state in _REPORTS}
-    withdrawn = {_get_subject(each) for each in listed if each.state is AlertState.WITHDRAWN} & reported
-    kept = [each for each in listed if each.state is AlertState.RESOLVED or _get_subject(each) not in withdrawn]
+    reported = {_get_statement(each) for each in listed if each.state is not AlertState.WITHDRAWN}
+    withdrawn = {_get_statement(each) for each in listed if each.state is AlertState.WITHDRAWN}
+    cancelled = reported & withdrawn
+    kept = [each for each in listed if _get_statement(each) not in cancelled]
     beginnings = {
-        each.alert_id: each for each in listed if each.state is AlertState.FIRING and _get_subject(each) in withdrawn
+        each.alert_id: each for each in listed if each.state is AlertState.FIRING and _get_statement(each) in cancelled
     }
-    breaches: dict[tuple[UUID, int, Bound], list[datetime]] = {}
+    breaches: dict[_Threshold, list[datetime]] = {}
     for each in kept:
-        if each.state in _REPORTS:
-            breaches.setdefault(_get_subject(each)[:3], []).append(each.window_start)
+        if each.state.is_breach:
+            breaches.setdefault(_get_threshold(each), []).append(each.window_start)
     return tuple(each for each in kept if not _ends_nothing(each, beginnings, breaches))
 
 
 def _ends_nothing(
-    alert: Alert, beginnings: Mapping[UUID, Alert], breaches: Mapping[tuple[UUID, int, Bound], list[datetime]]
+    alert: Alert, beginnings: Mapping[UUID, Alert], breaches: Mapping[_Threshold, list[datetime]]
 ) -> bool:
     """Return True if an alert is the end of a breach whose beginning was withdrawn, with no other breach in between.
 
@@ -134,10 +134,16 @@ def _ends_nothing(
     beginning = None if alert.episode_id is None else beginnings.get(alert.episode_id)
     if alert.state is not AlertState.RESOLVED or beginning is None:
         return False
-    starts = breaches.get(_get_subject(alert)[:3], ())
+    starts = breaches.get(_get_threshold(alert), ())
     return not any(beginning.window_start <= start < alert.window_start for start in starts)
 
 
-def _get_subject(alert: Alert) -> _Subject:
-    """Return what an alert is about: the interest, its version, the bound and the window's start."""
-    return alert.interest_id, alert.version, alert.bound, alert.window_start
+def _get_statement(alert: Alert) -> _Statement:
+    """Return what an alert says; of a withdrawal what the withdrawn alert said."""
+    is_end = AlertState.RESOLVED in (alert.state, alert.withdrawn_state)
+    return _get_threshold(alert), alert.window_start, is_end, alert.revision
+
+
+def _get_threshold(alert: Alert) -> _Threshold:
+    """Return the threshold that an alert is about."""
+    return alert.interest_id, alert.version, alert.bound

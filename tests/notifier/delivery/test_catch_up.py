@@ -289,6 +289,19 @@ def test_a_withdrawal_cancels_an_alert_that_nobody_was_told_of() -> None:
     run_steps(steps)
 
 
+def test_what_comes_again_after_a_withdrawal_is_listed() -> None:
+    """It is another statement, of another revision; and the withdrawal of an end leaves its beginning."""
+    firing = build_alert(1, AlertState.FIRING, 0, episode_id=UUID(int=1))
+    ended = build_alert(2, AlertState.RESOLVED, 1, episode_id=UUID(int=1))
+    goes_on = build_alert(3, AlertState.WITHDRAWN, 1, withdrawn_state=AlertState.RESOLVED)
+    untrue = build_alert(4, AlertState.WITHDRAWN, 0, withdrawn_state=AlertState.FIRING)
+    again = build_alert(5, AlertState.FIRING, 0, episode_id=UUID(int=5), revision=1)
+    assert cancel_withdrawn([firing, ended, goes_on]) == (firing,)
+    assert cancel_withdrawn([firing, untrue, again]) == (again,)
+    assert cancel_withdrawn([firing, ended, goes_on, untrue]) == ()
+    assert cancel_withdrawn([goes_on, untrue]) == (goes_on, untrue)
+
+
 @st.composite
 def alert_lists(draw: st.DrawFn) -> list[Alert]:
     """Return alerts of a few windows of two thresholds, in any order, with any states and episodes."""
@@ -299,28 +312,35 @@ def alert_lists(draw: st.DrawFn) -> list[Alert]:
         if state is AlertState.FIRING:
             episode = number
         episode_id = None if episode is None else UUID(int=episode)
-        found.append(build_alert(number, state, hour, bound=bound, episode_id=episode_id))
+        withdrawn_state = draw(st.none() | st.sampled_from([AlertState.FIRING, AlertState.STILL, AlertState.RESOLVED]))
+        changes = {
+            "bound": bound,
+            "episode_id": episode_id,
+            "withdrawn_state": withdrawn_state if state is AlertState.WITHDRAWN else None,
+            "revision": draw(st.integers(0, 1)),
+        }
+        found.append(build_alert(number, state, hour, **changes))
     return found
 
 
 def cancel_by_brute_force(alerts: Sequence[Alert]) -> list[Alert]:
     """Return what `cancel_withdrawn` must keep, by comparing each alert with each other one."""
 
-    def are_of_one_window(one: Alert, other: Alert) -> bool:
-        return (one.bound, one.window_start) == (other.bound, other.window_start)
+    def withdraws(one: Alert, other: Alert) -> bool:
+        """Return True if the first withdraws the second, which says the same of the same window for the same time."""
+        if one.state is not AlertState.WITHDRAWN or other.state is AlertState.WITHDRAWN:
+            return False
+        is_same_kind = (one.withdrawn_state is AlertState.RESOLVED) == (other.state is AlertState.RESOLVED)
+        of_one_window = (one.bound, one.window_start) == (other.bound, other.window_start)
+        return is_same_kind and of_one_window and one.revision == other.revision
 
     def is_cancelled(alert: Alert) -> bool:
-        """Return True if a report is withdrawn, or a withdrawal withdraws one, in this list."""
-        others = [each for each in alerts if are_of_one_window(each, alert)]
-        if alert.state in (AlertState.FIRING, AlertState.STILL):
-            return any(each.state is AlertState.WITHDRAWN for each in others)
-        return alert.state is AlertState.WITHDRAWN and any(
-            each.state in (AlertState.FIRING, AlertState.STILL) for each in others
-        )
+        """Return True if an alert is withdrawn, or withdraws one, in this list."""
+        return any(withdraws(alert, each) or withdraws(each, alert) for each in alerts)
 
     kept = []
     for alert in alerts:
-        if alert.state is AlertState.RESOLVED:
+        if alert.state is AlertState.RESOLVED and not is_cancelled(alert):
             beginning = [each for each in alerts if each.alert_id == alert.episode_id and is_cancelled(each)]
             beginning = [each for each in beginning if each.state is AlertState.FIRING]
             breaches = [
@@ -342,11 +362,7 @@ def test_what_is_listed_is_what_a_comparison_of_all_pairs_leaves(alerts: list[Al
     """Also: the order stays, and what is listed does not change if it is cancelled once more."""
     listed = cancel_withdrawn(alerts)
     assert list(listed) == cancel_by_brute_force(alerts)
-    reports = [each for each in listed if each.state in (AlertState.FIRING, AlertState.STILL)]
-    withdrawn = [each for each in listed if each.state is AlertState.WITHDRAWN]
-    assert not any(
-        (one.bound, one.window_start) == (other.bound, other.window_start) for one in reports for other in withdrawn
-    )
+    assert cancel_withdrawn(listed) == listed
 
 
 def build_batch(alerts: Sequence[Alert], catch_up: bool) -> AlertBatch:
