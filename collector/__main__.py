@@ -1,4 +1,7 @@
-"""The entry point `python -m collector`: read the settings, wire everything, serve until SIGTERM."""
+"""The entry point `python -m collector`: read the settings, wire everything, serve until SIGTERM.
+
+`python -m collector movements` is a command of its own, without settings: `collector/live/command.py`.
+"""
 
 import asyncio
 import sys
@@ -28,6 +31,7 @@ from collector.flights import FlightQueries
 from collector.gauges import SchedulerGauges
 from collector.interests import InterestStore
 from collector.leadership.election import LeaderElection
+from collector.live import command as movements_command
 from collector.model import OUTBOX
 from collector.rest import routes as rest
 from collector.rest.users import Authenticator
@@ -54,6 +58,9 @@ from towerwatch.topics import (
 SERVICE = "collector"
 MIGRATIONS = "collector:migrations"
 
+MOVEMENTS = "movements"
+
+_MOVEMENTS_USAGE = "print the take-offs and landings in polls of positions, and end (movements --help)"
 _BEGIN_ANEW_USAGE = "remove from Kafka the interests that this database does not have, and end"
 
 _PUBLISHED = (FLIGHTS_OBSERVED, INTERESTS_CHANGED, NOTICES_RAISED, COLLECTIONS_REQUESTED)
@@ -66,9 +73,13 @@ _NOTIFY_RETIRED_EVERY_S = 600.0
 def main() -> None:
     """Serve until SIGTERM or SIGINT; with `--begin-anew`, run `begin_anew` instead, and print what differed.
 
-    Exits with code 2 if the settings or the ports are not usable, or the log or the database stop the service.
+    With the argument `movements` run that command, which needs no settings, and exit with its status. Exits with code 2
+    if the settings or the ports are not usable, or the log or the database stop the service.
     """
-    settings = load_settings_or_exit(SERVICE, CollectorSettings, {BEGIN_ANEW: _BEGIN_ANEW_USAGE})
+    if sys.argv[1:2] == [MOVEMENTS]:
+        sys.exit(movements_command.main(sys.argv[2:]))
+    usages = {MOVEMENTS: _MOVEMENTS_USAGE, BEGIN_ANEW: _BEGIN_ANEW_USAGE}
+    settings = load_settings_or_exit(SERVICE, CollectorSettings, usages)
     logs.configure(SERVICE, settings.log_level, settings.log_format)
     try:
         if BEGIN_ANEW in sys.argv[1:]:
