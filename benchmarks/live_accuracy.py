@@ -5,7 +5,9 @@
 EVENTS is CSV with the columns direction (dep or arr), icao24, airport and time (Unix seconds): the movements that are
 in the recording. Without arguments: the hour of Paris in `benchmarks/recordings`. A movement counts as found if one of
 the same aircraft at the same airport is at most 180 s away. Prints a table of precision, recall and delay (the median
-time from the movement to the poll that reveals it), then what was missed and what was false at the shortest interval.
+time from the movement to the poll that reveals it), what was missed and what was false at the shortest interval, and a
+second table: polls are left out for a while in each quarter of an hour, beginning at six different times, and the
+movements from a minute before such a pause to a minute after it are looked for.
 """
 
 import csv
@@ -24,7 +26,12 @@ from domain.interests import Direction
 
 TOLERANCE_S: Final = 180.0
 STEPS_S: Final = (10, 30, 60, 90, 120)
+PAUSES_S: Final = (60, 90, 120, 180, 300, 600)
 DIRECTIONS: Final = ("dep", "arr")
+
+_QUARTER_S: Final = 900
+_PAUSES_BEGIN_S: Final = range(0, _QUARTER_S, 150)
+_BESIDE_S: Final = 60.0
 
 
 class Recording(NamedTuple):
@@ -109,15 +116,54 @@ def detect(polls: Iterable[Poll], airfields: AirfieldIndex) -> Iterator[tuple[fl
             yield poll.time, movement
 
 
-def compare_recording(recording: Recording, step_s: float, airfields: AirfieldIndex) -> Mapping[str, Score]:
-    """Return the scores of a recording that is resampled to a step, by direction."""
+def read_events(recording: Recording) -> list[Event]:
+    """Return the movements that are in a recording."""
     with recording.events.open(encoding="utf-8", newline="") as lines:
-        expected = [
+        return [
             Event(row["direction"], row["icao24"], row["airport"], float(row["time"])) for row in csv.DictReader(lines)
         ]
+
+
+def read_polls(recording: Recording, step_s: float) -> list[Poll]:
+    """Return the polls of a recording that is resampled to a step."""
     with recording.polls.open("rb") as stream:
-        found = list(detect(resample(read_recording(stream), step_s), airfields))
+        return list(resample(read_recording(stream), step_s))
+
+
+def compare_recording(recording: Recording, step_s: float, airfields: AirfieldIndex) -> Mapping[str, Score]:
+    """Return the scores of a recording that is resampled to a step, by direction."""
+    expected, found = read_events(recording), list(detect(read_polls(recording, step_s), airfields))
     return {direction: compare(found, expected, direction) for direction in DIRECTIONS}
+
+
+def measure_pause(
+    polls: Sequence[Poll], expected: Sequence[Event], pause_s: float, airfields: AirfieldIndex
+) -> Mapping[str, tuple[int, int, int]]:
+    """Return for each direction how many movements lie beside pauses of a length, and how many are missed and false."""
+    counts = dict.fromkeys(DIRECTIONS, (0, 0, 0))
+    for begin in _PAUSES_BEGIN_S:
+        start = polls[0].time + begin
+        heard = [each for each in polls if not _is_paused(each.time, start, pause_s)]
+        found = list(detect(heard, airfields))
+        beside = {
+            each
+            for each in expected
+            if any(_is_paused(each.time + shift, start, pause_s) for shift in (-_BESIDE_S, 0.0, _BESIDE_S))
+        }
+        for direction in DIRECTIONS:
+            score = compare(found, expected, direction)
+            of, missed, false = counts[direction]
+            counts[direction] = (
+                of + sum(each.direction == direction for each in beside),
+                missed + len(beside.intersection(score.missed)),
+                false + len(score.false),
+            )
+    return counts
+
+
+def _is_paused(time: float, start: float, pause_s: float) -> bool:
+    """Return True if an instant is in the first `pause_s` of a quarter of an hour that begins at `start` or later."""
+    return time >= start and (time - start) % _QUARTER_S < pause_s
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -140,6 +186,12 @@ def main(arguments: Sequence[str]) -> None:
         for score in shortest.values():
             for event in getattr(score, kind):
                 print(f"{name}: {event.direction} {event.icao24} {event.airport} {event.time:.0f}")
+    print("\n| no polls for | departures: recall beside it, false | arrivals: recall beside it, false |\n|---|---|---|")
+    polls, expected = read_polls(recording, STEPS_S[0]), read_events(recording)
+    for pause in PAUSES_S:
+        counts = measure_pause(polls, expected, pause, airfields)
+        cells = [f"{1 - missed / max(of, 1):.2f} of {of}, {false}" for of, missed, false in counts.values()]
+        print(f"| {pause} s | {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":

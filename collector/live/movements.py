@@ -35,6 +35,10 @@ from collector.live.tracks import Fix, Phase, Track
 from collector.sources.state_vector import Category, Poll, StateVector
 from domain.interests import Direction
 
+BRIDGED_PAUSE_S: Final = 120.0
+"""Polls may be missing for so long: of the movements meanwhile nearly all are found afterwards (measured: ADR 36)."""
+REVEALED_WITHIN_S: Final = 600.0
+"""A movement is revealed by so many seconds after its event time, and two polls, or never."""
 FORGET_AFTER_S: Final = 1_200.0
 """An aircraft that was not heard for so long is forgotten."""
 

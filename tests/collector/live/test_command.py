@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -180,7 +181,7 @@ def test_an_address_is_polled_until_interrupted(
         if len(pauses) == 4:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(command.time, "sleep", interrupt_in_the_end)
+    monkeypatch.setattr(time, "sleep", interrupt_in_the_end)
     with ThreadingHTTPServer(("127.0.0.1", 0), _Receiver) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()

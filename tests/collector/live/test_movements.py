@@ -2,13 +2,15 @@
 
 import random
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import pytest
+from hypothesis import given, strategies as st
 
 from benchmarks.live_accuracy import Event, Score, compare
 from collector.live.airfields import Airfield, AirfieldIndex
 from collector.live.movements import Evidence, Movement, MovementDetector, detect_movements
-from collector.sources.state_vector import Category, Poll
+from collector.sources.state_vector import Category, Poll, Position, PositionSource, StateVector
 from tests.collector.live.skies import (
     BEGIN,
     FOOT_M,
@@ -210,3 +212,40 @@ def test_an_airfield_without_known_runways_needs_surface_reports() -> None:
     assert [(each.airport, each.evidence) for each in heard] == [("EDBA", Evidence.SURFACE)]
     silent = Reception(150.0, hears_surface=False, noise=False)
     assert list(detect_movements(hear([flight], 10, silent, seed=1), index)) == []
+
+
+_numbers = st.none() | st.floats(-1_000.0, 40_000.0)
+
+
+@given(
+    rows=st.lists(
+        st.tuples(
+            st.integers(-60, 60), st.floats(49.9, 50.1), st.floats(7.9, 8.2), st.none() | st.booleans(),
+            _numbers, st.none() | st.floats(0.0, 1_000.0), st.none() | st.floats(0.0, 359.0),
+            st.none() | st.floats(-200.0, 200.0), st.none() | st.integers(0, 20), st.booleans(),
+        ),
+        max_size=40,
+    ),
+    step=st.integers(1, 200),
+)  # fmt: skip
+def test_no_sequence_of_states_ends_in_an_error(rows: list[tuple[Any, ...]], step: int) -> None:
+    """Whatever an aircraft sends, its movements lie between the first and the last poll."""
+    polls = []
+    for index, (age, latitude, longitude, on_ground, altitude, speed, track, rate, category, is_there) in enumerate(
+        rows
+    ):
+        time = float(BEGIN + index * step)
+        position = Position(time - abs(age), latitude, longitude) if age else None
+        state = StateVector(
+            "abcdef", "", time, position, on_ground, altitude, None, speed, track, rate, category, PositionSource.ADS_B
+        )
+        polls.append(Poll(time, [state] if is_there else []))
+    movements = list(detect_movements(polls, AIRFIELDS))
+    assert all(BEGIN <= each.event_time.timestamp() <= BEGIN + len(rows) * step for each in movements)
+
+
+def test_the_same_polls_give_the_same_movements() -> None:
+    """The fold has no clock and no chance: a new leader that reads the last hour again knows what the old one knew."""
+    flights = fill_sky(seed=5)[:20]
+    polls = list(hear(flights, 30, Reception(), seed=5))
+    assert list(detect_movements(polls, AIRFIELDS)) == list(detect_movements(polls, AIRFIELDS))
