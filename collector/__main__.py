@@ -44,7 +44,8 @@ from collector.settled.evidence import RecordTiming
 from collector.settled.quota import QuotaStore
 from collector.settled.schedule import CollectionTiming
 from collector.settled.status import SchedulerStatus
-from collector.sources.opensky.client import OpenSkyClient, OpenSkyTimeouts
+from collector.sources.opensky.client import OpenSkyClient
+from collector.sources.opensky.connection import OpenSkyConnection, OpenSkyTimeouts
 from collector.write_limits import WriteLimit
 from towerwatch.interests.v1.interest_service_pb2_grpc import add_InterestServiceServicer_to_server
 from towerwatch.topics import (
@@ -109,8 +110,8 @@ async def _run(settings: CollectorSettings) -> None:
     comparison = LogComparison(database, OUTBOX, settings.kafka_bootstrap_servers, _PUBLISHED, SERVICE)
     interests = InterestStore(database, clock, settings.build_person_limits())
     users = Authenticator(settings.user_manager_grpc_target, settings.authentication_cache_s, secrets=grpc_secrets)
-    source = OpenSkyClient(
-        settings.opensky_url,
+    connection = OpenSkyConnection(
+        [settings.opensky_url],
         settings.opensky_token_url,
         settings.opensky_credentials(),
         clock,
@@ -118,6 +119,7 @@ async def _run(settings: CollectorSettings) -> None:
         OpenSkyTimeouts(settings.opensky_connect_timeout, settings.opensky_timeout),
         settings.opensky_proxy.get_secret_value() if settings.opensky_proxy else None,
     )
+    source = OpenSkyClient(settings.opensky_url, connection, clock, metrics)
     timing = CollectionTiming(
         RecordTiming(settings.record_asked_after, settings.settle_time),
         settings.poll_interval,
@@ -228,7 +230,7 @@ async def _run(settings: CollectorSettings) -> None:
     try:
         await serve([http_server, grpc_server], background)
     finally:
-        await source.close()
+        await connection.close()
         users.close()
         database.close()
 
