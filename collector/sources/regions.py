@@ -113,3 +113,20 @@ def measure_distance_km(latitude: float, longitude: float, other_latitude: float
 def _normalize_longitude(longitude: float) -> float:
     """Return a longitude from −180 to 180; −180 and 180 stay as they are."""
     return longitude if -180 <= longitude <= 180 else (longitude + 180) % 360 - 180
+
+
+def find_midpoint(
+    latitude: float, longitude: float, other_latitude: float, other_longitude: float
+) -> tuple[float, float]:
+    """Return the position halfway between two (degrees) on the great circle; of antipodes, the first one."""
+    one, other = _to_vector(latitude, longitude), _to_vector(other_latitude, other_longitude)
+    x, y, z = (a + b for a, b in zip(one, other, strict=True))
+    if math.hypot(x, y, z) < 1e-9:
+        return latitude, longitude
+    return math.degrees(math.atan2(z, math.hypot(x, y))), math.degrees(math.atan2(y, x))
+
+
+def _to_vector(latitude: float, longitude: float) -> tuple[float, float, float]:
+    """Return a position as a vector of length 1 from the Earth's centre."""
+    phi, lam = math.radians(latitude), math.radians(longitude)
+    return math.cos(phi) * math.cos(lam), math.cos(phi) * math.sin(lam), math.sin(phi)
