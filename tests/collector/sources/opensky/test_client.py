@@ -541,7 +541,7 @@ def test_an_answer_without_any_identity_is_unavailable(
 ) -> None:
     """One row that cannot be read is not "no flights": it would cover the interval as empty."""
     server.script = [answer(200, [odd])] * 3
-    with pytest.raises(SourceUnavailableError, match="none of the flights"):
+    with pytest.raises(SourceUnavailableError, match="none of the rows"):
         anonymous.fetch()
     assert anonymous.metric("opensky_malformed_flights_total") == 3
 
