@@ -149,7 +149,7 @@ def _list_choices(room: Room, sets: Sequence[Room], price: int) -> list[tuple[in
     choices = [(price + room.compute_price(), room.width * room.height, len(sets), room)]
     for at, each in enumerate(sets):
         joined = each.join(room)
-        if joined.is_one_credit():
+        if joined.is_one_credit() or joined == room:  # the latter: a cap around a pole that holds the whole set
             cost = price - each.compute_price() + joined.compute_price()
             choices.append((cost, joined.width * joined.height - each.width * each.height, at, joined))
     return choices

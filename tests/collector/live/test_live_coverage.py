@@ -179,6 +179,7 @@ def draw_events(drawn: Sequence[tuple[int, bool, int, int]], low: int = 1) -> li
 
 @given(EVENTS)
 @example([(1, True, 6, 3), (11, True, 0, 3), (9, True, 1, 3), (13, False, 1, 3), (1, True, 6, 3), (12, True, 6, 3)])
+@example([(1, True, 1, 3), (5, True, 6, 3), (8, True, 2, 3), (9, True, 1, 3), (9, True, 1, 3)])
 def test_what_is_covered_is_what_the_model_covers(drawn: list[tuple[int, bool, int, int]]) -> None:
     """Second by second; times without a poll between change when it is said, and never what is covered."""
     events = draw_events(drawn)

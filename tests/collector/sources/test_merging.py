@@ -72,6 +72,8 @@ def test_a_clock_that_is_a_little_ahead_counts_as_now() -> None:
     merged = merge_polls({"url-1": slightly, "opensky": poll(state(age=4.0))}, NOW)
     assert merged.poll.time == NOW + 2
     assert merged.poll.states == [state(age=-1.0)]
+    latest = state(age=0.0, contact_time=NOW)
+    assert merge_polls({"url-1": slightly, "opensky": poll(latest)}, NOW).poll.states == [latest]
 
 
 def test_an_old_poll_is_left_out_and_named() -> None:
