@@ -36,11 +36,10 @@ class Box:
             raise ValueError(f"{self} is no box on the globe")
 
     def contains(self, latitude: float, longitude: float) -> bool:
-        """Return True if a position (degrees) is in the box or on its edge."""
-        return (
-            self.south <= latitude * _CENTS <= self.north
-            and self.west <= _normalize_longitude(longitude) * _CENTS <= self.east
-        )
+        """Return True if a position (degrees) is in the box or on its edge; 180° and −180° are the same meridian."""
+        east = _normalize_longitude(longitude) * _CENTS
+        is_between = self.west <= east <= self.east or (abs(east) == 18_000 and self.west <= -east <= self.east)
+        return is_between and self.south <= latitude * _CENTS <= self.north
 
     def compute_area(self) -> float:
         """Return the product of the sides, in square degrees."""
