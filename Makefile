@@ -67,6 +67,7 @@ bench: stubs  ## Measure what README says about speed (some minutes; the machine
 	@$(BIN)/python -m benchmarks.stream_app $(ARGS)
 	@$(BIN)/python -m benchmarks.stream_alerts $(ARGS)
 	@$(BIN)/python -m benchmarks.mails $(ARGS)
+	@$(BIN)/python -m benchmarks.live $(ARGS)
 	@$(BIN)/python -m benchmarks.nightly $(ARGS)
 
 lint: stubs  ## Check style, types, import borders and the contract

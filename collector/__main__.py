@@ -1,4 +1,7 @@
-"""The entry point `python -m collector`: read the settings, wire everything, serve until SIGTERM."""
+"""The entry point `python -m collector`: read the settings, wire everything, serve until SIGTERM.
+
+`python -m collector movements` is a command of its own, without settings: `collector/live/command.py`.
+"""
 
 import asyncio
 import sys
@@ -28,6 +31,7 @@ from collector.flights import FlightQueries
 from collector.gauges import SchedulerGauges
 from collector.interests import InterestStore
 from collector.leadership.election import LeaderElection
+from collector.live import command as movements_command
 from collector.model import OUTBOX
 from collector.rest import routes as rest
 from collector.rest.users import Authenticator
@@ -40,7 +44,8 @@ from collector.settled.evidence import RecordTiming
 from collector.settled.quota import QuotaStore
 from collector.settled.schedule import CollectionTiming
 from collector.settled.status import SchedulerStatus
-from collector.sources.opensky.client import OpenSkyClient, OpenSkyTimeouts
+from collector.sources.opensky.client import OpenSkyClient
+from collector.sources.opensky.connection import OpenSkyConnection, OpenSkyTimeouts
 from collector.write_limits import WriteLimit
 from towerwatch.interests.v1.interest_service_pb2_grpc import add_InterestServiceServicer_to_server
 from towerwatch.topics import (
@@ -54,6 +59,9 @@ from towerwatch.topics import (
 SERVICE = "collector"
 MIGRATIONS = "collector:migrations"
 
+MOVEMENTS = "movements"
+
+_MOVEMENTS_USAGE = "print the take-offs and landings in polls of positions, and end (movements --help)"
 _BEGIN_ANEW_USAGE = "remove from Kafka the interests that this database does not have, and end"
 
 _PUBLISHED = (FLIGHTS_OBSERVED, INTERESTS_CHANGED, NOTICES_RAISED, COLLECTIONS_REQUESTED)
@@ -66,9 +74,13 @@ _NOTIFY_RETIRED_EVERY_S = 600.0
 def main() -> None:
     """Serve until SIGTERM or SIGINT; with `--begin-anew`, run `begin_anew` instead, and print what differed.
 
-    Exits with code 2 if the settings or the ports are not usable, or the log or the database stop the service.
+    With the argument `movements` run that command, which needs no settings, and exit with its status. Exits with code 2
+    if the settings or the ports are not usable, or the log or the database stop the service.
     """
-    settings = load_settings_or_exit(SERVICE, CollectorSettings, {BEGIN_ANEW: _BEGIN_ANEW_USAGE})
+    if sys.argv[1:2] == [MOVEMENTS]:
+        sys.exit(movements_command.main(sys.argv[2:]))
+    usages = {MOVEMENTS: _MOVEMENTS_USAGE, BEGIN_ANEW: _BEGIN_ANEW_USAGE}
+    settings = load_settings_or_exit(SERVICE, CollectorSettings, usages)
     logs.configure(SERVICE, settings.log_level, settings.log_format)
     try:
         if BEGIN_ANEW in sys.argv[1:]:
@@ -98,8 +110,8 @@ async def _run(settings: CollectorSettings) -> None:
     comparison = LogComparison(database, OUTBOX, settings.kafka_bootstrap_servers, _PUBLISHED, SERVICE)
     interests = InterestStore(database, clock, settings.build_person_limits())
     users = Authenticator(settings.user_manager_grpc_target, settings.authentication_cache_s, secrets=grpc_secrets)
-    source = OpenSkyClient(
-        settings.opensky_url,
+    connection = OpenSkyConnection(
+        [settings.opensky_url],
         settings.opensky_token_url,
         settings.opensky_credentials(),
         clock,
@@ -107,6 +119,7 @@ async def _run(settings: CollectorSettings) -> None:
         OpenSkyTimeouts(settings.opensky_connect_timeout, settings.opensky_timeout),
         settings.opensky_proxy.get_secret_value() if settings.opensky_proxy else None,
     )
+    source = OpenSkyClient(settings.opensky_url, connection, clock, metrics)
     timing = CollectionTiming(
         RecordTiming(settings.record_asked_after, settings.settle_time),
         settings.poll_interval,
@@ -217,7 +230,7 @@ async def _run(settings: CollectorSettings) -> None:
     try:
         await serve([http_server, grpc_server], background)
     finally:
-        await source.close()
+        await connection.close()
         users.close()
         database.close()
 

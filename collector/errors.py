@@ -118,7 +118,7 @@ class ConcurrentCollectionError(CollectorError):
 
 
 class SourceError(CollectorError):
-    """The source returned no flights because of an error: never to be taken for "there are none"."""
+    """The source returned no flights or positions because of an error: never to be taken for "there are none"."""
 
 
 class SourceUnavailableError(SourceError):
@@ -153,28 +153,30 @@ class ForeignAnswerError(SourceUnavailableError):
     operator can do, and holds nothing of the answer's body.
     """
 
-    def __init__(self, kind: ForeignAnswer, status: int) -> None:
-        super().__init__(f"{_describe_foreign_answer(kind)} (status {status})")
+    def __init__(self, kind: ForeignAnswer, status: int, setting: str = "OPENSKY_URL") -> None:
+        """`setting`: the name of the setting that has the source's address."""
+        super().__init__(f"{_describe_foreign_answer(kind, setting)} (status {status})")
         self.kind = kind
 
 
-def _describe_foreign_answer(kind: ForeignAnswer) -> str:
+def _describe_foreign_answer(kind: ForeignAnswer, setting: str) -> str:
     """Return a sentence that says what was received instead of the source's answer, and what an operator can do."""
     match kind:
         case ForeignAnswer.HTML:
-            return "a web page is not the source's answer: look for a proxy, a sign-in page or a wrong OPENSKY_URL"
+            return f"a web page is not the source's answer: look for a proxy, a sign-in page or a wrong {setting}"
         case ForeignAnswer.PROBLEM_JSON:
-            return "an error in JSON came that is not the source's: check OPENSKY_URL, and any gateway on the way to it"
+            return f"an error in JSON came that is not the source's: check {setting}, and any gateway on the way to it"
         case ForeignAnswer.JSON:
-            return "the answer is JSON of another form than the source's: check OPENSKY_URL and OPENSKY_TOKEN_URL"
+            settings = "OPENSKY_URL and OPENSKY_TOKEN_URL" if setting == "OPENSKY_URL" else setting
+            return f"the answer is JSON of another form than the source's: check {settings}"
         case ForeignAnswer.REDIRECT:
-            return "a redirect is not the source's answer: look for a proxy or a sign-in page, or correct OPENSKY_URL"
+            return f"a redirect is not the source's answer: look for a proxy or a sign-in page, or correct {setting}"
         case ForeignAnswer.NOT_FOUND_WITH_BODY:
-            return "a 404 with a body is not the source's answer: look for a proxy, or correct OPENSKY_URL"
+            return f"a 404 with a body is not the source's answer: look for a proxy, or correct {setting}"
         case ForeignAnswer.UNREADABLE:
             return "the answer is no JSON: look for a proxy that changes answers, or wait if the source is disturbed"
         case ForeignAnswer.NO_IDENTITY:
-            return "none of the flights in the answer can be read: look for a newer version of Towerwatch"
+            return "none of the rows in the answer can be read: look for a newer version of Towerwatch"
         case _:
             assert_never(kind)
 

@@ -143,9 +143,10 @@ class LastPollRow(Base):
 
 
 class CreditsRow(Base):
-    """The credits spent on one UTC day, and the pause that the source required, if any.
+    """The credits of one bucket spent on one UTC day, and the pause that the source required for it, if any.
 
-    The table has one row. The first write on a new day sets its credits back to 0, and keeps the pause.
+    The table has one row for each bucket (`collector.settled.quota.Bucket`). The first write on a new day sets its
+    credits back to 0, and keeps the pause.
     """
 
     __tablename__ = "credits"

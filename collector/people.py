@@ -13,6 +13,7 @@ from sqlalchemy.dialects import mysql, sqlite
 from sqlalchemy.orm import Session
 
 from collector.model import CreditsRow, InterestRow, PersonRow
+from collector.settled.quota import Bucket
 from collector.settled.shares import NO_PAYMENTS, ROUND, Bill, Payments, charge
 
 T = TypeVar("T")
@@ -37,7 +38,7 @@ def charge_people(session: Session, bill: Bill, price: int) -> Mapping[UUID, int
         query = select(PersonRow.user_id, PersonRow.paid).where(PersonRow.user_id.in_(people)).with_for_update()
         paid |= {row.user_id: row.paid for row in session.execute(query)}
     payments, parts = charge(Payments(_load_level(session), paid), bill, price)
-    for row in session.scalars(select(CreditsRow)):
+    for row in session.scalars(select(CreditsRow).where(CreditsRow.id == Bucket.FLIGHTS)):
         row.level = payments.level
     _store_paid(session, payments.paid)
     return parts
@@ -103,7 +104,7 @@ def delete_idle_people(session: Session, minute: int) -> None:
 
 def _load_level(session: Session) -> int:
     """Return the level of the fair queue; 0 before the first call."""
-    return session.scalar(select(CreditsRow.level)) or NO_PAYMENTS.level
+    return session.scalar(select(CreditsRow.level).where(CreditsRow.id == Bucket.FLIGHTS)) or NO_PAYMENTS.level
 
 
 def _store_paid(session: Session, paid: Mapping[UUID, int]) -> None:

@@ -1,7 +1,7 @@
 """The settings of the collector, and their checks."""
 
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import NoDecode
@@ -10,10 +10,12 @@ from chassis.addresses import HttpUrl, Target
 from chassis.db.database import DatabaseSettings
 from chassis.settings import Port, StrongSecret
 from collector.intervals import FARTHEST_BACK
+from collector.live.region_planner import SMALLEST_LIVE_BUDGET
 from collector.settled.evidence import DEFAULT_BEACONS
 from collector.settled.planner import ACCOUNT_CREDITS_PER_DAY, ANONYMOUS_CREDITS_PER_DAY, SMALLEST_BUDGET
 from collector.sources.opensky.credentials import Credentials, read_credentials
 from collector.sources.opensky.proxy import find_proxy
+from collector.sources.readsb.addresses import ReadsbAddress, parse_addresses
 from collector.write_limits import DEFAULT_LIMITS, PersonLimits
 from domain.airports import describe_unknown_code, find_airport
 
@@ -35,6 +37,17 @@ def _parse_beacons(value: object) -> object:
 
 
 Beacons = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_parse_beacons)]
+
+
+def _parse_live_urls(value: object) -> object:
+    """Parse addresses that are separated by commas; any other value than a text is returned unchanged.
+
+    Raises ValueError, which tells what is wrong with each address, and repeats none.
+    """
+    return parse_addresses(value) if isinstance(value, str) else value
+
+
+LiveUrls = Annotated[tuple[ReadsbAddress, ...], NoDecode, BeforeValidator(_parse_live_urls)]
 CredentialsFile = Annotated[Credentials, BeforeValidator(read_credentials)]
 """Given as the path of a file, held as the credentials that were read from it."""
 
@@ -65,6 +78,16 @@ class CollectorSettings(DatabaseSettings):
     """Real seconds to connect."""
     opensky_timeout: float = Field(default=30.0, ge=1, le=120)
     """Real seconds for one attempt, to the last byte of the answer; an API call is attempted a few times."""
+
+    live: Literal["auto", "off"] = "auto"
+    """Whether positions are asked for: `auto` where an account or a URL is given, `off` never.
+
+    Anonymous access is not used: one region every 216 s is too seldom to see landings.
+    """
+    live_urls: LiveUrls = Field(default=(), validate_default=True)
+    """Sources that speak readsb's JSON, separated by commas: see `collector.sources.readsb.addresses`."""
+    live_credits_per_day: int = Field(default=ACCOUNT_CREDITS_PER_DAY, ge=0, le=1_000_000_000)
+    """Credits per UTC day of the bucket that OpenSky has for positions; 0: OpenSky is asked for none."""
 
     poll_interval: timedelta = Field(default=timedelta(hours=1), ge=timedelta(minutes=1))
     record_asked_after: timedelta = Field(default=timedelta(hours=1), ge=timedelta(0), le=timedelta(hours=12))
@@ -114,6 +137,29 @@ class CollectorSettings(DatabaseSettings):
                 find_proxy(url, proxy.get_secret_value() if proxy else None)
         return proxy
 
+    @field_validator("live_urls")
+    @classmethod
+    def _require_usable_proxies(cls, addresses: tuple[ReadsbAddress, ...]) -> tuple[ReadsbAddress, ...]:
+        """Return the addresses unchanged. Raises ValueError if the machine's proxy for one of them is unusable."""
+        for number, address in enumerate(addresses, start=1):
+            try:
+                if not address.is_file:
+                    find_proxy(address.url, None)
+            except ValueError as error:
+                reason = str(error).removeprefix("is not set, so ")
+                raise ValueError(f"address {number} is outside of this machine: {reason}") from None
+        return addresses
+
+    @field_validator("live_credits_per_day")
+    @classmethod
+    def _require_credits_for_a_day(cls, per_day: int) -> int:
+        """Return the credits unchanged. Raises ValueError if they last for no region for a whole day."""
+        if 0 < per_day < SMALLEST_LIVE_BUDGET:
+            raise ValueError(
+                f"must be {SMALLEST_LIVE_BUDGET} or more, for one region every 90 seconds, or 0 to ask OpenSky for none"
+            )
+        return per_day
+
     @field_validator("opensky_credentials_file")
     @classmethod
     def _forbid_second_credentials(cls, file: Credentials | None, others: ValidationInfo) -> Credentials | None:
@@ -132,6 +178,14 @@ class CollectorSettings(DatabaseSettings):
         if credentials is None and self.opensky_client_id is not None and self.opensky_client_secret is not None:
             credentials = Credentials(self.opensky_client_id, self.opensky_client_secret)
         return (credentials.client_id, credentials.client_secret.get_secret_value()) if credentials else None
+
+    def asks_opensky_for_positions(self) -> bool:
+        """Return True if OpenSky is asked for positions: `live` is on, and an account has credits for them."""
+        return self.live == "auto" and self.opensky_credentials() is not None and self.live_credits_per_day > 0
+
+    def live_addresses(self) -> tuple[ReadsbAddress, ...]:
+        """Return the sources of `live_urls`; none if `live` is off."""
+        return self.live_urls if self.live == "auto" else ()
 
     def daily_budget(self) -> int:
         """Return the credits per UTC day: `credits_per_day`, or the source's default for our kind of access.

@@ -108,6 +108,7 @@ def with_replay(environment: Mapping[str, str], ports: Ports, schedule: RecordSc
         "OPENSKY_CLIENT_ID": "",
         "OPENSKY_CLIENT_SECRET": "",
         "OPENSKY_CREDENTIALS_FILE": "",
+        "LIVE_URLS": "",  # real aircraft have no place among the replay's
         "CREDITS_PER_DAY": "1000000",  # as the Procfile gives the replay
     }
 

@@ -37,7 +37,11 @@ def run_command(
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(sys, "argv", [module, *arguments])
     with pytest.raises(SystemExit) as ended:
-        runpy.run_module(module if "former" in module else f"{module}.__main__", run_name="__main__", alter_sys=False)
+        runpy.run_module(
+            module if module in ("local.former_codes", "local.runways") else f"{module}.__main__",
+            run_name="__main__",
+            alter_sys=False,
+        )
     code = ended.value.code
     text = capsys.readouterr().err
     return (1, f"{text}{code}") if isinstance(code, str) else (int(code or 0), text)
@@ -60,6 +64,10 @@ def run_command(
         (("streams", "replay"), BROKER, "required: --from-beginning, --output"),
         ((*REPLAY, "a b"), BROKER, "is no topic's name: take up to 249 of letters, digits, dot, dash, underscore"),
         ((*REPLAY, "alerts.raised.v1"), BROKER, "is one of Towerwatch's own topics: choose another name"),
+        (("collector", "movements"), {}, "required: FILE|URL"),
+        (("collector", "movements", "/no/such/file"), {}, "/no/such/file: cannot be read: No such file or directory"),
+        (("collector", "movements", "x", "--step", "often"), {}, "'often' is no number of seconds from 1 to 3600"),
+        (("collector", "movements", "x", "--airport", "XXXX"), {}, "no airport has this ICAO code"),
         (("local.kafka", "nonsense"), {}, "choose from"),
         (("local.kafka", "run", "--port", "x"), {}, "'x' is not a port, a number from 1 to 65535"),
         (("local.kafka", "run", "--port", "65536"), {}, "'65536' is not a port"),
@@ -92,6 +100,7 @@ def run_command(
         (("local.up", "nonsense"), {}, "choose from"),
         (("local.kind", "nonsense"), {}, "choose from"),
         (("local.former_codes",), {}, "name the tables to compare"),
+        (("local.runways",), {}, "name OurAirports' airports.csv, its runways.csv, and the output"),
     ],
 )  # fmt: skip
 def test_a_wrong_call_is_answered_with_what_is_wanted(

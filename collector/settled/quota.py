@@ -1,7 +1,7 @@
-"""Storage of the day's credit quota in the database: a restarted or new leader continues with the credits left."""
+"""Storage of the day's credit quotas in the database: a restarted or new leader continues with the credits left."""
 
 from datetime import datetime
-from typing import Final
+from enum import IntEnum
 
 from sqlalchemy.orm import Session
 
@@ -9,25 +9,33 @@ from collector.intervals import DAY, day_of
 from collector.model import CreditsRow
 from collector.settled.planner import QuotaBalance, compute_unaccounted_credits
 
-_ROW_ID: Final = 1
+
+class Bucket(IntEnum):
+    """The source's independent daily buckets of credits, each with a pause of its own; the numbers are rows' ids."""
+
+    FLIGHTS = 1
+    """Of `/flights`."""
+    STATES = 2
+    """Of `/states`: of positions."""
 
 
 class QuotaStore:
-    """The API credits spent today and the source's pause, in one database row; only the leader writes.
+    """The API credits of one bucket spent today and its pause, in one database row; only the leader writes.
 
     Every method works in its caller's transaction. The first write on a new UTC day sets the credits spent to 0.
     """
 
-    def __init__(self, per_day: int) -> None:
+    def __init__(self, per_day: int, bucket: Bucket = Bucket.FLIGHTS) -> None:
         """`per_day`: credits that the source grants for one UTC day."""
         self._per_day = per_day
+        self._row_id = bucket.value
 
     def load_balance(self, session: Session, now: datetime) -> QuotaBalance:
         """Return the credits granted and spent on the day of `now`, and the pause that the source required.
 
         Nothing is locked or written. Credits stored on an earlier day count as 0 spent; the pause outlasts midnight.
         """
-        row = session.get(CreditsRow, _ROW_ID)
+        row = session.get(CreditsRow, self._row_id)
         if row is None:
             return QuotaBalance(self._per_day, 0)
         spent = row.spent + row.unaccounted if _is_present_day(row, now) else 0
@@ -35,7 +43,7 @@ class QuotaStore:
 
     def load_live_spent(self, session: Session, now: datetime) -> int:
         """Return the credits spent today on departures of today."""
-        row = session.get(CreditsRow, _ROW_ID)
+        row = session.get(CreditsRow, self._row_id)
         return row.live_spent if row is not None and _is_present_day(row, now) else 0
 
     def charge_live(self, session: Session, price: int, now: datetime) -> None:
@@ -77,9 +85,9 @@ class QuotaStore:
         A missing row is added, unlocked, with 0 credits spent. A clock that was set back by a day at most changes
         nothing. The pause is kept.
         """
-        row = session.get(CreditsRow, _ROW_ID, with_for_update=True)
+        row = session.get(CreditsRow, self._row_id, with_for_update=True)
         if row is None:
-            row = CreditsRow(id=_ROW_ID, day=day_of(now), spent=0, unaccounted=0, live_spent=0, paused_until=None)
+            row = CreditsRow(id=self._row_id, day=day_of(now), spent=0, unaccounted=0, live_spent=0, paused_until=None)
             session.add(row)
         elif not _is_present_day(row, now):
             row.day, row.spent, row.unaccounted, row.live_spent = day_of(now), 0, 0, 0

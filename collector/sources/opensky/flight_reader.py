@@ -1,4 +1,4 @@
-"""The reader of OpenSky's answers for flights: it also counts and logs unreadable fields, rows and foreign answers."""
+"""The reader of OpenSky's answers for flights: it also counts and logs unreadable fields and rows."""
 
 from datetime import timedelta
 from typing import Final
@@ -9,9 +9,10 @@ from pydantic import ValidationError
 
 from chassis.clock import Clock
 from chassis.metrics import Metrics
-from collector.errors import ForeignAnswer, ForeignAnswerError
+from collector.errors import ForeignAnswer
 from collector.sources.flight import Flight
 from collector.sources.opensky.answers import classify_foreign_answer, parse_flight, parse_rows
+from collector.sources.opensky.foreign_answers import ForeignAnswerCounter
 
 log = structlog.get_logger()
 
@@ -20,21 +21,17 @@ _LOG_INTERVAL: Final = timedelta(days=1)
 
 
 class FlightReader:
-    """Reads the flights of answers; counts the rows and fields that it leaves out, and the foreign answers."""
+    """Reads the flights of answers; counts the rows and fields that it leaves out."""
 
-    def __init__(self, clock: Clock, metrics: Metrics) -> None:
+    def __init__(self, clock: Clock, metrics: Metrics, foreign: ForeignAnswerCounter) -> None:
         self._clock = clock
+        self._foreign = foreign
         self._malformed = metrics.counter("opensky_malformed_flights_total", "Flights left out as malformed").labels()
         self._dropped = metrics.counter(
             "opensky_dropped_fields_total", "Unreadable fields dropped from flights that count all the same", "field"
         )
         self._dropped_logged_at: dict[str, timedelta] = {}
         """By field, the elapsed time of the last log entry."""
-        self._foreign = metrics.counter(
-            "opensky_foreign_answers_total", "Answers in the source's name that were not its own", "kind"
-        )
-        for kind in ForeignAnswer:
-            self._foreign.labels(kind=kind.value)  # 0 from the start, so that the first one is an increase
 
     def read_flights(self, answer: httpx.Response) -> list[Flight]:
         """Return the flights of an answer with status 200, in the order of the rows.
@@ -46,7 +43,7 @@ class FlightReader:
         """
         rows = parse_rows(answer)
         if rows is None:
-            raise self.count_foreign_answer(answer, classify_foreign_answer(answer))
+            raise self._foreign.count(answer, classify_foreign_answer(answer))
         flights: list[Flight] = []
         faults: set[str] = set()
         for row in rows:
@@ -62,13 +59,8 @@ class FlightReader:
         if len(flights) < len(rows):
             log.warning("opensky.malformed_flights", left_out=len(rows) - len(flights), faults=sorted(faults))
         if rows and not flights:
-            raise self.count_foreign_answer(answer, ForeignAnswer.NO_IDENTITY)
+            raise self._foreign.count(answer, ForeignAnswer.NO_IDENTITY)
         return flights
-
-    def count_foreign_answer(self, answer: httpx.Response, kind: ForeignAnswer) -> ForeignAnswerError:
-        """Count a foreign answer by its kind, and return the error for the caller to raise."""
-        self._foreign.labels(kind=kind.value).inc()
-        return ForeignAnswerError(kind, answer.status_code)
 
     def _count_dropped(self, field: str) -> None:
         """Count a field that was dropped from a flight, and log the field if it was not logged in the last day."""

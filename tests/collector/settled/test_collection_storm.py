@@ -26,7 +26,8 @@ from collector.settled.collection import FlightCollector
 from collector.settled.evidence import RecordTiming
 from collector.settled.quota import QuotaStore
 from collector.settled.schedule import CollectionTiming
-from collector.sources.opensky.client import OpenSkyClient, OpenSkyTimeouts
+from collector.sources.opensky.client import OpenSkyClient
+from collector.sources.opensky.connection import OpenSkyConnection, OpenSkyTimeouts
 from domain.interests import Direction
 from local.kafka import Broker
 from local.opensky import faults, flights as timetable
@@ -140,13 +141,15 @@ def collect_week(
         timeouts = (
             OpenSkyTimeouts() if storm is None else SHORT_TIMEOUTS
         )  # in a calm week no answer is late, but a machine may be
-        client = OpenSkyClient(f"{url}/api", f"{url}{TOKEN_PATH}", CREDENTIALS, clock, metrics, timeouts)
+        api = f"{url}/api"
+        connection = OpenSkyConnection([api], f"{url}{TOKEN_PATH}", CREDENTIALS, clock, metrics, timeouts)
+        client = OpenSkyClient(api, connection, clock, metrics)
         collector = FlightCollector(database, client, clock, TIMING, QuotaStore(1_000_000), metrics)
         term = await collector.begin_term()
         while clock.now() < BEGIN + POLLED_DAYS * DAY:
             await collector.collect(term)
             clock.advance(POLL)
-        await client.close()
+        await connection.close()
 
     with replay([*traffic(), *beacon_traffic()], clock, Credentials(*CREDENTIALS), storm) as url:
         asyncio.run(collect_from(url))

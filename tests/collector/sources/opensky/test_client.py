@@ -28,9 +28,10 @@ from collector.errors import (
     SourceRefusedError,
     SourceUnavailableError,
 )
+from collector.sources.breaker_guard import BREAKER_POLICY
 from collector.sources.flight import Flight
-from collector.sources.opensky.breaker_guard import BREAKER_POLICY
-from collector.sources.opensky.client import OpenSkyClient, OpenSkyTimeouts
+from collector.sources.opensky.client import OpenSkyClient
+from collector.sources.opensky.connection import OpenSkyConnection, OpenSkyTimeouts
 from domain.interests import Direction
 from local.opensky import flights as timetable
 from local.opensky.access import Credentials
@@ -73,7 +74,8 @@ class ClientUnderTest:
         timeouts: OpenSkyTimeouts = OpenSkyTimeouts(),  # noqa: B008 - frozen
     ) -> None:
         self.metrics = Metrics(ServiceIdentity("collector", "local"))
-        self.client = OpenSkyClient(url, token_url, credentials, clock, self.metrics, timeouts)
+        self._connection = OpenSkyConnection([url], token_url, credentials, clock, self.metrics, timeouts)
+        self.client = OpenSkyClient(url, self._connection, clock, self.metrics)
         self._loop = asyncio.new_event_loop()  # one for all calls, because connections and token are kept
 
     def fetch(
@@ -118,7 +120,7 @@ class ClientUnderTest:
 
     def close(self) -> None:
         """Close the client and the loop."""
-        self._loop.run_until_complete(self.client.close())
+        self._loop.run_until_complete(self._connection.close())
         self._loop.close()
 
 
@@ -539,7 +541,7 @@ def test_an_answer_without_any_identity_is_unavailable(
 ) -> None:
     """One row that cannot be read is not "no flights": it would cover the interval as empty."""
     server.script = [answer(200, [odd])] * 3
-    with pytest.raises(SourceUnavailableError, match="none of the flights"):
+    with pytest.raises(SourceUnavailableError, match="none of the rows"):
         anonymous.fetch()
     assert anonymous.metric("opensky_malformed_flights_total") == 3
 
@@ -788,7 +790,7 @@ def test_a_wall_clock_that_is_set_changes_no_call(steps: list[tuple[str, int, in
             return [*seen, [asked.authorization for asked in server.requests], len(server.token_requests)]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("collector.sources.opensky.breaker_guard.random.random", lambda: 1.0)
+        patch.setattr("collector.sources.breaker_guard.random.random", lambda: 1.0)
         assert play(has_jumps=True) == play(has_jumps=False)
 
 

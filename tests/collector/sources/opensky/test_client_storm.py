@@ -13,7 +13,8 @@ import stamina
 from chassis.metrics import Metrics, ServiceIdentity
 from collector.errors import BreakerOpenError, SourceError, SourceLimitedError
 from collector.sources.flight import Flight
-from collector.sources.opensky.client import OpenSkyClient, OpenSkyTimeouts
+from collector.sources.opensky.client import OpenSkyClient
+from collector.sources.opensky.connection import OpenSkyConnection, OpenSkyTimeouts
 from domain.interests import Direction
 from local.opensky import faults, flights as timetable
 from local.opensky.access import Credentials
@@ -87,9 +88,10 @@ async def running_client(
 ) -> AsyncIterator[OpenSkyClient]:
     """Yield a client, and close it at the end."""
     metrics = Metrics(ServiceIdentity("collector", "local"))
-    client = OpenSkyClient(f"{url}/api", f"{url}{TOKEN_PATH}", credentials, clock, metrics, timeouts)
-    yield client
-    await client.close()
+    api = f"{url}/api"
+    connection = OpenSkyConnection([api], f"{url}{TOKEN_PATH}", credentials, clock, metrics, timeouts)
+    yield OpenSkyClient(api, connection, clock, metrics)
+    await connection.close()
 
 
 async def fetch(client: OpenSkyClient, interval: RequestedInterval) -> list[Flight]:

@@ -14,6 +14,7 @@ from chassis.settings import load_settings
 from collector.errors import SourceUnavailableError
 from collector.settings import CollectorSettings
 from collector.sources.opensky.client import OpenSkyClient
+from collector.sources.opensky.connection import OpenSkyConnection
 from collector.sources.opensky.proxy import find_proxy, parse_proxy
 from domain.interests import Direction
 from tests.fakes.clock import FakeClock
@@ -41,13 +42,15 @@ def fetch(url: str, given: str | None = None, credentials: tuple[str, str] | Non
 
     async def ask() -> str | None:
         metrics = Metrics(ServiceIdentity("collector", "local"))
-        client = OpenSkyClient(url, TOKENS, credentials, FakeClock(BEGIN), metrics, proxy=given)
+        clock = FakeClock(BEGIN)
+        connection = OpenSkyConnection([url], TOKENS, credentials, clock, metrics, proxy=given)
+        client = OpenSkyClient(url, connection, clock, metrics)
         try:
             await client.fetch_flights("KJFK", Direction.DEPARTURES, BEGIN, BEGIN + timedelta(days=1))
         except SourceUnavailableError as error:
             return str(error)
         finally:
-            await client.close()
+            await connection.close()
         return None
 
     return asyncio.run(ask())

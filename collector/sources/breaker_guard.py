@@ -1,4 +1,4 @@
-"""The circuit breaker of the source: it guards API calls, and shows its state in metrics and log."""
+"""The circuit breaker of a source: it guards API calls, and shows its state in metrics and log."""
 
 import random
 from collections.abc import Iterator
@@ -7,25 +7,42 @@ from datetime import timedelta
 from typing import Final, assert_never
 
 import structlog
+from prometheus_client import Gauge
 
 from chassis.breaker import Breaker, BreakerPolicy, BreakerState
 from chassis.clock import Clock
-from chassis.metrics import Metrics
+from chassis.metrics import LabelledMetric
 from collector.errors import BreakerOpenError, SourceError, SourceUnavailableError
 
 log = structlog.get_logger()
 
 BREAKER_POLICY: Final = BreakerPolicy(first_opening=timedelta(seconds=30), longest_opening=timedelta(minutes=15))
-"""Policy of the circuit breaker for the source."""
+"""Policy of the circuit breaker for a source of flights."""
+
+POSITIONS_POLICY: Final = BreakerPolicy(first_opening=timedelta(seconds=30), longest_opening=timedelta(minutes=2))
+"""Policy of the circuit breaker for a source of positions.
+
+It is asked every 10 to 90 seconds as it is, and each minute for which nobody asks after it has come back is a gap.
+"""
 
 
 class BreakerGuard:
-    """The source's circuit breaker, shared by all tasks. Its periods are elapsed time of the service's clock."""
+    """A source's circuit breaker, shared by all tasks. Its periods are elapsed time of the service's clock."""
 
-    def __init__(self, clock: Clock, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        gauge: LabelledMetric[Gauge],
+        policy: BreakerPolicy = BREAKER_POLICY,
+        events: str = "opensky",
+        **labels: str,
+    ) -> None:
+        """`gauge` has the label `state`, and those of `labels`. `events`: the first part of the log's event names."""
         self._clock = clock
-        self._breaker = Breaker(BREAKER_POLICY)
-        self._gauge = metrics.gauge("opensky_breaker_state", "1 for the state that the breaker is in, else 0", "state")
+        self._breaker = Breaker(policy)
+        self._gauge = gauge
+        self._events = events
+        self._labels = labels
         self._update_gauge()
 
     @contextmanager
@@ -65,9 +82,10 @@ class BreakerGuard:
         self._update_gauge()
         match breaker.state:
             case BreakerState.OPEN:
-                log.warning("opensky.breaker_opened", for_s=breaker.compute_wait(self._clock.elapsed()).total_seconds())
+                wait = breaker.compute_wait(self._clock.elapsed())
+                log.warning(f"{self._events}.breaker_opened", for_s=wait.total_seconds(), **self._labels)
             case BreakerState.CLOSED:
-                log.info("opensky.breaker_closed")
+                log.info(f"{self._events}.breaker_closed", **self._labels)
             case BreakerState.HALF_OPEN:
                 pass  # a probe is in flight: its outcome is logged
             case _:
@@ -76,4 +94,4 @@ class BreakerGuard:
     def _update_gauge(self) -> None:
         """Set the gauge to 1 for the breaker's present state, and to 0 for each other state."""
         for state in BreakerState:
-            self._gauge.labels(state=state.value).set(state is self._breaker.state)
+            self._gauge.labels(state=state.value, **self._labels).set(state is self._breaker.state)

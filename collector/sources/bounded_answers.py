@@ -1,0 +1,109 @@
+"""HTTP requests whose answers are bounded in time and size, and whose failures are errors of ours."""
+
+import asyncio
+import zlib
+from typing import Final
+
+import httpx
+
+from collector.errors import SourceUnavailableError
+
+_GZIP: Final = 16 + zlib.MAX_WBITS
+"""The value of zlib's `wbits` that accepts a gzip header alone."""
+_OF_THE_BODY: Final = frozenset(("content-encoding", "content-length", "transfer-encoding"))
+"""Headers that do not hold any more for a body that was decompressed."""
+_CANNOT_DECOMPRESS: Final = "the answer cannot be decompressed: look for a proxy that changes answers"
+
+
+async def send_bounded(
+    http: httpx.AsyncClient, request: httpx.Request, total_s: float, most_bytes: int, proxy_setting: str
+) -> httpx.Response:
+    """Send a request once, and return the answer of any status with its whole body, decompressed.
+
+    The answer is asked for in gzip. A body of more than `most_bytes`, compressed or not, is not read to its end, and no
+    answer may take longer than `total_s` real seconds to its last byte. Redirects are not followed. Raises
+    SourceUnavailableError, whose text shows nothing that was sent, but names `proxy_setting`, what sets the proxy.
+    """
+    request.headers["Accept-Encoding"] = "gzip"
+    try:
+        async with asyncio.timeout(total_s):
+            answer = await http.send(request, stream=True)
+            try:
+                content = await _read_body(answer, most_bytes)
+            finally:
+                await answer.aclose()
+    except Exception as error:  # noqa: BLE001 - `explain_failure` raises on what is no failure of the exchange
+        raise explain_failure(error, total_s, proxy_setting) from None
+    headers = [(name, value) for name, value in answer.headers.multi_items() if name.lower() not in _OF_THE_BODY]
+    return httpx.Response(answer.status_code, headers=headers, content=content, request=request)
+
+
+def explain_proxy_login(proxy_setting: str) -> str:
+    """Return what to do when a proxy answers with status 407."""
+    return (
+        "a proxy on the way to the source wants a user name and a password (status 407): set them in "
+        f"{proxy_setting}, like http://user:password@proxy.example.org:3128"
+    )
+
+
+def explain_timeout(total_s: float) -> SourceUnavailableError:
+    """Return the error for an answer that was not there after so many real seconds."""
+    return SourceUnavailableError(f"the source gave no whole answer within {total_s:g} s")
+
+
+def explain_failure(error: Exception, total_s: float, proxy_setting: str) -> SourceUnavailableError:
+    """Return what went wrong with an exchange, in one sentence without anything that was sent.
+
+    `total_s`: the timeout, in real seconds. Raises `error` on if it is none of an exchange.
+    """
+    match error:
+        case SourceUnavailableError():
+            return error
+        case TimeoutError():
+            return explain_timeout(total_s)
+        case httpx.ProxyError():  # its text is the status by which the proxy refuses to connect
+            if str(error).startswith(str(int(httpx.codes.PROXY_AUTHENTICATION_REQUIRED))):
+                return SourceUnavailableError(explain_proxy_login(proxy_setting))
+            return SourceUnavailableError(f"the proxy does not connect to the source: check {proxy_setting}")
+        case httpx.DecodingError():
+            return SourceUnavailableError(_CANNOT_DECOMPRESS)
+        case httpx.RequestError() | UnicodeError():  # the latter: of `getaddrinfo`, for a name that cannot be encoded
+            return SourceUnavailableError(f"the source cannot be reached ({type(error).__name__})")
+        case _:
+            raise error
+
+
+async def _read_body(answer: httpx.Response, most_bytes: int) -> bytes:
+    """Return the body of an answer, decompressed if it is in gzip. Raises SourceUnavailableError.
+
+    A body that ends in the middle of its compressed form is an error, as is any other coding than gzip.
+    """
+    coding = answer.headers.get("Content-Encoding", "identity").strip().lower()
+    if coding not in ("identity", "", "gzip", "x-gzip"):
+        raise SourceUnavailableError(_CANNOT_DECOMPRESS)
+    decompressor = zlib.decompressobj(_GZIP) if coding.endswith("gzip") else None
+    body = bytearray()
+    received = 0
+    async for chunk in answer.aiter_raw():
+        received += len(chunk)
+        if received > most_bytes:
+            raise _too_large(most_bytes)
+        if decompressor is None:
+            body += chunk
+            continue
+        try:
+            body += decompressor.decompress(chunk, most_bytes - len(body) + 1)
+        except zlib.error:
+            raise SourceUnavailableError(_CANNOT_DECOMPRESS) from None
+        if len(body) > most_bytes:
+            raise _too_large(most_bytes)
+    if decompressor is not None and received and not decompressor.eof:
+        raise SourceUnavailableError(_CANNOT_DECOMPRESS)
+    return bytes(body)
+
+
+def _too_large(most_bytes: int) -> SourceUnavailableError:
+    """Return the error for a body that is larger than `most_bytes`."""
+    return SourceUnavailableError(
+        f"the answer is larger than {most_bytes // 1_000_000} MB, which no answer of positions is: check the address"
+    )

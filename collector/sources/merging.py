@@ -1,0 +1,80 @@
+"""Merging of the polls of several sources into one: each aircraft once, by its freshest position. Pure.
+
+The order in which the sources are named does not matter.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from collector.sources.state_vector import MAX_CLOCK_LEAD_S, Poll, PositionSource, StateVector
+
+OLDEST_POLL_S: Final = 90.0
+"""A source's last poll counts for this long: the longest interval between two polls that are covered live."""
+_RANKS: Final = {source: rank for rank, source in enumerate(reversed(PositionSource))}
+"""Of two positions of the same time the one that the aircraft sent itself wins: ADS-B has the highest rank."""
+
+
+@dataclass(frozen=True, slots=True)
+class MergedPoll:
+    """The polls of several sources as one, and the sources that had no part in it because of their time."""
+
+    poll: Poll
+    """Its time is that of the latest poll that counts, so that no position in it is later; `now` if none counts."""
+    ahead: Mapping[str, float]
+    """By source: how many seconds its poll is ahead of `now`, where that is more than clocks may differ by."""
+    outdated: Mapping[str, float]
+    """By source: how many seconds its poll is older than `now`, where that is too old to count."""
+
+
+def merge_polls(polls: Mapping[str, Poll], now: float, oldest_s: float = OLDEST_POLL_S) -> MergedPoll:
+    """Return the last polls of several sources, by the source's name, as one poll of each aircraft.
+
+    `now`: Unix seconds. A poll, and a position in one, may be later than `now` by MAX_CLOCK_LEAD_S, and is then as
+    fresh as any of `now`, but not fresher: else a source whose clock is ahead would always win. A poll that is farther
+    ahead is left out as a whole, since there is no telling how old its positions are. A poll that is older than
+    `oldest_s` is left out, too.
+
+    Of an aircraft the state vector with the freshest position counts, before any without a position. It keeps all of
+    its own fields, which belong together, but for callsign and category, which do not change in flight: where they are
+    unknown, the next state vector's are taken.
+    """
+    ahead = {name: poll.time - now for name, poll in polls.items() if poll.time > now + MAX_CLOCK_LEAD_S}
+    outdated = {name: now - poll.time for name, poll in polls.items() if poll.time < now - oldest_s}
+    counted = [poll for name, poll in polls.items() if name not in ahead and name not in outdated]
+    dropped: Counter[str] = Counter()
+    heard: dict[str, list[StateVector]] = {}
+    for poll in counted:
+        dropped.update(poll.dropped)
+        for state in poll.states:
+            heard.setdefault(state.icao24, []).append(state)
+    states = [_choose_state(heard[icao24], now) for icao24 in sorted(heard)]
+    time = max((poll.time for poll in counted), default=now)
+    return MergedPoll(Poll(time, states, dict(dropped)), ahead, outdated)
+
+
+def _choose_state(states: Sequence[StateVector], now: float) -> StateVector:
+    """Return which of an aircraft's state vectors counts, with callsign and category of the others if it has none."""
+    if len(states) == 1:
+        return states[0]
+    ranked = sorted(states, key=lambda state: _rank_state(state, now), reverse=True)
+    best = ranked[0]
+    callsign = next((state.callsign for state in ranked if state.callsign), "")
+    category = next((state.category for state in ranked if state.category is not None), None)
+    return best._replace(callsign=callsign, category=category)
+
+
+def _rank_state(state: StateVector, now: float) -> tuple[object, ...]:
+    """Return a sort key: higher for a fresher position, then for a later message, then for a better source.
+
+    The rest of the key is the state vector itself: which of two equals wins must not depend on the order of sources.
+    """
+    position = state.position
+    return (
+        position is not None and position.time <= now + MAX_CLOCK_LEAD_S,
+        min(position.time, now) if position is not None else 0.0,
+        min(state.contact_time, now),
+        _RANKS[state.source],
+        tuple((field is not None, field) for field in state[1:11]),  # None is never compared with a value
+    )
