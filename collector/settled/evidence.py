@@ -18,6 +18,7 @@ from typing import Final
 
 from collector.intervals import DAY, Interval, day_of
 from collector.settled.duplicates import merge_duplicates
+from collector.settled.failing_airports import FailingAirports
 from collector.sources.flight import Flight
 from domain.interests import Direction
 
@@ -209,16 +210,18 @@ def list_evidence_calls(
     candidates: Mapping[Direction, Sequence[str]],
     now: datetime,
     timing: RecordTiming,
+    failing: FailingAirports | None = None,
 ) -> list[EvidenceCall]:
     """Return the evidence calls that are due: first about recent days (cheap), then about old days.
 
     The newest recent day and the oldest old day come first. At most one call for each day and direction. `pending`: by
     direction, the days (UTC midnights) that some airport waits for; days that have not ended are ignored. `candidates`:
     by direction, the airports for a record that is not there; for departures, the airport that proves the day's
-    arrivals comes before them. A record that is there is asked for at its evidence airport again. Calls about
-    departures are due only once the day's arrivals are there: departures that the source gives before its batch must
-    not count.
+    arrivals comes before them. A record that is there is asked for at its evidence airport again. `failing`: airports
+    in whose place others are asked, the evidence airport included. Calls about departures are due only once the day's
+    arrivals are there: departures that the source gives before its batch must not count.
     """
+    failing = failing or FailingAirports()
     days = {day for each in pending.values() for day in each if day + DAY <= now}
     departure_days = set(pending.get(Direction.DEPARTURES, ()))
     calls = []
@@ -231,7 +234,8 @@ def list_evidence_calls(
             airports = candidates[record.direction]
             if record is not arrivals and arrivals.airport is not None:
                 airports = list(dict.fromkeys([arrivals.airport, *airports]))
-            airport = record.airport or _choose_airport(airports, record.attempts)
+            usable = failing.choose_usable(list(dict.fromkeys([*filter(None, [record.airport]), *airports])), now)
+            airport = record.airport if record.airport in usable else _choose_airport(usable, record.attempts)
             if (
                 airport is not None
                 and record.whole_since is None

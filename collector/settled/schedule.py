@@ -28,6 +28,7 @@ from collector.settled.evidence import (
     list_days,
     list_evidence_calls,
 )
+from collector.settled.failing_airports import FailingAirports
 from collector.settled.planner import CollectionTarget
 from collector.settled.record_store import load_records
 from collector.settled.shares import Payments
@@ -132,26 +133,32 @@ def load_earliest_begins(session: Session, now: datetime) -> dict[Direction, dat
 
 
 def list_due_evidence(
-    schedule: Schedule, beacons: Iterable[str], now: datetime, timing: CollectionTiming
+    schedule: Schedule,
+    beacons: Iterable[str],
+    now: datetime,
+    timing: CollectionTiming,
+    failing: FailingAirports | None = None,
 ) -> list[EvidenceCall]:
     """Return the evidence calls that are due: about the days that some target waits for, and about yesterday.
 
     Yesterday's arrivals are asked for, as long as there is any target, even if no target waits for them: the answer
-    shows whether our clock is right.
+    shows whether our clock is right. `failing`: airports in whose place others are asked.
     """
     pending: dict[Direction, set[datetime]] = {part: set() for part in Direction.BOTH.parts}
-    watched: dict[Direction, list[str]] = {part: [] for part in Direction.BOTH.parts}
-    for target in sorted(schedule.targets, key=lambda target: (-target.interests, target.airport)):
+    for target in schedule.targets:
         pending[target.direction].update(list_days(target.next_begin, now))
-        watched[target.direction].append(target.airport)
     if schedule.targets:
         pending[Direction.ARRIVALS].add(day_of(now) - DAY)
-    last = {part: schedule.records.find_last_airport(part) for part in Direction.BOTH.parts}
-    candidates = {
-        part: choose_candidates(_keep_known(last[part]), watched[part], [each for each in beacons if _keep_known(each)])
-        for part in Direction.BOTH.parts
-    }
-    return list_evidence_calls(schedule.records, pending, candidates, now, timing.record)
+    candidates = {part: list_candidates(schedule, beacons, part) for part in Direction.BOTH.parts}
+    return list_evidence_calls(schedule.records, pending, candidates, now, timing.record, failing)
+
+
+def list_candidates(schedule: Schedule, beacons: Iterable[str], direction: Direction) -> list[str]:
+    """Return the airports that may prove a record of the direction, in the order in which they are asked."""
+    targets = sorted(schedule.targets, key=lambda target: (-target.interests, target.airport))
+    watched = [target.airport for target in targets if target.direction is direction]
+    last = _keep_known(schedule.records.find_last_airport(direction))
+    return choose_candidates(last, watched, [each for each in beacons if _keep_known(each)])
 
 
 def list_retired_airports(session: Session) -> list[str]:
