@@ -148,7 +148,8 @@ class OpenSkyClient:
     async def fetch_flights(self, airport: str, direction: Direction, begin: datetime, end: datetime) -> list[Flight]:
         """Return the airport's flights with an event time in [begin, end). Raises SourceError.
 
-        A malformed flight is counted, logged and left out; a malformed answer is an error, never "no flights".
+        A malformed flight is counted, logged and left out; a malformed answer is an error, never "no flights", as is
+        one with many malformed flights.
         Transient failures are retried, up to three attempts (up to three more with a new token, if the source rejected
         the token). An interval without a whole second needs no request: it has no flights. During a pause that a 429
         required, for whichever task, raises SourceLimitedError, and while the circuit breaker is open BreakerOpenError,
@@ -167,10 +168,10 @@ class OpenSkyClient:
         )
         self._require_no_pause()
         with self._breaker.guard_call():
-            flights = await self._fetch_with_retries(request)
+            flights = await self._fetch_with_retries(request, end)
         return [flight for flight in flights if begin <= flight.event_time(direction) < end]
 
-    async def _fetch_with_retries(self, request: httpx.Request) -> list[Flight]:
+    async def _fetch_with_retries(self, request: httpx.Request, end: datetime) -> list[Flight]:
         """Send the request until it succeeds, at most three times, and return the flights.
 
         Only a SourceUnavailableError leads to another attempt. A rejected token is discarded once, and the attempts
@@ -179,16 +180,16 @@ class OpenSkyClient:
         try:
             async with asyncio.timeout(self._deadline_s):
                 try:
-                    return await self._retrying(self._fetch_once, request)
+                    return await self._retrying(self._fetch_once, request, end)
                 except _TokenRefusedError as error:
                     if self._token is error.token:  # else another task has renewed the token already
                         self._token = None
                 # Revoked, or issued by a server that has lost it: one new token. After a second rejection, give up.
-                return await self._retrying(self._fetch_once, request)
+                return await self._retrying(self._fetch_once, request, end)
         except TimeoutError:
             raise SourceUnavailableError(f"the source gave no whole answer within {self._deadline_s:g} s") from None
 
-    async def _fetch_once(self, request: httpx.Request) -> list[Flight]:
+    async def _fetch_once(self, request: httpx.Request, end: datetime) -> list[Flight]:
         """Send the request once, with a token unless access is anonymous, and return the flights of the answer.
 
         Counts the attempt and its success or failure in the metrics. Raises SourceError; during a pause
@@ -201,7 +202,7 @@ class OpenSkyClient:
         self._calls.labels(status="attempt").inc()
         outcome = "failure"
         try:
-            flights = self._parse_answer(await self._send(request), token)
+            flights = self._parse_answer(await self._send(request), token, end)
             outcome = "success"
         finally:
             self._calls.labels(status=outcome).inc()
@@ -291,18 +292,18 @@ class OpenSkyClient:
         if left > timedelta(0):
             raise SourceLimitedError(left.total_seconds())
 
-    def _parse_answer(self, exchange: _Exchange, token: _Token | None) -> list[Flight]:
-        """Return the flights of an answer to a request with this token (None: without a token).
+    def _parse_answer(self, exchange: _Exchange, token: _Token | None, end: datetime) -> list[Flight]:
+        """Return the flights of an answer to a request with this token (None: without a token), up to `end`.
 
         Only a 404 with an empty body, or an empty list, means no flights. Any other 404 or 200 without flights, and any
         redirect, is a foreign answer (of a proxy, a portal, a wrong path), and an error. The source's own answers, a
-        429 among them, set `clock_error`. Raises ForeignAnswerError, SourceLimitedError for a 429, _TokenRefusedError
-        for 401 with a token, SourceRefusedError for any other status.
+        429 among them, set `clock_error`. Raises ForeignAnswerError, IncompleteAnswerError, SourceLimitedError for a
+        429, _TokenRefusedError for 401 with a token, SourceRefusedError for any other status.
         """
         answer = exchange.answer
         match answer.status_code:
             case httpx.codes.OK:
-                flights = self._reader.read_flights(answer)
+                flights = self._reader.read_flights(answer, end)
                 self._compare_clocks(exchange)
                 return flights
             case httpx.codes.NOT_FOUND if is_without_body(answer):

@@ -1,6 +1,6 @@
 """The reader of OpenSky's answers for flights: it also counts and logs unreadable fields, rows and foreign answers."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 import httpx
@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from chassis.clock import Clock
 from chassis.metrics import Metrics
-from collector.errors import ForeignAnswer, ForeignAnswerError
+from collector.errors import ForeignAnswer, ForeignAnswerError, IncompleteAnswerError
 from collector.sources.flight import Flight
 from collector.sources.opensky.answers import classify_foreign_answer, parse_flight, parse_rows
 
@@ -17,6 +17,20 @@ log = structlog.get_logger()
 
 _LOG_INTERVAL: Final = timedelta(days=1)
 """A dropped field is logged at most once in this period of elapsed time."""
+
+_TOLERATED_SHARE: Final = 20
+"""Of so many rows one may be left out: that is little beside what the source itself misses."""
+_FINAL_AFTER: Final = timedelta(days=2)
+"""Time after an interval's end from which its answer counts as the source's last word."""
+
+
+def count_tolerated_rows(rows: int, age: timedelta) -> int:
+    """Return how many of an answer's rows may be left out, if its interval ended `age` ago: one in twenty.
+
+    More, and the rest must not be taken for all flights. Of an answer that is the source's last word one row may
+    always be left out: else a row that is never mended would keep a small airport from being covered for ever.
+    """
+    return max(rows // _TOLERATED_SHARE, 1 if age >= _FINAL_AFTER and rows > 1 else 0)
 
 
 class FlightReader:
@@ -36,13 +50,13 @@ class FlightReader:
         for kind in ForeignAnswer:
             self._foreign.labels(kind=kind.value)  # 0 from the start, so that the first one is an increase
 
-    def read_flights(self, answer: httpx.Response) -> list[Flight]:
-        """Return the flights of an answer with status 200, in the order of the rows.
+    def read_flights(self, answer: httpx.Response, end: datetime) -> list[Flight]:
+        """Return the flights of an answer with status 200 about an interval that ends at `end`, in the rows' order.
 
         Rows without identity (icao24 and two times) are left out, counted and logged. Other unreadable fields are
         dropped from their flight, counted by field, and each field is logged once a day at most. Raises
         ForeignAnswerError if the body is no list, or if there are rows and none has an identity: that is not a day
-        without flights.
+        without flights. Raises IncompleteAnswerError if too many rows are left out (see `count_tolerated_rows`).
         """
         rows = parse_rows(answer)
         if rows is None:
@@ -63,6 +77,8 @@ class FlightReader:
             log.warning("opensky.malformed_flights", left_out=len(rows) - len(flights), faults=sorted(faults))
         if rows and not flights:
             raise self.count_foreign_answer(answer, ForeignAnswer.NO_IDENTITY)
+        if len(rows) - len(flights) > count_tolerated_rows(len(rows), self._clock.now() - end):
+            raise IncompleteAnswerError(len(rows) - len(flights), len(rows))
         return flights
 
     def count_foreign_answer(self, answer: httpx.Response, kind: ForeignAnswer) -> ForeignAnswerError:

@@ -6,7 +6,7 @@ from random import Random
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from collector.errors import SourceError, SourceRefusedError, SourceUnavailableError
+from collector.errors import IncompleteAnswerError, SourceError, SourceRefusedError, SourceUnavailableError
 from collector.intervals import DAY, day_of
 from collector.settled.evidence import NightlyRecord, NightlyRecords, RecordTiming, list_evidence_calls
 from collector.settled.failing_airports import FailingAirports
@@ -142,3 +142,23 @@ def test_a_day_without_flights_is_confirmed_though_its_evidence_airport_fails_no
     poll_hourly(service, collector, TODAY + DAY + 11 * HOUR)
     assert asked != []
     assert [begin for airport, _, begin, _ in source.collections if airport == "LICC"] == asked
+
+
+@ON_SQLITE
+def test_an_incomplete_answer_covers_nothing_and_is_asked_for_again_hours_later(service: Service) -> None:
+    """It was charged by the source, so an airport with such answers must not be asked for at each poll."""
+    for airport in ("KJFK", "LICC"):
+        service.set(wish(airport, direction=ARRIVALS), ANN)
+    source = HostileSource(service)
+    collector = build_collector(service, source)
+    poll_hourly(service, collector, TODAY + DAY + 5 * HOUR)
+    source.failing = {"KJFK": IncompleteAnswerError(47, 48)}
+    poll_hourly(service, collector, TODAY + DAY + 20 * HOUR)
+    assert list_complete(service.database, "LICC")[-1][1] == TODAY + DAY
+    assert list_complete(service.database, "KJFK")[-1][1] == TODAY
+    times = zip(source.call_times, source.calls, strict=True)
+    asked = [(at - TODAY - DAY) // HOUR for at, call in times if call[0] == "KJFK" and call[2:] == (TODAY, TODAY + DAY)]
+    assert asked == [6, 12, 18]
+    source.failing = {}
+    poll_hourly(service, collector, TODAY + 2 * DAY + HOUR)
+    assert list_complete(service.database, "KJFK")[-1][1] == TODAY + DAY

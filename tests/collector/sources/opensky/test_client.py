@@ -23,6 +23,7 @@ from collector.errors import (
     BreakerOpenError,
     ForeignAnswer,
     ForeignAnswerError,
+    IncompleteAnswerError,
     SourceError,
     SourceLimitedError,
     SourceRefusedError,
@@ -31,6 +32,7 @@ from collector.errors import (
 from collector.sources.flight import Flight
 from collector.sources.opensky.breaker_guard import BREAKER_POLICY
 from collector.sources.opensky.client import OpenSkyClient, OpenSkyTimeouts
+from collector.sources.opensky.flight_reader import count_tolerated_rows
 from domain.interests import Direction
 from local.opensky import flights as timetable
 from local.opensky.access import Credentials
@@ -525,12 +527,39 @@ def test_a_malformed_flight_is_left_out_and_counted(
     anonymous: ClientUnderTest, server: ScriptedOpenSky, fault: dict[str, object]
 ) -> None:
     """The other flights are returned; the log has the names of the fields, not their values."""
-    server.script = [answer(200, [row(), row(7200, **fault), row(9000)])]
+    server.script = [answer(200, [*map(row, range(19)), row(7200, **fault)])]
     with structlog.testing.capture_logs() as logs:
-        assert len(anonymous.fetch()) == 2
+        assert len(anonymous.fetch()) == 19
     assert anonymous.metric("opensky_malformed_flights_total") == 1
     (entry,) = logs
     assert (entry["event"], entry["left_out"]) == ("opensky.malformed_flights", 1)
+
+
+def test_an_answer_with_many_malformed_flights_is_an_error(anonymous: ClientUnderTest, server: ScriptedOpenSky) -> None:
+    """What is left of it is not all flights, and would cover the day with too few. It is not asked for again now."""
+    server.script = [answer(200, [row(), *(row(at, lastSeen=None) for at in range(60, 107))])]
+    with pytest.raises(IncompleteAnswerError, match="47 of the 48"):
+        anonymous.fetch()
+    assert len(server.requests) == 1
+
+
+def test_one_malformed_flight_of_few_is_left_out_of_the_sources_last_word(
+    anonymous: ClientUnderTest, server: ScriptedOpenSky, clock: FakeClock
+) -> None:
+    """It would keep a small airport from being covered for ever."""
+    server.script = [answer(200, [row(), row(60, lastSeen=None)])] * 2
+    with pytest.raises(IncompleteAnswerError):
+        anonymous.fetch()
+    clock.advance(timedelta(days=4))
+    assert len(anonymous.fetch()) == 1
+
+
+@given(st.integers(0, 2_000), st.floats(0, 9))
+def test_at_most_one_row_in_twenty_is_tolerated_and_never_all(rows: int, days: float) -> None:
+    """But one of two or more, once the answer is the source's last word."""
+    tolerated = count_tolerated_rows(rows, timedelta(days=days))
+    assert tolerated * 20 <= rows or (tolerated == 1 and rows > 1 and days >= 2)
+    assert tolerated < max(rows, 1)
 
 
 @pytest.mark.parametrize("odd", [{}, [], None, 7, "flight", [row()]], ids=repr)
