@@ -17,11 +17,13 @@ from pydantic import ValidationError
 from chassis.clock import Clock
 from chassis.metrics import Metrics
 from collector.errors import SourceLimitedError, SourceRefusedError, SourceUnavailableError
+from collector.intervals import Interval
 from collector.sources.flight import Flight
 from collector.sources.opensky.answers import (
     TokenResponse,
     classify_foreign_answer,
     is_without_body,
+    parse_age,
     parse_pause,
 )
 from collector.sources.opensky.breaker_guard import BreakerGuard
@@ -34,6 +36,8 @@ _ATTEMPTS: Final = 3
 """Maximum number of HTTP requests for one API call."""
 _LONGEST_BACKOFF_S: Final = 2.0
 """Longest pause between two attempts."""
+_OLDEST_ANSWER: Final = timedelta(minutes=5)
+"""An answer that a cache has kept for longer is none: it cannot prove that the source still says the same."""
 _RENEW_BEFORE: Final = timedelta(minutes=1)
 """A token is renewed this long before it expires."""
 _EPOCH: Final = datetime.fromtimestamp(0, UTC)
@@ -124,7 +128,7 @@ class OpenSkyClient:
         trust = httpx.create_ssl_context()
         self._http = httpx.AsyncClient(
             timeout=httpx.Timeout(timeouts.total_s, connect=timeouts.connect_s),
-            headers={"User-Agent": "towerwatch"},
+            headers={"User-Agent": "towerwatch", "Cache-Control": "no-cache"},  # RFC 9111, section 5.2.1.4
             verify=trust,
             trust_env=False,  # httpx would take proxies for a source on this machine, and ends on those it cannot read
             mounts={
@@ -149,7 +153,7 @@ class OpenSkyClient:
         """Return the airport's flights with an event time in [begin, end). Raises SourceError.
 
         A malformed flight is counted, logged and left out; a malformed answer is an error, never "no flights", as is
-        one with many malformed flights.
+        one with many malformed flights, or with many of other airports.
         Transient failures are retried, up to three attempts (up to three more with a new token, if the source rejected
         the token). An interval without a whole second needs no request: it has no flights. During a pause that a 429
         required, for whichever task, raises SourceLimitedError, and while the circuit breaker is open BreakerOpenError,
@@ -168,10 +172,10 @@ class OpenSkyClient:
         )
         self._require_no_pause()
         with self._breaker.guard_call():
-            flights = await self._fetch_with_retries(request, end)
+            flights = await self._fetch_with_retries(request, Interval(airport, direction, begin, end))
         return [flight for flight in flights if begin <= flight.event_time(direction) < end]
 
-    async def _fetch_with_retries(self, request: httpx.Request, end: datetime) -> list[Flight]:
+    async def _fetch_with_retries(self, request: httpx.Request, interval: Interval) -> list[Flight]:
         """Send the request until it succeeds, at most three times, and return the flights.
 
         Only a SourceUnavailableError leads to another attempt. A rejected token is discarded once, and the attempts
@@ -180,16 +184,16 @@ class OpenSkyClient:
         try:
             async with asyncio.timeout(self._deadline_s):
                 try:
-                    return await self._retrying(self._fetch_once, request, end)
+                    return await self._retrying(self._fetch_once, request, interval)
                 except _TokenRefusedError as error:
                     if self._token is error.token:  # else another task has renewed the token already
                         self._token = None
                 # Revoked, or issued by a server that has lost it: one new token. After a second rejection, give up.
-                return await self._retrying(self._fetch_once, request, end)
+                return await self._retrying(self._fetch_once, request, interval)
         except TimeoutError:
             raise SourceUnavailableError(f"the source gave no whole answer within {self._deadline_s:g} s") from None
 
-    async def _fetch_once(self, request: httpx.Request, end: datetime) -> list[Flight]:
+    async def _fetch_once(self, request: httpx.Request, interval: Interval) -> list[Flight]:
         """Send the request once, with a token unless access is anonymous, and return the flights of the answer.
 
         Counts the attempt and its success or failure in the metrics. Raises SourceError; during a pause
@@ -202,7 +206,7 @@ class OpenSkyClient:
         self._calls.labels(status="attempt").inc()
         outcome = "failure"
         try:
-            flights = self._parse_answer(await self._send(request), token, end)
+            flights = self._parse_answer(await self._send(request), token, interval)
             outcome = "success"
         finally:
             self._calls.labels(status=outcome).inc()
@@ -292,18 +296,24 @@ class OpenSkyClient:
         if left > timedelta(0):
             raise SourceLimitedError(left.total_seconds())
 
-    def _parse_answer(self, exchange: _Exchange, token: _Token | None, end: datetime) -> list[Flight]:
-        """Return the flights of an answer to a request with this token (None: without a token), up to `end`.
+    def _parse_answer(self, exchange: _Exchange, token: _Token | None, interval: Interval) -> list[Flight]:
+        """Return the flights of an answer to a request with this token (None: without a token).
 
         Only a 404 with an empty body, or an empty list, means no flights. Any other 404 or 200 without flights, and any
         redirect, is a foreign answer (of a proxy, a portal, a wrong path), and an error. The source's own answers, a
         429 among them, set `clock_error`. Raises ForeignAnswerError, IncompleteAnswerError, SourceLimitedError for a
-        429, _TokenRefusedError for 401 with a token, SourceRefusedError for any other status.
+        429, _TokenRefusedError for 401 with a token, SourceRefusedError for any other status, and for an old answer of
+        a cache: it would prove what it has proven before.
         """
         answer = exchange.answer
         match answer.status_code:
+            case httpx.codes.OK | httpx.codes.NOT_FOUND if (age := parse_age(answer.headers)) > _OLDEST_ANSWER:
+                raise SourceRefusedError(
+                    f"a cache on the way to the source gives an answer of {age} ago, though the request says "
+                    "Cache-Control: no-cache: correct the cache, or set another way in OPENSKY_PROXY"
+                )
             case httpx.codes.OK:
-                flights = self._reader.read_flights(answer, end)
+                flights = self._reader.read_flights(answer, interval)
                 self._compare_clocks(exchange)
                 return flights
             case httpx.codes.NOT_FOUND if is_without_body(answer):

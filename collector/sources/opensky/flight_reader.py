@@ -1,6 +1,6 @@
 """The reader of OpenSky's answers for flights: it also counts and logs unreadable fields, rows and foreign answers."""
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Final
 
 import httpx
@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from chassis.clock import Clock
 from chassis.metrics import Metrics
 from collector.errors import ForeignAnswer, ForeignAnswerError, IncompleteAnswerError
+from collector.intervals import Interval
 from collector.sources.flight import Flight
 from collector.sources.opensky.answers import classify_foreign_answer, parse_flight, parse_rows
 
@@ -50,10 +51,11 @@ class FlightReader:
         for kind in ForeignAnswer:
             self._foreign.labels(kind=kind.value)  # 0 from the start, so that the first one is an increase
 
-    def read_flights(self, answer: httpx.Response, end: datetime) -> list[Flight]:
-        """Return the flights of an answer with status 200 about an interval that ends at `end`, in the rows' order.
+    def read_flights(self, answer: httpx.Response, interval: Interval) -> list[Flight]:
+        """Return the flights of an answer with status 200 to the question about an interval, in the order of the rows.
 
-        Rows without identity (icao24 and two times) are left out, counted and logged. Other unreadable fields are
+        Rows without identity (icao24 and two times), and rows that name another airport than the interval's, are left
+        out, counted and logged. Other unreadable fields are
         dropped from their flight, counted by field, and each field is logged once a day at most. Raises
         ForeignAnswerError if the body is no list, or if there are rows and none has an identity: that is not a day
         without flights. Raises IncompleteAnswerError if too many rows are left out (see `count_tolerated_rows`).
@@ -70,14 +72,18 @@ class FlightReader:
                 self._malformed.inc()
                 faults |= {".".join(map(str, fault["loc"])) or fault["msg"] for fault in error.errors()}
                 continue
+            if flight.own_airport(interval.direction) not in ("", interval.airport):
+                self._malformed.inc()
+                faults.add("of another airport")
+                continue
             flights.append(flight)
             for field in dropped:
                 self._count_dropped(field)
         if len(flights) < len(rows):
             log.warning("opensky.malformed_flights", left_out=len(rows) - len(flights), faults=sorted(faults))
-        if rows and not flights:
+        if rows and not flights and faults != {"of another airport"}:
             raise self.count_foreign_answer(answer, ForeignAnswer.NO_IDENTITY)
-        if len(rows) - len(flights) > count_tolerated_rows(len(rows), self._clock.now() - end):
+        if len(rows) - len(flights) > count_tolerated_rows(len(rows), self._clock.now() - interval.end):
             raise IncompleteAnswerError(len(rows) - len(flights), len(rows))
         return flights
 

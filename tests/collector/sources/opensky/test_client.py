@@ -554,6 +554,38 @@ def test_one_malformed_flight_of_few_is_left_out_of_the_sources_last_word(
     assert len(anonymous.fetch()) == 1
 
 
+@pytest.mark.parametrize(("status", "body"), [(200, [row()]), (200, []), (404, b"")])
+def test_an_old_answer_of_a_cache_is_an_error(
+    anonymous: ClientUnderTest, server: ScriptedOpenSky, status: int, body: object
+) -> None:
+    """It would be the second answer that proves the first one, or confirm zero flights in an outage.
+
+    Caches are asked for the source's own answer; a cache may keep one for as long as its clock and ours may differ.
+    """
+    server.script = [answer(status, body, Age="10763"), answer(status, body, Age="299")]
+    with pytest.raises(SourceRefusedError, match="no-cache"):
+        anonymous.fetch()
+    assert len(anonymous.fetch()) == (1 if body == [row()] else 0)
+    assert [request.cache_control for request in server.requests] == ["no-cache"] * 2
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("mine", [0, 1, 18, 19])
+def test_flights_of_another_airport_are_not_counted(
+    anonymous: ClientUnderTest, server: ScriptedOpenSky, direction: Direction, mine: int
+) -> None:
+    """A few are left out; with more of them the answer is one to another question, which covers nothing."""
+    field = {Direction.DEPARTURES: "estDepartureAirport", Direction.ARRIVALS: "estArrivalAirport"}[direction]
+    rows = [row(at, **{field: ("kjfk ", None)[at % 2]}) for at in range(mine)]
+    server.script = [answer(200, [*rows, *(row(60 + at, **{field: "KATL"}) for at in range(20 - mine))])]
+    if mine == 19:
+        assert len(anonymous.fetch(direction)) == 19
+    else:
+        with pytest.raises(IncompleteAnswerError):
+            anonymous.fetch(direction)
+    assert len(server.requests) == 1
+
+
 @given(st.integers(0, 2_000), st.floats(0, 9))
 def test_at_most_one_row_in_twenty_is_tolerated_and_never_all(rows: int, days: float) -> None:
     """But one of two or more, once the answer is the source's last word."""
