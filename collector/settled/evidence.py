@@ -3,7 +3,7 @@
 The source makes its record of a finished day in a nightly batch, at a time that nobody knows, perhaps in parts, late,
 or not at all. A day counts as recorded only with evidence from two answers about one airport, the evidence airport:
 
-- the record is *there* once the airport has flights in the day's last hours;
+- the record is *there* once the airport has FEWEST_FLIGHTS or more in the day's last hours;
 - the record is *whole* (complete) once the same call, after the settle time or later, returns flights of the same
   aircraft.
 
@@ -30,6 +30,9 @@ JITTER: Final = timedelta(minutes=1)
 
 _MANY_ATTEMPTS: Final = 4
 """Number of answers about one record after which a change of the answer makes us ask another airport."""
+
+FEWEST_FLIGHTS: Final = 5
+"""Fewest flights in the last hours that prove something: all of a few may be in the first part of a record."""
 
 LAST_HOURS: Final = timedelta(hours=6)
 """The part of a day, before its end, in which an evidence airport must have flights."""
@@ -98,9 +101,9 @@ class NightlyRecord:
     ) -> "NightlyRecord":
         """Return the record as it is after an answer about the day's last hours at an airport, received at `now`.
 
-        Without flights, the record is not there. With flights of the same aircraft at the same airport as in an answer
-        `settle` or more before, it is whole; with any others, it is there since `now`, or after many answers not there
-        at all. A whole record does not change.
+        Without flights, or with fewer than FEWEST_FLIGHTS, the record is not there. With flights of the same aircraft
+        at the same airport as in an answer `settle` or more before, it is whole; with any others, it is there since
+        `now`, or after many answers not there at all. A whole record does not change.
         """
         if self.whole_since is not None:
             return self
@@ -109,7 +112,9 @@ class NightlyRecord:
         asked = replace(self, asked_at=now, attempts=self.attempts + 1)
         digest = hashlib.sha256(repr(aircraft).encode()).hexdigest()
         is_same = self.there_since is not None and (airport, digest) == (self.airport, self.digest)
-        if not aircraft or (self.there_since is not None and not is_same and asked.attempts >= _MANY_ATTEMPTS):
+        if len(aircraft) < FEWEST_FLIGHTS or (
+            self.there_since is not None and not is_same and asked.attempts >= _MANY_ATTEMPTS
+        ):
             # After many attempts, another airport may prove what this one does not, whose answers go on changing.
             return replace(asked, airport=None, flights=0, digest=None, there_since=None)
         if self.there_since is None or not is_same:
@@ -179,11 +184,15 @@ class NightlyRecords:
         ]
 
     def find_last_airport(self, direction: Direction) -> str | None:
-        """Return the airport that proved the newest whole record of the direction; None if none was proven yet."""
+        """Return the airport that proved the newest whole record of the direction; None if none was proven yet.
+
+        None, too, if it had fewer than FEWEST_FLIGHTS: an earlier version took them for a proof.
+        """
         whole = [
             each for each in self._records.values() if each.direction is direction and each.whole_since is not None
         ]
-        return max(whole, key=lambda record: record.day).airport if whole else None
+        newest = max(whole, key=lambda record: record.day, default=None)
+        return newest.airport if newest is not None and newest.flights >= FEWEST_FLIGHTS else None
 
 
 def _list_needed(direction: Direction) -> tuple[Direction, ...]:
@@ -267,10 +276,10 @@ def _choose_airport(candidates: Sequence[str], attempts: int) -> str | None:
 def choose_candidates(last: str | None, watched: Sequence[str], beacons: Sequence[str]) -> list[str]:
     """Return the candidates for an evidence call in their order, each airport once.
 
-    `last` (the last airport that proved a record), the first of `watched` (airports with interests, the one with most
-    first), all `beacons`, and the second of `watched`.
+    `last` (the last airport that proved a record), all `beacons`, and the first two of `watched` (airports with
+    interests). Beacons come before watched airports, which strangers choose, and which may have little traffic.
     """
-    return list(dict.fromkeys([*([last] if last else []), *watched[:1], *beacons, *watched[1:2]]))
+    return list(dict.fromkeys([*([last] if last else []), *beacons, *watched[:2]]))
 
 
 def list_days(begin: datetime, end: datetime) -> list[datetime]:

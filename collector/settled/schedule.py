@@ -154,8 +154,12 @@ def list_due_evidence(
 
 
 def list_candidates(schedule: Schedule, beacons: Iterable[str], direction: Direction) -> list[str]:
-    """Return the airports that may prove a record of the direction, in the order in which they are asked."""
-    targets = sorted(schedule.targets, key=lambda target: (-target.interests, target.airport))
+    """Return the airports that may prove a record of the direction, in the order in which they are asked.
+
+    Of the watched airports the two with most people, of equals those that somebody has watched for longest: one person
+    with many interests does not choose them for all.
+    """
+    targets = sorted(schedule.targets, key=lambda each: (-len(each.people), min(each.people.values()), each.airport))
     watched = [target.airport for target in targets if target.direction is direction]
     last = _keep_known(schedule.records.find_last_airport(direction))
     return choose_candidates(last, watched, [each for each in beacons if _keep_known(each)])
