@@ -36,6 +36,10 @@ _ATTEMPTS: Final = 3
 """Maximum number of HTTP requests for one API call."""
 _LONGEST_BACKOFF_S: Final = 2.0
 """Longest pause between two attempts."""
+_LARGEST_ANSWER: Final = 32 * 1024 * 1024
+"""Bytes of the largest answer; a day of the largest airport has less than one million."""
+_ENCODING_HEADERS: Final = frozenset(("content-encoding", "content-length", "transfer-encoding"))
+"""Headers that are not true any more of a body that was received and decompressed."""
 _OLDEST_ANSWER: Final = timedelta(minutes=5)
 """An answer that a cache has kept for longer is none: it cannot prove that the source still says the same."""
 _RENEW_BEFORE: Final = timedelta(minutes=1)
@@ -257,12 +261,13 @@ class OpenSkyClient:
 
         Stores the credits that an answer of any status reports.
 
-        Raises SourceUnavailableError if there is no answer in time, or a 5xx.
+        Raises SourceUnavailableError if there is no answer in time, or a 5xx; SourceRefusedError for an answer that is
+        too large.
         """
         sent = self._clock_check.read_clock()
         try:
             async with asyncio.timeout(self._total_s):
-                answer = await self._http.send(request)
+                answer = await self._receive_bounded(await self._http.send(request, stream=True))
         except TimeoutError:
             raise SourceUnavailableError(f"the source gave no whole answer within {self._total_s:g} s") from None
         except httpx.ProxyError as error:  # its text is the status by which the proxy refuses to connect
@@ -283,6 +288,25 @@ class OpenSkyClient:
         if answer.status_code >= httpx.codes.INTERNAL_SERVER_ERROR:
             raise SourceUnavailableError(f"the source is out of order (status {answer.status_code})")
         return _Exchange(answer, sent, received)
+
+    async def _receive_bounded(self, answer: httpx.Response) -> httpx.Response:
+        """Receive the body of an answer, decompressed, and return the whole answer.
+
+        Raises SourceRefusedError if it is larger than _LARGEST_ANSWER: it would fill the memory; httpx's errors.
+        """
+        body = bytearray()
+        try:
+            async for part in answer.aiter_bytes():
+                body += part
+                if len(body) > _LARGEST_ANSWER:
+                    raise SourceRefusedError(
+                        f"the answer has more than {_LARGEST_ANSWER} bytes, too many for a day: check OPENSKY_URL"
+                    )
+        finally:
+            await answer.aclose()
+        headers = [pair for pair in answer.headers.multi_items() if pair[0] not in _ENCODING_HEADERS]
+        received = {"received_bytes": answer.num_bytes_downloaded}
+        return httpx.Response(answer.status_code, headers=headers, content=bytes(body), extensions=received)
 
     def _begin_pause(self, answer: httpx.Response) -> SourceLimitedError:
         """Begin the pause that a 429 requires, or extend a running one; return the error for the caller to raise."""

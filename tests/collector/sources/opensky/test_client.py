@@ -1,6 +1,7 @@
 """Tests of the OpenSky client, over real HTTP, against the replay and against a server with scripted faults."""
 
 import asyncio
+import gzip
 import json
 import socket
 import threading
@@ -552,6 +553,17 @@ def test_one_malformed_flight_of_few_is_left_out_of_the_sources_last_word(
         anonymous.fetch()
     clock.advance(timedelta(days=4))
     assert len(anonymous.fetch()) == 1
+
+
+@pytest.mark.parametrize("status", [200, 404, 503])
+def test_an_answer_that_would_fill_the_memory_is_an_error(
+    anonymous: ClientUnderTest, server: ScriptedOpenSky, status: int
+) -> None:
+    """Its few compressed bytes are millions; it is neither read to its end nor asked for again."""
+    server.script = [answer(status, gzip.compress(b"[" + b" " * 40_000_000 + b"]"), Content_Encoding="gzip")]
+    with pytest.raises(SourceRefusedError, match="bytes"):
+        anonymous.fetch()
+    assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize(("status", "body"), [(200, [row()]), (200, []), (404, b"")])
