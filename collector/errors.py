@@ -181,6 +181,21 @@ def _describe_foreign_answer(kind: ForeignAnswer, setting: str) -> str:
             assert_never(kind)
 
 
+class IncompleteAnswerError(SourceError):
+    """The source's answer has too many rows that cannot be counted: without identity, or of another airport.
+
+    What is left of it is not all flights, so it covers nothing. The source has answered, and has charged its credits.
+    """
+
+    transient = True
+
+    def __init__(self, left_out: int, rows: int) -> None:
+        super().__init__(
+            f"{left_out} of the {rows} flights in the answer have no identity, or are of another airport: wait, or ask "
+            "the source for the airport by hand"
+        )
+
+
 class BreakerOpenError(SourceUnavailableError):
     """The circuit breaker is open after too many failures of the source: the API call was not made."""
 

@@ -1,6 +1,6 @@
 """Rules for the intervals to collect: begin, end, split by days, corrections. Pure: no clock, no database."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -61,6 +61,18 @@ def compute_first_begin(effective_from: datetime, now: datetime) -> datetime:
     FARTHEST_BACK ago.
     """
     return max(min(day_of(effective_from), day_of(now) - DAY), day_of(now - FARTHEST_BACK))
+
+
+def find_common_begin(wishes: Iterable[tuple[datetime, datetime]], now: datetime) -> datetime:
+    """Return the UTC midnight at which the first collection begins of an airport that several people want.
+
+    `wishes`: for each person, the earliest `effective_from` of their interests, and when the first of these was set.
+    What lies more than a day before that is a wish for history. Nobody waits for somebody else's history: it begins
+    with the latest of the people's begins. But no day is left out that someone has wanted without such a wish: so it
+    begins with the earliest of these days, if that is earlier. Raises ValueError without wishes.
+    """
+    begins = [(compute_first_begin(effective_from, now), day_of(set_at) - DAY) for effective_from, set_at in wishes]
+    return min(max(begin for begin, _ in begins), min(max(pair) for pair in begins))
 
 
 def split_by_days(airport: str, direction: Direction, begin: datetime, end: datetime) -> Iterator[Interval]:

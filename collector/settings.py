@@ -95,7 +95,7 @@ class CollectorSettings(DatabaseSettings):
     settle_time: timedelta = Field(default=timedelta(hours=3), ge=timedelta(minutes=10), le=timedelta(days=2))
     """Time after which an evidence call is repeated: the same flights then prove that the record is whole."""
     beacon_airports: Beacons = DEFAULT_BEACONS
-    """ICAO codes, separated by commas: large airports for evidence calls, if no airport with interests has flights."""
+    """ICAO codes, separated by commas: large airports for evidence calls, with flights in a day's last six hours."""
     live_departures_credits: int = Field(default=0, ge=0, le=1_000_000_000)
     """Credits per UTC day that may be spent on departures of today, which the source may or may not give; 0: none."""
     corrections_after: timedelta = Field(default=timedelta(days=2), ge=timedelta(0), le=timedelta(days=14))

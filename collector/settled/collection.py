@@ -12,7 +12,7 @@ from chassis.clock import Clock
 from chassis.db.database import Database
 from chassis.errors import DatabaseUnavailableError
 from chassis.metrics import Metrics
-from collector.errors import ConcurrentCollectionError, SourceError
+from collector.errors import ConcurrentCollectionError, IncompleteAnswerError, SourceError
 from collector.intervals import Interval, day_of
 from collector.leadership.terms import Term, begin_term, require_term
 from collector.messages import encode_flights_observed, encode_partial_flights
@@ -26,7 +26,7 @@ from collector.settled.cursors import (
 from collector.settled.differences import compare_with_stored
 from collector.settled.doubts import doubt_empty_correction, doubt_empty_day
 from collector.settled.duplicates import merge_duplicates
-from collector.settled.evidence import DEFAULT_BEACONS, EvidenceCall, RecordKey
+from collector.settled.evidence import DEFAULT_BEACONS, JITTER, EvidenceCall, RecordKey
 from collector.settled.planner import (
     RECENT_AGE,
     RECENT_PRICE,
@@ -38,7 +38,7 @@ from collector.settled.planner import (
 )
 from collector.settled.quota import QuotaStore
 from collector.settled.record_watch import RecordWatch
-from collector.settled.schedule import CollectionTiming, load_schedule
+from collector.settled.schedule import ASK_AGAIN_AFTER, CollectionTiming, load_schedule
 from collector.settled.source_calls import Answer, CallConditions, Charge, FlightSource, SourceCalls, stops_collection
 from collector.settled.stored_flights import insert_flights, load_stored_flights, update_flights
 from domain.interests import Direction
@@ -73,6 +73,8 @@ class FlightCollector:
         self._timing = timing
         self._quota = quota
         self._live_credits = live_credits_per_day
+        self._incomplete: dict[tuple[str, Direction], datetime] = {}
+        """By target: the time of its last incomplete answer. Such an answer costs credits as any other does."""
         self._calls = SourceCalls(database, source, clock, quota)
         self._watch = RecordWatch(database, self._calls, clock, timing, beacons)
         self._stored = metrics.counter("flights_stored_total", "Flights stored and published", "direction")
@@ -149,6 +151,8 @@ class FlightCollector:
                     raise
                 if call.record is None:
                     skipped.add(target)  # coverage has no holes
+                    if isinstance(error, IncompleteAnswerError):
+                        self._incomplete[target] = self._clock.now()
             except ConcurrentCollectionError as error:
                 skipped.add(target)
                 log.warning("collection.failed", airport=target[0], direction=target[1], reason=str(error))
@@ -157,16 +161,22 @@ class FlightCollector:
     def _load_due_calls(self, airport: str | None, asked: set[RecordKey]) -> list[ApiCall]:
         """Return the API calls that are due now for one airport or for all (None), in the order to make them in.
 
-        Not more than the credits of today may pay for. Evidence calls for a record of `asked` are left out. Raises
-        DatabaseUnavailableError.
+        Not more than the credits of today may pay for. Evidence calls for a record of `asked` are left out, and targets
+        whose last answer was incomplete, for some hours. Raises DatabaseUnavailableError.
         """
         now = self._clock.now()
         with self._database.reading() as session:
             schedule = load_schedule(session, self._timing, now)
             left = self._quota.load_balance(session, now).left
         evidence = [call for call in self._watch.list_old_calls(schedule, now) if call.record.key not in asked]
-        calls = list_due_calls(schedule.targets, now, schedule.payments, evidence, left)
+        targets = [target for target in schedule.targets if not self._must_wait(target, now)]
+        calls = list_due_calls(targets, now, schedule.payments, evidence, left)
         return calls if airport is None else choose_calls_of_airport(calls, airport)
+
+    def _must_wait(self, target: CollectionTarget, now: datetime) -> bool:
+        """Return True if the target's last answer was incomplete less than ASK_AGAIN_AFTER ago, else False."""
+        asked_at = self._incomplete.get((target.airport, target.direction))
+        return asked_at is not None and now < asked_at + ASK_AGAIN_AFTER - JITTER
 
     def _load_targets(self, airport: str | None, now: datetime) -> list[CollectionTarget]:
         """Return the targets of one airport or of all (None). Raises DatabaseUnavailableError."""

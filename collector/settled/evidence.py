@@ -3,7 +3,7 @@
 The source makes its record of a finished day in a nightly batch, at a time that nobody knows, perhaps in parts, late,
 or not at all. A day counts as recorded only with evidence from two answers about one airport, the evidence airport:
 
-- the record is *there* once the airport has flights in the day's last hours;
+- the record is *there* once the airport has FEWEST_FLIGHTS or more in the day's last hours;
 - the record is *whole* (complete) once the same call, after the settle time or later, returns flights of the same
   aircraft.
 
@@ -18,6 +18,7 @@ from typing import Final
 
 from collector.intervals import DAY, Interval, day_of
 from collector.settled.duplicates import merge_duplicates
+from collector.settled.failing_airports import FailingAirports
 from collector.sources.flight import Flight
 from domain.interests import Direction
 
@@ -29,6 +30,9 @@ JITTER: Final = timedelta(minutes=1)
 
 _MANY_ATTEMPTS: Final = 4
 """Number of answers about one record after which a change of the answer makes us ask another airport."""
+
+FEWEST_FLIGHTS: Final = 5
+"""Fewest flights in the last hours that prove something: all of a few may be in the first part of a record."""
 
 LAST_HOURS: Final = timedelta(hours=6)
 """The part of a day, before its end, in which an evidence airport must have flights."""
@@ -97,9 +101,9 @@ class NightlyRecord:
     ) -> "NightlyRecord":
         """Return the record as it is after an answer about the day's last hours at an airport, received at `now`.
 
-        Without flights, the record is not there. With flights of the same aircraft at the same airport as in an answer
-        `settle` or more before, it is whole; with any others, it is there since `now`, or after many answers not there
-        at all. A whole record does not change.
+        Without flights, or with fewer than FEWEST_FLIGHTS, the record is not there. With flights of the same aircraft
+        at the same airport as in an answer `settle` or more before, it is whole; with any others, it is there since
+        `now`, or after many answers not there at all. A whole record does not change.
         """
         if self.whole_since is not None:
             return self
@@ -108,7 +112,9 @@ class NightlyRecord:
         asked = replace(self, asked_at=now, attempts=self.attempts + 1)
         digest = hashlib.sha256(repr(aircraft).encode()).hexdigest()
         is_same = self.there_since is not None and (airport, digest) == (self.airport, self.digest)
-        if not aircraft or (self.there_since is not None and not is_same and asked.attempts >= _MANY_ATTEMPTS):
+        if len(aircraft) < FEWEST_FLIGHTS or (
+            self.there_since is not None and not is_same and asked.attempts >= _MANY_ATTEMPTS
+        ):
             # After many attempts, another airport may prove what this one does not, whose answers go on changing.
             return replace(asked, airport=None, flights=0, digest=None, there_since=None)
         if self.there_since is None or not is_same:
@@ -182,11 +188,15 @@ class NightlyRecords:
         ]
 
     def find_last_airport(self, direction: Direction) -> str | None:
-        """Return the airport that proved the newest whole record of the direction; None if none was proven yet."""
+        """Return the airport that proved the newest whole record of the direction; None if none was proven yet.
+
+        None, too, if it had fewer than FEWEST_FLIGHTS: an earlier version took them for a proof.
+        """
         whole = [
             each for each in self._records.values() if each.direction is direction and each.whole_since is not None
         ]
-        return max(whole, key=lambda record: record.day).airport if whole else None
+        newest = max(whole, key=lambda record: record.day, default=None)
+        return newest.airport if newest is not None and newest.flights >= FEWEST_FLIGHTS else None
 
 
 def _list_needed(direction: Direction) -> tuple[Direction, ...]:
@@ -213,16 +223,18 @@ def list_evidence_calls(
     candidates: Mapping[Direction, Sequence[str]],
     now: datetime,
     timing: RecordTiming,
+    failing: FailingAirports | None = None,
 ) -> list[EvidenceCall]:
     """Return the evidence calls that are due: first about recent days (cheap), then about old days.
 
     The newest recent day and the oldest old day come first. At most one call for each day and direction. `pending`: by
     direction, the days (UTC midnights) that some airport waits for; days that have not ended are ignored. `candidates`:
     by direction, the airports for a record that is not there; for departures, the airport that proves the day's
-    arrivals comes before them. A record that is there is asked for at its evidence airport again. Calls about
-    departures are due only once the day's arrivals are there: departures that the source gives before its batch must
-    not count.
+    arrivals comes before them. A record that is there is asked for at its evidence airport again. `failing`: airports
+    in whose place others are asked, the evidence airport included. Calls about departures are due only once the day's
+    arrivals are there: departures that the source gives before its batch must not count.
     """
+    failing = failing or FailingAirports()
     days = {day for each in pending.values() for day in each if day + DAY <= now}
     departure_days = set(pending.get(Direction.DEPARTURES, ()))
     calls = []
@@ -235,7 +247,8 @@ def list_evidence_calls(
             airports = candidates[record.direction]
             if record is not arrivals and arrivals.airport is not None:
                 airports = list(dict.fromkeys([arrivals.airport, *airports]))
-            airport = record.airport or _choose_airport(airports, record.attempts)
+            usable = failing.choose_usable(list(dict.fromkeys([*filter(None, [record.airport]), *airports])), now)
+            airport = record.airport if record.airport in usable else _choose_airport(usable, record.attempts)
             if (
                 airport is not None
                 and record.whole_since is None
@@ -267,10 +280,10 @@ def _choose_airport(candidates: Sequence[str], attempts: int) -> str | None:
 def choose_candidates(last: str | None, watched: Sequence[str], beacons: Sequence[str]) -> list[str]:
     """Return the candidates for an evidence call in their order, each airport once.
 
-    `last` (the last airport that proved a record), the first of `watched` (airports with interests, the one with most
-    first), all `beacons`, and the second of `watched`.
+    `last` (the last airport that proved a record), all `beacons`, and the first two of `watched` (airports with
+    interests). Beacons come before watched airports, which strangers choose, and which may have little traffic.
     """
-    return list(dict.fromkeys([*([last] if last else []), *watched[:1], *beacons, *watched[1:2]]))
+    return list(dict.fromkeys([*([last] if last else []), *beacons, *watched[:2]]))
 
 
 def list_days(begin: datetime, end: datetime) -> list[datetime]:

@@ -2,21 +2,23 @@
 
 import asyncio
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import structlog
 
 from chassis.clock import Clock
 from chassis.db.database import Database
-from collector.errors import SourceError
+from collector.errors import BreakerOpenError, SourceError, SourceLimitedError
 from collector.intervals import Interval, day_of
 from collector.leadership.terms import Term, require_term
 from collector.settled.evidence import EvidenceCall, NightlyRecord, RecordKey
+from collector.settled.failing_airports import FailingAirports
 from collector.settled.planner import RECENT_PRICE, compute_price
 from collector.settled.record_store import load_records, store_record
-from collector.settled.schedule import CollectionTiming, Schedule, list_due_evidence, load_schedule
+from collector.settled.schedule import CollectionTiming, Schedule, list_candidates, list_due_evidence, load_schedule
 from collector.settled.shares import Bill
-from collector.settled.source_calls import Answer, CallConditions, SourceCalls, stops_collection
+from collector.settled.source_calls import FOR_ALL, Answer, CallConditions, SourceCalls, stops_collection
+from domain.interests import Direction
 
 log = structlog.get_logger()
 
@@ -33,31 +35,36 @@ class RecordWatch:
         self._clock = clock
         self._timing = timing
         self._beacons = tuple(beacons)
+        self._failing = FailingAirports()
 
     async def check_recent_records(self, term: Term) -> None:
         """Make the evidence calls that are due at the price of recent flights, until the quota defers one.
 
         Nobody pays for them: there are as many, whatever the number of airports. An answer may make a call about
-        another record due, which is made as well; each record is called for once at most. A failed call is logged and
-        stays due. Raises SourceError if the next call would fail as well, SupersededError, DatabaseUnavailableError.
+        another record due, which is made as well; about each record there is one answer at most. A failed call is
+        logged, and the next airport is asked in its place at once. Raises SourceError if the next call would fail as
+        well, SupersededError, DatabaseUnavailableError.
         """
-        tried: set[RecordKey] = set()
+        answered: set[RecordKey] = set()
+        failed: set[tuple[RecordKey, str]] = set()
         while calls := [
             call
             for call in await asyncio.to_thread(self._load_due_calls)
-            if call.record.key not in tried and (compute_price(call.interval.begin, self._clock.now()) == RECENT_PRICE)
+            if call.record.key not in answered
+            and (call.record.key, call.airport) not in failed
+            and compute_price(call.interval.begin, self._clock.now()) == RECENT_PRICE
         ]:
             for call in calls:
-                tried.add(call.record.key)
                 try:
-                    answer = await self._calls.fetch(term, call.interval)
+                    answer = await self._fetch(term, call)
                 except SourceError as error:
-                    log.warning("evidence.failed", airport=call.airport, day=f"{call.record.day:%F}", reason=str(error))
+                    failed.add((call.record.key, call.airport))
                     if stops_collection(error):
                         raise
                     continue
                 if answer is None:
                     return
+                answered.add(call.record.key)
                 await asyncio.to_thread(self._store_answer, term, call, answer)
 
     def list_old_calls(self, schedule: Schedule, now: datetime) -> list[EvidenceCall]:
@@ -65,7 +72,7 @@ class RecordWatch:
 
         They are about days that most airports do not wait for any more.
         """
-        due = list_due_evidence(schedule, self._beacons, now, self._timing)
+        due = list_due_evidence(schedule, self._beacons, now, self._timing, self._failing)
         return [call for call in due if compute_price(call.interval.begin, now) != RECENT_PRICE]
 
     async def make_old_call(self, term: Term, call: EvidenceCall, conditions: CallConditions) -> bool:
@@ -73,7 +80,7 @@ class RecordWatch:
 
         Return False if the quota defers the call. Raises SourceError, SupersededError, DatabaseUnavailableError.
         """
-        answer = await self._calls.fetch(term, call.interval, conditions)
+        answer = await self._fetch(term, call, conditions)
         if answer is not None:
             await asyncio.to_thread(self._store_answer, term, call, answer)
         return answer is not None
@@ -84,19 +91,74 @@ class RecordWatch:
         In an outage the source has returned "no flights" for every airport. So an evidence call is made at once for the
         evidence airport of the interval's day: if this airport has flights as before, the answer is confirmed. If it
         has none, or is the interval's own airport, the answers contradict the evidence, which is deleted: the day must
-        be proven anew. False, too, if there is no evidence, or if the quota defers the call. `bill`: who pays for
-        the call, namely those who paid for the answer. Raises SourceError, SupersededError, DatabaseUnavailableError.
+        be proven anew. False, too, if there is no evidence, or if the quota defers the call. If the call fails, flights
+        of another candidate confirm the answer as well; if none has any, the call's error is raised. `bill`: who pays
+        for the calls, namely those who paid for the answer. Raises SourceError, SupersededError,
+        DatabaseUnavailableError.
         """
         record = await asyncio.to_thread(self._load_record, interval)
         if record.airport is None:
             return False
-        answer = await self._calls.fetch(term, EvidenceCall(record, record.airport).interval, CallConditions(bill=bill))
+        conditions = CallConditions(bill=bill)
+        try:
+            answer = await self._fetch(term, EvidenceCall(record, record.airport), conditions)
+        except SourceError as error:
+            if stops_collection(error) or record.airport == interval.airport:
+                raise
+            if await self._confirm_elsewhere(term, interval, record, conditions):
+                return True
+            raise
         if answer is None:
             return False
         if answer.flights and record.airport != interval.airport:
             return True
         await asyncio.to_thread(self._store_contradiction, term, record, answer)
         return False
+
+    async def _confirm_elsewhere(
+        self, term: Term, interval: Interval, record: NightlyRecord, conditions: CallConditions
+    ) -> bool:
+        """Return True if a candidate other than the evidence airport has flights in the record's last hours.
+
+        False if none has, or if the quota defers a call. No airport without flights contradicts the evidence, which is
+        of another one. Raises SourceError if the next call would fail as well, SupersededError,
+        DatabaseUnavailableError.
+        """
+        for airport in await asyncio.to_thread(self._load_candidates, record.direction):
+            if airport in (record.airport, interval.airport):
+                continue
+            try:
+                answer = await self._fetch(term, EvidenceCall(record, airport), conditions)
+            except SourceError as error:
+                if stops_collection(error):
+                    raise
+                continue
+            if answer is None or answer.flights:
+                return answer is not None
+        return False
+
+    async def _fetch(self, term: Term, call: EvidenceCall, conditions: CallConditions = FOR_ALL) -> Answer | None:
+        """Make an evidence call; if it fails, log that, and pass over its airport for some hours.
+
+        Return None if the quota defers the call. Raises SourceError, SupersededError, DatabaseUnavailableError.
+        """
+        try:
+            answer = await self._calls.fetch(term, call.interval, conditions)
+        except BreakerOpenError as error:  # the call was not made
+            self._log_failure(call, error)
+            raise
+        except SourceError as error:
+            self._log_failure(call, error)
+            pause = timedelta(seconds=error.retry_after_s if isinstance(error, SourceLimitedError) else 0)
+            self._failing.add_failure(call.airport, self._clock.now(), pause)
+            raise
+        if answer is not None:
+            self._failing.add_answer(call.airport)
+        return answer
+
+    def _log_failure(self, call: EvidenceCall, error: SourceError) -> None:
+        """Log that an evidence call failed."""
+        log.warning("evidence.failed", airport=call.airport, day=f"{call.record.day:%F}", reason=str(error))
 
     def _store_contradiction(self, term: Term, record: NightlyRecord, answer: Answer) -> None:
         """Delete a record's evidence, and log that. Raises SupersededError, DatabaseUnavailableError."""
@@ -112,11 +174,20 @@ class RecordWatch:
         with self._database.reading() as session:
             return load_records(session, self._clock.now()).get(day_of(interval.begin), interval.direction)
 
+    def _load_candidates(self, direction: Direction) -> list[str]:
+        """Return the airports that may prove a record now and are not passed over. Raises DatabaseUnavailableError."""
+        now = self._clock.now()
+        with self._database.reading() as session:
+            candidates = list_candidates(load_schedule(session, self._timing, now), self._beacons, direction)
+        return self._failing.choose_usable(candidates, now)
+
     def _load_due_calls(self) -> list[EvidenceCall]:
         """Return the evidence calls that are due now, in the order to make them in. Raises DatabaseUnavailableError."""
         now = self._clock.now()
         with self._database.reading() as session:
-            return list_due_evidence(load_schedule(session, self._timing, now), self._beacons, now, self._timing)
+            return list_due_evidence(
+                load_schedule(session, self._timing, now), self._beacons, now, self._timing, self._failing
+            )
 
     def _store_answer(self, term: Term, call: EvidenceCall, answer: Answer) -> None:
         """Store what an answer proves, and log it if the record is now there or whole.

@@ -14,6 +14,7 @@ from collector.intervals import (
     compute_available_until,
     compute_next_begin,
     day_of,
+    find_common_begin,
     find_due_correction,
     skip_missing_days,
 )
@@ -28,6 +29,7 @@ from collector.settled.evidence import (
     list_days,
     list_evidence_calls,
 )
+from collector.settled.failing_airports import FailingAirports
 from collector.settled.planner import CollectionTarget
 from collector.settled.record_store import load_records
 from collector.settled.shares import Payments
@@ -38,9 +40,14 @@ ASK_AGAIN_AFTER: Final = timedelta(hours=6)
 """Time after which an interval whose answer is doubted (no flights at a busy airport) is asked for again."""
 
 
-_EARLIEST_INTERESTS: Final = select(
-    InterestRow.airport, InterestRow.direction, func.min(InterestRow.effective_from)
-).group_by(InterestRow.airport, InterestRow.direction)
+_WISHES: Final = select(
+    InterestRow.airport,
+    InterestRow.direction,
+    InterestRow.user_id,
+    func.count(),
+    func.min(InterestRow.effective_from),
+    func.min(InterestRow.created_at),
+).group_by(InterestRow.airport, InterestRow.direction, InterestRow.user_id)
 _COVERED_CURSORS: Final = select(CoverageRow.airport, CoverageRow.direction, CoverageRow.covered_until)
 _UNHEARD_CURSORS: Final = select(UnheardRow.airport, UnheardRow.direction, UnheardRow.asked_until)
 
@@ -84,7 +91,7 @@ def load_schedule(session: Session, timing: CollectionTiming, now: datetime, air
         key = icao, direction.value
         row = coverage.get(key)
         cursor = row.covered_until if row else unheard.get(key)
-        next_begin = _find_next_begin(records, direction, compute_next_begin(cursor, demand.effective_from, now), now)
+        next_begin = _find_next_begin(records, direction, compute_next_begin(cursor, demand.find_begin(now), now), now)
         targets.append(
             CollectionTarget(
                 airport=icao,
@@ -113,45 +120,50 @@ def load_earliest_begins(session: Session, now: datetime) -> dict[Direction, dat
         **{(row.airport, row.direction): row.asked_until for row in session.execute(_UNHEARD_CURSORS)},
         **{(row.airport, row.direction): row.covered_until for row in session.execute(_COVERED_CURSORS)},
     }
-    demands: dict[tuple[str, Direction], datetime] = {}
-    for icao, direction, effective_from in session.execute(_EARLIEST_INTERESTS):
-        for part in Direction(direction).parts:
-            demands[icao, part] = min(demands.get((icao, part), effective_from), effective_from)
     # Most airports share their instants, so the rules are applied once for each pair of them.
     pairs: dict[Direction, set[tuple[datetime | None, datetime]]] = {}
-    for (icao, part), effective_from in demands.items():
+    for (icao, part), demand in _load_demands(session, None).items():
         if find_airport(icao) is not None:
-            pairs.setdefault(part, set()).add((cursors.get((icao, part.value)), effective_from))
+            pairs.setdefault(part, set()).add((cursors.get((icao, part.value)), demand.find_begin(now)))
     return {
         part: min(
-            _find_next_begin(records, part, compute_next_begin(cursor, effective_from, now), now)
-            for cursor, effective_from in found
+            _find_next_begin(records, part, compute_next_begin(cursor, begin, now), now) for cursor, begin in found
         )
         for part, found in pairs.items()
     }
 
 
 def list_due_evidence(
-    schedule: Schedule, beacons: Iterable[str], now: datetime, timing: CollectionTiming
+    schedule: Schedule,
+    beacons: Iterable[str],
+    now: datetime,
+    timing: CollectionTiming,
+    failing: FailingAirports | None = None,
 ) -> list[EvidenceCall]:
     """Return the evidence calls that are due: about the days that some target waits for, and about yesterday.
 
     Yesterday's arrivals are asked for, as long as there is any target, even if no target waits for them: the answer
-    shows whether our clock is right.
+    shows whether our clock is right. `failing`: airports in whose place others are asked.
     """
     pending: dict[Direction, set[datetime]] = {part: set() for part in Direction.BOTH.parts}
-    watched: dict[Direction, list[str]] = {part: [] for part in Direction.BOTH.parts}
-    for target in sorted(schedule.targets, key=lambda target: (-target.interests, target.airport)):
+    for target in schedule.targets:
         pending[target.direction].update(list_days(target.next_begin, now))
-        watched[target.direction].append(target.airport)
     if schedule.targets:
         pending[Direction.ARRIVALS].add(day_of(now) - DAY)
-    last = {part: schedule.records.find_last_airport(part) for part in Direction.BOTH.parts}
-    candidates = {
-        part: choose_candidates(_keep_known(last[part]), watched[part], [each for each in beacons if _keep_known(each)])
-        for part in Direction.BOTH.parts
-    }
-    return list_evidence_calls(schedule.records, pending, candidates, now, timing.record)
+    candidates = {part: list_candidates(schedule, beacons, part) for part in Direction.BOTH.parts}
+    return list_evidence_calls(schedule.records, pending, candidates, now, timing.record, failing)
+
+
+def list_candidates(schedule: Schedule, beacons: Iterable[str], direction: Direction) -> list[str]:
+    """Return the airports that may prove a record of the direction, in the order in which they are asked.
+
+    Of the watched airports the two with most people, of equals those that somebody has watched for longest: one person
+    with many interests does not choose them for all.
+    """
+    targets = sorted(schedule.targets, key=lambda each: (-len(each.people), min(each.people.values()), each.airport))
+    watched = [target.airport for target in targets if target.direction is direction]
+    last = _keep_known(schedule.records.find_last_airport(direction))
+    return choose_candidates(last, watched, [each for each in beacons if _keep_known(each)])
 
 
 def list_retired_airports(session: Session) -> list[str]:
@@ -202,34 +214,33 @@ def _find_correction(row: CoverageRow, timing: CollectionTiming, now: datetime) 
 class _Demand:
     """The interests in one airport and direction."""
 
-    effective_from: datetime
-    """The earliest of them."""
     interests: int = 0
     people: dict[UUID, datetime] = field(default_factory=dict)
     """By person: when the first of theirs was set."""
+    effective_from: dict[UUID, datetime] = field(default_factory=dict)
+    """By person: the earliest of theirs."""
+
+    def find_begin(self, now: datetime) -> datetime:
+        """Return the begin of a first collection."""
+        return find_common_begin(
+            ((effective_from, self.people[person]) for person, effective_from in self.effective_from.items()), now
+        )
 
 
 def _load_demands(session: Session, airport: str | None) -> Mapping[tuple[str, Direction], _Demand]:
-    """Return, by airport and direction, the number of interests, their earliest `effective_from`, and their people.
+    """Return, by airport and direction, the number of interests, and what each of their people wants.
 
     `airport`: only the interests in this airport; None: in all. A direction without interests is left out. An interest
     in both directions counts for each of them.
     """
-    query = select(
-        InterestRow.airport,
-        InterestRow.direction,
-        InterestRow.user_id,
-        func.count(),
-        func.min(InterestRow.effective_from),
-        func.min(InterestRow.created_at),
-    ).group_by(InterestRow.airport, InterestRow.direction, InterestRow.user_id)
+    query = _WISHES
     if airport is not None:
         query = query.where(InterestRow.airport == airport)
     demands: dict[tuple[str, Direction], _Demand] = {}
     for icao, direction, person, interests, effective_from, created_at in session.execute(query):
         for part in Direction(direction).parts:
-            demand = demands.setdefault((icao, part), _Demand(effective_from))
+            demand = demands.setdefault((icao, part), _Demand())
             demand.interests += interests
-            demand.effective_from = min(demand.effective_from, effective_from)
+            demand.effective_from[person] = min(demand.effective_from.get(person, effective_from), effective_from)
             demand.people[person] = min(demand.people.get(person, created_at), created_at)
     return demands

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from chassis.clock import Clock
 from chassis.db.database import Database
-from collector.errors import BreakerOpenError, SourceError, SourceLimitedError, WrongClockError
+from collector.errors import BreakerOpenError, IncompleteAnswerError, SourceError, SourceLimitedError, WrongClockError
 from collector.intervals import Interval
 from collector.leadership.terms import Term, require_term
 from collector.people import charge_people, refund_people
@@ -110,8 +110,8 @@ class SourceCalls:
         """Charge the quota for one interval, and fetch its flights; None, at no cost, if the quota defers the call.
 
         `on_charge` runs in the transaction of the charge. Raises SourceError if the call fails, after the refund of its
-        credits; WrongClockError, without a refund, if the answer shows that our clock is wrong; SupersededError,
-        DatabaseUnavailableError.
+        credits; IncompleteAnswerError, without a refund, because the source has charged the call; WrongClockError,
+        without a refund, if the answer shows that our clock is wrong; SupersededError, DatabaseUnavailableError.
         """
         charge = await asyncio.to_thread(self._charge, term, interval, conditions, on_charge)
         if charge is None:
@@ -157,14 +157,15 @@ class SourceCalls:
     def _refund(self, charge: Charge, error: SourceError) -> None:
         """Refund the charge of an API call that failed, and store the pause or the credits that the source reported.
 
-        What people paid is given back, too. After a SourceLimitedError the pause is stored, after any other error the
-        reported credits, if there are any. A charge of an earlier UTC day is not refunded to the day. A foreign answer
-        is counted. Raises DatabaseUnavailableError.
+        What people paid is given back, too; nothing is refunded after an IncompleteAnswerError. After a
+        SourceLimitedError the pause is stored, after any other error the reported credits, if there are any. A charge
+        of an earlier UTC day is not refunded to the day. A foreign answer is counted. Raises DatabaseUnavailableError.
         """
         now = self._clock.now()
         with self._database.transaction() as session:
-            self._quota.refund(session, charge.credits, charge.at, now)
-            refund_people(session, charge.parts)
+            if not isinstance(error, IncompleteAnswerError):
+                self._quota.refund(session, charge.credits, charge.at, now)
+                refund_people(session, charge.parts)
             count_foreign_answer(session, error, now)
             if isinstance(error, SourceLimitedError):
                 self._quota.store_pause(session, now + timedelta(seconds=error.retry_after_s), now)

@@ -75,6 +75,10 @@ class Flight(BaseModel):
         """Return the time at which the flight counts: first_seen for a departure, last_seen for an arrival."""
         return self.first_seen if direction is Direction.DEPARTURES else self.last_seen
 
+    def own_airport(self, direction: Direction) -> str:
+        """Return the origin of a departure, or the destination of an arrival; empty if unknown."""
+        return self.departure_airport if direction is Direction.DEPARTURES else self.arrival_airport
+
     def other_airport(self, direction: Direction) -> str:
         """Return the destination of a departure, or the origin of an arrival; empty if unknown."""
         return self.arrival_airport if direction is Direction.DEPARTURES else self.departure_airport

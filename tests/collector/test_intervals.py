@@ -13,6 +13,7 @@ from collector.intervals import (
     compute_first_begin,
     compute_next_begin,
     day_of,
+    find_common_begin,
     find_due_correction,
     skip_missing_days,
     split_by_days,
@@ -142,3 +143,22 @@ def test_a_day_that_was_collected_in_parts_is_late_only_if_all_of_it_was() -> No
     assert after_morning == morning
     assert advance_corrected_until(after_morning, noon, midnight, late, 2 * DAY) == morning
     assert advance_corrected_until(morning, morning, midnight, late, 2 * DAY) == midnight
+
+
+BACK = st.timedeltas(timedelta(0), timedelta(days=45))
+
+
+@given(SECONDS, st.lists(st.tuples(BACK, BACK), min_size=1, max_size=5))
+def test_nobody_waits_for_the_history_of_somebody_else(now: datetime, back: list[tuple[timedelta, timedelta]]) -> None:
+    """Collection begins with no day before what a person wants, but days that another wants without a wish for history.
+
+    And nobody loses a day that they want without such a wish; who is alone gets all.
+    """
+    wishes = [(now - effective_from, now - set_at) for effective_from, set_at in back]
+    begin = find_common_begin(wishes, now)
+    own = [compute_first_begin(effective_from, now) for effective_from, _ in wishes]
+    plain = [max(first, day_of(set_at) - DAY) for first, (_, set_at) in zip(own, wishes, strict=True)]
+    for first, without_history in zip(own, plain, strict=True):
+        assert begin >= min(first, *plain)
+        assert begin <= without_history
+    assert [find_common_begin([wish], now) for wish in wishes] == own

@@ -45,6 +45,7 @@ class ReceivedRequest:
     query: dict[str, list[str]]
     authorization: str | None
     body: str
+    cache_control: str | None = None
 
 
 class ScriptedOpenSky:
@@ -94,7 +95,8 @@ class ScriptedOpenSky:
                     headers[name.lower()] = value.strip()
                 body = self.rfile.read(int(headers.get("content-length", "0"))).decode()
                 url = urlsplit(rest.partition(" ")[0])
-                request = ReceivedRequest(method, url.path, parse_qs(url.query), headers.get("authorization"), body)
+                shown = (headers.get("authorization"), body, headers.get("cache-control"))
+                request = ReceivedRequest(method, url.path, parse_qs(url.query), *shown)
                 given = fake.next_answer(request)
                 if given == RESET:
                     self.request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

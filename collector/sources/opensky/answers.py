@@ -47,7 +47,8 @@ def is_without_body(answer: httpx.Response) -> bool:
 
     False for a body of which only nothing could be decompressed: the beginning of a compressed page.
     """
-    return not answer.content and answer.num_bytes_downloaded in (0, _BYTES_OF_EMPTY_GZIP)
+    received = answer.extensions.get("received_bytes", answer.num_bytes_downloaded)
+    return not answer.content and received in (0, _BYTES_OF_EMPTY_GZIP)
 
 
 def classify_foreign_answer(answer: httpx.Response) -> ForeignAnswer:
@@ -100,16 +101,19 @@ def parse_pause(headers: Mapping[str, str], now: datetime) -> float:
     return _DEFAULT_PAUSE_S
 
 
+def parse_age(headers: Mapping[str, str]) -> timedelta:
+    """Return how long the answer has been in a cache (`Age`: RFC 9111, section 5.1), a day at most; 0 if unknown."""
+    return timedelta(seconds=min(max(_parse_seconds(headers.get("Age")) or 0.0, 0.0), _LONGEST_AGE_S))
+
+
 def parse_date(headers: Mapping[str, str]) -> datetime | None:
     """Return the sender's time when it sent the answer: its `Date` plus its `Age`. None without a readable `Date`.
 
-    The resolution is one second (RFC 9110, section 6.6.1). `Age` is the number of seconds that the answer has spent in
-    a cache (RFC 9111, section 5.1).
+    The resolution is one second (RFC 9110, section 6.6.1).
     """
     date = _parse_http_date(headers.get("Date"))
-    age_s = _parse_seconds(headers.get("Age")) or 0.0
     try:
-        return None if date is None else date + timedelta(seconds=min(max(age_s, 0.0), _LONGEST_AGE_S))
+        return None if date is None else date + parse_age(headers)
     except OverflowError:  # the last day of the calendar
         return None
 

@@ -13,6 +13,7 @@ import stamina
 from chassis.clock import Clock
 from chassis.metrics import Metrics
 from collector.errors import SourceRefusedError, SourceUnavailableError
+from collector.intervals import Interval
 from collector.sources.breaker_guard import BreakerGuard
 from collector.sources.flight import Flight
 from collector.sources.opensky.answers import classify_foreign_answer, is_without_body
@@ -105,7 +106,7 @@ class OpenSkyClient:
         try:
             async with asyncio.timeout(self._deadline_s):
                 try:
-                    return await self._retrying(self._fetch_once, request)
+                    return await self._retrying(self._fetch_once, request, stream=True))
                 except TokenRefusedError as error:
                     self._connection.discard_token(error.token)
                 # Revoked, or issued by a server that has lost it: one new token. After a second rejection, give up.
@@ -141,18 +142,25 @@ class OpenSkyClient:
         self._pause.require_over()
         self._connection.token_pause.require_over()
 
-    def _parse_answer(self, exchange: Exchange, token: Token | None) -> list[Flight]:
+    def _parse_answer(self, exchange: Exchange, token: Token | None, interval: Interval) -> list[Flight]:
         """Return the flights of an answer to a request with this token (None: without a token).
 
         Only a 404 with an empty body, or an empty list, means no flights. Any other 404 or 200 without flights, and any
         redirect, is a foreign answer (of a proxy, a portal, a wrong path), and an error. The source's own answers, a
-        429 among them, set `clock_error`. Raises ForeignAnswerError, SourceLimitedError for a 429, TokenRefusedError
-        for 401 with a token, SourceRefusedError for any other status.
+        429 among them, set `clock_error`. Raises ForeignAnswerError, IncompleteAnswerError, SourceLimitedError for a
+        429, TokenRefusedError
+        for 401 with a token, SourceRefusedError for any other status, and for an old answer of
+        a cache: it would prove what it has proven before.
         """
         answer = exchange.answer
         match answer.status_code:
+            case httpx.codes.OK | httpx.codes.NOT_FOUND if (age := parse_age(answer.headers)) > _OLDEST_ANSWER:
+                raise SourceRefusedError(
+                    f"a cache on the way to the source gives an answer of {age} ago, though the request says "
+                    "Cache-Control: no-cache: correct the cache, or set another way in OPENSKY_PROXY"
+                )
             case httpx.codes.OK:
-                flights = self._reader.read_flights(answer)
+                flights = self._reader.read_flights(answer, interval)
                 self.clock_error = self._connection.compare_clocks(exchange)
                 return flights
             case httpx.codes.NOT_FOUND if is_without_body(answer):

@@ -19,6 +19,20 @@ log = structlog.get_logger()
 _LOG_INTERVAL: Final = timedelta(days=1)
 """A dropped field is logged at most once in this period of elapsed time."""
 
+_TOLERATED_SHARE: Final = 20
+"""Of so many rows one may be left out: that is little beside what the source itself misses."""
+_FINAL_AFTER: Final = timedelta(days=2)
+"""Time after an interval's end from which its answer counts as the source's last word."""
+
+
+def count_tolerated_rows(rows: int, age: timedelta) -> int:
+    """Return how many of an answer's rows may be left out, if its interval ended `age` ago: one in twenty.
+
+    More, and the rest must not be taken for all flights. Of an answer that is the source's last word one row may
+    always be left out: else a row that is never mended would keep a small airport from being covered for ever.
+    """
+    return max(rows // _TOLERATED_SHARE, 1 if age >= _FINAL_AFTER and rows > 1 else 0)
+
 
 class FlightReader:
     """Reads the flights of answers; counts the rows and fields that it leaves out."""
@@ -33,13 +47,14 @@ class FlightReader:
         self._dropped_logged_at: dict[str, timedelta] = {}
         """By field, the elapsed time of the last log entry."""
 
-    def read_flights(self, answer: httpx.Response) -> list[Flight]:
-        """Return the flights of an answer with status 200, in the order of the rows.
+    def read_flights(self, answer: httpx.Response, interval: Interval) -> list[Flight]:
+        """Return the flights of an answer with status 200 to the question about an interval, in the order of the rows.
 
-        Rows without identity (icao24 and two times) are left out, counted and logged. Other unreadable fields are
+        Rows without identity (icao24 and two times), and rows that name another airport than the interval's, are left
+        out, counted and logged. Other unreadable fields are
         dropped from their flight, counted by field, and each field is logged once a day at most. Raises
         ForeignAnswerError if the body is no list, or if there are rows and none has an identity: that is not a day
-        without flights.
+        without flights. Raises IncompleteAnswerError if too many rows are left out (see `count_tolerated_rows`).
         """
         rows = parse_rows(answer)
         if rows is None:
@@ -53,13 +68,19 @@ class FlightReader:
                 self._malformed.inc()
                 faults |= {".".join(map(str, fault["loc"])) or fault["msg"] for fault in error.errors()}
                 continue
+            if flight.own_airport(interval.direction) not in ("", interval.airport):
+                self._malformed.inc()
+                faults.add("of another airport")
+                continue
             flights.append(flight)
             for field in dropped:
                 self._count_dropped(field)
         if len(flights) < len(rows):
             log.warning("opensky.malformed_flights", left_out=len(rows) - len(flights), faults=sorted(faults))
-        if rows and not flights:
+        if rows and not flights and faults != {"of another airport"}:
             raise self._foreign.count(answer, ForeignAnswer.NO_IDENTITY)
+        if len(rows) - len(flights) > count_tolerated_rows(len(rows), self._clock.now() - interval.end):
+            raise IncompleteAnswerError(len(rows) - len(flights), len(rows))
         return flights
 
     def _count_dropped(self, field: str) -> None:

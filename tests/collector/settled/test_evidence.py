@@ -1,12 +1,15 @@
 """Tests of the evidence of the source's records: nothing counts as recorded that no answer proves."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import pytest
 from hypothesis import given, strategies as st
 
 from collector.intervals import DAY
 from collector.settled.evidence import (
+    FEWEST_FLIGHTS,
     GIVE_UP_AFTER,
     JITTER,
     EvidenceCall,
@@ -17,8 +20,11 @@ from collector.settled.evidence import (
     list_days,
     list_evidence_calls,
 )
+from collector.settled.schedule import Schedule, list_candidates
+from collector.settled.shares import NO_PAYMENTS
 from collector.sources.flight import Flight
 from domain.interests import Direction
+from tests.collector.settled.test_planner import target
 from tests.fakes.nightly_source import build_flight
 
 D12 = datetime(2013, 2, 12, tzinfo=UTC)
@@ -27,7 +33,7 @@ END = D12 + DAY
 HOUR = timedelta(hours=1)
 SETTLE = 3 * HOUR
 TIMING = RecordTiming(asked_after=HOUR, settle_time=SETTLE)
-EVENING = [build_flight(END - timedelta(minutes=10 * number), 5, number) for number in range(1, 6)]
+EVENING = [build_flight(END - timedelta(minutes=10 * number), 5, number) for number in range(1, 11)]
 ARRIVALS, DEPARTURES = Direction.ARRIVALS, Direction.DEPARTURES
 
 
@@ -42,12 +48,12 @@ def answered(*answers: tuple[float, str, list[Flight]], direction: Direction = A
 def test_a_record_is_whole_when_the_same_flights_are_given_after_the_settle_time() -> None:
     """The first answer with flights shows that it is there; the same one, three hours later, that it is whole."""
     there = answered((1, "EDDF", []), (3, "EDDF", EVENING))
-    assert (there.airport, there.flights, there.there_since, there.whole_since) == ("EDDF", 5, END + 3 * HOUR, None)
+    assert (there.airport, there.flights, there.there_since, there.whole_since) == ("EDDF", 10, END + 3 * HOUR, None)
     assert answered((3, "EDDF", EVENING), (5.9, "EDDF", EVENING)).whole_since is None
     assert answered((3, "EDDF", EVENING), (6, "EDDF", EVENING[::-1])).whole_since == END + 6 * HOUR
 
 
-@pytest.mark.parametrize("second", [EVENING[:4], [*EVENING, build_flight(END - HOUR, 1, 9)], []])
+@pytest.mark.parametrize("second", [EVENING[:9], [*EVENING, build_flight(END - HOUR, 1, 11)], []])
 def test_another_answer_begins_a_new_wait(second: list[Flight]) -> None:
     """A second part adds flights; a record that was taken back has none."""
     record = answered((3, "EDDF", EVENING), (6, "EDDF", second))
@@ -72,7 +78,7 @@ def test_one_more_flight_of_an_aircraft_is_another_answer() -> None:
 @pytest.mark.parametrize("answers", [3, 4])
 def test_many_changing_answers_make_way_for_another_airport(answers: int) -> None:
     """An answer that changes after the third one proves nothing any more, and the next candidate is asked."""
-    record = answered(*((hours, "EDDF", EVENING[: 4 + hours % 2]) for hours in range(1, answers + 1)))
+    record = answered(*((hours, "EDDF", EVENING[: 9 + hours % 2]) for hours in range(1, answers + 1)))
     assert record.airport == (None if answers == 4 else "EDDF")
     assert (record.there_since is None) is (answers == 4)
 
@@ -103,7 +109,9 @@ def test_a_whole_record_does_not_change() -> None:
 
 ANSWERS = st.lists(
     st.tuples(
-        st.floats(0, 200), st.sampled_from(["EDDF", "KATL"]), st.sampled_from([[], EVENING, EVENING[:2], EVENING[2:]])
+        st.floats(0, 200),
+        st.sampled_from(["EDDF", "KATL"]),
+        st.sampled_from([[], EVENING, EVENING[:6], EVENING[4:], EVENING[:4]]),
     ),
     max_size=12,
 )
@@ -125,7 +133,7 @@ def test_whole_means_two_equal_answers_of_one_airport_apart_and_none_else_betwee
             if hours * HOUR - run[2] * HOUR >= SETTLE - JITTER:
                 proven = END + hours * HOUR
                 break
-        elif not flights or (run is not None and number >= 3):
+        elif len(flights) < FEWEST_FLIGHTS or (run is not None and number >= 3):
             run = None
         else:
             run = (airport, flights, hours)
@@ -200,8 +208,32 @@ def test_recent_days_are_asked_for_before_old_ones_and_old_ones_from_the_oldest_
 
 
 def test_candidates_are_named_once_and_the_last_airport_with_evidence_comes_first() -> None:
-    """Two watched airports are enough."""
-    assert choose_candidates("KATL", ["LICC", "KATL", "KJFK"], ["EDDF", "KATL"]) == ["KATL", "LICC", "EDDF"]
+    """Beacons come before watched airports, which strangers choose; two of these are enough."""
+    assert choose_candidates("KATL", ["LICC", "KATL", "KJFK"], ["EDDF", "KATL"]) == ["KATL", "EDDF", "LICC"]
+
+
+def test_a_few_flights_prove_nothing() -> None:
+    """All of them may be in the first part of a record that comes in parts; the next candidate is asked."""
+    few = EVENING[: FEWEST_FLIGHTS - 1]
+    record = answered((3, "LICC", few), (6, "LICC", few))
+    assert (record.airport, record.there_since, record.whole_since, record.attempts) == (None, None, None, 2)
+    there = answered((3, "EDDF", EVENING), (6, "EDDF", few))
+    assert (there.airport, there.there_since) == (None, None)
+    whole = answered((3, "EDDF", EVENING), (6, "EDDF", EVENING))
+    assert NightlyRecords([whole]).find_last_airport(ARRIVALS) == "EDDF"
+    assert NightlyRecords([replace(whole, flights=len(few))]).find_last_airport(ARRIVALS) is None
+
+
+def test_one_person_with_many_interests_does_not_choose_the_evidence_airport() -> None:
+    """The airports with most people come first, and of equals the one that is watched for longest."""
+    ann, bob = UUID(int=1), UUID(int=2)
+    targets = [
+        target("EDFZ", Direction.ARRIVALS, interests=9, people={bob: D12 + HOUR}),
+        target("KJFK", Direction.ARRIVALS, interests=1, people={ann: D12}),
+        target("LICC", Direction.ARRIVALS, interests=2, people={ann: D12 + HOUR, bob: D12 + HOUR}),
+    ]
+    schedule = Schedule(targets, NightlyRecords(), NO_PAYMENTS)
+    assert list_candidates(schedule, ["EDDF"], ARRIVALS) == ["EDDF", "LICC", "KJFK"]
 
 
 def test_departures_of_a_day_are_recorded_only_with_its_arrivals() -> None:
@@ -220,7 +252,7 @@ def test_a_day_is_given_up_a_week_after_its_end() -> None:
     assert not silent.is_given_up(late - timedelta(seconds=1))
     assert not answered((1, "EDDF", []), (last, "KATL", [])).is_given_up(late)
     assert not answered(*[(hours, "EDDF", []) for hours in range(5)], (last, "EDDF", EVENING)).is_given_up(late)
-    changing = [(hours, "EDDF", EVENING[: 4 + hours % 2]) for hours in (*range(1, 9), last)]
+    changing = [(hours, "EDDF", EVENING[: 9 + hours % 2]) for hours in (*range(1, 9), last)]
     assert answered(*changing).there_since is not None
     assert answered(*changing).is_given_up(late)
     assert not answered((1, "EDDF", EVENING), *[(hours, "EDDF", EVENING) for hours in range(2, 12)]).is_given_up(late)

@@ -3,6 +3,7 @@
 import asyncio
 from datetime import timedelta
 
+import pytest
 from sqlalchemy import select
 
 from collector.errors import SourceUnavailableError
@@ -10,9 +11,11 @@ from collector.model import PersonRow
 from collector.settled.collection import FlightCollector
 from collector.settled.shares import ROUND
 from domain.interests import Direction
-from tests.collector.conftest import ANN, BOB, CARL, NOON, Service, prove_past_days, wish
-from tests.collector.settled.polling import HOUR, build_collector, poll
+from tests.collector.conftest import ANN, BOB, CARL, NOON, ON_SQLITE, Service, prove_past_days, wish
+from tests.collector.settled.polling import HOUR, build_collector, list_complete, list_published, poll, poll_hourly
+from tests.collector.settled.test_hostile_sources import HostileSource
 from tests.fakes.nightly_source import NightlySource, build_flight
+from towerwatch.flights.v1 import events_pb2 as flights_pb
 
 STRANGERS = ["EDDF", "LFPG", "LIRF", "EHAM", "LEMD", "KLAX", "KORD", "RJTT", "YSSY", "EDDM", "LOWW", "LSZH", "EKCH"]
 DAY = timedelta(days=1)
@@ -89,3 +92,24 @@ def test_what_two_want_is_paid_by_both_and_given_back_if_it_fails(service: Servi
     poll(build_collector(service, source, 400))
     after = load_paid(service)
     assert {person: after[person] - before[person] for person in (ANN, BOB)} == {ANN: ROUND // 2, BOB: ROUND // 2}
+
+
+@ON_SQLITE
+@pytest.mark.parametrize("joins_after", [0, 30])
+def test_nobody_waits_for_the_history_that_somebody_else_wants(service: Service, joins_after: int) -> None:
+    """Whether Bob's history is collected already or not: Ann's first day comes within a day, and no day is called zero.
+
+    What is left of the history is a gap, so its windows are not judged.
+    """
+    today = NOON - 12 * HOUR
+    source = HostileSource(service, today - 31 * DAY, 40)
+    collector = build_collector(service, source, 400)
+    service.set(wish("LICC", effective_from=today - 30 * DAY), BOB)
+    poll_hourly(service, collector, NOON + joins_after * HOUR)
+    service.set(wish("LICC"), ANN)
+    poll_hourly(service, collector, NOON + (joins_after + 24) * HOUR)
+    covered = list_complete(service.database, "LICC", Direction.DEPARTURES)
+    assert covered[-1][1] >= today + joins_after // 24 * DAY
+    assert all(flights == 24 * ((end - begin) // DAY) for begin, end, flights in covered)
+    gaps = list_published(service.database, "LICC", Direction.DEPARTURES, flights_pb.COVERAGE_GAP)
+    assert [end for _, end, _ in gaps] == ([today - DAY] if joins_after else [])

@@ -1,6 +1,7 @@
 """Tests of the OpenSky client, over real HTTP, against the replay and against a server with scripted faults."""
 
 import asyncio
+import gzip
 import json
 import socket
 import threading
@@ -23,6 +24,7 @@ from collector.errors import (
     BreakerOpenError,
     ForeignAnswer,
     ForeignAnswerError,
+    IncompleteAnswerError,
     SourceError,
     SourceLimitedError,
     SourceRefusedError,
@@ -32,6 +34,7 @@ from collector.sources.breaker_guard import BREAKER_POLICY
 from collector.sources.flight import Flight
 from collector.sources.opensky.client import OpenSkyClient
 from collector.sources.opensky.connection import OpenSkyConnection, OpenSkyTimeouts
+from collector.sources.opensky.flight_reader import count_tolerated_rows
 from domain.interests import Direction
 from local.opensky import flights as timetable
 from local.opensky.access import Credentials
@@ -527,12 +530,82 @@ def test_a_malformed_flight_is_left_out_and_counted(
     anonymous: ClientUnderTest, server: ScriptedOpenSky, fault: dict[str, object]
 ) -> None:
     """The other flights are returned; the log has the names of the fields, not their values."""
-    server.script = [answer(200, [row(), row(7200, **fault), row(9000)])]
+    server.script = [answer(200, [*map(row, range(19)), row(7200, **fault)])]
     with structlog.testing.capture_logs() as logs:
-        assert len(anonymous.fetch()) == 2
+        assert len(anonymous.fetch()) == 19
     assert anonymous.metric("opensky_malformed_flights_total") == 1
     (entry,) = logs
     assert (entry["event"], entry["left_out"]) == ("opensky.malformed_flights", 1)
+
+
+def test_an_answer_with_many_malformed_flights_is_an_error(anonymous: ClientUnderTest, server: ScriptedOpenSky) -> None:
+    """What is left of it is not all flights, and would cover the day with too few. It is not asked for again now."""
+    server.script = [answer(200, [row(), *(row(at, lastSeen=None) for at in range(60, 107))])]
+    with pytest.raises(IncompleteAnswerError, match="47 of the 48"):
+        anonymous.fetch()
+    assert len(server.requests) == 1
+
+
+def test_one_malformed_flight_of_few_is_left_out_of_the_sources_last_word(
+    anonymous: ClientUnderTest, server: ScriptedOpenSky, clock: FakeClock
+) -> None:
+    """It would keep a small airport from being covered for ever."""
+    server.script = [answer(200, [row(), row(60, lastSeen=None)])] * 2
+    with pytest.raises(IncompleteAnswerError):
+        anonymous.fetch()
+    clock.advance(timedelta(days=4))
+    assert len(anonymous.fetch()) == 1
+
+
+@pytest.mark.parametrize("status", [200, 404, 503])
+def test_an_answer_that_would_fill_the_memory_is_an_error(
+    anonymous: ClientUnderTest, server: ScriptedOpenSky, status: int
+) -> None:
+    """Its few compressed bytes are millions; it is neither read to its end nor asked for again."""
+    server.script = [answer(status, gzip.compress(b"[" + b" " * 40_000_000 + b"]"), Content_Encoding="gzip")]
+    with pytest.raises(SourceRefusedError, match="bytes"):
+        anonymous.fetch()
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(("status", "body"), [(200, [row()]), (200, []), (404, b"")])
+def test_an_old_answer_of_a_cache_is_an_error(
+    anonymous: ClientUnderTest, server: ScriptedOpenSky, status: int, body: object
+) -> None:
+    """It would be the second answer that proves the first one, or confirm zero flights in an outage.
+
+    Caches are asked for the source's own answer; a cache may keep one for as long as its clock and ours may differ.
+    """
+    server.script = [answer(status, body, Age="10763"), answer(status, body, Age="299")]
+    with pytest.raises(SourceRefusedError, match="no-cache"):
+        anonymous.fetch()
+    assert len(anonymous.fetch()) == (1 if body == [row()] else 0)
+    assert [request.cache_control for request in server.requests] == ["no-cache"] * 2
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("mine", [0, 1, 18, 19])
+def test_flights_of_another_airport_are_not_counted(
+    anonymous: ClientUnderTest, server: ScriptedOpenSky, direction: Direction, mine: int
+) -> None:
+    """A few are left out; with more of them the answer is one to another question, which covers nothing."""
+    field = {Direction.DEPARTURES: "estDepartureAirport", Direction.ARRIVALS: "estArrivalAirport"}[direction]
+    rows = [row(at, **{field: ("kjfk ", None)[at % 2]}) for at in range(mine)]
+    server.script = [answer(200, [*rows, *(row(60 + at, **{field: "KATL"}) for at in range(20 - mine))])]
+    if mine == 19:
+        assert len(anonymous.fetch(direction)) == 19
+    else:
+        with pytest.raises(IncompleteAnswerError):
+            anonymous.fetch(direction)
+    assert len(server.requests) == 1
+
+
+@given(st.integers(0, 2_000), st.floats(0, 9))
+def test_at_most_one_row_in_twenty_is_tolerated_and_never_all(rows: int, days: float) -> None:
+    """But one of two or more, once the answer is the source's last word."""
+    tolerated = count_tolerated_rows(rows, timedelta(days=days))
+    assert tolerated * 20 <= rows or (tolerated == 1 and rows > 1 and days >= 2)
+    assert tolerated < max(rows, 1)
 
 
 @pytest.mark.parametrize("odd", [{}, [], None, 7, "flight", [row()]], ids=repr)
