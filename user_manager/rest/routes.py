@@ -156,8 +156,9 @@ def build_users_blueprint(
                 "The answer is the same whether the address has an account or not. It gets a mail: with a link that "
                 "confirms it or, if it has a confirmed account, to its owner. (None if it got one a short time ago: "
                 "the link in that one confirms this account, too. Addresses of one mailbox that differ in a +tag "
-                "share their pauses: if no mail came to one of them, register without the tag.) Whoever registers an unconfirmed address again "
-                "replaces what was registered before. GET /users/{email}/confirmation says how far the mail is.",
+                "share their pauses: if no mail came to one of them, register without the tag.) Whoever registers "
+                "an unconfirmed address again replaces what was registered before. GET /users/{email}/confirmation "
+                "says how far the mail is.",
                 {"Location": "Where the account is.", **_ETAG},
             )
         },
