@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final, cast
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web import AppRunner
 from aiohttp.web_protocol import RequestHandler
 
@@ -40,7 +42,17 @@ class BoundedAppRunner(AppRunner):
 class _BoundedHandler(RequestHandler):
     """aiohttp's connection to a client, which closes itself when the client misses a deadline."""
 
-    __slots__ = ("_check_timer", "_deadlines", "_has_part", "_open", "_received", "_socket", "client", "opened_at")
+    __slots__ = (
+        "_check_timer",
+        "_deadlines",
+        "_has_part",
+        "_last_body",
+        "_open",
+        "_received",
+        "_socket",
+        "client",
+        "opened_at",
+    )
 
     def __init__(self, open_connections: "set[_BoundedHandler]", server: Any, **options: Any) -> None:
         """`open_connections`: all of the server, to which this one is added while it is open."""
@@ -50,6 +62,8 @@ class _BoundedHandler(RequestHandler):
         """The number of whole requests that were received."""
         self._has_part = True
         """True if a part of a request may be received: a new connection counts as one."""
+        self._last_body: StreamReader = EMPTY_PAYLOAD
+        """The body of the last request, which may be incomplete."""
         self._socket: asyncio.Transport | None = None
         self._check_timer: asyncio.Handle | None = None
         self.client: str | None = None
@@ -71,7 +85,28 @@ class _BoundedHandler(RequestHandler):
         """Receive bytes, and count the request that they complete; asyncio calls this."""
         super().data_received(data)
         self._received += bool(self._messages)
+        if self._messages:
+            self._last_body = self._messages[-1][1]
         self._has_part = not self._messages
+
+    def eof_received(self) -> bool | None:
+        """Keep the connection open for the answers that it owes, if the client will send no more; asyncio calls this.
+
+        The client may still read (RFC 9112, 9.6). Afterwards the connection is closed.
+        """
+        is_idle = self._waiter is not None and not self._waiter.done()
+        if is_idle or self._has_part or not self._last_body.is_eof():
+            return False
+        self.close()
+        return True
+
+    def log_exception(self, *args: Any, **options: Any) -> None:
+        """Log an error, unless a malformed request is its only cause: a stranger can send any number of those.
+
+        aiohttp calls this, also with the bytes of such a request.
+        """
+        if not isinstance(options.get("exc_info"), HttpProcessingError):
+            super().log_exception(*args, **options)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """End the connection; asyncio calls this."""

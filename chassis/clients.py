@@ -22,6 +22,13 @@ allocate). Of IPv4 the least that is routed is a /24.
 _IPV4_WITHIN_IPV6: Final = tuple(map(IPv6Network, ("::ffff:0:0/96", "::ffff:0:0:0/96", "64:ff9b::/96")))
 """The networks whose addresses stand for IPv4 addresses: mapped (RFC 4291, 2.5.5.2) and translated (RFC 6052, 7915)."""
 
+_IPV4_IN_PREFIX: Final = ((IPv6Network("2002::/16"), 80, 0), (IPv6Network("2001::/32"), 0, 0xFFFF_FFFF))
+"""The networks that hosts of IPv4 have by tunnels: 6to4 (RFC 3056, 2) and Teredo (RFC 4380, 4).
+
+With the number of bits behind the IPv4 address, and what it is XORed with. One IPv4 host has a whole /48 of 6to4, which
+would be 65,536 clients.
+"""
+
 _IPV4_COMPATIBLE: Final = range(1 << 24, 1 << 32)
 """The addresses `::a.b.c.d` as numbers (RFC 4291, 2.5.5.1), which some proxies still write; `::` and `::1` are none."""
 
@@ -82,15 +89,25 @@ def _parse_bare_address(text: str) -> IPv4Address | IPv6Address | None:
     return address
 
 
+def _find_tunneled_ipv4(address: IPv6Address) -> IPv4Address | None:
+    """Return the IPv4 address of the host that has this IPv6 address by a tunnel; None if it is of no such tunnel."""
+    for network, shift, mask in _IPV4_IN_PREFIX:
+        if address in network:
+            return IPv4Address(int(address) >> shift & 0xFFFF_FFFF ^ mask)
+    return None
+
+
 def identify_client(address: str) -> str:
     """Return the client that an IP address belongs to, as a text: an IPv4 address, or a /64 network of IPv6.
 
-    Whoever has one IPv6 address has 2⁶⁴ of them (RFC 6177), so that a limit per address would be none. A text that is
-    not an address is returned unchanged.
+    Whoever has one IPv6 address has 2⁶⁴ of them (RFC 6177), so that a limit per address would be none. An address that
+    a host of IPv4 has by 6to4 or Teredo is that host's. A text that is not an address is returned unchanged.
     """
     parsed = parse_address(address)
     if parsed is None:
         return address
+    if isinstance(parsed, IPv6Address):
+        parsed = _find_tunneled_ipv4(parsed) or parsed
     return str(parsed if isinstance(parsed, IPv4Address) else ip_network((parsed, _CLIENT_PREFIX), strict=False))
 
 

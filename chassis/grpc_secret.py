@@ -1,7 +1,8 @@
 """The shared secret of gRPC calls between services: other users of the machine do not have it, and are refused.
 
-The health service needs none. To replace a secret without an interruption, `GRPC_SECRET` may hold two, separated by a
-comma: the first is sent, both are accepted. Set `old,new` everywhere, then `new,old`, then `new`.
+The health check (Check) needs none, because probes have none. To replace a secret without an interruption,
+`GRPC_SECRET` may hold two, separated by a comma: the first is sent, both are accepted. Set `old,new` everywhere, then
+`new,old`, then `new`.
 """
 
 import hmac
@@ -19,7 +20,9 @@ METADATA_KEY: Final = "x-towerwatch-secret"
 REFUSED: Final = "This call does not show the secret of GRPC_SECRET; give all services the same one."
 """The details of the status UNAUTHENTICATED, by which clients tell it from a refused token."""
 
-_HEALTH: Final = "/grpc.health.v1.Health/"
+HEALTH_CHECK: Final = "/grpc.health.v1.Health/Check"
+"""The method that needs no secret. The health service's Watch does: each of its calls stays open."""
+
 _LOG_EVERY_S: Final = 60.0
 _SHORTEST: Final = 16
 
@@ -45,9 +48,10 @@ GrpcSecret = Annotated[SecretStr, AfterValidator(_check_secrets)]
 
 
 class SecretCheck(grpc.ServerInterceptor):  # type: ignore[misc, unused-ignore]
-    """A server interceptor that refuses calls that send none of the secrets, but for the health service's.
+    """A server interceptor that refuses calls that send none of the secrets, but for health checks.
 
-    A refused call gets UNAUTHENTICATED, and one sentence in the log a minute. Without secrets nothing is refused.
+    A refused call gets UNAUTHENTICATED before any message of it is read, and one sentence in the log a minute. Without
+    secrets nothing is refused.
     """
 
     def __init__(self, secrets: Sequence[str], monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -59,12 +63,13 @@ class SecretCheck(grpc.ServerInterceptor):  # type: ignore[misc, unused-ignore]
 
     def intercept_service(self, continuation: Callable[..., Any], details: grpc.HandlerCallDetails) -> Any:
         """Return the handler of a call, or one that refuses it; gRPC calls this."""
-        if not self._secrets or details.method.startswith(_HEALTH) or self._has_secret(details):
+        if not self._secrets or details.method == HEALTH_CHECK or self._has_secret(details):
             return continuation(details)
         if self._monotonic() >= self._log_from:
             self._log_from = self._monotonic() + _LOG_EVERY_S
             log.warning("grpc.refused", method=self._name_method(continuation(details), details), reason=REFUSED)
-        return grpc.unary_unary_rpc_method_handler(_refuse)
+        # A handler of one message would hold a thread until the message comes, which a stranger need not send.
+        return grpc.stream_stream_rpc_method_handler(_refuse)
 
     def _has_secret(self, details: grpc.HandlerCallDetails) -> bool:
         """Return True if the call's metadata has one of the secrets; the time that this takes tells nothing of them."""
@@ -80,7 +85,8 @@ class SecretCheck(grpc.ServerInterceptor):  # type: ignore[misc, unused-ignore]
         return "unknown" if handler is None else str(details.method)
 
 
-def _refuse(_request: object, context: grpc.ServicerContext) -> None:
+def _refuse(_requests: object, context: grpc.ServicerContext) -> None:
+    """End the call with UNAUTHENTICATED, without reading its messages."""
     context.abort(grpc.StatusCode.UNAUTHENTICATED, REFUSED)
 
 

@@ -5,8 +5,9 @@ this machine may see. The browser still sends the foreign name as `Host`. An IP 
 was resolved: probes and scrapes use it.
 """
 
+import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from ipaddress import IPv6Address, ip_address
 from typing import Annotated, Final
@@ -17,7 +18,8 @@ from pydantic import AfterValidator
 _HOST: Final = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<name>[A-Za-z0-9_.-]+))(?::[0-9]{0,5})?", re.ASCII)
 _LOCALHOST: Final = "localhost"
 _IN_CLUSTER: Final = (".svc", ".svc.cluster.local")
-"""Ends of the names that Kubernetes gives Services; nobody can register one."""
+"""Ends of the names that Kubernetes gives Services. Only a cluster's own DNS is known to answer them rightly: a hostile
+resolver elsewhere can answer `attacker.svc` with the address of this machine."""
 
 MISDIRECTED: Final = (
     "This service is not known by the host name of this request; add the name to ALLOWED_HOSTS if it should be."
@@ -59,10 +61,17 @@ def split_host_names(text: str) -> frozenset[str]:
 
 
 class AllowedHosts:
-    """The host names by which a service may be asked: its own ones, `localhost`, and every IP address."""
+    """The host names by which a service may be asked: its own ones, `localhost`, and every IP address.
 
-    def __init__(self, names: Iterable[str | None] = ()) -> None:
-        """`names`: further names, as they are or as the host of a URL; None and empty texts are ignored."""
+    Within Kubernetes also the names of Services.
+    """
+
+    def __init__(self, names: Iterable[str | None] = (), *, environment: Mapping[str, str] = os.environ) -> None:
+        """`names`: further names, as they are or as the host of a URL; None and empty texts are ignored.
+
+        `environment`: Kubernetes sets KUBERNETES_SERVICE_HOST in that of each container.
+        """
+        self._suffixes = _IN_CLUSTER if environment.get("KUBERNETES_SERVICE_HOST") else ()
         hosts = (urlsplit(each).hostname if each and "://" in each else each for each in names)
         self._names = {_LOCALHOST, *(each.lower().removesuffix(".") for each in hosts if each)}
 
@@ -71,7 +80,7 @@ class AllowedHosts:
         name = parse_host(host)
         if name is None:
             return HTTPStatus.BAD_REQUEST, UNREADABLE
-        if name in self._names or name.endswith(_IN_CLUSTER) or _is_address(name):
+        if name in self._names or name.endswith(self._suffixes) or _is_address(name):
             return None
         return HTTPStatus.MISDIRECTED_REQUEST, MISDIRECTED
 

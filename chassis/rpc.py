@@ -15,6 +15,7 @@ from grpc_reflection.v1alpha import reflection
 
 from chassis.addresses import join_host_and_port
 from chassis.errors import CannotListenError
+from chassis.grpc_health import PromptHealthCheck
 from chassis.grpc_secret import AioSecretSender, SecretCheck, SecretSender
 from chassis.listening import describe_refusal, find_listen_addresses
 from chassis.metrics import Metrics
@@ -53,6 +54,9 @@ CHANNEL_OPTIONS: Sequence[tuple[str, Any]] = (
 MAX_CONNECTIONS: Final = 250
 """Connections that a server has at a time; each other service has one from each of its replicas."""
 
+MAX_IDLE_MS: Final = 30_000
+"""Milliseconds after which a server closes a connection without calls."""
+
 SERVER_OPTIONS: Sequence[tuple[str, Any]] = (
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_ping_strikes", 0),
@@ -64,6 +68,9 @@ SERVER_OPTIONS: Sequence[tuple[str, Any]] = (
     # Without these whoever reaches the port uses up the process's files, HTTP's too; the secret is asked for later.
     ("grpc.max_allowed_incoming_connections", MAX_CONNECTIONS),
     ("grpc.server_handshake_timeout_ms", 10_000),
+    # A connection without calls makes room; clients connect again for their next call, without an error.
+    ("grpc.max_connection_idle_ms", MAX_IDLE_MS),
+    ("grpc.max_concurrent_streams", 100),
     ("grpc.so_reuseport", 0),  # a port in use must be an error, not shared by two servers
 )
 
@@ -159,7 +166,7 @@ class GrpcServer:
         self._server = grpc.server(
             ThreadPoolExecutor(max_workers=16, thread_name_prefix="grpc"),
             options=SERVER_OPTIONS,
-            interceptors=[SecretCheck(secrets), _ErrorStatusInterceptor(statuses, metrics)],
+            interceptors=[PromptHealthCheck(), SecretCheck(secrets), _ErrorStatusInterceptor(statuses, metrics)],
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         for add in add_servicers.values():

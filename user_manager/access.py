@@ -107,6 +107,12 @@ def find_account_of_address(session: Session, address_digest: str, *, lock: bool
     return session.scalar(query.with_for_update() if lock else query)
 
 
+def has_confirmed_account(session: Session, address_digest: str) -> bool:
+    """Return True if the address with this digest has a confirmed account that exists."""
+    owner = find_account_of_address(session, address_digest)
+    return owner is not None and owner.confirmed
+
+
 def load_linked_account(session: Session, user_id: UUID, *, lock: bool = False) -> User:
     """Return the account of the user whom a link from a mail names. Raises LinkOrphanedError if the account is gone.
 

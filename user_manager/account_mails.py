@@ -16,7 +16,7 @@ from user_manager.errors import LinkOrphanedError
 from user_manager.idempotency import delete_answers_of_user
 from user_manager.links import LinkSigner, TokenLink
 from user_manager.mail_requests import MailKind, delete_requests_to, request_mail
-from user_manager.mailbox_limits import MailboxLimits
+from user_manager.mailbox_limits import Admission, MailboxLimits
 from user_manager.model import Mailbox, User
 
 log = structlog.get_logger()
@@ -37,13 +37,14 @@ class AccountMails:
     def request_token_mail(self, address: Address, client: str | None = None) -> None:
         """Request a mail with a link to a new token, if the mailbox may get one.
 
-        Does the same whether the address has an account or not: that decides when the mail is sent. `client` identifies
-        who causes the mail. Raises TooManyMailsError.
+        Does the same whether the address has an account or not: what the mail offers is decided when it is sent. An
+        address without a confirmed account gets the link that confirms it. `client` identifies who causes the mail.
+        Raises TooManyMailsError.
         """
         now = self._clock.now()
         with self._database.transaction() as session:
             mailbox = self._limits.lock_mailbox(session, self._limits.compute_hash(address.key), now)
-            if self._limits.admit_mail(session, mailbox, client, now):
+            if self._limits.admit_mail(session, mailbox, address, client, now) is not Admission.REFUSED:
                 request_mail(session, address, MailKind.TOKEN, uuid4(), uuid4(), now)
 
     def check_token_link(self, link_token: str) -> None:

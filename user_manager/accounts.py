@@ -25,7 +25,7 @@ from user_manager.access import (
 from user_manager.addresses import Address, compute_address_digest, compute_lookup_key
 from user_manager.errors import BadCursorError, TooManyUsersError, VersionMismatchError
 from user_manager.links import LinkSigner
-from user_manager.mail_requests import MailKind, delete_completed_request, load_requests
+from user_manager.mail_requests import delete_completed_request, load_requests
 from user_manager.mailbox_limits import MailboxLimits
 from user_manager.model import ConfirmationState, MailRequest, User
 
@@ -290,8 +290,7 @@ class Accounts:
             contacts = [self._build_contact(session, user) for user in users]
             missing = valid_ids - {user.user_id for user in users}
             requests = load_requests(session, missing) if missing else []
-            built = [self._build_request_contact(session, request) for request in requests]
-        return contacts + [contact for contact in built if contact is not None]
+            return contacts + [self._build_request_contact(session, request) for request in requests]
 
     def _build_contact(self, session: Session, user: User) -> Contact:
         """Return the contact of an account.
@@ -311,14 +310,13 @@ class Accounts:
         confirm_url = self._links.build_confirmation_url(user.user_id, user.confirmation_asked_at, digest)
         return Contact(account, confirm_url, unsubscribe_url, "", stop_url)
 
-    def _build_request_contact(self, session: Session, request: MailRequest) -> Contact | None:
-        """Return the contact of a requested account mail that has no account of its own (any more); None: no mail.
+    def _build_request_contact(self, session: Session, request: MailRequest) -> Contact:
+        """Return the contact of a requested account mail that has no account of its own (any more).
 
-        It holds nothing that somebody typed but the address.
+        It holds nothing that somebody typed but the address. Each request gets a mail, because it was counted: without
+        a confirmed account that mail has the link that confirms whatever is registered with the address.
         """
         owner = find_account_of_address(session, request.address_digest)
-        if owner is None and request.kind == MailKind.TOKEN:
-            return None
         account = Account(
             user_id=request.request_id,
             email=request.email,

@@ -24,6 +24,9 @@ For Gmail see https://support.google.com/mail/answer/7436150; Proton reserves al
 compares names without dots, hyphens and underscores.
 """
 
+_ENCODED_WORD_START: Final = "=?"
+"""The start of an encoded word (RFC 2047, 2), which programs decode in an address, too."""
+
 
 @dataclass(frozen=True, slots=True)
 class Address:
@@ -44,9 +47,19 @@ class Address:
 def parse_address(text: str, *, allow_test: bool) -> Address:
     """Parse an e-mail address without a DNS query; a domain with other letters becomes its IDNA form.
 
-    The local part must be ASCII. `allow_test` also accepts the reserved domain .test (RFC 6761). Raises
-    AddressInvalidError.
+    The local part must be ASCII, without the start of an encoded word, which no mail's header can hold in an address.
+    `allow_test` also accepts the reserved domain .test (RFC 6761). Raises AddressInvalidError.
     """
+    address = _parse_any_address(text, allow_test=allow_test)
+    if _ENCODED_WORD_START in address.email:
+        raise AddressInvalidError(
+            f"This is not an e-mail address that can get mail: a mail's header cannot hold {_ENCODED_WORD_START}."
+        )
+    return address
+
+
+def _parse_any_address(text: str, *, allow_test: bool) -> Address:
+    """Parse an address as `parse_address` does, with or without an encoded word. Raises AddressInvalidError."""
     try:
         valid = validate_email(text, check_deliverability=False, allow_smtputf8=False, test_environment=allow_test)
     except EmailNotValidError as error:
@@ -57,10 +70,11 @@ def parse_address(text: str, *, allow_test: bool) -> Address:
 def compute_lookup_key(text: str) -> str | None:
     """Return the key by which an account with the address `text` is found; None if `text` is no address.
 
-    Always accepts test addresses: an account that was registered while they were allowed stays findable.
+    Always accepts test addresses and encoded words: an account that was registered while they were allowed stays
+    findable.
     """
     try:
-        return parse_address(text, allow_test=True).key
+        return _parse_any_address(text, allow_test=True).key
     except AddressInvalidError:
         return None
 

@@ -23,7 +23,7 @@ class MailKind(StrEnum):
     CONFIRMATION = "confirmation"
     """To confirm the address; or to say that it has a confirmed account."""
     TOKEN = "token"  # noqa: S105 - a kind of mail
-    """To replace a lost token; nothing is sent if the address has no account at all."""
+    """To replace a lost token; or, without a confirmed account, to confirm the address."""
 
 
 def request_mail(

@@ -9,7 +9,7 @@ import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import StrEnum
+from enum import Enum, StrEnum, auto
 from typing import Final, TypeVar
 
 from sqlalchemy import delete
@@ -18,7 +18,8 @@ from sqlalchemy.orm import Session
 
 from chassis.clients import find_networks_around
 from chassis.metrics import Metrics
-from user_manager.addresses import normalize_mailbox
+from user_manager.access import has_confirmed_account
+from user_manager.addresses import Address, compute_address_digest, normalize_mailbox
 from user_manager.errors import TooManyMailsError
 from user_manager.model import Mailbox, MailQuota
 
@@ -50,6 +51,17 @@ class SuppressionReason(StrEnum):
     """The client's networks have caused their share of what all may cause."""
     TOTAL_LIMIT = "total_limit"
     """All clients together have."""
+
+
+class Admission(Enum):
+    """The decision if a mail may be requested, and who may know of it."""
+
+    REFUSED = auto()
+    """No mail may be requested."""
+    OPEN = auto()
+    """It may be, and whoever asked may see how far it is."""
+    HIDDEN = auto()
+    """It may be, because the address has a confirmed account: whoever asked must see what REFUSED shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,18 +132,23 @@ class MailboxLimits:
         fresh = {"mails": 0, "touched_at": now}
         return _lock_row(session, Mailbox, {"mailbox_hash": mailbox_hash}, fresh)
 
-    def compute_wait(self, mailbox: Mailbox, now: datetime) -> timedelta:
-        """Return how long the mailbox gets no other mail; 0 if it may get one now."""
-        return self.compute_wait_after(mailbox.mails, mailbox.last_mail_at, now)
+    def compute_owners_wait(self, session: Session, mailbox: Mailbox, address: Address, now: datetime) -> timedelta:
+        """Return how long an address with a confirmed account gets no other mail; 0 if it may get one now."""
+        rows = [self._lock_shared_pauses(session, mailbox, address, now)]
+        if rows[0] is not mailbox:
+            rows.append(self._lock_own_pauses(session, address, now))
+        return min(self.compute_wait_after(row.mails, row.last_mail_at, now) for row in rows)
 
     def compute_wait_after(self, mails: int, last_mail_at: datetime | None, now: datetime) -> timedelta:
         """Return the wait of somebody who got so many mails, the last one then; 0 if another may go out now."""
         return compute_mail_wait(mails, last_mail_at, now, self._rates.pauses)
 
-    def admit_mail(self, session: Session, mailbox: Mailbox, client: str | None, now: datetime) -> bool:
-        """Count a request for a mail to this locked mailbox; return True if the mail may be sent.
+    def admit_mail(
+        self, session: Session, mailbox: Mailbox, address: Address, client: str | None, now: datetime
+    ) -> Admission:
+        """Count a request for a mail to an address of this locked mailbox, and decide if the mail may be requested.
 
-        False during a pause, and if the owner stopped these mails: a stopped mail counts for the mailbox like one that
+        REFUSED during a pause, and if the owner stopped these mails: a stopped mail counts for the pauses like one that
         is sent, so that nobody can tell the two apart. Each request of a client counts for it and its networks, mailed
         or not, for the same reason (None: no client caused it). Raises TooManyMailsError if the client, its networks,
         or all together, have caused too many in this hour, whatever the mailbox is.
@@ -146,17 +163,53 @@ class MailboxLimits:
         self._require(has_room(self._rates.in_all, counts), total, now, SuppressionReason.NETWORK_LIMIT)
         for quota in own:
             quota.mails += 1
-        if self.compute_wait(mailbox, now) > timedelta(0):
-            # A clock that was ahead wrote a time in the future: the pause counts from now, once.
-            mailbox.last_mail_at = min(mailbox.last_mail_at or now, now)
+        admission = self._count_between_pauses(session, mailbox, address, now)
+        if admission is Admission.REFUSED:
             self._suppressed.labels(reason=SuppressionReason.PAUSE).inc()
-            return False
-        mailbox.mails += 1
-        mailbox.last_mail_at = now
+            return admission
         if mailbox.stopped_at is not None:
             self._suppressed.labels(reason=SuppressionReason.STOPPED).inc()
-            return False
+            return Admission.REFUSED
         total.mails += 1
+        return admission
+
+    def _count_between_pauses(self, session: Session, mailbox: Mailbox, address: Address, now: datetime) -> Admission:
+        """Count a mail to the address unless its pauses forbid it, then REFUSED.
+
+        An address in the mailbox's own spelling has the mailbox's pauses to itself. All other spellings (with a +tag)
+        share theirs, because a stranger can invent any number of them. One that has a confirmed account has pauses of
+        its own beside them, which strangers' inventions cannot use up.
+        """
+        shared = self._lock_shared_pauses(session, mailbox, address, now)
+        if self._count_mail(shared, now):
+            return Admission.OPEN
+        if shared is mailbox or not has_confirmed_account(session, compute_address_digest(address.key)):
+            return Admission.REFUSED
+        is_counted = self._count_mail(self._lock_own_pauses(session, address, now), now)
+        return Admission.HIDDEN if is_counted else Admission.REFUSED
+
+    def _lock_shared_pauses(self, session: Session, mailbox: Mailbox, address: Address, now: datetime) -> Mailbox:
+        """Return the row of the mailbox for its own spelling, that of all other spellings for another one; locked."""
+        name = normalize_mailbox(address.key)
+        if address.key == name:
+            return mailbox
+        return self.lock_mailbox(session, self._compute_hmac("spellings", name), now)
+
+    def _lock_own_pauses(self, session: Session, address: Address, now: datetime) -> Mailbox:
+        """Return the row that counts the mails to this very address, if it has a confirmed account; locked."""
+        return self.lock_mailbox(session, self._compute_hmac("address", address.key), now)
+
+    def _count_mail(self, row: Mailbox, now: datetime) -> bool:
+        """Count a mail in a row and return True; return False during a pause of the row.
+
+        If a clock that was ahead wrote a time in the future, the pause counts from now, once.
+        """
+        row.touched_at = max(now, row.touched_at)
+        if self.compute_wait_after(row.mails, row.last_mail_at, now) > timedelta(0):
+            row.last_mail_at = min(row.last_mail_at or now, now)
+            return False
+        row.mails += 1
+        row.last_mail_at = now
         return True
 
     def delete_expired(self, session: Session, now: datetime) -> None:

@@ -29,7 +29,7 @@ from user_manager.errors import (
 from user_manager.idempotency import IdempotencyStore, IdempotentRequest
 from user_manager.links import ConfirmationLink, LinkSigner
 from user_manager.mail_requests import MailKind, request_mail
-from user_manager.mailbox_limits import MailboxLimits
+from user_manager.mailbox_limits import Admission, MailboxLimits
 from user_manager.model import OUTBOX, ConfirmationState, Deletion, Mailbox, User
 
 log = structlog.get_logger()
@@ -140,12 +140,8 @@ class Registrations:
             answer = registration if request.has_key else replace(registration, token=None)
             self._answers.record_answer(session, request, user.user_id, _encode_answer(answer), now)
             earlier_state = self._erase_unconfirmed_account(session, address)
-            if self._limits.admit_mail(session, mailbox, client, now):
-                assert user.confirmation_id is not None  # noqa: S101 - for mypy: it is set above
-                request_mail(session, address, MailKind.CONFIRMATION, user.user_id, user.confirmation_id, now)
-            else:
-                # The link in the mail before confirms this account, too: see `compute_address_digest`.
-                user.confirmation_state = earlier_state or ConfirmationState.SENT
+            admission = self._limits.admit_mail(session, mailbox, address, client, now)
+            _request_admitted_mail(session, user, admission, now, earlier_state)
             session.add(user)
             session.flush()
         return registration, True
@@ -233,7 +229,7 @@ class Registrations:
             user = self._authorizer.load_account(session, token, email, lock=True)
             if user.confirmed and not user.suppressed:
                 raise AlreadyConfirmedError("This address is confirmed already.")
-            wait = self._compute_wait_to_ask(user, mailbox, now)
+            wait = self._compute_wait_to_ask(session, user, mailbox, now)
             if wait > timedelta(0):
                 raise TooSoonError(
                     "The confirmation mail waits for the mail server and is tried again by itself; or ask again later."
@@ -248,20 +244,19 @@ class Registrations:
             user.confirmation_asked_at = asked_at
             user.confirmations_asked += 1
             user.confirmation_id, user.confirmation_state = uuid4(), None
-            if self._limits.admit_mail(session, mailbox, client, now):
-                address = Address(user.email)
-                request_mail(session, address, MailKind.CONFIRMATION, user.user_id, user.confirmation_id, asked_at)
-            else:
-                user.confirmation_state = ConfirmationState.SENT
+            admission = self._limits.admit_mail(session, mailbox, Address(user.email), client, now)
+            if admission is Admission.HIDDEN and user.confirmed:
+                admission = Admission.OPEN  # the holder is the owner
+            _request_admitted_mail(session, user, admission, asked_at)
 
-    def _compute_wait_to_ask(self, user: User, mailbox: Mailbox, now: datetime) -> timedelta:
+    def _compute_wait_to_ask(self, session: Session, user: User, mailbox: Mailbox, now: datetime) -> timedelta:
         """Return how long the holder of an account is refused another confirmation mail; 0 if they may ask now.
 
         For an unconfirmed account only its own requests count: whoever registered need not own the mailbox, and must
         not learn that mails went there before.
         """
         if user.confirmed:
-            return self._limits.compute_wait(mailbox, now)
+            return self._limits.compute_owners_wait(session, mailbox, Address(user.email), now)
         return self._limits.compute_wait_after(user.confirmations_asked, user.confirmation_asked_at, now)
 
     def _load_confirmable_user(self, session: Session, link: ConfirmationLink, *, lock: bool = False) -> User:
@@ -283,9 +278,7 @@ class Registrations:
                 if was_used and not user.confirmed:
                     raise LinkOrphanedError("This link was used already; register again for another mail.")
         if user is None:
-            raise LinkOrphanedError(
-                "The account that this link belongs to was deleted. Register again, then open this link once more."
-            )
+            raise LinkOrphanedError("No account has this address now. Register with it, then open this link once more.")
         if not user.confirmed and session.scalar(select(Deletion.step).where(Deletion.user_id == user.user_id)):
             raise LinkOrphanedError("The account that this link belongs to was deleted; register again.")
         # The mail with this link was delivered before the server rejected the address: the link proves nothing any
@@ -295,6 +288,24 @@ class Registrations:
                 "Mail to this address came back after this link was asked for; ask for another mail."
             )
         return user
+
+
+def _request_admitted_mail(
+    session: Session, user: User, admission: Admission, now: datetime, earlier_state: str | None = None
+) -> None:
+    """Request the confirmation mail of an account unless it is REFUSED.
+
+    Only of an OPEN one the account shows how far it is. For any other it goes on showing `earlier_state` (None: sent),
+    whatever becomes of a HIDDEN mail.
+    """
+    assert user.confirmation_id is not None  # noqa: S101 - for mypy: the callers have set it
+    mail_id = user.confirmation_id
+    if admission is not Admission.OPEN:
+        # The mail before has a link that confirms this account, too (`compute_address_digest`), or the address waits.
+        user.confirmation_state = earlier_state or ConfirmationState.SENT
+        mail_id = uuid4()
+    if admission is not Admission.REFUSED:
+        request_mail(session, Address(user.email), MailKind.CONFIRMATION, user.user_id, mail_id, now)
 
 
 def _make_room_for_confirmed_account(session: Session, user: User) -> None:

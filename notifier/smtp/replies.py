@@ -16,6 +16,9 @@ _ENHANCED_CODE: Final = re.compile(rb"([245])\.([0-9]{1,3})\.([0-9]{1,3})(?![0-9
 _HASHED_CODE: Final = re.compile(rb"#([245])\.([0-9]{1,3})\.([0-9]{1,3})(?![0-9.])")
 """An enhanced code as qmail and IronPort write it, anywhere in the text: "no mailbox here by that name (#5.1.1)"."""
 
+_MOST_LINES: Final = 1000
+"""Lines that a reply may have at most; servers send some thirty, in their answer to EHLO."""
+
 _LONGEST_TEXT: Final = 4096
 """Bytes of a reply's text that are kept until it is classified."""
 
@@ -49,6 +52,8 @@ class ReplyReader(asyncio.Protocol):
         self._replies: deque[SmtpReply] = deque()
         self._earlier_lines: list[bytes] | None = None
         """The texts of the lines so far of a reply whose last line has not come yet; None: no reply has begun."""
+        self._earlier_bytes = 0
+        """Bytes of these texts in all."""
         self._ended = False
         """True once no further reply will be read: the connection is lost, or the server sent invalid SMTP."""
         self._waiter: asyncio.Future[None] | None = None
@@ -80,9 +85,12 @@ class ReplyReader(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Parse the complete lines of the received bytes, keep the rest for the next call, and wake the reader.
 
-        Lines end with LF or CRLF. Ends the reading at an invalid line, at more than `LONGEST_REPLY` bytes without a
-        line's end, and at more than `LONGEST_REPLY` unread replies.
+        Lines end with LF or CRLF. Ends the reading at an invalid line, at a reply of too many lines, at more than
+        `LONGEST_REPLY` bytes without a line's end, and at more than `LONGEST_REPLY` unread replies. Bytes that come
+        after the end are dropped.
         """
+        if self._ended:
+            return
         self._unread += data
         while not self._ended and (end := self._unread.find(b"\n")) >= 0:
             line = bytes(self._unread[:end]).removesuffix(b"\r")
@@ -107,7 +115,7 @@ class ReplyReader(asyncio.Protocol):
         """Parse one line; if it is the last of a reply, queue that reply.
 
         The reply has the code of its last line, the enhanced code of its first line that has one, and the text of all
-        its lines, cut at _LONGEST_TEXT. An invalid line ends the reading.
+        its lines, cut at _LONGEST_TEXT. An invalid line ends the reading, and so does one more than _MOST_LINES.
         """
         match = _LINE.fullmatch(line)
         if match is None:
@@ -115,12 +123,16 @@ class ReplyReader(asyncio.Protocol):
             return
         code, separator, text = match.groups()
         texts = self._earlier_lines or []
-        if sum(map(len, texts)) < _LONGEST_TEXT:
-            texts.append((text or b"")[:_LONGEST_TEXT])
+        if len(texts) >= _MOST_LINES:
+            self._ended = True
+            return
+        kept = (text or b"")[: max(0, _LONGEST_TEXT - self._earlier_bytes)]
+        texts.append(kept)
+        self._earlier_bytes += len(kept)
         if separator == b"-":
             self._earlier_lines = texts
             return
-        self._earlier_lines = None
+        self._earlier_lines, self._earlier_bytes = None, 0
         enhanced = next((found for each in texts if (found := _parse_enhanced_code(each))), None)
         words = b" ".join(texts).decode(errors="replace")
         self._replies.append(SmtpReply(int(code), enhanced, words))

@@ -221,6 +221,11 @@ def test_what_is_no_address_shares_the_limit_of_the_peer() -> None:
         ("::192.0.2.1", "192.0.2.1"),
         ("[::192.0.2.1]:4711", "192.0.2.1"),
         ("::c000:201", "192.0.2.1"),
+        ("2002:c000:201:7:8::9", "192.0.2.1"),
+        ("2002:c000:201:ffff::", "192.0.2.1"),
+        ("2001:0:c000:201:8000:63bf:3fff:fdd2", "192.0.2.45"),
+        ("2001:1::1", "2001:1::/64"),
+        ("2003::1", "2003::/64"),
         ("::1", "::/64"),
         ("::", "::/64"),
         ("::ff:ffff", "::/64"),
@@ -229,7 +234,10 @@ def test_what_is_no_address_shares_the_limit_of_the_peer() -> None:
     ],
 )
 def test_a_client_has_one_ipv4_address_or_a_network_of_ipv6(address: str, client: str) -> None:
-    """RFC 6177: a client has at least 2⁶⁴ addresses of IPv6."""
+    """RFC 6177: a client has at least 2⁶⁴ addresses of IPv6. Those of 6to4 and Teredo are a host's of IPv4.
+
+    Before, one host of IPv4 was 65,536 clients by 6to4.
+    """
     assert identify_client(address) == client
 
 

@@ -1,6 +1,7 @@
 """The bounds on HTTP connections: a client that sends or reads slowly is closed, and keeps nobody else out."""
 
 import asyncio
+import logging
 import resource
 import socket
 import threading
@@ -60,6 +61,10 @@ def serve_aiohttp(port: int) -> Iterator[None]:
     async def large(_: web.Request) -> web.Response:
         return web.Response(text="x" * LARGE)
 
+    async def read(request: web.Request) -> web.Response:
+        return web.Response(body=await request.read())
+
+    app.router.add_post("/read", read)
     app.router.add_get("/health/live", live)
     app.router.add_get("/large", large)
 
@@ -113,6 +118,57 @@ def test_half_requests_from_one_address_keep_nobody_out(port: int) -> None:
             if number % 100 == 99:
                 assert is_alive(port, "127.0.0.1")
                 assert is_alive(port, "127.0.0.2")
+
+
+def test_a_client_that_sends_no_more_gets_its_answer(port: int) -> None:
+    """Whoever closes its direction after the request reads the whole answer and the end (RFC 9112, 9.6).
+
+    Before, aiohttp's servers closed the connection without an answer.
+    """
+    for path, size in (("/health/live", 0), ("/large", LARGE)):
+        with connect(port) as client:
+            client.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+            client.shutdown(socket.SHUT_WR)
+            answer = bytearray()
+            while piece := client.recv(1 << 20):
+                answer += piece
+            assert answer.startswith(b"HTTP/1.1 200")
+            assert len(answer) > size
+
+
+def test_a_client_that_ends_within_a_request_is_closed(port: int) -> None:
+    """Its body will never be complete: no handler waits for the rest."""
+    for half in (
+        b"",
+        b"GET /health/live HT",
+        b"POST /read HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nhalf",
+    ):
+        with connect(port) as client:
+            client.sendall(half)
+            client.shutdown(socket.SHUT_WR)
+            while client.recv(1 << 16):
+                pass
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nX: private\x00\r\n\r\n",
+        b"GET / HTTP/1.1\r\nprivate\r\n\r\n",
+        b"\x16\x03\r\n\r\n",
+    ],
+)
+def test_a_malformed_request_leaves_nothing_in_the_log(
+    port: int, caplog: pytest.LogCaptureFixture, request_bytes: bytes
+) -> None:
+    """Nobody can fill the log with stack traces, or write into it what a header held."""
+    with connect(port) as client:
+        client.sendall(request_bytes)
+        client.shutdown(socket.SHUT_WR)
+        while client.recv(1 << 16):
+            pass
+    assert [each for each in caplog.records if each.levelno >= logging.WARNING or each.exc_info] == []
+    assert "private" not in caplog.text
 
 
 def test_a_byte_now_and_then_does_not_keep_a_request_open(port: int, monkeypatch: pytest.MonkeyPatch) -> None:

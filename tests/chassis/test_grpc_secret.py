@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -14,10 +15,12 @@ from pydantic import SecretStr, TypeAdapter, ValidationError
 from structlog.testing import capture_logs
 
 from chassis.errors import CannotListenError
-from chassis.grpc_secret import METADATA_KEY, REFUSED, GrpcSecret, split_secrets
+from chassis.grpc_health import MAX_WAITING
+from chassis.grpc_secret import HEALTH_CHECK, METADATA_KEY, REFUSED, GrpcSecret, split_secrets
 from chassis.metrics import Metrics, ServiceIdentity
 from chassis.rpc import GrpcServer, create_aio_channel, create_channel
 from tests.ports import free_port
+from tests.waiting import eventually
 
 OLD, NEW, FOREIGN = "the-old-secret-of-ours", "the-new-secret-of-ours", "the-secret-of-somebody"
 TIMEOUT_S = 60
@@ -93,16 +96,45 @@ def test_two_secrets_in_one_call_are_none() -> None:
         assert call(channel, [(METADATA_KEY, NEW)]) is grpc.StatusCode.OK
 
 
-def test_health_needs_no_secret_but_reflection_does() -> None:
-    """Probes have no secret; what the service offers is told to nobody else."""
+def test_a_health_check_needs_no_secret_but_reflection_does() -> None:
+    """Probes have no secret; what the service offers is told to nobody else, and nobody else may watch without end."""
     with serving((NEW,)) as target, create_channel(target) as channel:
         health = health_pb2_grpc.HealthStub(channel)
         request = health_pb2.HealthCheckRequest(service="test.Echo")
         assert health.Check(request, timeout=TIMEOUT_S).status == health_pb2.HealthCheckResponse.SERVING
+        with pytest.raises(grpc.RpcError) as refused:
+            list(health.Watch(request, timeout=TIMEOUT_S))
+        assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED  # type: ignore[attr-defined]
         listing = reflection_pb2.ServerReflectionRequest(list_services="")
         with pytest.raises(grpc.RpcError) as refused:
             list(reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(iter([listing])))
         assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("method", ["/test.Echo/Say", "/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"])
+def test_calls_without_secret_and_message_hold_no_thread(method: str) -> None:
+    """Whoever has no secret begins more calls than the server has threads, and sends no message: services and probes
+    are answered nevertheless, and what is refused is refused at once.
+
+    Before, each such call held a thread until its client ended it; sixteen of them stopped the server.
+    """
+    stop = threading.Event()
+    with serving((NEW,)) as target, create_channel(target) as strangers, create_channel(target, (NEW,)) as service:
+        half = [strangers.stream_unary(method).future(iter(stop.wait, True), wait_for_ready=True) for _ in range(40)]
+        health = health_pb2_grpc.HealthStub(service)
+        try:
+            for _ in range(3):
+                assert call(service) is grpc.StatusCode.OK
+                answer = health.Check(health_pb2.HealthCheckRequest(), timeout=TIMEOUT_S)
+                assert answer.status == health_pb2.HealthCheckResponse.SERVING
+            if method != HEALTH_CHECK:
+                assert {each.exception(TIMEOUT_S).code() for each in half} == {grpc.StatusCode.UNAUTHENTICATED}
+            else:
+                eventually(lambda: sum(not each.done() for each in half) <= MAX_WAITING)
+        finally:
+            stop.set()
+            for each in half:
+                each.cancel()
 
 
 def test_refused_calls_are_logged_in_one_sentence_a_minute_without_any_secret() -> None:

@@ -19,7 +19,8 @@ from tests.ports import free_port
 
 TIMEOUT_S = 60
 
-HOSTS = AllowedHosts(("https://alerts.example.org/x", "watch.example.net", "collector", None, ""))
+NAMES = ("https://alerts.example.org/x", "watch.example.net", "collector", None, "")
+HOSTS = AllowedHosts(NAMES, environment={})
 
 TABLE = {
     "Host: localhost": 200,
@@ -34,8 +35,8 @@ TABLE = {
     "Host: Alerts.Example.ORG.:443": 200,
     "Host: watch.example.net": 200,
     "Host: collector:8080": 200,
-    "Host: collector.towerwatch.svc": 200,
-    "Host: collector-0.collector.towerwatch.svc.cluster.local:8080": 200,
+    "Host: collector.towerwatch.svc": 421,
+    "Host: collector-0.collector.towerwatch.svc.cluster.local:8080": 421,
     "Host: alerts.example.org:": 200,
     "Host: evil.example": 421,
     "Host: alerts.example.org.evil.example": 421,
@@ -165,3 +166,19 @@ def test_a_setting_that_is_no_host_name_is_refused_at_the_start(text: str) -> No
     with pytest.raises(ValueError, match="host names without port"):
         check_host_names(text)
     assert check_host_names("a.example, B.example,") == "a.example, B.example,"
+
+
+@pytest.mark.parametrize(
+    ("host", "is_name_of_service"),
+    [
+        ("collector.towerwatch.svc", True),
+        ("collector-0.collector.towerwatch.svc.cluster.local:8080", True),
+        ("attacker.svc.example", False),
+        ("svc.cluster.local", False),
+    ],
+)
+def test_names_of_services_are_allowed_in_kubernetes_only(host: str, is_name_of_service: bool) -> None:
+    """Elsewhere whoever answers the machine's DNS queries can point such a name to it, and a page reads the mailbox."""
+    within = AllowedHosts(NAMES, environment={"KUBERNETES_SERVICE_HOST": "10.0.0.1"})
+    assert (within.find_fault(host) is None) == is_name_of_service
+    assert HOSTS.find_fault(host) is not None

@@ -12,8 +12,9 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
+from chassis import rpc
 from chassis.metrics import Metrics, ServiceIdentity
-from chassis.rpc import CHANNEL_OPTIONS, MAX_CONNECTIONS, SERVER_OPTIONS, GrpcServer, create_channel
+from chassis.rpc import CHANNEL_OPTIONS, MAX_CONNECTIONS, MAX_IDLE_MS, SERVER_OPTIONS, GrpcServer, create_channel
 from tests.ports import free_port
 from tests.waiting import eventually
 from towerwatch.users.v1.user_service_pb2 import AuthenticateRequest, AuthenticateResponse
@@ -224,3 +225,25 @@ def test_idle_connections_keep_no_file_and_nobody_out(served: RunningServer) -> 
         later = stack.enter_context(create_channel(served.target))
         call = UserServiceStub(later).Authenticate
         call(AuthenticateRequest(token="t"), timeout=TIMEOUT_S, wait_for_ready=True)
+
+
+def test_idle_http2_connections_keep_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All connections that a server has are those of somebody who makes no call on them: they make room.
+
+    Before, they stayed for five minutes, and every new client got UNAVAILABLE.
+    """
+    assert dict(SERVER_OPTIONS)["grpc.max_connection_idle_ms"] == MAX_IDLE_MS
+    soon = [(name, 500 if name == "grpc.max_connection_idle_ms" else value) for name, value in SERVER_OPTIONS]
+    monkeypatch.setattr(rpc, "SERVER_OPTIONS", soon)
+    preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
+    settings_acknowledged = b"\x00\x00\x00\x04\x01\x00\x00\x00\x00"
+    served = RunningServer()
+    address = ("127.0.0.1", int(served.target.rpartition(":")[2]))
+    with contextlib.ExitStack() as stack:
+        stack.callback(served.server.stop)
+        for _ in range(MAX_CONNECTIONS):
+            idle = stack.enter_context(socket.create_connection(address))
+            idle.sendall(preface + settings_acknowledged)
+        channel = stack.enter_context(create_channel(served.target))
+        request = AuthenticateRequest(token="t")
+        assert UserServiceStub(channel).Authenticate(request, timeout=TIMEOUT_S, wait_for_ready=True).user_id == "u"

@@ -103,15 +103,64 @@ def test_an_account_beside_a_confirmed_one_is_never_confirmed(service: Service) 
 
 @pytest.mark.parametrize("state", ["unknown", "unconfirmed", "confirmed"])
 def test_a_request_for_a_token_does_the_same_for_every_address(service: Service, state: str) -> None:
-    """One event and one row, whoever is registered; what is mailed is a link to a token, a confirmation, or nothing."""
+    """One event, one row and one mail, whoever is registered: with a link to a token, or one that confirms.
+
+    Before, an address without an account got no mail, and the request counted for its pauses.
+    """
     if state != "unknown":
         registration = service.register(ANN)
         if state == "confirmed":
             service.confirm(registration)
     service.clock.advance(timedelta(days=1))
     contact = find_new_contact(service, lambda: service.account_mails.request_token_mail(Address(ANN)))
-    found = None if contact is None else (bool(contact.confirm_url), bool(contact.token_url))
-    assert found == {"unknown": None, "unconfirmed": (True, False), "confirmed": (False, True)}[state]
+    assert contact is not None
+    is_confirmed = state == "confirmed"
+    assert (bool(contact.confirm_url), bool(contact.token_url)) == (not is_confirmed, is_confirmed)
+
+
+@pytest.mark.parametrize("asked", ["ann@example.org", "ann+x@example.org"])
+@pytest.mark.parametrize("tag", ["", "+own"])
+def test_a_strangers_wishes_leave_the_owner_a_link(service: Service, asked: str, tag: str) -> None:
+    """A stranger asked for a token a moment ago, for the address or another spelling of its mailbox, again and again:
+    who registers the plain address, and who has a confirmed one and lost its token, has a mail with a link at once.
+
+    Before, the mailbox was in its pause, and the owner had no mail, or one whose link was for the other spelling.
+    """
+    mine = f"ann{tag}@example.org"
+    if tag:
+        service.register_confirmed(mine)
+        service.clock.advance(timedelta(days=1))
+    for _ in range(5):
+        service.account_mails.request_token_mail(Address(asked), "stranger")
+        service.clock.advance(timedelta(hours=1))
+    service.account_mails.request_token_mail(Address(asked), "stranger")
+    if tag:
+        service.account_mails.request_token_mail(Address(mine), "owner")
+        new = service.account_mails.replace_token(get_link_token(service.load_contact(mine).token_url))
+        assert is_valid(service, new)
+    else:
+        registered = service.register(mine)
+        link = get_link_token(service.load_contact(mine).confirm_url)
+        assert service.registrations.confirm(link, registered.token).account.email == mine
+        assert is_valid(service, registered.token)
+
+
+def test_nobody_learns_that_a_tagged_address_has_an_account(service: Service) -> None:
+    """During the pause of a mailbox's other spellings the confirmed one among them gets its mail all the same; what the
+    stranger sees of their own registrations is the same for both, before and after the mail was sent."""
+    service.register_confirmed("ann+own@example.org")
+    shown = []
+    for email in ("ann+own@example.org", "ann+none@example.org"):
+        before = len(service.load_outbox_events())
+        stranger = service.register(email, "Stranger")
+        requested = [event.registered for event in service.load_outbox_events()[before:]]
+        seen = [service.accounts.get_confirmation(str(stranger.token), email).state]
+        for each in requested:
+            user_id = str(stranger.account.user_id)
+            service.accounts.record_confirmation_state(user_id, each.confirmation_id, ConfirmationState.WAITING)
+            seen.append(service.accounts.get_confirmation(str(stranger.token), email).state)
+        shown.append((len(requested), set(seen)))
+    assert shown == [(1, {ConfirmationState.SENT}), (0, {ConfirmationState.SENT})]
 
 
 def test_a_link_to_a_token_works_once(service: Service) -> None:

@@ -1,6 +1,10 @@
 """E-mail addresses: validation, and the key by which two addresses are compared."""
 
+from contextlib import suppress
+from email.headerregistry import Address as HeaderAddress
+
 import pytest
+from hypothesis import given, strategies as st
 
 from user_manager.addresses import compute_lookup_key, parse_address
 from user_manager.errors import AddressInvalidError
@@ -34,6 +38,8 @@ def test_an_international_domain_is_stored_as_idna() -> None:
         "ann@[127.0.0.1]",
         "ann@" + "a-long-label." * 20 + "example.org",
         "ann@tower.test",
+        "=?utf-8?q?a?=@example.org",
+        "a=?b@example.org",
     ],
 )
 def test_invalid_addresses_are_rejected(text: str) -> None:
@@ -51,3 +57,16 @@ def test_a_lookup_always_accepts_test_addresses() -> None:
     """A lookup accepts test addresses even if they may not register now; an invalid address has no key."""
     assert compute_lookup_key("ANN@tower.TEST") == "ann@tower.test"
     assert compute_lookup_key("nonsense") is None
+    assert compute_lookup_key("=?utf-8?q?a?=@example.org") == "=?utf-8?q?a?=@example.org"
+
+
+@given(st.text("aqbB8_.+-=?!#'*/{|}~", min_size=1, max_size=20), st.sampled_from(["{}", "=?utf-8?q?{}?="]))
+def test_whoever_registers_can_be_written_to(local_part: str, frame: str) -> None:
+    """A mail's header can hold each address that may register.
+
+    Before, anybody registered an address that `email` decodes as an encoded word; its mail was a dead letter, and the
+    alert DeadLetters fired.
+    """
+    with suppress(AddressInvalidError):
+        email = parse_address(f"{frame.format(local_part)}@example.org", allow_test=False).email
+        assert HeaderAddress(addr_spec=email).addr_spec == email

@@ -155,8 +155,10 @@ def build_users_blueprint(
                 Registered,
                 "The answer is the same whether the address has an account or not. It gets a mail: with a link that "
                 "confirms it or, if it has a confirmed account, to its owner. (None if it got one a short time ago: "
-                "the link in that one confirms this account, too.) Whoever registers an unconfirmed address again "
-                "replaces what was registered before. GET /users/{email}/confirmation says how far the mail is.",
+                "the link in that one confirms this account, too. Addresses of one mailbox that differ in a +tag "
+                "share their pauses: if no mail came to one of them, register without the tag.) Whoever registers "
+                "an unconfirmed address again replaces what was registered before. GET /users/{email}/confirmation "
+                "says how far the mail is.",
                 {"Location": "Where the account is.", **_ETAG},
             )
         },
@@ -302,7 +304,8 @@ def build_users_blueprint(
         answers={
             202: ResponseDescription(
                 description="It will be sent, also to an address that mail came back from. (Not if the address got "
-                "one for another registration a short time ago: the link in that one confirms this account, too.)"
+                "one for another registration a short time ago: the link in that one confirms this account, too. Nor "
+                "if mails went to other +tags of its mailbox a short time ago: register without the tag, then.)"
             )
         },
         problems=(404, 409, 429, 503),
