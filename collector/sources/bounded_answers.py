@@ -6,7 +6,7 @@ from typing import Final
 
 import httpx
 
-from collector.errors import SourceUnavailableError
+from collector.errors import SourceError, SourceRefusedError, SourceUnavailableError
 
 _GZIP: Final = 16 + zlib.MAX_WBITS
 """The value of zlib's `wbits` that accepts a gzip header alone."""
@@ -22,7 +22,8 @@ async def send_bounded(
 
     The answer is asked for in gzip. A body of more than `most_bytes`, compressed or not, is not read to its end, and no
     answer may take longer than `total_s` real seconds to its last byte. Redirects are not followed. Raises
-    SourceUnavailableError, whose text shows nothing that was sent, but names `proxy_setting`, what sets the proxy.
+    SourceRefusedError for a body that is too large, SourceUnavailableError for every other failure; its text shows
+    nothing that was sent, but names `proxy_setting`, what sets the proxy.
     """
     request.headers["Accept-Encoding"] = "gzip"
     try:
@@ -51,13 +52,13 @@ def explain_timeout(total_s: float) -> SourceUnavailableError:
     return SourceUnavailableError(f"the source gave no whole answer within {total_s:g} s")
 
 
-def explain_failure(error: Exception, total_s: float, proxy_setting: str) -> SourceUnavailableError:
+def explain_failure(error: Exception, total_s: float, proxy_setting: str) -> SourceError:
     """Return what went wrong with an exchange, in one sentence without anything that was sent.
 
     `total_s`: the timeout, in real seconds. Raises `error` on if it is none of an exchange.
     """
     match error:
-        case SourceUnavailableError():
+        case SourceError():
             return error
         case TimeoutError():
             return explain_timeout(total_s)
@@ -74,9 +75,10 @@ def explain_failure(error: Exception, total_s: float, proxy_setting: str) -> Sou
 
 
 async def _read_body(answer: httpx.Response, most_bytes: int) -> bytes:
-    """Return the body of an answer, decompressed if it is in gzip. Raises SourceUnavailableError.
+    """Return the body of an answer, decompressed if it is in gzip.
 
-    A body that ends in the middle of its compressed form is an error, as is any other coding than gzip.
+    Raises SourceRefusedError for one that is too large, SourceUnavailableError for one that ends in the middle of its
+    compressed form, and for any other coding than gzip.
     """
     coding = answer.headers.get("Content-Encoding", "identity").strip().lower()
     if coding not in ("identity", "", "gzip", "x-gzip"):
@@ -102,8 +104,8 @@ async def _read_body(answer: httpx.Response, most_bytes: int) -> bytes:
     return bytes(body)
 
 
-def _too_large(most_bytes: int) -> SourceUnavailableError:
-    """Return the error for a body that is larger than `most_bytes`."""
-    return SourceUnavailableError(
-        f"the answer is larger than {most_bytes // 1_000_000} MB, which no answer of positions is: check the address"
+def _too_large(most_bytes: int) -> SourceRefusedError:
+    """Return the error for a body that is larger than `most_bytes`: to ask again would give the same."""
+    return SourceRefusedError(
+        f"the answer has more than {most_bytes} bytes, too many for what was asked: check the address of the source"
     )

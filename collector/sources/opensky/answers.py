@@ -47,8 +47,7 @@ def is_without_body(answer: httpx.Response) -> bool:
 
     False for a body of which only nothing could be decompressed: the beginning of a compressed page.
     """
-    received = answer.extensions.get("received_bytes", answer.num_bytes_downloaded)
-    return not answer.content and received in (0, _BYTES_OF_EMPTY_GZIP)
+    return not answer.content and answer.num_bytes_downloaded in (0, _BYTES_OF_EMPTY_GZIP)
 
 
 def classify_foreign_answer(answer: httpx.Response) -> ForeignAnswer:

@@ -16,7 +16,7 @@ from collector.errors import SourceRefusedError, SourceUnavailableError
 from collector.intervals import Interval
 from collector.sources.breaker_guard import BreakerGuard
 from collector.sources.flight import Flight
-from collector.sources.opensky.answers import classify_foreign_answer, is_without_body
+from collector.sources.opensky.answers import classify_foreign_answer, is_without_body, parse_age
 from collector.sources.opensky.connection import (
     PROXY_WANTS_LOGIN,
     Exchange,
@@ -32,6 +32,10 @@ _ATTEMPTS: Final = 3
 """Maximum number of HTTP requests for one API call."""
 _LONGEST_BACKOFF_S: Final = 2.0
 """Longest pause between two attempts."""
+_LARGEST_ANSWER: Final = 32 * 1024 * 1024
+"""Bytes of the largest answer; a day of the largest airport has less than one million."""
+_OLDEST_ANSWER: Final = timedelta(minutes=5)
+"""An answer that a cache has kept for longer is none: it cannot prove that the source still says the same."""
 _EPOCH: Final = datetime.fromtimestamp(0, UTC)
 _SECOND: Final = timedelta(seconds=1)
 _DAY_S: Final = 86_400
@@ -75,7 +79,8 @@ class OpenSkyClient:
     async def fetch_flights(self, airport: str, direction: Direction, begin: datetime, end: datetime) -> list[Flight]:
         """Return the airport's flights with an event time in [begin, end). Raises SourceError.
 
-        A malformed flight is counted, logged and left out; a malformed answer is an error, never "no flights".
+        A malformed flight is counted, logged and left out; a malformed answer is an error, never "no flights", as is
+        one with many malformed flights, or with many of other airports.
         Transient failures are retried, up to three attempts (up to three more with a new token, if the source rejected
         the token). An interval without a whole second needs no request: it has no flights. During a pause that a 429
         required, for whichever task, raises SourceLimitedError, and while the circuit breaker is open BreakerOpenError,
@@ -94,10 +99,10 @@ class OpenSkyClient:
         )
         self._require_no_pause()
         with self._breaker.guard_call():
-            flights = await self._fetch_with_retries(request)
+            flights = await self._fetch_with_retries(request, Interval(airport, direction, begin, end))
         return [flight for flight in flights if begin <= flight.event_time(direction) < end]
 
-    async def _fetch_with_retries(self, request: httpx.Request) -> list[Flight]:
+    async def _fetch_with_retries(self, request: httpx.Request, interval: Interval) -> list[Flight]:
         """Send the request until it succeeds, at most three times, and return the flights.
 
         Only a SourceUnavailableError leads to another attempt. A rejected token is discarded once, and the attempts
@@ -106,15 +111,15 @@ class OpenSkyClient:
         try:
             async with asyncio.timeout(self._deadline_s):
                 try:
-                    return await self._retrying(self._fetch_once, request, stream=True))
+                    return await self._retrying(self._fetch_once, request, interval)
                 except TokenRefusedError as error:
                     self._connection.discard_token(error.token)
                 # Revoked, or issued by a server that has lost it: one new token. After a second rejection, give up.
-                return await self._retrying(self._fetch_once, request)
+                return await self._retrying(self._fetch_once, request, interval)
         except TimeoutError:
             raise SourceUnavailableError(f"the source gave no whole answer within {self._deadline_s:g} s") from None
 
-    async def _fetch_once(self, request: httpx.Request) -> list[Flight]:
+    async def _fetch_once(self, request: httpx.Request, interval: Interval) -> list[Flight]:
         """Send the request once, with a token unless access is anonymous, and return the flights of the answer.
 
         Counts the attempt and its success or failure in the metrics. Raises SourceError; during a pause
@@ -127,11 +132,11 @@ class OpenSkyClient:
         self._calls.labels(status="attempt").inc()
         outcome = "failure"
         try:
-            exchange = await self._connection.send(request)
+            exchange = await self._connection.send(request, most_bytes=_LARGEST_ANSWER)
             if exchange.remaining_credits is not None:
                 self.remaining_credits = exchange.remaining_credits
             exchange.require_in_order()
-            flights = self._parse_answer(exchange, token)
+            flights = self._parse_answer(exchange, token, interval)
             outcome = "success"
         finally:
             self._calls.labels(status=outcome).inc()
@@ -148,9 +153,8 @@ class OpenSkyClient:
         Only a 404 with an empty body, or an empty list, means no flights. Any other 404 or 200 without flights, and any
         redirect, is a foreign answer (of a proxy, a portal, a wrong path), and an error. The source's own answers, a
         429 among them, set `clock_error`. Raises ForeignAnswerError, IncompleteAnswerError, SourceLimitedError for a
-        429, TokenRefusedError
-        for 401 with a token, SourceRefusedError for any other status, and for an old answer of
-        a cache: it would prove what it has proven before.
+        429, TokenRefusedError for 401 with a token, SourceRefusedError for any other status, and for an old answer of a
+        cache: it would prove what it has proven before.
         """
         answer = exchange.answer
         match answer.status_code:

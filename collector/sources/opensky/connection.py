@@ -112,7 +112,7 @@ class OpenSkyConnection:
         trust = httpx.create_ssl_context()
         self.http = httpx.AsyncClient(
             timeout=httpx.Timeout(timeouts.total_s, connect=timeouts.connect_s),
-            headers={"User-Agent": "towerwatch"},
+            headers={"User-Agent": "towerwatch", "Cache-Control": "no-cache"},  # RFC 9111, section 5.2.1.4
             verify=trust,
             trust_env=False,  # httpx would take proxies for a source on this machine, and ends on those it cannot read
             mounts={
@@ -153,7 +153,8 @@ class OpenSkyConnection:
         """Send one HTTP request and return the answer of any status, with the clock readings.
 
         `total_s`: real seconds to the last byte, where that is less than the settings' timeout. `most_bytes`: the size
-        of the largest body that is read; None: any. Raises SourceUnavailableError if there is no answer in time.
+        of the largest body that is read; None: any. Raises SourceUnavailableError if there is no answer in time, and
+        SourceRefusedError for a body that is too large.
         """
         total_s = self.timeouts.total_s if total_s is None else min(total_s, self.timeouts.total_s)
         sent = self._clock_check.read_clock()

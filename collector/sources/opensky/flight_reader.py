@@ -9,7 +9,8 @@ from pydantic import ValidationError
 
 from chassis.clock import Clock
 from chassis.metrics import Metrics
-from collector.errors import ForeignAnswer
+from collector.errors import ForeignAnswer, IncompleteAnswerError
+from collector.intervals import Interval
 from collector.sources.flight import Flight
 from collector.sources.opensky.answers import classify_foreign_answer, parse_flight, parse_rows
 from collector.sources.opensky.foreign_answers import ForeignAnswerCounter
@@ -51,10 +52,10 @@ class FlightReader:
         """Return the flights of an answer with status 200 to the question about an interval, in the order of the rows.
 
         Rows without identity (icao24 and two times), and rows that name another airport than the interval's, are left
-        out, counted and logged. Other unreadable fields are
-        dropped from their flight, counted by field, and each field is logged once a day at most. Raises
-        ForeignAnswerError if the body is no list, or if there are rows and none has an identity: that is not a day
-        without flights. Raises IncompleteAnswerError if too many rows are left out (see `count_tolerated_rows`).
+        out, counted and logged. Other unreadable fields are dropped from their flight, counted by field, and each field
+        is logged once a day at most. Raises ForeignAnswerError if the body is no list, or if there are rows and none
+        has an identity: that is not a day without flights. Raises IncompleteAnswerError if too many rows are left out
+        (see `count_tolerated_rows`).
         """
         rows = parse_rows(answer)
         if rows is None:

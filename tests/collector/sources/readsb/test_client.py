@@ -214,7 +214,7 @@ def test_an_aircraft_without_an_icao_address_is_a_poll_without_aircraft(
 def test_a_body_without_end_and_slow_bytes_are_outages(receiver: Receivers, server: PositionServer) -> None:
     """Neither memory nor the time until the next poll is used up."""
     server.script.append(endless(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", b"[" * 1_000_000))
-    with pytest.raises(SourceUnavailableError, match="larger than 32 MB"):
+    with pytest.raises(SourceRefusedError, match="32000000 bytes, too many"):
         receiver.poll()
     server.script.append(server.trickle())
     with pytest.raises(SourceUnavailableError, match="no whole answer"):
