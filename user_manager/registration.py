@@ -278,7 +278,10 @@ class Registrations:
                 if was_used and not user.confirmed:
                     raise LinkOrphanedError("This link was used already; register again for another mail.")
         if user is None:
-            raise LinkOrphanedError("No account has this address now. Register with it, then open this link once more.")
+            raise LinkOrphanedError(
+                "No account has this address: none was registered, or it was deleted. Register, "
+                "then open this link once more."
+            )
         if not user.confirmed and session.scalar(select(Deletion.step).where(Deletion.user_id == user.user_id)):
             raise LinkOrphanedError("The account that this link belongs to was deleted; register again.")
         # The mail with this link was delivered before the server rejected the address: the link proves nothing any
