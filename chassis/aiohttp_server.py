@@ -89,7 +89,7 @@ class _BoundedHandler(RequestHandler):
             self._last_body = self._messages[-1][1]
         self._has_part = not self._messages
 
-    def eof_received(self) -> bool:  # type:  # type: ignore[override]  # aiohttp's own never keeps the connection
+    def eof_received(self) -> bool:  # type: ignore[override]
         """Keep the connection open for the answers that it owes, if the client will send no more; asyncio calls this.
 
         The client may still read (RFC 9112, 9.6). Afterwards the connection is closed.

@@ -36,6 +36,7 @@ from collector.settled.schedule import CollectionTiming
 from collector.sources.flight import Flight
 from domain.interests import Direction
 from domain.traffic import Coverage, DirectionTraffic, Observation
+from domain.windows import Window
 from tests.collector.conftest import ANN, BOB, NOON, NOWHERE, Service, outbox, prove_past_days, wish
 from tests.fakes.clock import FakeClock
 from tests.fakes.nightly_source import NightlySource, build_flight
@@ -194,9 +195,9 @@ def test_a_request_for_one_airport_collects_only_that_one(service: Service) -> N
 
 
 def test_an_interest_in_the_past_is_collected_from_its_day_on(service: Service) -> None:
-    """The earliest `effective_from` of all interests counts."""
-    for days in (3, 5, 2):
-        service.set(wish(effective_from=NOON - timedelta(days=days)))
+    """The earliest `effective_from` of a person's interests counts."""
+    for window, days in zip(Window, (3, 5, 2), strict=False):
+        service.set(wish(window=window, effective_from=NOON - timedelta(days=days)), ANN)
     source = NightlySource(service.clock, list_daily_flights())
     run_recorded(service, build_collector(service, source))
     begins = [day_of(NOON) - timedelta(days=back) for back in (5, 4, 3, 2, 1)]

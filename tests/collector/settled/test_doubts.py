@@ -38,7 +38,7 @@ def test_a_day_without_flights_at_a_busy_airport_is_believed_six_hours_later(ser
     service.set(wish(direction=ARRIVALS), ANN)
     source = NightlySource(service.clock, flights_of(YESTERDAY, 9))
     collector = build_collector(service, source)
-    asked = TODAY + DAY + 7 * HOUR
+    asked = TODAY + DAY + 6 * HOUR
     poll_hourly(service, collector, asked + 6 * HOUR)
     assert [entry[2] for entry in list_complete(service.database)] == [9]
     calls_before = len(source.collections)
