@@ -140,6 +140,11 @@ class Alert:
         """True if the window is in breach by this alert: FIRING, STILL, or WITHDRAWN of RESOLVED; else False."""
         return self.state.is_breach or self.withdrawn_state is AlertState.RESOLVED
 
+    @property
+    def is_about_end(self) -> bool:
+        """True if the alert reports or withdraws the end of a breach (RESOLVED); False: a breach."""
+        return AlertState.RESOLVED in (self.state, self.withdrawn_state)
+
 
 def list_thresholds(interest: HasThresholds) -> list[tuple[Bound, int]]:
     """Return the bounds of which an interest has a threshold, each with its threshold: HIGH first, then LOW."""
