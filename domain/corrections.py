@@ -68,7 +68,7 @@ def list_changes(before: HourlyCounts, after: HourlyCounts, since: int) -> tuple
 
 
 def list_open_hours(counts: HourlyCounts, watermark: int) -> tuple[tuple[int, int], ...]:
-    """Return the hours with flights that `watermark` (seconds since 1970) does not cover to their end, with their counts."""
+    """Return the counts of the hours with flights that `watermark` (seconds since 1970) does not cover to their end."""
     first = watermark // HOUR_S
     hours = range(max(first, counts.first_hour), counts.end_hour)
     return tuple((hour, flights) for hour in hours if (flights := counts.day(hour // DAY_HOURS)[hour % DAY_HOURS]))
