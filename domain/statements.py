@@ -1,7 +1,7 @@
-"""The statements about a window that were made and withdrawn in the past: a function of the log.
+"""The statements about a window that were made and withdrawn in the past, derived from the log alone.
 
-What is said follows from the counts before and after each message. Only corrections can make it untrue, and each
-correction is recorded (`domain.corrections`). So the rule is applied to the counts before and after each of them.
+Statements follow from the counts before and after each message. Only corrections can make a statement untrue, and each
+correction is recorded (`domain.corrections`). So the rule is applied to the counts before and after each correction.
 """
 
 from collections.abc import Mapping
