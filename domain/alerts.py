@@ -136,8 +136,8 @@ class Alert:
     """How often such a statement about the window was withdrawn before; with WITHDRAWN that of the withdrawn alert."""
 
     @property
-    def says_breach(self) -> bool:
-        """True if the window is in breach by this alert: FIRING, STILL, or WITHDRAWN of RESOLVED; else False."""
+    def reports_breach(self) -> bool:
+        """True if by this alert the window is in breach: FIRING, STILL, or WITHDRAWN of RESOLVED; else False."""
         return self.state.is_breach or self.withdrawn_state is AlertState.RESOLVED
 
     @property

@@ -315,7 +315,7 @@ def _build_alerts_values(
 
 def _has_ended(summary: ThresholdSummary) -> bool:
     """Return True if the latest alert reports no breach: it resolves one, or withdraws an earlier one."""
-    return not summary.latest.says_breach
+    return not summary.latest.reports_breach
 
 
 def _build_threshold_section(

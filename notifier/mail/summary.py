@@ -119,7 +119,7 @@ def group_by_threshold(alerts: Iterable[Alert]) -> tuple[ThresholdSummary, ...]:
     withdrawn_breaches = {
         (each.interest_id, each.bound, each.window_start)
         for each in given
-        if each.state is AlertState.WITHDRAWN and not each.says_breach
+        if each.state is AlertState.WITHDRAWN and not each.reports_breach
     }
     ordered = sorted(
         given,
@@ -188,7 +188,7 @@ def _continues_run(before: Alert, alert: Alert) -> bool:
         case AlertState.FIRING:
             return False
         case AlertState.WITHDRAWN:
-            is_same_kind = before.says_breach == alert.says_breach
+            is_same_kind = before.reports_breach == alert.reports_breach
             return before.state is AlertState.WITHDRAWN and is_same_kind and follows
         case AlertState.STILL:
             return before.state in (AlertState.FIRING, AlertState.STILL) and follows

@@ -128,7 +128,7 @@ def choose_tone(alert: Alert) -> str:
         case AlertState.RESOLVED:
             return "calm"
         case AlertState.WITHDRAWN:
-            return alert.bound.value if alert.says_breach else "plain"
+            return alert.bound.value if alert.reports_breach else "plain"
         case AlertState.FIRING | AlertState.STILL:
             return alert.bound.value
 
@@ -149,7 +149,7 @@ def format_comparison(alert: Alert) -> str:
         case AlertState.RESOLVED:
             return f"no longer {comparison}"
         case AlertState.WITHDRAWN:
-            if alert.says_breach:
+            if alert.reports_breach:
                 return f"still {comparison}"
             run = f", {format_windows(alert.window, alert.for_windows)} in a row" if alert.for_windows > 1 else ""
             return f"not {comparison}{run}"
@@ -172,9 +172,9 @@ def format_statement(alert: Alert) -> str:
 
 def format_withdrawal(alert: Alert) -> str:
     """Return the sentences that withdraw an earlier alert: what, why, and with the count before if it was another."""
-    what = "that this had ended" if alert.says_breach else "an earlier alert"
+    what = "that this had ended" if alert.reports_breach else "an earlier alert"
     # More flights end a breach of too few, and go on with one of too many.
-    came_late = (alert.bound is Bound.LOW) is not alert.says_breach
+    came_late = (alert.bound is Bound.LOW) is not alert.reports_breach
     why = "flights turned up late" if came_late else "flights that we had counted did not take place"
     counted = f" We had counted {format_number(alert.withdrawn_count or 0)}." if has_other_count(alert) else ""
     return f"We take back {what}, because {why}.{counted}"
@@ -213,7 +213,7 @@ def describe_run(run: BreachRun, summary: ThresholdSummary) -> str:
         is_single = len(run.alerts) == 1 and has_other_count(last)
         instead = f", not {format_number(last.withdrawn_count or 0)}" if is_single else ""
         in_a_row = f" for {format_windows(last.window, last.for_windows)} in a row" if last.for_windows > 1 else ""
-        verdict = f"still {level}" if last.says_breach else f"not {level}{in_a_row}"
+        verdict = f"still {level}" if last.reports_breach else f"not {level}{in_a_row}"
         return f"correction: {_format_count_range([each.count for each in run.alerts], last)}{instead}; {verdict}"
     if not run.breach_alerts:
         return f"back to normal: {format_count(last.direction, last.count)}, not {level}"
