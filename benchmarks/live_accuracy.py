@@ -167,7 +167,7 @@ def _is_paused(time: float, start: float, pause_s: float) -> bool:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Print the table; exit with one sentence if the arguments are not two files."""
+    """Print the accuracy by polling interval and by pause; exit with one sentence unless 0 or 2 files are named."""
     if len(arguments) not in (0, 2):
         sys.exit(f"live_accuracy: name a recording and its events, or neither.\n\n{__doc__}")
     recording = Recording(*map(Path, arguments)) if arguments else PARIS

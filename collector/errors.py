@@ -160,7 +160,10 @@ class ForeignAnswerError(SourceUnavailableError):
 
 
 def _describe_foreign_answer(kind: ForeignAnswer, setting: str) -> str:
-    """Return a sentence that says what was received instead of the source's answer, and what an operator can do."""
+    """Return a sentence that says what was received instead of the source's answer, and what an operator can do.
+
+    `setting`: the name of the setting that has the source's address.
+    """
     match kind:
         case ForeignAnswer.HTML:
             return f"a web page is not the source's answer: look for a proxy, a sign-in page or a wrong {setting}"

@@ -136,9 +136,14 @@ class Alert:
     """How often such a statement about the window was withdrawn before; with WITHDRAWN that of the withdrawn alert."""
 
     @property
-    def says_breach(self) -> bool:
-        """True if the window is in breach by this alert: FIRING, STILL, or WITHDRAWN of RESOLVED; else False."""
+    def reports_breach(self) -> bool:
+        """True if by this alert the window is in breach: FIRING, STILL, or WITHDRAWN of RESOLVED; else False."""
         return self.state.is_breach or self.withdrawn_state is AlertState.RESOLVED
+
+    @property
+    def is_about_end(self) -> bool:
+        """True if the alert reports or withdraws the end of a breach (RESOLVED); False: a breach."""
+        return AlertState.RESOLVED in (self.state, self.withdrawn_state)
 
 
 def list_thresholds(interest: HasThresholds) -> list[tuple[Bound, int]]:

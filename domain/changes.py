@@ -136,7 +136,7 @@ class TrafficChange:
         if changed is None:
             return True
         if self._is_correction:
-            return False  # alerts of windows that were known before may be different now
+            return False  # alerts of windows that were judged before may be different now
         hours = window.hours
         length = hours * HOUR_S
         first, last = changed.first // hours, changed.last_known // hours
@@ -178,7 +178,7 @@ class TrafficChange:
 
         First the alerts for interests that began earlier, then those with `is_first`; of each kind WITHDRAWN, FIRING,
         RESOLVED and STILL, with no, one or two ranges each. Empty if the states did not change, and for a correction of
-        a window whose earlier windows are not retained any more: what was said of it is not known.
+        a window whose earlier windows are not retained any more, because its earlier alerts are unknown.
         """
         before, after = self._get_window_counts(direction, window)
         if self._is_correction and after.is_truncated and number - for_windows < (after.first or 0):
@@ -196,24 +196,24 @@ class TrafficChange:
         first_window: int,
         repeat: bool,
     ) -> bool:
-        """Return True if an alert is due to an interest with these values, by what it was told before.
+        """Return True if an interest with these values is to get an alert, by the statements that it got before.
 
-        The range alert must apply to the interest. True if the alert does not depend on what was told.
+        The range alert must apply to the interest. True if the alert does not depend on earlier statements.
         """
         if range_alert.told is None:
             return True
-        told = self.get_past_statements(direction, window).find_told(
+        history = self.get_past_statements(direction, window).find_history(
             range_alert.bound, threshold, range_alert.number, for_windows, first_window, repeat
         )
         if range_alert.told:
-            return any(state.is_breach for state in told.states)
-        return range_alert.state not in told.states
+            return any(state.is_breach for state in history.states)
+        return range_alert.state not in history.states
 
     def get_past_statements(self, direction: Direction, window: Window) -> PastStatements:
         """Return the statements that were made before the change; the same object for each call.
 
-        After the first coverage of all parts (so for an interest that was just set): those that the traffic after the
-        change tells of, as if the interest had been set before the first flight.
+        With the first coverage of all parts (which includes an interest that was just set): the statements that follow
+        from the traffic after the change, as if the interest had been set before the first flight.
         """
         key = direction, window
         past = self._past_statements.get(key)

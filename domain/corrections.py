@@ -68,7 +68,7 @@ def list_changes(before: HourlyCounts, after: HourlyCounts, since: int) -> tuple
 
 
 def list_open_hours(counts: HourlyCounts, watermark: int) -> tuple[tuple[int, int], ...]:
-    """Return the hours with flights that `watermark` (seconds since 1970) does not cover to their end, with these."""
+    """Return the counts of the hours with flights that `watermark` (seconds since 1970) does not cover to their end."""
     first = watermark // HOUR_S
     hours = range(max(first, counts.first_hour), counts.end_hour)
     return tuple((hour, flights) for hour in hours if (flights := counts.day(hour // DAY_HOURS)[hour % DAY_HOURS]))
@@ -79,7 +79,7 @@ def add_correction(
 ) -> tuple[tuple[Correction, ...], Mapping[int, int]]:
     """Return the corrections of a direction with one more, and by day the number of those that are no longer kept.
 
-    Of a day that has too many corrections the oldest is dropped, and counted for each day that it changed.
+    If a day has more than MAX_CORRECTIONS_A_DAY, its oldest is dropped, and counted for each day that it changed.
     """
     added = (*corrections, correction)
     of_day = [each for each in added if each.day == correction.day]
@@ -106,8 +106,8 @@ def rewind(
 ) -> Iterator[CountsAtCorrection]:
     """Yield the counts after and before each correction, the latest first, for the hours `within` (since 1970).
 
-    `corrections`, `counts`: of arrivals and of departures; the counts are those of now. All corrections are undone, but
-    only those that changed an hour within are yielded.
+    `corrections`, `counts`: of arrivals and of departures; the counts are the present ones. All corrections are undone,
+    but only those that changed an hour in `within` are yielded.
     """
     hours = tuple(dict(zip(within, each.list_hours(within.start, within.stop), strict=True)) for each in counts)
     both = sorted(((each, part) for part in (0, 1) for each in corrections[part]), reverse=True)
@@ -133,7 +133,10 @@ def rewind(
 def _replace_open_hours(
     hours: Mapping[int, int], open_hours: Mapping[int, int], watermark: int | None
 ) -> dict[int, int]:
-    """Return the hours with the counts that the open ones had: those that `watermark` does not cover to their end."""
+    """Return the counts by hour, with those of hours that `watermark` does not cover to their end from `open_hours`.
+
+    `hours`, `open_hours`: flights by hour (since 1970); an open hour that `open_hours` does not name has 0 flights.
+    """
     covered_until = 0 if watermark is None else watermark // HOUR_S
     return {hour: flights if hour < covered_until else open_hours.get(hour, 0) for hour, flights in hours.items()}
 

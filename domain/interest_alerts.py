@@ -85,16 +85,16 @@ def build_alert(interest: Interest, change: TrafficChange, range_alert: RangeAle
 def _find_revision(
     interest: Interest, change: TrafficChange, bound: Bound, threshold: int, number: int, state: AlertState
 ) -> int:
-    """Return how often such a statement about window `number` was withdrawn before the change.
+    """Return the revision of an alert about window `number`: how often such an alert was withdrawn before the change.
 
-    `state`: that of the statement; of WITHDRAWN the state that it withdraws.
+    `state`: the alert's state; for WITHDRAWN the state that it withdraws.
     """
     past = change.get_past_statements(interest.direction, interest.window)
     if not past.are_corrected(number, interest.for_windows):
         return 0
     first = find_first_window(interest)
-    told = past.find_told(bound, threshold, number, interest.for_windows, first, interest.repeat)
-    return told.revision_of(state)
+    history = past.find_history(bound, threshold, number, interest.for_windows, first, interest.repeat)
+    return history.revision_of(state)
 
 
 def _compute_window_start(interest: Interest, number: int) -> datetime:

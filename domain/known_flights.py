@@ -25,9 +25,9 @@ _UINT32: Final = 0xFFFFFFFF
 def compute_fingerprints(addresses: Sequence[str], event_times: Sequence[int]) -> tuple[int, ...]:
     """Return the fingerprints of flights: 32 bits of the aircraft's address and the event time (seconds since 1970).
 
-    One is the CRC-32 of the address, begun with the time; the same on every machine. Among the thousand flights of a
-    day another flight has the same fingerprint with a chance of one in four million. Raises ValueError unless there are
-    as many addresses as event times.
+    A fingerprint is the CRC-32 of the address with the time as its initial value; it is the same on every machine.
+    Among the thousand flights of a day another flight has the same fingerprint with a probability of one in four
+    million. Raises ValueError unless there are as many addresses as event times.
     """
     return tuple([crc32(address.encode(), at & _UINT32) for address, at in zip(addresses, event_times, strict=True)])
 

@@ -35,15 +35,15 @@ class RangeAlert(NamedTuple):
     withdrawn_state: AlertState | None = None
     """With WITHDRAWN: the state that is withdrawn, FIRING, STILL or RESOLVED. None: another state."""
     told: bool | None = None
-    """True: only for interests to which the breach that is withdrawn was told. False: only for interests to which the
-    state was not told before. None: for all."""
+    """True: only for interests that got an alert of the breach which is withdrawn. False: only for interests that got
+    no alert of this state before. None: for all."""
 
     def applies_to(self, first_window: int, for_windows: int, repeat: bool) -> bool:
         """Return True if an interest with these values has the alert, provided that its threshold is in `thresholds`.
 
         Returns False if the alert is only for interests with `repeat` and this one has none, or if the interest's first
         window is wrong: it must be `for_windows` - 1 before the alert's window if `is_first`, else earlier than that.
-        Neither the threshold nor the window length is compared, nor what was told (`told`).
+        Neither the threshold nor the window length is compared, nor the earlier alerts (`told`).
         """
         if self.for_repeat and not repeat:
             return False
@@ -60,8 +60,8 @@ def find_range_alerts(
     each of the two: WITHDRAWN for thresholds that were FIRING or STILL then and are in breach no more, and for those
     that were RESOLVED then and are in breach now; then FIRING, RESOLVED, STILL. Alerts of an open window have no count,
     except WITHDRAWN. `was_corrected`: True if earlier corrections changed the window or its run, so that FIRING may
-    have been told of a window that is STILL now, and the other way round: then some alerts are only for those whom
-    the statement was told, or was not told, before (`told`).
+    have been reported of a window that is STILL now, and the other way round: then some alerts are only for interests
+    that got, or did not get, an earlier alert (`told`).
     """
     for is_first in (False, True):
         new = judge(bound, now, number, for_windows, is_first)
@@ -105,8 +105,8 @@ def find_range_alerts(
 def _list_withdrawn(bound: Bound, old: StateRanges, new: StateRanges) -> Iterator[tuple[AlertState, ThresholdRange]]:
     """Yield the states that are no longer true, each with a range of the thresholds that were in this state.
 
-    FIRING and STILL are no longer true where there is no breach now; RESOLVED where there is one. RESOLVED where no
-    breach came before, after all, is not withdrawn: the window is as normal as it was said to be.
+    FIRING and STILL are no longer true where there is no breach now; RESOLVED where there is one. RESOLVED is
+    not withdrawn where only the breach before it turns out to be none: the window is normal, as reported.
     """
     breach = new.breach_of(bound)
     for state, thresholds in ((AlertState.FIRING, old.firing), (AlertState.STILL, old.still)):

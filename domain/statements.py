@@ -1,7 +1,7 @@
-"""The statements about a window that were made and withdrawn in the past: a function of the log.
+"""The statements about a window that were made and withdrawn in the past, derived from the log alone.
 
-What is said follows from the counts before and after each message. Only corrections can make it untrue, and each
-correction is recorded (`domain.corrections`). So the rule is applied to the counts before and after each of them.
+Statements follow from the counts before and after each message. Only corrections can make a statement untrue, and each
+correction is recorded (`domain.corrections`). So the rule is applied to the counts before and after each correction.
 """
 
 from collections.abc import Mapping
@@ -17,28 +17,28 @@ from domain.window_counts import WindowCounts
 from domain.windows import Window
 
 
-class Told(NamedTuple):
-    """The statements about one window that stand, for one threshold of an interest, and how many were withdrawn.
+class StatementHistory(NamedTuple):
+    """The valid statements about one window for one threshold of an interest, and how many were withdrawn.
 
-    As if the interest had been set before the first flight.
+    It is computed as if the interest had been set before the first flight.
     """
 
     states: frozenset[AlertState]
-    """FIRING, STILL or both: the breach was told and not withdrawn; RESOLVED: its end was. Empty: nothing stands."""
+    """The states that were reported and not withdrawn: FIRING, STILL or both, or RESOLVED. Empty: none."""
     withdrawn_breaches: int
-    """How often a breach in the window was told and withdrawn."""
+    """How often a breach in the window was reported and then withdrawn."""
     withdrawn_ends: int
-    """How often the end of a breach (RESOLVED) was told and withdrawn, or lapsed with the breach that it ended."""
+    """How often the end of a breach (RESOLVED) was reported and then withdrawn, or lapsed with its breach."""
 
     def revision_of(self, state: AlertState) -> int:
-        """Return the revision of a statement that is made now: how often such a one was withdrawn before."""
+        """Return the revision of a new statement with this state: how often such a statement was withdrawn before."""
         return self.withdrawn_ends if state is AlertState.RESOLVED else self.withdrawn_breaches
 
-    def after(self, state: AlertState | None, repeat: bool) -> "Told":
-        """Return what stands after the rule gave the window this state (None: no state).
+    def with_state(self, state: AlertState | None, repeat: bool) -> "StatementHistory":
+        """Return the history after the rule has given the window this state (None: no state).
 
-        A told breach is withdrawn by any state that is none. RESOLVED is withdrawn by a breach, and lapses with any
-        other state. STILL is told only to interests with `repeat`.
+        A reported breach is withdrawn by any state that is no breach. A reported RESOLVED is withdrawn by a breach, and
+        lapses with any other state. STILL is reported only to interests with `repeat`.
         """
         states, breaches, ends = self
         is_breach = state is not None and state.is_breach
@@ -48,18 +48,18 @@ class Told(NamedTuple):
             states, ends = states - {AlertState.RESOLVED}, ends + 1
         if state is not None and (state is not AlertState.STILL or repeat):
             states |= {state}
-        return Told(states, breaches, ends)
+        return StatementHistory(states, breaches, ends)
 
 
 _BREACH_STATES: Final = frozenset({AlertState.FIRING, AlertState.STILL})
-NOTHING_TOLD: Final = Told(frozenset(), 0, 0)
-"""Nothing was ever said."""
+NO_STATEMENTS: Final = StatementHistory(frozenset(), 0, 0)
+"""The history of a window about which nothing was ever reported."""
 
 
 class PastStatements:
     """The statements that were made about the windows of one length and direction, up to one state of the traffic.
 
-    Nothing is computed before it is requested; then it is kept.
+    Results are computed on the first request, and cached.
     """
 
     def __init__(self, traffic: Traffic, direction: Direction, window: Window) -> None:
@@ -74,31 +74,31 @@ class PastStatements:
         """Return True if a correction changed window `number` or one of the `for_windows` before it, else False."""
         if not self._has_corrections:
             return False
-        hours = self._list_hours(number, for_windows)
-        days = range(hours.start // DAY_HOURS, (hours.stop - 1) // DAY_HOURS + 1)
+        hours, days = self._list_hours(number, for_windows), self._list_days(number, for_windows)
         return any(
             any(each.touches(hours.start, hours.stop) for each in part.corrections)
             or not part.forgotten.keys().isdisjoint(days)
             for part in self._parts
         )
 
-    def find_told(
+    def find_history(
         self, bound: Bound, threshold: int, number: int, for_windows: int, first_window: int, repeat: bool
-    ) -> Told:
-        """Return what stands about window `number` for an interest with these values, and what was withdrawn.
+    ) -> StatementHistory:
+        """Return the history of the statements about window `number` for an interest with these values.
 
         `first_window`: the interest's first window. Corrections whose records were dropped, because a day had too many,
         count as withdrawals, so that no id comes twice.
         """
         first_complete = first_window + for_windows - 1
         if number < first_complete:
-            return NOTHING_TOLD
-        told = NOTHING_TOLD
+            return NO_STATEMENTS
+        history = NO_STATEMENTS
         for ranges in self._list_states(bound, number, for_windows, number == first_complete):
-            told = told.after(ranges.find_state(threshold), repeat)
+            history = history.with_state(ranges.find_state(threshold), repeat)
         forgotten = self._count_forgotten(number, for_windows)
-        return told._replace(
-            withdrawn_breaches=told.withdrawn_breaches + forgotten, withdrawn_ends=told.withdrawn_ends + forgotten
+        return history._replace(
+            withdrawn_breaches=history.withdrawn_breaches + forgotten,
+            withdrawn_ends=history.withdrawn_ends + forgotten,
         )
 
     def _list_states(self, bound: Bound, number: int, for_windows: int, is_first: bool) -> list[StateRanges]:
@@ -114,7 +114,7 @@ class PastStatements:
     def _list_counts(self, number: int, for_windows: int) -> list[WindowCounts]:
         """Return the counts before and after each correction of the windows up to `number`, then those of now.
 
-        In the order of time; valid for window `number` and the `for_windows` before it.
+        They are in the order of time, and valid for window `number` and the `for_windows` before it.
         """
         key = number, for_windows
         counts = self._counts.get(key)
@@ -155,10 +155,14 @@ class PastStatements:
         """Return the hours (since 1970) of window `number` and the `for_windows` windows before it."""
         return range((number - for_windows) * self._window.hours, (number + 1) * self._window.hours)
 
+    def _list_days(self, number: int, for_windows: int) -> range:
+        """Return the days (since 1970) of window `number` and the `for_windows` windows before it."""
+        hours = self._list_hours(number, for_windows)
+        return range(hours.start // DAY_HOURS, (hours.stop - 1) // DAY_HOURS + 1)
+
     def _count_forgotten(self, number: int, for_windows: int) -> int:
         """Return how many corrections of the days of these windows are no longer kept."""
-        hours = self._list_hours(number, for_windows)
-        days = range(hours.start // DAY_HOURS, (hours.stop - 1) // DAY_HOURS + 1)
+        days = self._list_days(number, for_windows)
         return sum(number for part in self._parts for day, number in part.forgotten.items() if day in days)
 
 

@@ -144,7 +144,7 @@ class DirectionTraffic:
 
     @property
     def is_truncated(self) -> bool:
-        """True if windows before the start of coverage were covered once, and are forgotten; False if none was."""
+        """True if windows before the start of coverage were covered once, and were discarded; False if none was."""
         return self.watermark is not None and self.covered_from == _find_oldest_coverage(self.watermark)
 
     def _with_flights_of(self, observation: Observation) -> "DirectionTraffic":
@@ -188,7 +188,10 @@ class DirectionTraffic:
         )
 
     def find_changed_days(self, earlier: "DirectionTraffic") -> list[int]:
-        """Return, in order, the days (since 1970) of which something differs from `earlier`; not discarded days."""
+        """Return, in order, the retained days (since 1970) of which something differs from `earlier`.
+
+        Compared are counts, known flights and corrections.
+        """
         since, counts = self.first_retained_day, self.counts
         days = set(counts.find_changed_days(earlier.counts, since))
         if self.known is not earlier.known:
@@ -297,10 +300,10 @@ def _retract_flights(
 
 
 def _record_correction(old: DirectionTraffic, new: DirectionTraffic, other: DirectionTraffic) -> DirectionTraffic:
-    """Return one direction's traffic after a message with a record of the correction that the message was, if any.
+    """Return one direction's traffic after a message, with a record of the message if it is a correction.
 
     `old`, `new`: before and after the message; `other`: the other direction. A message that changed no count, or that
-    only added flights to hours which were not covered to their end, is none; then `new` is returned.
+    only added flights to hours which were not covered to their end, is no correction; then returns `new`.
     """
     changes = list_changes(old.counts, new.counts, new.first_retained_day)
     if old.watermark is None or new.watermark is None:

@@ -134,7 +134,7 @@ class Waiting(BaseModel):
 
 
 class Gaps(BaseModel):
-    """The days of each direction that are never collected, in words; null where there are none."""
+    """Per direction a sentence that names the days which will never be collected; null if there are none."""
 
     arrivals: str | None
     departures: str | None

@@ -33,35 +33,35 @@ async def send_bounded(
                 content = await _read_body(answer, most_bytes)
             finally:
                 await answer.aclose()
-    except Exception as error:  # noqa: BLE001 - `explain_failure` raises on what is no failure of the exchange
-        raise explain_failure(error, total_s, proxy_setting) from None
+    except Exception as error:  # noqa: BLE001 - `build_exchange_error` raises on what is no failure of the exchange
+        raise build_exchange_error(error, total_s, proxy_setting) from None
     headers = [(name, value) for name, value in answer.headers.multi_items() if name.lower() not in _OF_THE_BODY]
     return httpx.Response(answer.status_code, headers=headers, content=content, request=request)
 
 
 def explain_proxy_login(proxy_setting: str) -> str:
-    """Return what to do when a proxy answers with status 407."""
+    """Return the sentence that says what to do when a proxy answers with status 407 (it requires a login)."""
     return (
         "a proxy on the way to the source wants a user name and a password (status 407): set them in "
         f"{proxy_setting}, like http://user:password@proxy.example.org:3128"
     )
 
 
-def explain_timeout(total_s: float) -> SourceUnavailableError:
-    """Return the error for an answer that was not there after so many real seconds."""
+def build_timeout_error(total_s: float) -> SourceUnavailableError:
+    """Return the error for an answer that was not complete after `total_s` real seconds."""
     return SourceUnavailableError(f"the source gave no whole answer within {total_s:g} s")
 
 
-def explain_failure(error: Exception, total_s: float, proxy_setting: str) -> SourceError:
-    """Return what went wrong with an exchange, in one sentence without anything that was sent.
+def build_exchange_error(error: Exception, total_s: float, proxy_setting: str) -> SourceError:
+    """Return the error of a failed exchange: one sentence that says what to do, without anything that was sent.
 
-    `total_s`: the timeout, in real seconds. Raises `error` on if it is none of an exchange.
+    `total_s`: the timeout, in real seconds. Raises `error` itself if it is no failure of an exchange.
     """
     match error:
         case SourceError():
             return error
         case TimeoutError():
-            return explain_timeout(total_s)
+            return build_timeout_error(total_s)
         case httpx.ProxyError():  # its text is the status by which the proxy refuses to connect
             if str(error).startswith(str(int(httpx.codes.PROXY_AUTHENTICATION_REQUIRED))):
                 return SourceUnavailableError(explain_proxy_login(proxy_setting))
@@ -89,7 +89,7 @@ async def _read_body(answer: httpx.Response, most_bytes: int) -> bytes:
     async for chunk in answer.aiter_raw():
         received += len(chunk)
         if received > most_bytes:
-            raise _too_large(most_bytes)
+            raise _build_too_large_error(most_bytes)
         if decompressor is None:
             body += chunk
             continue
@@ -98,13 +98,13 @@ async def _read_body(answer: httpx.Response, most_bytes: int) -> bytes:
         except zlib.error:
             raise SourceUnavailableError(_CANNOT_DECOMPRESS) from None
         if len(body) > most_bytes:
-            raise _too_large(most_bytes)
+            raise _build_too_large_error(most_bytes)
     if decompressor is not None and received and not decompressor.eof:
         raise SourceUnavailableError(_CANNOT_DECOMPRESS)
     return bytes(body)
 
 
-def _too_large(most_bytes: int) -> SourceRefusedError:
+def _build_too_large_error(most_bytes: int) -> SourceRefusedError:
     """Return the error for a body that is larger than `most_bytes`: to ask again would give the same."""
     return SourceRefusedError(
         f"the answer has more than {most_bytes} bytes, too many for what was asked: check the address of the source"

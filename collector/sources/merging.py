@@ -29,16 +29,14 @@ class MergedPoll:
 
 
 def merge_polls(polls: Mapping[str, Poll], now: float, oldest_s: float = OLDEST_POLL_S) -> MergedPoll:
-    """Return the last polls of several sources, by the source's name, as one poll of each aircraft.
+    """Merge the last polls of several sources (by the source's name) into one poll with each aircraft once.
 
-    `now`: Unix seconds. A poll, and a position in one, may be later than `now` by MAX_CLOCK_LEAD_S, and is then as
-    fresh as any of `now`, but not fresher: else a source whose clock is ahead would always win. A poll that is farther
-    ahead is left out as a whole, since there is no telling how old its positions are. A poll that is older than
-    `oldest_s` is left out, too.
+    `now`: Unix seconds. A poll, or a position in it, that is up to MAX_CLOCK_LEAD_S later than `now` counts as one of
+    `now`; otherwise a source whose clock is ahead would always win. A poll that is farther ahead is left out, because
+    the age of its positions is unknown. A poll that is more than `oldest_s` older than `now` is left out, too.
 
-    Of an aircraft the state vector with the freshest position counts, before any without a position. It keeps all of
-    its own fields, which belong together, but for callsign and category, which do not change in flight: where they are
-    unknown, the next state vector's are taken.
+    Of an aircraft's state vectors the one with the freshest position counts. All of its fields are kept together; only
+    an unknown callsign or category is taken from the next best state vector, because they do not change in flight.
     """
     ahead = {name: poll.time - now for name, poll in polls.items() if poll.time > now + MAX_CLOCK_LEAD_S}
     outdated = {name: now - poll.time for name, poll in polls.items() if poll.time < now - oldest_s}
@@ -55,7 +53,7 @@ def merge_polls(polls: Mapping[str, Poll], now: float, oldest_s: float = OLDEST_
 
 
 def _choose_state(states: Sequence[StateVector], now: float) -> StateVector:
-    """Return which of an aircraft's state vectors counts, with callsign and category of the others if it has none."""
+    """Return the best of an aircraft's state vectors, with the others' callsign and category if it has none."""
     if len(states) == 1:
         return states[0]
     ranked = sorted(states, key=lambda state: _rank_state(state, now), reverse=True)
@@ -68,7 +66,7 @@ def _choose_state(states: Sequence[StateVector], now: float) -> StateVector:
 def _rank_state(state: StateVector, now: float) -> tuple[object, ...]:
     """Return a sort key: higher for a fresher position, then for a later message, then for a better source.
 
-    The rest of the key is the state vector itself: which of two equals wins must not depend on the order of sources.
+    The rest of the key is the state vector itself, so that a tie does not depend on the order of the sources.
     """
     position = state.position
     return (

@@ -14,6 +14,7 @@ class PositionMetrics:
     """
 
     def __init__(self, metrics: Metrics) -> None:
+        """Register the metrics; create this once, and share it among all sources."""
         self.breaker = metrics.gauge(
             "positions_breaker_state", "1 for the state that the breaker of the source is in, else 0", "source", "state"
         )
@@ -25,7 +26,7 @@ class PositionMetrics:
 
     @contextmanager
     def count_poll(self, source: str) -> Iterator[None]:
-        """Run the block, which makes one poll, and count it as a success, or as a failure if it raises."""
+        """Count one poll, made by the block in this context: as a success, or as a failure if the block raises."""
         outcome = "failure"
         try:
             yield

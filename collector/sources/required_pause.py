@@ -22,7 +22,7 @@ class RequiredPause:
         return SourceLimitedError(pause_s)
 
     def require_over(self) -> None:
-        """Raise SourceLimitedError during a pause."""
+        """Raise SourceLimitedError, with the seconds that are left, during a pause; do nothing after it."""
         left = self._until - self._clock.elapsed()
         if left > timedelta(0):
             raise SourceLimitedError(left.total_seconds())

@@ -39,7 +39,7 @@ class PositionSource(StrEnum):
 
 
 class Category(IntEnum):
-    """Kinds of aircraft that the detector of movements must know; the numbers are OpenSky's, who has more of them."""
+    """Emitter categories that the movement detector distinguishes, with OpenSky's numbers; OpenSky has more of them."""
 
     ROTORCRAFT = 8
     GLIDER = 9
@@ -53,7 +53,7 @@ class Category(IntEnum):
 
 
 class Position(NamedTuple):
-    """Where an aircraft was, in degrees (WGS 84), and when: a poll may repeat a position of a minute ago."""
+    """A position of an aircraft (degrees, WGS 84) and its own time: a poll may repeat a position of a minute ago."""
 
     time: float
     """Unix seconds at which the aircraft sent the position."""
@@ -109,7 +109,7 @@ class UnreadablePollError(ValueError):
 class FieldReader:
     """Reader of the fields of a row that drops what cannot be true, and counts it by the field's name.
 
-    Every method returns None for a value that is missing (None), and for one that it drops.
+    Every method returns None, `read_callsign` the empty text, for a value that is missing (None) or dropped.
     """
 
     def __init__(self) -> None:
@@ -125,29 +125,29 @@ class FieldReader:
         return None
 
     def read_altitude(self, name: str, value: object, unit_m: float = 1.0) -> float | None:
-        """Return an altitude in metres, from one in units of `unit_m` metres."""
+        """Return in metres an altitude that is given in units of `unit_m` metres; None: see the class."""
         found = self.read_number(name, value, _LOWEST_ALTITUDE_M / unit_m, _HIGHEST_ALTITUDE_M / unit_m)
         return None if found is None else found * unit_m
 
     def read_velocity(self, value: object, unit_m_s: float = 1.0) -> float | None:
-        """Return a speed over ground in m/s, from one in units of `unit_m_s` m/s."""
+        """Return in m/s a speed over ground that is given in units of `unit_m_s` m/s; None: see the class."""
         found = self.read_number("velocity", value, 0.0, _FASTEST_M_S / unit_m_s)
         return None if found is None else found * unit_m_s
 
     def read_vertical_rate(self, value: object, unit_m_s: float = 1.0) -> float | None:
-        """Return a vertical rate in m/s, from one in units of `unit_m_s` m/s."""
+        """Return in m/s a vertical rate that is given in units of `unit_m_s` m/s; None: see the class."""
         found = self.read_number("vertical_rate", value, -_STEEPEST_M_S / unit_m_s, _STEEPEST_M_S / unit_m_s)
         return None if found is None else found * unit_m_s
 
     def read_track(self, value: object) -> float | None:
-        """Return a direction in degrees; 360 becomes 0."""
+        """Return the direction of a movement in degrees from 0 to below 360 (360 becomes 0); None: see the class."""
         found = self.read_number("track", value, 0.0, 360.0)
         return None if found is None else found % 360.0
 
     def read_position(self, time: float | None, latitude: object, longitude: object) -> Position | None:
         """Return a position, or None without one of its three parts.
 
-        Exactly 0° N 0° E is dropped, too: it is what broken transponders and programs send who know no position.
+        Exactly 0° N 0° E is dropped, too: transponders and programs that know no position send it.
         """
         north = self.read_number("position", latitude, -90.0, 90.0)
         east = self.read_number("position", longitude, -180.0, 180.0)
@@ -187,7 +187,10 @@ def read_poll_time(value: object, name: str) -> float:
 
 
 def bound_time(value: float | None, poll_time: float, dropped: Counter[str], name: str) -> float | None:
-    """Return a time of a poll, not later than the poll; None if it is too much later (MAX_CLOCK_LEAD_S), or None."""
+    """Return a time within a poll; one that is up to MAX_CLOCK_LEAD_S later than the poll becomes the poll's time.
+
+    Returns None for None, and for a time that is later still or infinite, which is counted in `dropped` under `name`.
+    """
     if value is None or value <= poll_time:
         return value
     if value - poll_time <= MAX_CLOCK_LEAD_S and math.isfinite(value):

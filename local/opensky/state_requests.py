@@ -99,7 +99,10 @@ class StateRequests:
         return compute_price_of_states(None if box is None else box.area), _apply_emptiness(answer, reports.spell)
 
     def find_own_states(self, query: Query, now: int, caller: Caller) -> tuple[int, Json]:
-        """Return the price, which is 0, and the answer of `/states/own`. Raises BadRequest or Forbidden."""
+        """Return the price, which is 0, and the answer of `/states/own`: what the account's own receiver hears.
+
+        Raises BadRequest, or Forbidden for an anonymous caller.
+        """
         if caller.is_anonymous:
             raise Forbidden("own states need a token")
         addresses = _parse_addresses(query)
@@ -109,7 +112,7 @@ class StateRequests:
         receiver = self._receiver
         if receiver is None or (serials and receiver.serial not in serials):
             return 0, encode_states(time, [], extended=False)
-        reports = self._list_reports(self._faults, time, now, _Own(receiver), _ACCOUNT_STEP_S)
+        reports = self._list_reports(self._faults, time, now, _OwnReceiver(receiver), _ACCOUNT_STEP_S)
         found = [report for report in reports.reports if not addresses or report.icao24 in addresses]
         sensors = [receiver.serial] if serials else None
         answer = encode_states(reports.time, found, extended=_is_set(query, "extended"), sensors=sensors)
@@ -133,7 +136,7 @@ class StateRequests:
         return web.json_response(answer)
 
     def answer_fault(self, request: web.Request, clock: Clock, *, own: bool = False) -> web.Response | None:
-        """Return the answer of a fault in which nobody looks at the sky; None if the request meets no such fault.
+        """Return the answer of a fault that needs no states from the sky; None if the request meets no such fault.
 
         `own`: the request is for the receiver's `aircraft.json`. With OUTAGE the connection is reset, so that nobody
         gets the answer.
@@ -176,8 +179,8 @@ class _Reports:
     spell: FaultSpell | None
 
 
-class _Own:
-    """One's own receiver as OpenSky knows it: an aircraft that sends nothing is left out as early as all others."""
+class _OwnReceiver:
+    """The account's receiver as `/states/own` shows it: silent aircraft are left out as early as in `/states/all`."""
 
     oldest_s = NETWORK.oldest_s
 
@@ -187,7 +190,7 @@ class _Own:
 
 
 def _apply_emptiness(answer: Json, spell: FaultSpell | None) -> Json:
-    """Return the answer with an empty list in place of null, if the fault is EMPTY."""
+    """Return the answer with an empty list of states in place of null if the fault is EMPTY, else unchanged."""
     return answer | {"states": []} if spell is not None and spell.fault is StateFault.EMPTY else answer
 
 

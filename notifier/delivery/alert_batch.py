@@ -41,6 +41,7 @@ class AlertBatch:
     attempts, whose times are mixed."""
 
     def __post_init__(self) -> None:
+        """Compute the fields that follow from the alerts and the retry time."""
         ids = frozenset(each.alert.alert_id for each in self.alerts)
         first = self.alerts[0].alert
         object.__setattr__(self, "alert_ids", ids)
@@ -55,7 +56,7 @@ class AlertBatch:
 
     @property
     def earliest_attempt_time(self) -> datetime:
-        """The time from which the alerts may be tried: of new ones the start of their lifetime."""
+        """The earliest time of the next attempt: of a new batch the start of its lifetime."""
         return self.not_before or self.lifetime_start
 
 

@@ -1,9 +1,9 @@
 """Catch-up mails: one mail lists a user's alerts that became too old to be mailed singly. Pure.
 
 An alert becomes too old at the end of its lifetime: the notifier, the mail server or all of Towerwatch was
-unavailable. It is then mailed with all others of its user that did, and not singly any more. Its lifetime is over by a
-clock that may be wrong, so age alone gives up no alert: a catch-up mail is given up after as many attempts as a
-lifetime has.
+unavailable. It is then not mailed singly, but in one mail with all others of its user that became too old. The clock
+that tells its age may be wrong, so no alert is given up by age alone: a catch-up mail is given up after as many
+attempts as a lifetime has.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,7 +27,7 @@ _Threshold = tuple[UUID, int, Bound]
 """A threshold: the interest, its version and the bound."""
 
 _Statement = tuple[_Threshold, datetime, bool, int]
-"""What an alert says or withdraws: the threshold, the window's start, True for a breach's end, and the revision."""
+"""The statement that an alert makes or withdraws: threshold, window start, True for a breach's end, revision."""
 
 
 def is_lifetime_over(batch: AlertBatch, policy: MailPolicy, now: datetime, wall_now: datetime) -> bool:
@@ -68,16 +68,16 @@ def select_catch_up_batches(batches: Sequence[AlertBatch]) -> tuple[AlertBatch, 
         number += 1
         if number == end:
             later = range(end, len(batches))
-            end = max((each + 1 for each in later if contents.is_completed_by(batches[each])), default=end)
+            end = max((each + 1 for each in later if contents.has_counterpart_in(batches[each])), default=end)
     return tuple(batches[:number])
 
 
 class _CatchUpContents:
-    """What a catch-up mail has so far: the breaches that it reports, and what it withdraws."""
+    """The alerts selected for a catch-up mail so far: those that report something, and those that are withdrawals."""
 
     def __init__(self) -> None:
         self._reported: dict[_Statement, UUID] = {}
-        """The ids of the alerts that are no withdrawals, by what they say."""
+        """The ids of the alerts that are no withdrawals, by their statement."""
         self._withdrawn: set[_Statement] = set()
 
     def add(self, batch: AlertBatch) -> None:
@@ -88,9 +88,11 @@ class _CatchUpContents:
             else:
                 self._reported[_get_statement(each.alert)] = each.alert.alert_id
 
-    def is_completed_by(self, batch: AlertBatch) -> bool:
-        """Return True if a batch has the other half of a report and its withdrawal, or the end of a breach that was
-        withdrawn; else False."""
+    def has_counterpart_in(self, batch: AlertBatch) -> bool:
+        """Return True if a batch withdraws one of the alerts here, is withdrawn by one, or ends a withdrawn breach.
+
+        False if none of its alerts does: then the mail can be complete without it.
+        """
         withdrawn_ids = {self._reported[each] for each in self._withdrawn if each in self._reported}
         for each in (raised.alert for raised in batch.alerts):
             opposite = self._reported if each.state is AlertState.WITHDRAWN else self._withdrawn
@@ -104,9 +106,9 @@ class _CatchUpContents:
 def cancel_withdrawn(alerts: Iterable[Alert]) -> tuple[Alert, ...]:
     """Return the alerts, in their order, without those that others of them withdraw, and without these withdrawals.
 
-    Nobody was told of either. The end of a breach (RESOLVED) is left out, too, if its beginning is, and no other alert
-    of the same threshold reports a breach between the two. A withdrawal of an alert that is not among these stays: that
-    one was mailed before. So does what comes again after a withdrawal: its revision is another.
+    The user got neither. The end of a breach (RESOLVED) is left out, too, if its beginning is, and no other alert of
+    the same threshold reports a breach between the two. A withdrawal of an alert that is not in `alerts` is kept,
+    because that alert was mailed before. An alert that comes again after a withdrawal has another revision and is kept.
     """
     listed = list(alerts)
     reported = {_get_statement(each) for each in listed if each.state is not AlertState.WITHDRAWN}
@@ -120,15 +122,15 @@ def cancel_withdrawn(alerts: Iterable[Alert]) -> tuple[Alert, ...]:
     for each in kept:
         if each.state.is_breach:
             breaches.setdefault(_get_threshold(each), []).append(each.window_start)
-    return tuple(each for each in kept if not _ends_nothing(each, beginnings, breaches))
+    return tuple(each for each in kept if not _ends_withdrawn_breach(each, beginnings, breaches))
 
 
-def _ends_nothing(
+def _ends_withdrawn_breach(
     alert: Alert, beginnings: Mapping[UUID, Alert], breaches: Mapping[_Threshold, list[datetime]]
 ) -> bool:
     """Return True if an alert is the end of a breach whose beginning was withdrawn, with no other breach in between.
 
-    `beginnings`: the alerts that are withdrawn, and with which a breach began, by id. `breaches`: the window starts of
+    `beginnings`: the withdrawn alerts with which a breach began, by id. `breaches`: the window starts of
     the breaches that are not withdrawn, by threshold.
     """
     beginning = None if alert.episode_id is None else beginnings.get(alert.episode_id)
@@ -139,9 +141,8 @@ def _ends_nothing(
 
 
 def _get_statement(alert: Alert) -> _Statement:
-    """Return what an alert says; of a withdrawal what the withdrawn alert said."""
-    is_end = AlertState.RESOLVED in (alert.state, alert.withdrawn_state)
-    return _get_threshold(alert), alert.window_start, is_end, alert.revision
+    """Return the statement that an alert makes; for a withdrawal the statement that it withdraws."""
+    return _get_threshold(alert), alert.window_start, alert.is_about_end, alert.revision
 
 
 def _get_threshold(alert: Alert) -> _Threshold:

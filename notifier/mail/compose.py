@@ -14,7 +14,7 @@ from domain.alerts import Alert, AlertState
 from domain.local_times import format_time
 from domain.notices import RetiredNotice, UnheardNotice
 from domain.windows import Window
-from notifier.mail import headers, wording
+from notifier.mail import headers, notice_wording, wording
 from notifier.mail.alert_header import (
     ALERT_HEADER,
     CAUSE_HEADER,
@@ -225,8 +225,8 @@ def compose_unheard_mail(notice: UnheardNotice, contact: Contact, sender: Addres
     mail[NOTICE_HEADER] = format_notice_header(notice)
     values = _build_common_values(contact) | {
         "airport": AirportSection(notice.airport, name, city, ()),
-        "statement": wording.format_unheard_statement(notice),
-        "explanation": wording.explain_unheard(notice, times),
+        "statement": notice_wording.format_unheard_statement(notice),
+        "explanation": notice_wording.explain_unheard(notice, times),
         "receivers_url": _RECEIVERS_URL,
     }
     set_body(mail, "unheard", values)
@@ -246,9 +246,9 @@ def compose_retired_mail(notice: RetiredNotice, contact: Contact, sender: Addres
     values = _build_common_values(contact) | {
         "former": notice.airport,
         "successor": notice.successor,
-        "heading": wording.name_retired_airport(notice),
-        "statement": wording.format_retired_statement(notice),
-        "consequence": wording.explain_retirement(notice),
+        "heading": notice_wording.name_retired_airport(notice),
+        "statement": notice_wording.format_retired_statement(notice),
+        "consequence": notice_wording.explain_retirement(notice),
     }
     set_body(mail, "retired", values)
     return mail
@@ -315,7 +315,7 @@ def _build_alerts_values(
 
 def _has_ended(summary: ThresholdSummary) -> bool:
     """Return True if the latest alert reports no breach: it resolves one, or withdraws an earlier one."""
-    return not summary.latest.says_breach
+    return not summary.latest.reports_breach
 
 
 def _build_threshold_section(

@@ -41,7 +41,7 @@ def format_subject(alert: Alert, times: ReaderTimes) -> str:
             text = f"back to normal, {count}, not {level}, {time_range}"
         case AlertState.WITHDRAWN:
             before = f" (not {format_number(alert.withdrawn_count or 0)})" if has_other_count(alert) else ""
-            verdict = f"still {level}" if alert.says_breach else f"not {level}{run}"
+            verdict = f"still {level}" if alert.reports_breach else f"not {level}{run}"
             text = f"correction, {count}{before}, {verdict}, {time_range}"
     return f"{alert.airport}: {text}"
 
@@ -57,7 +57,7 @@ def format_summary_subject(summaries: Sequence[ThresholdSummary], times: ReaderT
     time_range = _format_time_range(*find_time_range(alerts), times)
     if len(summaries) == 1 and len(runs := summaries[0].split_into_runs()) == 1:
         return f"{alerts[0].airport}: {describe_run(runs[0], summaries[0])}, {time_range}"
-    breached_first = sorted(summaries, key=lambda summary: not summary.latest.says_breach)
+    breached_first = sorted(summaries, key=lambda summary: not summary.latest.reports_breach)
     states = list(dict.fromkeys(_format_latest_state(summary.latest) for summary in breached_first))
     listed = states[:1]
     while len(listed) < len(states) and len(", ".join((*listed, states[len(listed)]))) <= _MAX_LIST_LENGTH:
@@ -100,7 +100,7 @@ def _format_latest_state(alert: Alert) -> str:
         case AlertState.RESOLVED:
             return f"{alert.airport} back to normal"
         case AlertState.WITHDRAWN:
-            still = "still" if alert.says_breach else "not"
+            still = "still" if alert.reports_breach else "not"
             return f"{alert.airport} {still} {format_level(alert.bound, alert.threshold)}"
 
 

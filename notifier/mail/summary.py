@@ -119,7 +119,7 @@ def group_by_threshold(alerts: Iterable[Alert]) -> tuple[ThresholdSummary, ...]:
     withdrawn_breaches = {
         (each.interest_id, each.bound, each.window_start)
         for each in given
-        if each.state is AlertState.WITHDRAWN and not each.says_breach
+        if each.state is AlertState.WITHDRAWN and not each.reports_breach
     }
     ordered = sorted(
         given,
@@ -132,7 +132,7 @@ def group_by_threshold(alerts: Iterable[Alert]) -> tuple[ThresholdSummary, ...]:
             each.for_windows,
             each.interest_id,
             each.window_start,
-            *_order_in_window(each, (each.interest_id, each.bound, each.window_start) in withdrawn_breaches),
+            *_get_order_in_window(each, (each.interest_id, each.bound, each.window_start) in withdrawn_breaches),
             each.alert_id,
         ),
     )
@@ -147,8 +147,10 @@ def group_by_threshold(alerts: Iterable[Alert]) -> tuple[ThresholdSummary, ...]:
 
 
 def select_latest(summaries: Sequence[ThresholdSummary], how_many: int) -> tuple[ThresholdSummary, ...]:
-    """Return so many of the summaries, in their order: those whose latest alert is a breach, then those of the latest
-    windows."""
+    """Return at most `how_many` of the summaries, in their order.
+
+    Those whose latest alert is FIRING or STILL have precedence, then those of the latest windows.
+    """
     urgent = sorted(
         summaries,
         key=lambda each: (
@@ -160,14 +162,13 @@ def select_latest(summaries: Sequence[ThresholdSummary], how_many: int) -> tuple
     return tuple(each for each in summaries if each in urgent)
 
 
-def _order_in_window(alert: Alert, is_breach_withdrawn: bool) -> tuple[int, bool, int]:
-    """Return a sort key for the alerts about one window, which puts them in the order in which they were said.
+def _get_order_in_window(alert: Alert, is_breach_withdrawn: bool) -> tuple[int, bool, int]:
+    """Return a sort key that puts the alerts about one window in the order in which they were raised.
 
-    What comes again after a withdrawal has a higher revision. A breach that is withdrawn (`is_breach_withdrawn`: one of
-    the mail's alerts says so) was said before the end of another, else the end was said before the breach.
+    An alert that is repeated after a withdrawal has a higher revision. If the mail withdraws a breach
+    (`is_breach_withdrawn`), that breach was reported before the end of another, else after it.
     """
-    is_end = AlertState.RESOLVED in (alert.state, alert.withdrawn_state)
-    return alert.revision, is_end is is_breach_withdrawn, _STATE_ORDER[alert.state]
+    return alert.revision, alert.is_about_end is is_breach_withdrawn, _STATE_ORDER[alert.state]
 
 
 def find_time_range(alerts: Sequence[Alert]) -> tuple[datetime, datetime]:
@@ -187,7 +188,7 @@ def _continues_run(before: Alert, alert: Alert) -> bool:
         case AlertState.FIRING:
             return False
         case AlertState.WITHDRAWN:
-            is_same_kind = before.says_breach == alert.says_breach
+            is_same_kind = before.reports_breach == alert.reports_breach
             return before.state is AlertState.WITHDRAWN and is_same_kind and follows
         case AlertState.STILL:
             return before.state in (AlertState.FIRING, AlertState.STILL) and follows

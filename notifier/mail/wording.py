@@ -1,13 +1,12 @@
-"""The sentences and phrases of the mails of alerts and notices: the same in the text and in the HTML."""
+"""The sentences and phrases of the mails of alerts: the same in the text and in the HTML."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final, NamedTuple, assert_never
 
-from domain.airports import find_airport, find_former_name
+from domain.airports import find_airport
 from domain.alerts import Alert, AlertState, Bound
 from domain.interests import Direction
-from domain.notices import RetiredNotice, UnheardNotice, describe_unheard
 from domain.windows import Window
 from notifier.mail.summary import BreachRun, ThresholdSummary
 from notifier.mail.times import ReaderTimes
@@ -129,7 +128,7 @@ def choose_tone(alert: Alert) -> str:
         case AlertState.RESOLVED:
             return "calm"
         case AlertState.WITHDRAWN:
-            return alert.bound.value if alert.says_breach else "plain"
+            return alert.bound.value if alert.reports_breach else "plain"
         case AlertState.FIRING | AlertState.STILL:
             return alert.bound.value
 
@@ -150,7 +149,7 @@ def format_comparison(alert: Alert) -> str:
         case AlertState.RESOLVED:
             return f"no longer {comparison}"
         case AlertState.WITHDRAWN:
-            if alert.says_breach:
+            if alert.reports_breach:
                 return f"still {comparison}"
             run = f", {format_windows(alert.window, alert.for_windows)} in a row" if alert.for_windows > 1 else ""
             return f"not {comparison}{run}"
@@ -173,9 +172,9 @@ def format_statement(alert: Alert) -> str:
 
 def format_withdrawal(alert: Alert) -> str:
     """Return the sentences that withdraw an earlier alert: what, why, and with the count before if it was another."""
-    what = "that this had ended" if alert.says_breach else "an earlier alert"
+    what = "that this had ended" if alert.reports_breach else "an earlier alert"
     # More flights end a breach of too few, and go on with one of too many.
-    came_late = (alert.bound is Bound.LOW) is not alert.says_breach
+    came_late = (alert.bound is Bound.LOW) is not alert.reports_breach
     why = "flights turned up late" if came_late else "flights that we had counted did not take place"
     counted = f" We had counted {format_number(alert.withdrawn_count or 0)}." if has_other_count(alert) else ""
     return f"We take back {what}, because {why}.{counted}"
@@ -214,7 +213,7 @@ def describe_run(run: BreachRun, summary: ThresholdSummary) -> str:
         is_single = len(run.alerts) == 1 and has_other_count(last)
         instead = f", not {format_number(last.withdrawn_count or 0)}" if is_single else ""
         in_a_row = f" for {format_windows(last.window, last.for_windows)} in a row" if last.for_windows > 1 else ""
-        verdict = f"still {level}" if last.says_breach else f"not {level}{in_a_row}"
+        verdict = f"still {level}" if last.reports_breach else f"not {level}{in_a_row}"
         return f"correction: {_format_count_range([each.count for each in run.alerts], last)}{instead}; {verdict}"
     if not run.breach_alerts:
         return f"back to normal: {format_count(last.direction, last.count)}, not {level}"
@@ -295,56 +294,6 @@ def format_times(alert: Alert, reader_times: ReaderTimes) -> list[tuple[str, str
     return rows
 
 
-def format_unheard_statement(notice: UnheardNotice) -> str:
-    """Return the main sentence of a notice: the source has given no flight of an airport, and since when."""
-    return describe_unheard(format_airport(notice.airport), notice.since)
-
-
-def explain_unheard(notice: UnheardNotice, reader_times: ReaderTimes) -> list[str]:
-    """Return the sentences that explain a notice: since when the source was asked, and that no alert will come.
-
-    The time is in UTC and, where it differs, in the reader's time zone.
-    """
-    zone = reader_times.local_zone(notice.since)
-    began = f"{reader_times.format_moment(notice.since)} UTC"
-    if zone is not None:
-        began += f" ({reader_times.format_moment(notice.since, zone)} in your time zone, {zone.key.replace('_', ' ')})"
-    return [
-        f"Towerwatch has asked for all arrivals and departures since {began}.",
-        f"No alert about {notice.airport} will come until flights are reported there. That goes for too few flights, "
-        "too: no report does not mean that nobody flies.",
-        f"Once flights are reported, Towerwatch begins to watch {notice.airport} by itself. Your levels stay as they "
-        "are; there is nothing that you need to do.",
-    ]
-
-
-def name_retired_airport(notice: RetiredNotice) -> str:
-    """Return the name of the airport whose code was retired; its former code if no name is known."""
-    name = find_airport_names(notice.successor)[0] if notice.successor else ""
-    if name and name != notice.successor:
-        return name
-    return find_former_name(notice.airport) or notice.airport
-
-
-def format_retired_statement(notice: RetiredNotice) -> str:
-    """Return the main sentence of a notice about a retired code: that no airport has it, and which code leads on."""
-    name = name_retired_airport(notice)
-    if notice.successor:
-        _, city = find_airport_names(notice.successor)
-        place = "the airport" if name == notice.airport else f"{name}, {city}," if city else name
-        return f"No airport has the code {notice.airport} any more: {place} has the code {notice.successor} now."
-    named = "" if name == notice.airport else f"; it was that of {name}"
-    return f"No airport has the code {notice.airport} any more{named}."
-
-
-def explain_retirement(notice: RetiredNotice) -> str:
-    """Return in two sentences what a retired code means for the interests under it."""
-    return (
-        f"Towerwatch does not collect the flights of {notice.airport} any more, so no alert about it will come. "
-        "What you have set there is kept until you remove it."
-    )
-
-
 def describe_chart(alert: Alert, counts: list[int | None]) -> str:
     """Return the counts of a chart, oldest first, and its threshold in words, for readers who do not see the image.
 
@@ -360,11 +309,9 @@ def describe_chart(alert: Alert, counts: list[int | None]) -> str:
 
 
 def _may_be_early(alert: Alert) -> bool:
-    """Return True if a high alert has the count threshold + 1: it may have been raised before its window ended.
+    """Return True if a high alert may have been raised before its window ended, so that its count may still grow.
 
-    Then its count may still grow.
-
-    An early high has the count that passed the threshold, threshold + 1; a larger one is the count of an ended window.
+    Such an alert has the count `threshold` + 1, the first that breaches; a larger count is that of an ended window.
     """
     return alert.count == alert.threshold + 1
 

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from chassis.clock import Clock
 from chassis.metrics import Metrics
 from collector.errors import SourceRefusedError, SourceUnavailableError
-from collector.sources.bounded_answers import explain_failure, explain_proxy_login, send_bounded
+from collector.sources.bounded_answers import build_exchange_error, explain_proxy_login, send_bounded
 from collector.sources.opensky.answers import TokenResponse, classify_foreign_answer
 from collector.sources.opensky.clock_check import ClockCheck, ClockReading
 from collector.sources.opensky.foreign_answers import ForeignAnswerCounter
@@ -67,12 +67,12 @@ class Exchange:
 
     @property
     def remaining_credits(self) -> int | None:
-        """Credits left today in the bucket of this kind of question, as the answer reports; None: not reported."""
+        """Credits left today in the bucket that the request was charged to, by the answer; None: not reported."""
         remaining = self.answer.headers.get("X-Rate-Limit-Remaining", "")
         return int(remaining) if _NUMBER_OF_CREDITS.fullmatch(remaining) else None
 
     def require_in_order(self) -> None:
-        """Raise SourceUnavailableError for a 5xx."""
+        """Raise SourceUnavailableError if the answer's status is 5xx, else do nothing."""
         if self.answer.status_code >= httpx.codes.INTERNAL_SERVER_ERROR:
             raise SourceUnavailableError(f"the source is out of order (status {self.answer.status_code})")
 
@@ -164,12 +164,15 @@ class OpenSkyConnection:
             try:
                 async with asyncio.timeout(total_s):
                     answer = await self.http.send(request)
-            except Exception as error:  # noqa: BLE001 - `explain_failure` raises on what is no failure of the exchange
-                raise explain_failure(error, total_s, _PROXY_SETTING) from None
+            except Exception as error:  # noqa: BLE001 - `build_exchange_error` raises on what is no failure of the exchange
+                raise build_exchange_error(error, total_s, _PROXY_SETTING) from None
         return Exchange(answer, sent, self._clock_check.read_clock())
 
     def compare_clocks(self, exchange: Exchange) -> timedelta | None:
-        """Return how far the service's clock is ahead of the source's by an answer; None without a readable date."""
+        """Return how far the service's clock is ahead of the source's (negative: behind), and set its gauge.
+
+        Returns None if the answer has no readable `Date`.
+        """
         return self._clock_check.compare_with_answer(exchange.answer.headers, exchange.sent, exchange.received)
 
     async def _request_token(self, client_id: str, client_secret: str) -> TokenResponse:

@@ -9,7 +9,7 @@ import httpx
 from chassis.clock import Clock
 from chassis.metrics import Metrics
 from collector.errors import ForeignAnswer, SourceRefusedError
-from collector.sources.bounded_answers import explain_timeout
+from collector.sources.bounded_answers import build_timeout_error
 from collector.sources.breaker_guard import POSITIONS_POLICY, BreakerGuard
 from collector.sources.opensky.answers import classify_foreign_answer
 from collector.sources.opensky.connection import (
@@ -34,8 +34,8 @@ _MOST_BYTES: Final = 32_000_000
 class OpenSkyStatesClient:
     """A client for positions, which shares the connection and token of an account with the client for flights.
 
-    Its pauses, its circuit breaker and its credits are its own: the source has a bucket for `/states` alone, and either
-    part of it may fail while the other works.
+    It has its own pauses, circuit breaker and credits: the source has a bucket for `/states` alone, and `/states` may
+    fail while `/flights` works, or the other way round.
     """
 
     name: Final = NAME
@@ -53,12 +53,12 @@ class OpenSkyStatesClient:
         self._breaker = BreakerGuard(clock, shared.breaker, POSITIONS_POLICY, "positions", source=NAME)
 
     async def fetch_poll(self, region: StatesRegion, within_s: float) -> Poll:
-        """Return one poll of a region: at most `within_s` real seconds after the call, or an error.
+        """Send one request for a region without retries, and return the poll, within `within_s` real seconds.
 
-        Asked once: the next poll is the next attempt. Only a rejected token is replaced, and the question repeated at
-        no cost. Raises SourceLimitedError during a pause that the source required, and BreakerOpenError while the
-        breaker is open, both without a request; SourceRefusedError, where the account has no receivers of its own or
-        may not ask; SourceUnavailableError for all that is no poll.
+        The next poll is the next attempt. Only a rejected token is replaced, and the request repeated, which costs
+        nothing. Raises SourceLimitedError during a pause that the source required, and BreakerOpenError while the
+        breaker is open, both without a request; SourceRefusedError if the account has no receivers of its own or no
+        permission; SourceUnavailableError for every answer that is no poll.
         """
         request = self._build_request(region)
         self._pause.require_over()
@@ -72,10 +72,10 @@ class OpenSkyStatesClient:
                         self._connection.discard_token(error.token)
                     return await self._fetch_once(request, within_s)
             except TimeoutError:
-                raise explain_timeout(within_s) from None
+                raise build_timeout_error(within_s) from None
 
     def _build_request(self, region: StatesRegion) -> httpx.Request:
-        """Return the request for a region; with the category of each aircraft, which helicopters are known by."""
+        """Return the request for a region; it asks for categories, too, which tell helicopters from airplanes."""
         params: dict[str, str] = {"extended": "1"}
         path = "all"
         match region:
@@ -127,7 +127,7 @@ class OpenSkyStatesClient:
                 raise SourceRefusedError(f"the source refuses the request for positions (status {status})")
 
     async def _parse_poll(self, answer: httpx.Response) -> Poll:
-        """Return the poll of an answer with status 200, parsed in a thread: the whole world takes a while."""
+        """Return the poll of an answer with status 200; parse it in a thread, because the whole world takes a while."""
         try:
             poll = await asyncio.to_thread(lambda: parse_states(json.loads(answer.content)))
         except (UnreadablePollError, ValueError, RecursionError):

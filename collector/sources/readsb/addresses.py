@@ -39,7 +39,10 @@ class ReadsbAddress:
         return "" if self.is_file else urlsplit(self.url).hostname or ""
 
     def fill_in(self, region: Circle | None) -> str:
-        """Return the URL for a region. Raises ValueError unless a region is given exactly where one is taken."""
+        """Return the URL with the region filled in; of a file its path.
+
+        Raises ValueError if a region is missing for a template, or is given for an address that takes none.
+        """
         if (region is not None) != self.takes_region:
             raise ValueError(f"{self.name} takes {'a' if self.takes_region else 'no'} region")
         if region is None:
@@ -72,7 +75,7 @@ def parse_addresses(text: str) -> tuple[ReadsbAddress, ...]:
 
 
 def _parse_address(name: str, text: str) -> ReadsbAddress:
-    """Return one address. Raises ValueError with what it must be, as the end of a sentence."""
+    """Return one address. Raises ValueError whose text ends a sentence that begins with "address 2": "is empty: …"."""
     if not text:
         raise ValueError("is empty: put one comma between two addresses, and none at the end")
     if text.startswith("/"):
@@ -93,7 +96,7 @@ def _parse_path(name: str, path: str) -> ReadsbAddress:
 
 
 def _parse_url(name: str, text: str) -> ReadsbAddress:
-    """Return the address of a URL or of a template. Raises ValueError."""
+    """Return the address of a URL, or of a template that takes a region. Raises ValueError, as `_parse_address`."""
     has_braces = "{" in text or "}" in text
     bare = text
     for placeholder in _PLACEHOLDERS:

@@ -17,7 +17,7 @@ from collector.errors import (
     SourceRefusedError,
     SourceUnavailableError,
 )
-from collector.sources.bounded_answers import explain_proxy_login, explain_timeout, send_bounded
+from collector.sources.bounded_answers import build_timeout_error, explain_proxy_login, send_bounded
 from collector.sources.breaker_guard import POSITIONS_POLICY, BreakerGuard
 from collector.sources.opensky.answers import classify_foreign_answer
 from collector.sources.opensky.proxy import find_proxy
@@ -71,12 +71,12 @@ class ReadsbClient:
         await self._http.aclose()
 
     async def fetch_poll(self, region: Circle | None, within_s: float) -> Poll:
-        """Return one poll: at most `within_s` real seconds after the call, or an error. Asked once.
+        """Wait for the host's next turn, send one request without retries, and return the poll.
 
-        `region`: for an address that takes one; None for any other. It waits for the host's next turn. Raises
-        SourceLimitedError without a request during a pause that the host required, or if its turn comes too late;
-        BreakerOpenError while the breaker is open; SourceRefusedError if it wants a password; SourceUnavailableError
-        for all that is no poll.
+        It takes at most `within_s` real seconds. `region`: for an address that takes one; None for any other. Raises
+        SourceLimitedError without a request during a pause that the host required, or if the turn comes too late;
+        BreakerOpenError while the breaker is open; SourceRefusedError if the host requires a password;
+        SourceUnavailableError for every answer that is no poll.
         """
         url = self._address.fill_in(region)
         if not self._address.is_file:
@@ -91,13 +91,13 @@ class ReadsbClient:
                     if self._address.is_file:
                         poll = _parse_file(await asyncio.to_thread(_read_file, url))
                     else:
-                        poll = await self._ask(url, within_s)
+                        poll = await self._request_poll(url, within_s)
             except TimeoutError:
-                raise explain_timeout(within_s) from None
+                raise build_timeout_error(within_s) from None
         self._metrics.count_poll_content(self.name, poll)
         return poll
 
-    async def _ask(self, url: str, within_s: float) -> Poll:
+    async def _request_poll(self, url: str, within_s: float) -> Poll:
         """Send one request and return the poll of its answer. Raises SourceError."""
         request = self._http.build_request("GET", url)
         answer = await send_bounded(self._http, request, within_s, _MOST_BYTES, _PROXY_SETTING)
@@ -126,7 +126,7 @@ class ReadsbClient:
 
 
 class _NoPollError(Exception):
-    """A body is no poll; of which kind it is instead, or None if its first bytes have to say it."""
+    """A body is no poll. `kind`: what it is instead; None if the caller has to classify the answer."""
 
     def __init__(self, kind: ForeignAnswer | None) -> None:
         super().__init__()
@@ -155,7 +155,7 @@ def _parse_file(content: bytes) -> Poll:
 
 
 def _read_file(path: str) -> bytes:
-    """Return the content of a file. Raises SourceUnavailableError; a pipe or a device is never read.
+    """Return the content of a regular file; a pipe or a device is never read. Raises SourceUnavailableError.
 
     The text of the error does not show the path.
     """

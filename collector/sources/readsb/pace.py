@@ -12,7 +12,7 @@ SHORTEST_GAP: Final = timedelta(seconds=1)
 
 
 class HostPace:
-    """The next time at which a host may be asked, in elapsed time of the service's clock."""
+    """Rate limit of one host: the time of its next request, in elapsed time of the service's clock."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -37,7 +37,7 @@ class HostPace:
 
 
 class HostPaces:
-    """The paces of all hosts."""
+    """The rate limits of all hosts, one for each host."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock

@@ -66,21 +66,21 @@ class FlightTrack:
 
     @property
     def lands(self) -> bool:
-        """True if the sky has the flight's landing, False if it is lost on its way."""
+        """True if the sky has the flight's landing, False if it flies to an airport that is not known."""
         return self._landing is not None
 
     @property
-    def begins(self) -> float:
-        """The first instant at which the transponder is on."""
+    def start(self) -> float:
+        """The first instant (Unix seconds) at which the transponder is on."""
         return self.flight.first_seen - (ON_GROUND_S if self._take_off else 0.0)
 
     @property
-    def ends(self) -> float:
-        """The last instant at which the transponder is on."""
+    def end(self) -> float:
+        """The last instant (Unix seconds) at which the transponder is on."""
         return self.flight.last_seen + (ON_GROUND_S if self._landing else 0.0)
 
     def locate(self, time: float) -> TrueState | None:
-        """Return the true state at an instant; None before and after the flight."""
+        """Return the true state at an instant, in the air or on the ground; None before `start` and after `end`."""
         flight = self.flight
         if time < flight.first_seen:
             on_ground = self._take_off.locate(time - flight.first_seen) if self._take_off else None

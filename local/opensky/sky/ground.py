@@ -92,10 +92,10 @@ def find_stand(airfield: Airfield, seed: int) -> Point:
 
 
 class _Taxi:
-    """A way over points at an even speed, between two instants; if there is too little time, its far part is left out.
+    """A taxi along points at a constant speed between two instants, in seconds from lift-off or touch-down.
 
-    Where the way leads from a stand to a runway, it is the part at the stand that nobody sees; at an arrival the
-    transponder is switched off on the way.
+    The speed has an upper bound, so the taxi may take longer than the time that there is. Before a take-off it then
+    begins earlier, when the transponder is off; after a landing the transponder is switched off before it ends.
     """
 
     __slots__ = ("_begin", "_end", "_lengths", "_points", "_speed")
@@ -112,7 +112,7 @@ class _Taxi:
         self._begin, self._end = (end - taken, end) if to_runway else (begin, begin + taken)
 
     def locate(self, second: float) -> GroundState:
-        """Return the state; before the begin and after the end the aircraft stands."""
+        """Return the state at a second; before the begin and after the end the aircraft stands still."""
         place = min(max(0.0, second - self._begin) * self._speed, self._lengths[-1])
         at = min(max(0, bisect_right(self._lengths, place) - 1), len(self._points) - 2)
         a, b = self._points[at], self._points[at + 1]

@@ -103,7 +103,7 @@ class FlightProfile:
         elevations: tuple[float, float],
         go_around: GoAround | None = None,
     ) -> None:
-        """Find the cruising speed with which the path takes `duration` seconds; whoever has more time flies circles.
+        """Find the cruising speed with which the path takes `duration` seconds; insert a hold if there is more time.
 
         `cruise_m`: the greatest height; `elevations`: those of both airports. Raises ImpossibleFlightError.
         """

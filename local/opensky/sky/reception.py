@@ -65,7 +65,7 @@ class Report(NamedTuple):
 
 
 class Listener(Protocol):
-    """Whoever hears aircraft: a network of receivers, or one receiver."""
+    """A source of reports: a network of receivers, or one receiver."""
 
     @property
     def salt(self) -> int:
@@ -143,14 +143,14 @@ def find_state_of_position(
 
 
 def _find_silence(aircraft: Aircraft, listener: Listener, second: int, settings: SkySettings) -> int | None:
-    """Return the begin of the stretch without positions in which a second lies; None: in none."""
+    """Return the first second of the dropout or time without positions in which a second lies; None: in none."""
     seed = aircraft.identity.seed ^ listener.salt
     begin = _find_stretch(seed, second, settings.dropout_share, _DROPOUT)
     return _find_stretch(seed, second, settings.stale_share, _STALE) if begin is None else begin
 
 
 def _receive_position(aircraft: Aircraft, listener: Listener, second: int, settings: SkySettings) -> TrueState | None:
-    """Return the true state at a second, outside silent stretches, of which a position was received; else None."""
+    """Return the true state at a second if a position of it was received, else None; `second` lies in no silence."""
     if draw(aircraft.identity.seed ^ listener.salt, _POSITION + second) >= settings.position_share:
         return None
     state = aircraft.locate(second)
@@ -207,7 +207,7 @@ def make_report(aircraft: Aircraft, listener: Listener, time: int, settings: Sky
         longitude,
         latitude,
         baro,
-        _read_ground_flag(aircraft, seed, heard_at, state, settings),
+        _report_ground_flag(aircraft, seed, heard_at, state, settings),
         velocity,
         track,
         rate,
@@ -273,8 +273,8 @@ def _report_altitude(seed: int, second: int, state: TrueState, settings: SkySett
     return _round_altitude(altitude)
 
 
-def _read_ground_flag(aircraft: Aircraft, seed: int, second: int, state: TrueState, settings: SkySettings) -> bool:
-    """Return `on_ground` as it is reported: near the ground sometimes wrong, and some seconds late."""
+def _report_ground_flag(aircraft: Aircraft, seed: int, second: int, state: TrueState, settings: SkySettings) -> bool:
+    """Return `on_ground` as it is reported: near the ground it is some seconds late, and sometimes wrong."""
     if state.height_m >= _NEAR_GROUND_M or not settings.flicker_share:
         return state.on_ground
     if aircraft.identity.category < 16 and draw(seed, _FLAG + second) < settings.flicker_share:
@@ -290,9 +290,9 @@ def _is_mlat(seed: int, state: TrueState) -> bool:
 
 
 def _find_stretch(seed: int, second: int, share: float, purpose: int) -> int | None:
-    """Return the begin of the dropout, or of the stretch without positions, in which a second lies; None: in none.
+    """Return the first second of the silence of one kind (`purpose`) in which a second lies; None: in none.
 
-    A share of the blocks of time has one, which begins and ends inside its block.
+    Time is divided into blocks; a `share` of them has one silence each, which begins and ends inside its block.
     """
     if purpose == _DROPOUT:
         block_s, shortest, longest = _DROPOUT_BLOCK_S, 5, _LONGEST_DROPOUT_S

@@ -75,11 +75,11 @@ class Sky:
     def list_flights(self, begin: int, end: int) -> Iterator[FlightTrack]:
         """Yield the tracks of the timetable's flights that are in the air at any time of [begin, end].
 
-        They are ordered by their begin, and two that begin together always in the same way. Flights that no aircraft
-        can fly in their time, and those out of the sky's days, are left out.
+        They are ordered by their begin; the order of two that begin together is always the same, too. Flights
+        that no aircraft can fly in their time, and those out of the sky's days, are left out.
         """
-        for flight in sorted(self._timetable.find_overlapping(begin, end), key=_get_order):
-            track = self._plan(flight) if self._is_of_these_days(flight) else None
+        for flight in sorted(self._timetable.find_overlapping(begin, end), key=_get_sort_key):
+            track = self._plan(flight) if self._is_within_days(flight) else None
             if track is not None:
                 yield track
 
@@ -90,12 +90,12 @@ class Sky:
         except ImpossibleFlightError:
             return None
 
-    def _is_of_these_days(self, flight: TimetableFlight) -> bool:
+    def _is_within_days(self, flight: TimetableFlight) -> bool:
         """Return True if the flight takes off or lands on one of the sky's days, else False."""
         after_first = self._first_day is None or compute_day(flight.last_seen) >= self._first_day
         return after_first and (self._last_day is None or compute_day(flight.first_seen) <= self._last_day)
 
 
-def _get_order(flight: TimetableFlight) -> tuple[int, int, str, str]:
-    """Return the key by which flights are ordered, whatever the order of the timetable."""
+def _get_sort_key(flight: TimetableFlight) -> tuple[int, int, str, str]:
+    """Return the key by which flights are sorted, so that the order of the timetable does not matter."""
     return flight.first_seen, flight.last_seen, flight.icao24, f"{flight.departure_airport} {flight.arrival_airport}"

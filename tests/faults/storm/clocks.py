@@ -90,6 +90,7 @@ class WrongClock:
 
 
 def _replace(file: Path, content: object) -> None:
+    """Replace a file by JSON at once, so that no reader sees half of it."""
     part = file.with_suffix(".part")
     part.write_text(json.dumps(content))
     part.replace(file)
@@ -113,18 +114,18 @@ class _WatchedFile:
 
 
 def install(story: str, own: str) -> None:
-    """Replace this process's wall clock by the one of the two files."""
+    """Replace this process's wall clock by one that two files control: that of the story, and that of the process."""
     own_file = _WatchedFile(own)
     story_file = None if story == NO_STORY else _WatchedFile(story)
 
     def wall() -> float:
-        """Return what this process takes for Unix time."""
+        """Return the wrong Unix time of this process, in place of `time.time`."""
         off, stopped_at = own_file.read()
         now = _real_time()
         return (now if stopped_at is None else min(now, stopped_at)) + off
 
     def system_now(_clock: SystemClock) -> datetime:
-        """Return what this process takes for the present instant, before it is scaled to the story's time."""
+        """Return the wrong instant of this process, in place of `SystemClock.now`; callers scale it by RATE."""
         if story_file is None:
             return datetime.fromtimestamp(wall(), UTC)
         since, base, speed = story_file.read()

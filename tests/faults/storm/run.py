@@ -58,7 +58,7 @@ _NEVER_LOGGED: Final = (
 
 @dataclass(frozen=True, slots=True)
 class StormOptions:
-    """What a storm is drawn from."""
+    """The parameters of a storm: everything else is drawn from the seed."""
 
     seed: int
     faults: int = 14
@@ -73,7 +73,7 @@ class StormOptions:
 
 @dataclass
 class StormReport:
-    """What a storm was, and what is wrong with its outcome."""
+    """The report of a storm: its history, its figures, and the problems of its outcome."""
 
     options: StormOptions
     folder: Path
@@ -98,7 +98,7 @@ class StormReport:
 
 
 class StormRun:
-    """A storm: its people, its stack, its faults. `run` tells the story and returns the report."""
+    """A storm: its people, its stack, its faults. `run` runs the story and returns the report."""
 
     def __init__(self, options: StormOptions, folder: Path, say: Callable[[str], None] = lambda _: None) -> None:
         """`say`: gets each line of the history."""
@@ -159,12 +159,12 @@ class StormRun:
         self._storm.tick()
 
     def run(self) -> StormReport:
-        """Tell the story, compare the outcome, and return the report; whatever fails is in it."""
+        """Run the story, compare the outcome, and return the report; it also lists every failure."""
         began = time.monotonic()
         self._note(f"the story: {self._begin:%F} to {self._end:%F}, a break at {self._break:%F}")
         try:
             with self._stack.running():
-                self._tell()
+                self._run_story()
                 self._compare()
                 self._stop_all()
         except Exception as error:  # noqa: BLE001 - the report says it, with the history
@@ -179,8 +179,8 @@ class StormRun:
 
     # The story.
 
-    def _tell(self) -> None:
-        """Tell the story under the storm, until everything is quiet again."""
+    def _run_story(self) -> None:
+        """Let people act and flights come in order, while faults happen, until everything is quiet again."""
         stack, rest, people = self._stack, self._rest, self._people
         stack.set_barrier(self._break.date())
         self._wait(lambda: all(stack.is_ready(name) for name in REPLICAS), "readiness of all services")
@@ -210,7 +210,7 @@ class StormRun:
         stack.story.set_speed(1)
         self._wait_until_covered(self._delete_at)
         rest.delete(people["fay"])
-        # What is raised of flights that come later is for nobody.
+        # Alerts that are raised for flights that come later are for nobody.
         self._deleted_covered_until = max(self._read_coverage().values())
         self._note(f"fay is deleted; {self._describe_time()}")
         self._wait_until_covered(self._end)

@@ -148,7 +148,7 @@ class Stack:
         part.replace(self.mood)
 
     def set_barrier(self, day: date) -> None:
-        """Let the source have no record of this day, or of a later one, for now."""
+        """Let the source have no record of this day or a later one, until this is called with a later day."""
         part = self.barrier.with_suffix(".part")
         part.write_text(day.isoformat())
         part.replace(self.barrier)

@@ -31,9 +31,9 @@ def choose_seconds(track: FlightTrack, chance: Random) -> list[float]:
     flight = track.flight
     around = [near + chance.uniform(-300, 300) for near in (flight.first_seen, flight.last_seen) for _ in range(60)]
     on_final = [flight.last_seen - chance.uniform(0, 1_500) for _ in range(60)]
-    spread = [chance.uniform(track.begins, track.ends) for _ in range(100)]
+    spread = [chance.uniform(track.start, track.end) for _ in range(100)]
     exact = [flight.first_seen - 1, flight.first_seen, flight.last_seen - 1, flight.last_seen]
-    return [second for second in (*around, *on_final, *spread, *exact) if track.begins <= second <= track.ends - 1]
+    return [second for second in (*around, *on_final, *spread, *exact) if track.start <= second <= track.end - 1]
 
 
 def locate(track: FlightTrack, time: float) -> TrueState:
@@ -82,8 +82,8 @@ def test_a_flight_is_in_the_air_exactly_from_its_departure_to_its_arrival(
     assert (before is not None) == (flight.departure_airport is not None)
     assert (after is not None) == (flight.arrival_airport is not None)
     assert all(state is None or state.on_ground for state in (before, after))
-    assert track.locate(track.begins - 1) is None
-    assert track.locate(track.ends + 1) is None
+    assert track.locate(track.start - 1) is None
+    assert track.locate(track.end + 1) is None
 
 
 @given(flights(), settings)

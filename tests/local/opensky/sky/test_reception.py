@@ -23,7 +23,7 @@ CALM: Final = SkySettings(spike_share=0.0, other_traffic=False)
 
 def list_own_reports(track: FlightTrack, settings: SkySettings, step: int = 10) -> list[tuple[int, Report]]:
     """Return what the network reports of a flight, every `step` seconds, with the times."""
-    times = range(int(track.begins) - 30, int(track.ends) + 60, step)
+    times = range(int(track.start) - 30, int(track.end) + 60, step)
     found = ((time, make_report(track, NETWORK, time, settings)) for time in times)
     return [(time, report) for time, report in found if report is not None]
 
@@ -79,9 +79,9 @@ def test_a_perfect_sky_reports_the_truth() -> None:
     settings = SkySettings(floors_m={"KJFK": 0.0, "KBOS": 0.0}).make_perfect()
     track = FlightTrack(make_flight(), settings)
     reports = list_own_reports(track, settings)
-    assert {time for time, _ in reports} >= set(range(int(track.begins) + 10, int(track.ends) - 10, 10))
+    assert {time for time, _ in reports} >= set(range(int(track.start) + 10, int(track.end) - 10, 10))
     for time, report in reports:
-        if not track.begins <= time <= track.ends:
+        if not track.start <= time <= track.end:
             continue
         state = track.locate(time)
         assert state is not None
@@ -160,7 +160,7 @@ def test_a_receiver_hears_what_is_above_its_horizon(north: float, east: float, r
     receiver = Receiver(Point(40.64 + north, -73.78 + east), range_nm)
     track = FlightTrack(make_flight(), CALM)
     heard = False
-    for time in range(int(track.begins), int(track.ends), 30):
+    for time in range(int(track.start), int(track.end), 30):
         state = track.locate(time)
         assert state is not None
         distance = compute_distance(receiver.position, Point(*state[:2]))
