@@ -30,6 +30,9 @@ _POWERED_M_S: Final = 60.0
 _STRAIGHT_M: Final = 4_000.0
 """For so far behind a runway aircraft keep its direction; after that they may turn."""
 _LONGEST_FLOWN_S: Final = 120.0
+_SHORTEST_UNHEARD_S: Final = 60.0
+"""An aircraft may have flown for so long before its first position, also where polls are shorter: nobody hears it below
+some height, and positions are received more seldom than other messages."""
 _STEEP_M_S: Final = 4.5
 _STRIP_M: Final = 150.0
 _CLOSE_M: Final = 3_000.0
@@ -158,7 +161,8 @@ def find_climb_out(
     track, speed = fix.track_deg, fix.best_speed_m_s
     if track is None or fix.altitude_m is None or speed < _SLOWEST_CLIMB_M_S or fix.on_ground:
         return None
-    flown = min(max(silence, 0.0) + fix.time - first.time, _LONGEST_FLOWN_S)
+    unheard = max(silence, _SHORTEST_UNHEARD_S) if silence > 0.0 else 0.0
+    flown = min(unheard + fix.time - first.time, _LONGEST_FLOWN_S)
     far = _FAR_CLIMB_M + _CLIMB_M_S * flown
     fits = []
     for airfield in airfields:

@@ -249,3 +249,39 @@ def test_the_same_polls_give_the_same_movements() -> None:
     flights = fill_sky(seed=5)[:20]
     polls = list(hear(flights, 30, Reception(), seed=5))
     assert list(detect_movements(polls, AIRFIELDS)) == list(detect_movements(polls, AIRFIELDS))
+
+
+CLIMB = [
+    (300.0, 0.0, 0.0, 60.0),
+    (1_500.0, 0.0, 0.0, 80.0),
+    (20_000.0, 0.0, 1_500.0, 85.0),
+    (50_000.0, 0.0, 4_500.0, 160.0),
+]
+"""A roll and a straight climb with a gradient of 8 %, as heavy aircraft have."""
+
+
+@pytest.mark.parametrize("step", [10, 30, 60])
+@pytest.mark.parametrize("floor_m", [300.0, 450.0, 600.0])
+def test_a_climb_that_is_first_heard_high_is_found_however_often_it_is_polled(floor_m: float, step: int) -> None:
+    """What nobody hears near the ground is as long with polls every 10 s as with polls every 60 s."""
+    flight = fly("abcdef", BEGIN + 60.0, LARGE, LARGE.ends[0], CLIMB, "dep")
+    movements = detect([flight], step, Reception(floor_m, hears_surface=False, noise=False))
+    assert judge(movements, flight.expected, "dep").found == 1
+
+
+_shifts = st.lists(st.tuples(st.integers(0, 60), st.integers(1, 900)), max_size=8)
+
+
+@given(_shifts)
+def test_polls_whose_time_steps_back_change_nothing(steps: list[tuple[int, int]]) -> None:
+    """When a source drops out of a merge, the time of the poll may be earlier than before: no such poll counts."""
+    flight = fly("abcdef", BEGIN + 60.0, LARGE, LARGE.ends[0], landing(), "arr")
+    polls = list(hear([flight], 20, CLEAR, seed=1))
+    expected = list(detect_movements(polls, AIRFIELDS))
+    late = {index: back for index, back in steps}
+    mixed = []
+    for index, poll in enumerate(polls):
+        mixed.append(poll)
+        if index in late:
+            mixed.append(Poll(poll.time - late[index], poll.states))
+    assert list(detect_movements(mixed, AIRFIELDS)) == expected
