@@ -150,7 +150,7 @@ def _fit_final(
 
 
 def find_climb_out(
-    first: Fix, fix: Fix, silence: float, airfields: Sequence[Airfield]
+    first: Fix, fix: Fix, silence: float, airfields: Sequence[Airfield], *, has_turned: bool = False
 ) -> tuple[Airfield, float] | None:
     """Return from which airfield an aircraft took off that was first heard at one fix and climbs at another, and when.
 
@@ -175,14 +175,14 @@ def find_climb_out(
         if abs(x) > far + 3_000.0 or abs(y) > far + 3_000.0:
             continue
         for end in airfield.ends:
-            fit = _fit_climb(track, height, far, airfield, end, x, y)
+            fit = _fit_climb(track, height, far, airfield, end, x, y, has_turned)
             if fit is not None and (penalty := _judge_length(end, speed)) is not None:
                 fits.append(fit._replace(misfit=fit.misfit + penalty))
     best = _choose(fits)
     if best is not None:
         took_s = best.along_m / max(speed, 40.0) if fix.altitude_m > best.airfield.elevation_m else 0.0
         return best.airfield, fix.time - took_s
-    if fits or fix is not first or fix.rate_m_s is None:
+    if fits or has_turned or fix is not first or fix.rate_m_s is None:
         return None
     return _find_turned(fix, fix.altitude_m, fix.rate_m_s, track, speed, flown, airfields)
 
@@ -213,7 +213,7 @@ def _find_turned(
 
 
 def _fit_climb(
-    track: float, height: float, far: float, airfield: Airfield, end: RunwayEnd, x: float, y: float
+    track: float, height: float, far: float, airfield: Airfield, end: RunwayEnd, x: float, y: float, has_turned: bool
 ) -> _Fit | None:
     """Return how a fix at these metres from the centre fits to the climb from a direction; None if not at all."""
     along, left = end.project(x, y)
@@ -223,6 +223,8 @@ def _fit_climb(
     turn = _turn_between(track, end.heading_deg)
     width = 200.0 + 0.25 * behind + 0.45 * max(behind - _STRAIGHT_M, 0.0)
     most_turn = 20.0 if behind < 1_000.0 else 40.0 if behind < _STRAIGHT_M else 75.0
+    if has_turned:
+        width, most_turn = _STRIP_M + 0.05 * behind, 120.0
     if turn > most_turn or abs(left) > width:
         return None
     lowest, highest = 0.02 * behind - BAROMETER_SLACK_M, 0.25 * along + BAROMETER_SLACK_M

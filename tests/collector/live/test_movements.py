@@ -269,6 +269,26 @@ def test_a_climb_that_is_first_heard_high_is_found_however_often_it_is_polled(fl
     assert judge(movements, flight.expected, "dep").found == 1
 
 
+@pytest.mark.parametrize("unknown", [("baro_altitude_m",), ("velocity_m_s", "track_deg", "vertical_rate_m_s")])
+def test_a_climb_whose_first_report_is_incomplete_is_found(unknown: tuple[str, ...]) -> None:
+    """The altitude comes back from the next report; the direction, after which it may have turned, from the line."""
+    points = [
+        *CLIMB[:2],
+        (6_700.0, 0.0, 480.0, 80.0),
+        (7_300.0, 500.0, 560.0, 80.0),
+        (7_300.0, 40_000.0, 4_500.0, 150.0),
+    ]
+    flight = fly("abcdef", BEGIN + 39.0, LARGE, LARGE.ends[0], points, "dep")
+    polls, is_first = [], True
+    for poll in hear([flight], 60, Reception(100.0, hears_surface=False, noise=False), seed=1):
+        states = poll.states
+        if states and is_first:
+            states = [states[0]._replace(**dict.fromkeys(unknown))]
+            is_first = False
+        polls.append(Poll(poll.time, states))
+    assert judge(detect_movements(polls, AIRFIELDS), flight.expected, "dep").found == 1
+
+
 _shifts = st.lists(st.tuples(st.integers(0, 60), st.integers(1, 900)), max_size=8)
 
 
