@@ -44,6 +44,9 @@ def note_final(track: Track, fix: Fix, category: int | None, near: Sequence[Airf
         if approach is not None and (
             old is None or approach.airfield is not old.airfield or approach.height_m < old.height_m + _LIFTED_M
         ):
+            if old is not None and old.end is approach.end and approach.touch_down <= fix.time:
+                # it is over the runway, and touched down where the fix before it said, or later
+                approach = approach._replace(touch_down=min(old.touch_down, fix.time))
             track.approach = track.last_approach = approach
             track.rises, track.has_rolled = 0, _rolls(fix, approach)
             is_before = approach.touch_down - fix.time >= _BEFORE_RUNWAY_S

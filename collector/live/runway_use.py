@@ -110,7 +110,9 @@ def find_approach(fix: Fix, airfields: Iterable[Airfield]) -> Approach | None:
         return None
     left = max(-best.along_m, 0.0)
     height = 0.0 if fix.on_ground or fix.altitude_m is None else fix.altitude_m - best.airfield.elevation_m
-    return Approach(best.airfield, best.end, fix.time, height, fix.time + left / speed, bool(fix.on_ground))
+    return Approach(
+        best.airfield, best.end, fix.time, height, fix.time + left / (fix.reported_m_s or speed), bool(fix.on_ground)
+    )
 
 
 def is_steep(fix: Fix) -> bool:

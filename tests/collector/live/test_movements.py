@@ -10,6 +10,8 @@ from hypothesis import given, strategies as st
 from benchmarks.live_accuracy import Event, Score, compare
 from collector.live.airfields import Airfield, AirfieldIndex
 from collector.live.movements import Evidence, Movement, MovementDetector, detect_movements
+from collector.live.runway_use import find_approach
+from collector.live.tracks import Fix
 from collector.sources.state_vector import Category, Poll, Position, PositionSource, StateVector
 from tests.collector.live.skies import (
     BEGIN,
@@ -305,3 +307,36 @@ def test_polls_whose_time_steps_back_change_nothing(steps: list[tuple[int, int]]
         if index in late:
             mixed.append(Poll(poll.time - late[index], poll.states))
     assert list(detect_movements(mixed, AIRFIELDS)) == expected
+
+
+def test_a_landing_that_is_next_heard_far_down_the_runway_keeps_its_time() -> None:
+    """Its last fix on final says when it touched down, not the fix minutes later at which it still rolls."""
+    points = [
+        (-9_000.0, 0.0, 480.0, 77.0),
+        (300.0, 0.0, 0.0, 70.0),
+        (1_200.0, 0.0, 0.0, 20.0),
+        (2_200.0, 0.0, 0.0, 10.0),
+    ]
+    flight = fly(
+        "abcdef",
+        BEGIN + 60.0,
+        LARGE,
+        LARGE.ends[0],
+        [*points, (2_200.0, -300.0, 0.0, 8.0), (2_200.0, -300.0, 0.0, 400.0)],
+        "arr",
+    )
+    touched = flight.expected[0].time
+    polls = [each for each in hear([flight], 10, CLEAR, seed=1) if not touched - 50.0 < each.time < touched + 80.0]
+    (movement,) = detect_movements(polls, AIRFIELDS)
+    assert abs(movement.event_time.timestamp() - touched) <= 40.0
+
+
+def test_the_speed_on_final_is_what_the_aircraft_says() -> None:
+    """The mean since the last fix is low after a circle or a turn, and would tell the landing minutes too late."""
+    end = LARGE.ends[0]
+    flight = fly("abcdef", BEGIN, LARGE, end, [(-12_000.0, 0.0, 630.0, 80.0), (-11_000.0, 0.0, 580.0, 80.0)])
+    time, latitude, longitude, height, _ = flight.samples[0]
+    fix = Fix(time, latitude, longitude, height + LARGE.elevation_m, False, 36.0, 80.0, end.heading_deg, -4.0)
+    approach = find_approach(fix, [LARGE])
+    assert approach is not None
+    assert approach.touch_down - time == pytest.approx(12_000.0 / 80.0, abs=2.0)
