@@ -300,7 +300,7 @@ def test_polls_whose_time_steps_back_change_nothing(steps: list[tuple[int, int]]
     flight = fly("abcdef", BEGIN + 60.0, LARGE, LARGE.ends[0], landing(), "arr")
     polls = list(hear([flight], 20, CLEAR, seed=1))
     expected = list(detect_movements(polls, AIRFIELDS))
-    late = {index: back for index, back in steps}
+    late = dict(steps)
     mixed = []
     for index, poll in enumerate(polls):
         mixed.append(poll)
