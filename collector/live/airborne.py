@@ -29,6 +29,8 @@ _UNKNOWN_FOR_S: Final = 120.0
 """An aircraft that did not take off within so long after it was first heard was in the air already."""
 _LOW_AT_BEGIN_M: Final = 300.0
 """Who is heard in the very first poll was not first heard there; lower than this it took off a moment ago."""
+_BACK_S: Final = 100.0
+"""For so long before a fix its vertical rate tells the altitude well enough."""
 _FASTEST_LIGHT_M_S: Final = 50.0
 """On final, light aircraft are slower than this."""
 
@@ -42,6 +44,9 @@ def note_final(track: Track, fix: Fix, category: int | None, near: Sequence[Airf
         if approach is not None and (
             old is None or approach.airfield is not old.airfield or approach.height_m < old.height_m + _LIFTED_M
         ):
+            if old is not None and old.end is approach.end and approach.touch_down <= fix.time:
+                # it is over the runway, and touched down where the fix before it said, or later
+                approach = approach._replace(touch_down=min(old.touch_down, fix.time))
             track.approach = track.last_approach = approach
             track.rises, track.has_rolled = 0, _rolls(fix, approach)
             is_before = approach.touch_down - fix.time >= _BEFORE_RUNWAY_S
@@ -103,12 +108,25 @@ def find_take_off(
         return None
     if track.first_silence <= 0.0 and not _is_low(first, near):
         return None
+    first = track.first = _complete_altitude(first, fix)
+    headed = first
     if first.track_deg is None:
-        first = track.first = first._replace(track_deg=fix.track_deg, speed_m_s=fix.speed_m_s)
-    found = find_climb_out(first, first, track.first_silence, near)
+        headed = first._replace(track_deg=fix.track_deg, speed_m_s=fix.speed_m_s)
+    found = find_climb_out(headed, headed, track.first_silence, near)
     if found is None and fix is not first:
         found = find_climb_out(first, fix, track.first_silence, near)
+        if found is None and first.track_deg is None:
+            found = find_climb_out(headed, headed, track.first_silence, near, has_turned=True)
     return found
+
+
+def _complete_altitude(first: Fix, fix: Fix) -> Fix:
+    """Return the first fix with its altitude, if that was unknown, computed back from a later fix in the climb."""
+    elapsed = fix.time - first.time
+    if first.altitude_m is not None or fix.altitude_m is None or fix.rate_m_s is None or not 0.0 < elapsed <= _BACK_S:
+        return first
+    rate = fix.rate_m_s if first.rate_m_s is None else (first.rate_m_s + fix.rate_m_s) / 2
+    return first._replace(altitude_m=fix.altitude_m - rate * elapsed)
 
 
 def _has_come_in(track: Track, first: Fix, fix: Fix) -> bool:

@@ -6,8 +6,8 @@ Distances are computed in a plane that touches the earth at the airfield: within
 import csv
 import gzip
 import math
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -27,6 +27,10 @@ _NEAR_WITHOUT_RUNWAYS_M: Final = 3_000.0
 _APRON_M: Final = {"l": 1_600.0, "m": 1_000.0, "s": 700.0}
 """How far from a runway an aircraft still stands or taxies on a large, medium or small airport (OurAirports' types)."""
 _APRON_WITHOUT_RUNWAYS_M: Final = 800.0
+_SAME_WITHIN_M: Final = 1_100.0
+"""A runway whose airport's code is unknown belongs to a known airport whose reference point is this near to it."""
+_LATITUDES_NEARBY: Final = 0.1
+"""Degrees: no runway is longer than half of this."""
 _NO_AIRPLANES: Final = ("heliport", "helipad", "helistop", "hospital", "seaplane", "balloonport")
 """An airport with one of these words in its name is no place where airplanes land on wheels."""
 
@@ -203,11 +207,39 @@ def read_runways(path: Path = RUNWAYS) -> list[Airfield]:
 def load_airfields() -> AirfieldIndex:
     """Return the index of all airports of the world; the tables are read once per process.
 
-    Airports of `airportsdata` whose runways we do not know are in it without runways, but heliports are not.
+    Airports of `airportsdata` whose runways we do not know are in it without runways, but heliports are not. Airports
+    have the codes of `airportsdata`, which interests may name, even where OurAirports still has a former one.
     """
-    airfields = {each.icao: each for each in read_runways()}
-    for icao, row in airportsdata.load("ICAO").items():
-        if len(icao) == 4 and icao not in airfields and not any(word in row["name"].lower() for word in _NO_AIRPLANES):
-            elevation_m = float(row["elevation"]) * _FOOT_M
-            airfields[icao] = Airfield(icao, row["lat"], row["lon"], elevation_m, _APRON_WITHOUT_RUNWAYS_M)
-    return AirfieldIndex(airfields.values())
+    known = {
+        icao: Airfield(icao, row["lat"], row["lon"], float(row["elevation"]) * _FOOT_M, _APRON_WITHOUT_RUNWAYS_M)
+        for icao, row in airportsdata.load("ICAO").items()
+        if len(icao) == 4 and not any(word in row["name"].lower() for word in _NO_AIRPLANES)
+    }
+    airfields = name_as_known(read_runways(), known, frozenset(airportsdata.load("ICAO")))
+    return AirfieldIndex({**known, **{each.icao: each for each in airfields}}.values())
+
+
+def name_as_known(
+    airfields: Collection[Airfield], known: Mapping[str, Airfield], codes: Collection[str]
+) -> list[Airfield]:
+    """Return the airfields, each whose code is none of `codes` with that of the known airport at the same place.
+
+    An airport at whose place no other known one is keeps its code, and so do airfields whose code is in use.
+    """
+    taken = {each.icao for each in airfields}
+    free = [each for icao, each in known.items() if icao not in taken]
+    named = []
+    for airfield in airfields:
+        if airfield.icao not in codes:
+            here = [
+                (airfield.measure_to_runway(each.latitude, each.longitude), each.icao)
+                for each in free
+                if abs(each.latitude - airfield.latitude) < _LATITUDES_NEARBY and each.icao not in taken
+            ]
+            distance, icao = min(here, default=(math.inf, ""))
+            if distance <= _SAME_WITHIN_M:
+                taken.add(icao)
+                named.append(replace(airfield, icao=icao))
+                continue
+        named.append(airfield)
+    return named

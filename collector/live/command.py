@@ -37,7 +37,7 @@ class _Summary:
     """Counts of what was read and found, for the lines on standard error."""
 
     def __init__(self) -> None:
-        self.polls = self.skipped = 0
+        self.polls = self.skipped = self.undecided = 0
         self.begin = self.end = 0.0
         self.aircraft: set[str] = set()
         self.dropped: Counter[str] = Counter()
@@ -63,6 +63,9 @@ class _Summary:
             f"{len(self.aircraft):,} aircraft: {self.found['dep']:,} departures and {self.found['arr']:,} arrivals "
             f"at {len(self.airports):,} airports"
         )
+        if self.undecided:
+            are = "approach is" if self.undecided == 1 else "approaches are"
+            sentence += f"; {self.undecided:,} {are} not decided: nobody can see yet whether the aircraft went around"
         if self.skipped:
             sentence += f"; {self.skipped:,} polls were not later than the one before, and were skipped"
         if self.dropped:
@@ -104,6 +107,7 @@ def _print_movements(chosen: argparse.Namespace, summary: _Summary) -> None:
                 rows.writerow(_describe(movement))
                 summary.found[_DIRECTIONS[movement.direction]] += 1
                 summary.airports.add(movement.airport)
+        summary.undecided = detector.count_undecided(chosen.airport)
         sys.stdout.flush()
         if time.monotonic() - told >= _PROGRESS_EVERY_S:
             told = time.monotonic()

@@ -112,6 +112,16 @@ class MovementDetector:
         """The number of aircraft that are remembered."""
         return len(self._tracks)
 
+    def count_undecided(self, airport: str | None = None) -> int:
+        """Return how many aircraft are on final, at any or at one airport, that neither landed nor went around yet."""
+        return sum(
+            track.approach is not None
+            and (track.phase is Phase.AIRBORNE or track.has_flown_in)
+            and not track.hovers
+            and airport in (None, track.approach.airfield.icao)
+            for track in self._tracks.values()
+        )
+
     def observe(self, poll: Poll) -> list[Movement]:
         """Return the movements that a poll reveals. A poll that is not later than the one before is ignored."""
         if self._begun is None:

@@ -30,6 +30,9 @@ _POWERED_M_S: Final = 60.0
 _STRAIGHT_M: Final = 4_000.0
 """For so far behind a runway aircraft keep its direction; after that they may turn."""
 _LONGEST_FLOWN_S: Final = 120.0
+_SHORTEST_UNHEARD_S: Final = 60.0
+"""An aircraft may have flown for so long before its first position, also where polls are shorter: nobody hears it below
+some height, and positions are received more seldom than other messages."""
 _STEEP_M_S: Final = 4.5
 _STRIP_M: Final = 150.0
 _CLOSE_M: Final = 3_000.0
@@ -107,7 +110,9 @@ def find_approach(fix: Fix, airfields: Iterable[Airfield]) -> Approach | None:
         return None
     left = max(-best.along_m, 0.0)
     height = 0.0 if fix.on_ground or fix.altitude_m is None else fix.altitude_m - best.airfield.elevation_m
-    return Approach(best.airfield, best.end, fix.time, height, fix.time + left / speed, bool(fix.on_ground))
+    return Approach(
+        best.airfield, best.end, fix.time, height, fix.time + left / (fix.reported_m_s or speed), bool(fix.on_ground)
+    )
 
 
 def is_steep(fix: Fix) -> bool:
@@ -147,7 +152,7 @@ def _fit_final(
 
 
 def find_climb_out(
-    first: Fix, fix: Fix, silence: float, airfields: Sequence[Airfield]
+    first: Fix, fix: Fix, silence: float, airfields: Sequence[Airfield], *, has_turned: bool = False
 ) -> tuple[Airfield, float] | None:
     """Return from which airfield an aircraft took off that was first heard at one fix and climbs at another, and when.
 
@@ -158,7 +163,8 @@ def find_climb_out(
     track, speed = fix.track_deg, fix.best_speed_m_s
     if track is None or fix.altitude_m is None or speed < _SLOWEST_CLIMB_M_S or fix.on_ground:
         return None
-    flown = min(max(silence, 0.0) + fix.time - first.time, _LONGEST_FLOWN_S)
+    unheard = max(silence, _SHORTEST_UNHEARD_S) if silence > 0.0 else 0.0
+    flown = min(unheard + fix.time - first.time, _LONGEST_FLOWN_S)
     far = _FAR_CLIMB_M + _CLIMB_M_S * flown
     fits = []
     for airfield in airfields:
@@ -171,14 +177,14 @@ def find_climb_out(
         if abs(x) > far + 3_000.0 or abs(y) > far + 3_000.0:
             continue
         for end in airfield.ends:
-            fit = _fit_climb(track, height, far, airfield, end, x, y)
+            fit = _fit_climb(track, height, far, airfield, end, x, y, has_turned)
             if fit is not None and (penalty := _judge_length(end, speed)) is not None:
                 fits.append(fit._replace(misfit=fit.misfit + penalty))
     best = _choose(fits)
     if best is not None:
         took_s = best.along_m / max(speed, 40.0) if fix.altitude_m > best.airfield.elevation_m else 0.0
         return best.airfield, fix.time - took_s
-    if fits or fix is not first or fix.rate_m_s is None:
+    if fits or has_turned or fix is not first or fix.rate_m_s is None:
         return None
     return _find_turned(fix, fix.altitude_m, fix.rate_m_s, track, speed, flown, airfields)
 
@@ -209,7 +215,7 @@ def _find_turned(
 
 
 def _fit_climb(
-    track: float, height: float, far: float, airfield: Airfield, end: RunwayEnd, x: float, y: float
+    track: float, height: float, far: float, airfield: Airfield, end: RunwayEnd, x: float, y: float, has_turned: bool
 ) -> _Fit | None:
     """Return how a fix at these metres from the centre fits to the climb from a direction; None if not at all."""
     along, left = end.project(x, y)
@@ -219,6 +225,8 @@ def _fit_climb(
     turn = _turn_between(track, end.heading_deg)
     width = 200.0 + 0.25 * behind + 0.45 * max(behind - _STRAIGHT_M, 0.0)
     most_turn = 20.0 if behind < 1_000.0 else 40.0 if behind < _STRAIGHT_M else 75.0
+    if has_turned:
+        width, most_turn = _STRIP_M + 0.05 * behind, 120.0
     if turn > most_turn or abs(left) > width:
         return None
     lowest, highest = 0.02 * behind - BAROMETER_SLACK_M, 0.25 * along + BAROMETER_SLACK_M

@@ -5,7 +5,7 @@ import math
 import pytest
 from hypothesis import given, strategies as st
 
-from collector.live.airfields import NEAR_M, AirfieldIndex, load_airfields, read_runways
+from collector.live.airfields import NEAR_M, Airfield, AirfieldIndex, load_airfields, name_as_known, read_runways
 from domain.airports import find_airport
 from tests.collector.live.skies import make_airfield
 
@@ -32,6 +32,41 @@ def test_airports_without_runways_are_in_the_index_and_heliports_are_not() -> No
     assert found is not None
     assert found.icao == "LFPO"
     assert index.find_on_ground(48.85, 2.35) is None
+
+
+@pytest.mark.parametrize(
+    ("latitude", "longitude", "icao"),
+    [(26.6832, -80.0956, "KDJT"), (41.2579, 69.2812, "UZTT"), (40.6398, -73.7789, "KJFK")],
+)
+def test_an_airport_has_the_code_that_an_interest_may_name(latitude: float, longitude: float, icao: str) -> None:
+    """Also where OurAirports has a former code (KPBI, UTTT): by its position, and there is one airfield."""
+    index = load_airfields()
+    found = index.find_on_ground(latitude, longitude)
+    assert found is not None
+    assert (found.icao, found.ends != ()) == (icao, True)
+    former = {"KDJT": "KPBI", "UZTT": "UTTT"}.get(icao)
+    assert former not in {each.icao for each in index.find_near(latitude, longitude)}
+
+
+def test_no_two_airfields_of_the_index_have_one_code() -> None:
+    """Neither does a code that is in use change: only one that no airport has is replaced."""
+    codes = {each.icao for each in read_runways() if find_airport(each.icao) is not None}
+    near: dict[str, set[int]] = {}
+    for latitude in range(-60, 75):
+        for longitude in range(-180, 180):
+            for each in load_airfields().find_near(float(latitude), float(longitude)):
+                near.setdefault(each.icao, set()).add(id(each))
+    assert all(len(found) == 1 for found in near.values())
+    assert len(codes & near.keys()) > 100
+
+
+def test_a_code_without_a_known_airport_at_its_place_is_kept() -> None:
+    """And an airport that has runways under its own code lends it to none."""
+    one, other = make_airfield("EDXX", 50.0, 8.0, 40.0), make_airfield("EDXY", 50.0, 8.01, 40.0)
+    known = {"EDYY": Airfield("EDYY", 50.05, 8.0, 100.0, 800.0), "EDXY": other}
+    assert [each.icao for each in name_as_known([one, other], known, {"EDXY", "EDYY"})] == ["EDXX", "EDXY"]
+    here = {"EDYY": Airfield("EDYY", 50.001, 8.0, 100.0, 800.0)}
+    assert [each.icao for each in name_as_known([one, other], here, {"EDXY", "EDYY"})] == ["EDYY", "EDXY"]
 
 
 @given(

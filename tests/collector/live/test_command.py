@@ -15,6 +15,8 @@ import pytest
 
 from benchmarks.live_accuracy import PARIS
 from collector.live import command
+from collector.live.airfields import load_airfields
+from collector.live.movements import MovementDetector
 from collector.live.recordings import UnreadableRecordingError, read_recording, resample
 from collector.sources.state_vector import Poll
 from tests.service_process import ROOT, bare_environment
@@ -101,6 +103,21 @@ def test_the_hour_of_paris_is_printed_as_csv(capsys: pytest.CaptureFixture[str])
     assert all(line.split(",")[2] == "LFPB" for line in lines[1:])
     assert {line.split(",")[0] for line in lines[1:]} == {"dep", "arr"}
     assert "departures and" in err
+
+
+def test_a_recording_that_ends_in_an_approach_says_so(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """The landing may still become a go-around: it is counted in the summary, and is no movement."""
+    polls = gzip.decompress(PARIS.polls.read_bytes()).splitlines(keepends=True)
+    detector, cut = MovementDetector(load_airfields()), 0
+    for cut, poll in enumerate(read(b"".join(polls[:150])), start=1):
+        detector.observe(poll)
+        if cut > 60 and detector.count_undecided("LFPG") == 1:
+            break
+    (tmp_path / "polls").write_bytes(b"".join(polls[:cut]))
+    _, out, err = run(capsys, str(tmp_path / "polls"), "--airport", "LFPG")
+    _, whole, _ = run(capsys, str(PARIS.polls), "--airport", "LFPG")
+    assert whole.startswith(out)
+    assert "; 1 approach is not decided: nobody can see yet whether the aircraft went around" in err
 
 
 def test_a_damaged_recording_ends_with_a_sentence(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ from hypothesis import given, strategies as st
 from benchmarks.live_accuracy import Event, Score, compare
 from collector.live.airfields import Airfield, AirfieldIndex
 from collector.live.movements import Evidence, Movement, MovementDetector, detect_movements
+from collector.live.runway_use import find_approach
+from collector.live.tracks import Fix
 from collector.sources.state_vector import Category, Poll, Position, PositionSource, StateVector
 from tests.collector.live.skies import (
     BEGIN,
@@ -249,3 +251,92 @@ def test_the_same_polls_give_the_same_movements() -> None:
     flights = fill_sky(seed=5)[:20]
     polls = list(hear(flights, 30, Reception(), seed=5))
     assert list(detect_movements(polls, AIRFIELDS)) == list(detect_movements(polls, AIRFIELDS))
+
+
+CLIMB = [
+    (300.0, 0.0, 0.0, 60.0),
+    (1_500.0, 0.0, 0.0, 80.0),
+    (20_000.0, 0.0, 1_500.0, 85.0),
+    (50_000.0, 0.0, 4_500.0, 160.0),
+]
+"""A roll and a straight climb with a gradient of 8 %, as heavy aircraft have."""
+
+
+@pytest.mark.parametrize("step", [10, 30, 60])
+@pytest.mark.parametrize("floor_m", [300.0, 450.0, 600.0])
+def test_a_climb_that_is_first_heard_high_is_found_however_often_it_is_polled(floor_m: float, step: int) -> None:
+    """What nobody hears near the ground is as long with polls every 10 s as with polls every 60 s."""
+    flight = fly("abcdef", BEGIN + 60.0, LARGE, LARGE.ends[0], CLIMB, "dep")
+    movements = detect([flight], step, Reception(floor_m, hears_surface=False, noise=False))
+    assert judge(movements, flight.expected, "dep").found == 1
+
+
+@pytest.mark.parametrize("unknown", [("baro_altitude_m",), ("velocity_m_s", "track_deg", "vertical_rate_m_s")])
+def test_a_climb_whose_first_report_is_incomplete_is_found(unknown: tuple[str, ...]) -> None:
+    """The altitude comes back from the next report; the direction, after which it may have turned, from the line."""
+    points = [
+        *CLIMB[:2],
+        (6_700.0, 0.0, 480.0, 80.0),
+        (7_300.0, 500.0, 560.0, 80.0),
+        (7_300.0, 40_000.0, 4_500.0, 150.0),
+    ]
+    flight = fly("abcdef", BEGIN + 39.0, LARGE, LARGE.ends[0], points, "dep")
+    polls, is_first = [], True
+    for poll in hear([flight], 60, Reception(100.0, hears_surface=False, noise=False), seed=1):
+        states = poll.states
+        if states and is_first:
+            states = [states[0]._replace(**dict.fromkeys(unknown))]
+            is_first = False
+        polls.append(Poll(poll.time, states))
+    assert judge(detect_movements(polls, AIRFIELDS), flight.expected, "dep").found == 1
+
+
+_shifts = st.lists(st.tuples(st.integers(0, 60), st.integers(1, 900)), max_size=8)
+
+
+@given(_shifts)
+def test_polls_whose_time_steps_back_change_nothing(steps: list[tuple[int, int]]) -> None:
+    """When a source drops out of a merge, the time of the poll may be earlier than before: no such poll counts."""
+    flight = fly("abcdef", BEGIN + 60.0, LARGE, LARGE.ends[0], landing(), "arr")
+    polls = list(hear([flight], 20, CLEAR, seed=1))
+    expected = list(detect_movements(polls, AIRFIELDS))
+    late = dict(steps)
+    mixed = []
+    for index, poll in enumerate(polls):
+        mixed.append(poll)
+        if index in late:
+            mixed.append(Poll(poll.time - late[index], poll.states))
+    assert list(detect_movements(mixed, AIRFIELDS)) == expected
+
+
+def test_a_landing_that_is_next_heard_far_down_the_runway_keeps_its_time() -> None:
+    """Its last fix on final says when it touched down, not the fix minutes later at which it still rolls."""
+    points = [
+        (-9_000.0, 0.0, 480.0, 77.0),
+        (300.0, 0.0, 0.0, 70.0),
+        (1_200.0, 0.0, 0.0, 20.0),
+        (2_200.0, 0.0, 0.0, 10.0),
+    ]
+    flight = fly(
+        "abcdef",
+        BEGIN + 60.0,
+        LARGE,
+        LARGE.ends[0],
+        [*points, (2_200.0, -300.0, 0.0, 8.0), (2_200.0, -300.0, 0.0, 400.0)],
+        "arr",
+    )
+    touched = flight.expected[0].time
+    polls = [each for each in hear([flight], 10, CLEAR, seed=1) if not touched - 50.0 < each.time < touched + 80.0]
+    (movement,) = detect_movements(polls, AIRFIELDS)
+    assert abs(movement.event_time.timestamp() - touched) <= 40.0
+
+
+def test_the_speed_on_final_is_what_the_aircraft_says() -> None:
+    """The mean since the last fix is low after a circle or a turn, and would tell the landing minutes too late."""
+    end = LARGE.ends[0]
+    flight = fly("abcdef", BEGIN, LARGE, end, [(-12_000.0, 0.0, 630.0, 80.0), (-11_000.0, 0.0, 580.0, 80.0)])
+    time, latitude, longitude, height, _ = flight.samples[0]
+    fix = Fix(time, latitude, longitude, height + LARGE.elevation_m, False, 36.0, 80.0, end.heading_deg, -4.0)
+    approach = find_approach(fix, [LARGE])
+    assert approach is not None
+    assert approach.touch_down - time == pytest.approx(12_000.0 / 80.0, abs=2.0)
