@@ -7,6 +7,8 @@ import asyncio
 import sys
 from functools import partial
 
+import structlog
+
 from chassis import logs
 from chassis.db.begin_anew import run_begin_anew
 from chassis.db.log_check import BEGIN_ANEW, LogComparison
@@ -56,6 +58,8 @@ from towerwatch.topics import (
     NOTICES_RAISED,
 )
 
+log = structlog.get_logger()
+
 SERVICE = "collector"
 MIGRATIONS = "collector:migrations"
 
@@ -102,6 +106,8 @@ async def _run(settings: CollectorSettings) -> None:
     leader election, updates the gauges, deletes expired flights, and notifies users of retired codes. Raises
     ChassisError if a port is not usable.
     """
+    if settings.live_addresses():
+        log.warning("live.not_collected", reason="LIVE_URLS is not used yet: positions are read by `movements` alone")
     grpc_secrets = split_secrets(settings.grpc_secret)
     metrics = Metrics(ServiceIdentity(SERVICE, settings.k8s_node_name))
     clock = settings.build_clock()

@@ -149,12 +149,12 @@ def group_by_threshold(alerts: Iterable[Alert]) -> tuple[ThresholdSummary, ...]:
 def select_latest(summaries: Sequence[ThresholdSummary], how_many: int) -> tuple[ThresholdSummary, ...]:
     """Return at most `how_many` of the summaries, in their order.
 
-    Those whose latest alert is FIRING or STILL have precedence, then those of the latest windows.
+    Those whose latest alert reports a breach have precedence, then those of the latest windows.
     """
     urgent = sorted(
         summaries,
         key=lambda each: (
-            each.latest.state in (AlertState.FIRING, AlertState.STILL),
+            each.latest.reports_breach,
             each.latest.window_start,
         ),
         reverse=True,

@@ -108,7 +108,7 @@ def traffic() -> list[timetable.TimetableFlight]:
 
 
 def beacon_traffic() -> list[timetable.TimetableFlight]:
-    """Return flights between two beacons, four an hour until the end: they prove the records of days without traffic."""
+    """Return flights between two beacons, four an hour: they prove the records of days without other traffic."""
     begin = int(BEGIN.timestamp())
     return [
         timetable.TimetableFlight(at, at + 3_000, f"{0xBEA000 + number:06x}", f"BC{number}", *beacons)
