@@ -51,6 +51,6 @@ class Ports:
                     probe.bind((HOST, port))
                 except OSError:
                     raise LocalError(
-                        f"port {port} (for {name}) is in use: stop what uses it, or move the whole stack with "
-                        f"--port-base, e.g. --port-base {DEFAULT_BASE + 1000}"
+                        f"port {port} (for {name}) is in use: stop what uses it, or move the whole stack, e.g. to "
+                        f"{DEFAULT_BASE + 1000} (the demo: --port-base, `make up`: PORT_BASE in .env)"
                     ) from None

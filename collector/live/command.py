@@ -57,7 +57,7 @@ class _Summary:
     def describe(self) -> str:
         """Return one sentence with the counts."""
         if not self.polls:
-            return "no poll was read"
+            return "no poll was read: it takes polls of /states/all or aircraft.json, one in a line"
         sentence = (
             f"{self.polls:,} polls from {_format_time(self.begin)} to {_format_time(self.end)}, "
             f"{len(self.aircraft):,} aircraft: {self.found['dep']:,} departures and {self.found['arr']:,} arrivals "
@@ -90,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         _print_line(summary.describe())
         return 130
-    return _print_line(summary.describe())
+    return _print_line(summary.describe(), status=0 if summary.polls else 2)
 
 
 def _print_movements(chosen: argparse.Namespace, summary: _Summary) -> None:
