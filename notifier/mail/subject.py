@@ -56,7 +56,7 @@ def format_summary_subject(summaries: Sequence[ThresholdSummary], times: ReaderT
     alerts = [alert for summary in summaries for alert in summary.alerts]
     time_range = _format_time_range(*find_time_range(alerts), times)
     if len(summaries) == 1 and len(runs := summaries[0].split_into_runs()) == 1:
-        return f"{alerts[0].airport}: {describe_run(runs[0], summaries[0])}, {time_range}"
+        return f"{alerts[0].airport}: {describe_run(runs[0])}, {time_range}"
     breached_first = sorted(summaries, key=lambda summary: not summary.latest.reports_breach)
     states = list(dict.fromkeys(_format_latest_state(summary.latest) for summary in breached_first))
     listed = states[:1]

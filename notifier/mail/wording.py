@@ -201,7 +201,7 @@ def format_headline(breached: int, ended: int) -> str:
     return f"{breached} of your levels {'is' if breached == 1 else 'are'} passed, {ended} back to normal"
 
 
-def describe_run(run: BreachRun, summary: ThresholdSummary) -> str:
+def describe_run(run: BreachRun) -> str:
     """Return one run (a breach, or corrections) in a line: "above 20 for 3 hours: 24 to 30 departures".
 
     Adds "still" to a breach from an earlier mail, "at least" to a count that may still grow, and ", then back to normal
@@ -220,7 +220,7 @@ def describe_run(run: BreachRun, summary: ThresholdSummary) -> str:
     how_many = (run.end - run.begin) // first.window.length
     duration = f" for {format_windows(first.window, how_many)}" if how_many > 1 else ""
     still = "still " if first.state is AlertState.STILL else ""
-    counts = summary.collect_counts_within(run)
+    counts = run.list_breach_counts()
     open_end = first.bound.can_breach_while_open and counts == [first.threshold + 1] and run.resolving_alert is None
     breach = f"{still}{level}{duration}: {'at least ' if open_end else ''}{_format_count_range(counts, first)}"
     if run.resolving_alert is None:
