@@ -171,11 +171,14 @@ def format_statement(alert: Alert) -> str:
 
 
 def format_withdrawal(alert: Alert) -> str:
-    """Return the sentences that withdraw an earlier alert: what, why, and with the count before if it was another."""
+    """Return the sentences that withdraw an earlier alert: what, why, and with the count before if it was another.
+
+    A flight that no longer counts may have been moved to another window: the mail does not say that there was none.
+    """
     what = "that this had ended" if alert.reports_breach else "an earlier alert"
     # More flights end a breach of too few, and go on with one of too many.
     came_late = (alert.bound is Bound.LOW) is not alert.reports_breach
-    why = "flights turned up late" if came_late else "flights that we had counted did not take place"
+    why = "flights turned up late" if came_late else "some flights were counted wrongly"
     counted = f" We had counted {format_number(alert.withdrawn_count or 0)}." if has_other_count(alert) else ""
     return f"We take back {what}, because {why}.{counted}"
 

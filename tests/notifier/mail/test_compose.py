@@ -166,7 +166,7 @@ def test_the_text_holds_the_link_that_stops_alerts() -> None:
         ),
         (
             {"state": AlertState.WITHDRAWN, "count": 19, "withdrawn_count": 24},
-            "We take back an earlier alert, because flights that we had counted did not take place. We had counted 24.",
+            "We take back an earlier alert, because some flights were counted wrongly. We had counted 24.",
         ),
         (
             {"state": AlertState.WITHDRAWN, "withdrawn_state": AlertState.RESOLVED, "withdrawn_count": 19},
