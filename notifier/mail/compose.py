@@ -332,19 +332,19 @@ def _build_threshold_section(
         threshold=wording.describe_threshold(summary.latest),
         status=wording.format_status(summary.latest),
         tone=wording.choose_tone(summary.latest),
-        lines=tuple(_build_run_line(run, summary, times) for run in shown),
+        lines=tuple(_build_run_line(run, times) for run in shown),
         omitted_runs=len(runs) - len(shown),
         chart=chart,
     )
 
 
-def _build_run_line(run: BreachRun, summary: ThresholdSummary, times: ReaderTimes) -> RunLine:
+def _build_run_line(run: BreachRun, times: ReaderTimes) -> RunLine:
     """Return the line about one run: its time range in UTC and in the reader's time zone, and its description."""
     zone = times.local_zone(run.begin, run.end)
     return RunLine(
         utc_range=f"{times.format_range(run.begin, run.end)} UTC",
         local_range=times.format_local_range(run.begin, run.end, zone) if zone is not None else "",
-        description=wording.describe_run(run, summary),
+        description=wording.describe_run(run),
     )
 
 

@@ -27,22 +27,25 @@ def format_subject(alert: Alert, times: ReaderTimes) -> str:
     """Return the subject of a mail about one alert: "KJFK: 24 departures, above 20, 00:00–01:00 UTC (19:00 local)".
 
     The words between airport and time depend on the alert's state: "still above 20", "back to normal", "correction".
+    What is said again after a withdrawal has "again after a further correction", its withdrawal "another correction".
     """
+    again = " again after a further correction" if alert.revision else ""
     count = format_count(alert.direction, alert.count)
     level = format_level(alert.bound, alert.threshold)
     run = f" for {format_windows(alert.window, alert.for_windows)} in a row" if alert.for_windows > 1 else ""
     time_range = _format_time_range(alert.window_start, alert.window_start + alert.window.length, times)
     match alert.state:
         case AlertState.FIRING:
-            text = f"{count}, {level}{run}, {time_range}"
+            text = f"{count}, {level}{run}{again}, {time_range}"
         case AlertState.STILL:
-            text = f"{count}, still {level}, {time_range}"
+            text = f"{count}, still {level}{again}, {time_range}"
         case AlertState.RESOLVED:
-            text = f"back to normal, {count}, not {level}, {time_range}"
+            text = f"back to normal{again}, {count}, not {level}, {time_range}"
         case AlertState.WITHDRAWN:
             before = f" (not {format_number(alert.withdrawn_count or 0)})" if has_other_count(alert) else ""
             verdict = f"still {level}" if alert.reports_breach else f"not {level}{run}"
-            text = f"correction, {count}{before}, {verdict}, {time_range}"
+            correction = "another correction" if alert.revision else "correction"
+            text = f"{correction}, {count}{before}, {verdict}, {time_range}"
     return f"{alert.airport}: {text}"
 
 
@@ -56,7 +59,7 @@ def format_summary_subject(summaries: Sequence[ThresholdSummary], times: ReaderT
     alerts = [alert for summary in summaries for alert in summary.alerts]
     time_range = _format_time_range(*find_time_range(alerts), times)
     if len(summaries) == 1 and len(runs := summaries[0].split_into_runs()) == 1:
-        return f"{alerts[0].airport}: {describe_run(runs[0], summaries[0])}, {time_range}"
+        return f"{alerts[0].airport}: {describe_run(runs[0])}, {time_range}"
     breached_first = sorted(summaries, key=lambda summary: not summary.latest.reports_breach)
     states = list(dict.fromkeys(_format_latest_state(summary.latest) for summary in breached_first))
     listed = states[:1]
@@ -93,15 +96,20 @@ def format_retired_subject(notice: RetiredNotice) -> str:
 
 
 def _format_latest_state(alert: Alert) -> str:
-    """Return an airport and its state since an alert: "KJFK above 20", "KJFK back to normal", "KJFK not above 20"."""
+    """Return an airport and its state since an alert: "KJFK above 20", "KJFK back to normal", "KJFK not above 20".
+
+    What is said again after a withdrawal, or withdrawn again, has "again" added.
+    """
+    again = " again" if alert.revision else ""
     match alert.state:
         case AlertState.FIRING | AlertState.STILL:
-            return f"{alert.airport} {format_level(alert.bound, alert.threshold)}"
+            state = format_level(alert.bound, alert.threshold)
         case AlertState.RESOLVED:
-            return f"{alert.airport} back to normal"
+            state = "back to normal"
         case AlertState.WITHDRAWN:
             still = "still" if alert.reports_breach else "not"
-            return f"{alert.airport} {still} {format_level(alert.bound, alert.threshold)}"
+            state = f"{still} {format_level(alert.bound, alert.threshold)}"
+    return f"{alert.airport} {state}{again}"
 
 
 def _format_time_range(start: datetime, end: datetime, times: ReaderTimes) -> str:

@@ -51,6 +51,21 @@ class BreachRun:
             return self.resolving_alert.window_start
         return _window_end(self.alerts[-1])
 
+    def list_breach_counts(self) -> list[int]:
+        """Return the counts of the breach's windows, as far as the run's own alerts know them, in any order.
+
+        They are the counts in breach alone: those that another alert says of the same window may be before a correction
+        or after it. Empty without an alert that reports a breach.
+        """
+        if not self.breach_alerts:
+            return []
+        first = self.alerts[0]
+        known = {each.window_start: each.count for each in self.breach_alerts}
+        for start, count in _collect_last_counts(self.alerts).items():
+            if self.begin <= start < self.end and first.bound.is_breached(count, first.threshold):
+                known[start] = count
+        return list(known.values())
+
 
 @dataclass(frozen=True, slots=True)
 class ThresholdSummary:
@@ -77,20 +92,11 @@ class ThresholdSummary:
         return tuple(BreachRun(tuple(each)) for each in found)
 
     def collect_counts(self) -> dict[datetime, int]:
-        """Return the known count of each window, by window start in any order: of the alerts' own and earlier windows.
+        """Return the last count that the alerts say of each window, by window start in any order.
 
-        Of several counts of one window the largest is returned: counts only grow, so the largest is the latest.
+        See `_collect_last_counts`.
         """
-        known: dict[datetime, int] = {}
-        for alert in self.alerts:
-            length = alert.window.length
-            counts = [(alert.window_start, alert.count)]
-            for back, count in enumerate(reversed(alert.earlier), 1):
-                if count is not None:
-                    counts.append((alert.window_start - back * length, count))
-            for start, count in counts:
-                known[start] = max(count, known.get(start, 0))
-        return known
+        return _collect_last_counts(self.alerts)
 
     def collect_chart_counts(self) -> tuple[datetime, list[int | None]]:
         """Return the start of the first window of the chart, and the counts from there to the last known window.
@@ -102,10 +108,6 @@ class ThresholdSummary:
         back = min((last - min(known)) // length, MAX_CHART_WINDOWS - 1)
         first = last - back * length
         return first, [known.get(first + each * length) for each in range(back + 1)]
-
-    def collect_counts_within(self, run: BreachRun) -> list[int]:
-        """Return the known counts of the windows that start in [run.begin, run.end), in any order."""
-        return [count for start, count in self.collect_counts().items() if run.begin <= start < run.end]
 
 
 def group_by_threshold(alerts: Iterable[Alert]) -> tuple[ThresholdSummary, ...]:
@@ -193,9 +195,38 @@ def _continues_run(before: Alert, alert: Alert) -> bool:
         case AlertState.STILL:
             return before.state in (AlertState.FIRING, AlertState.STILL) and follows
         case AlertState.RESOLVED:
-            in_breach = before.state in (AlertState.FIRING, AlertState.STILL)
+            in_breach = before.state.is_breach and before.window_start < alert.window_start
             same = alert.episode_id == before.episode_id if alert.episode_id and before.episode_id else follows
             return in_breach and same
+
+
+def _collect_last_counts(alerts: Sequence[Alert]) -> dict[datetime, int]:
+    """Return the last count that some alerts say of each window, by window start in any order.
+
+    `alerts`: of one threshold, ordered by window, and of one window in the order in which they were said. Counts go
+    down, too: the last count of a window is not its largest, but that of the last alert about it. Two kinds of windows
+    have the count that an alert about a later window has for them (`Alert.earlier`): those with no alert of their own,
+    and those whose last count was said early and grew (`_may_have_grown`).
+    """
+    last = {each.window_start: each for each in alerts}
+    known = {start: each.count for start, each in last.items()}
+    for alert in alerts:
+        for back, count in enumerate(reversed(alert.earlier), 1):
+            start = alert.window_start - back * alert.window.length
+            own = last.get(start)
+            if count is not None and (own is None or (_may_have_grown(own, alert) and count > known[start])):
+                known[start] = count
+    return known
+
+
+def _may_have_grown(alert: Alert, later: Alert) -> bool:
+    """Return True if an alert's count may be that of an open window, and an alert about a later window has its growth.
+
+    Only the first count in breach is said early. What the later alert has is newer if the window was never corrected
+    before, or if the later alert is about the breach that began with this one.
+    """
+    is_early = alert.state.is_breach and alert.bound.can_breach_while_open and alert.count == alert.threshold + 1
+    return is_early and (alert.revision == 0 or later.episode_id == alert.alert_id)
 
 
 def _window_end(alert: Alert) -> datetime:

@@ -138,16 +138,18 @@ def format_comparison(alert: Alert) -> str:
 
     By the alert's state it begins with "still" (STILL), "no longer" (RESOLVED) or "not" (WITHDRAWN; "still" if it
     withdraws the end of a breach). A withdrawn breach of several windows ends with ", 3 hours in a row": the count of
-    its last window alone may well be beyond the level.
+    its last window alone may well be beyond the level. What is said again after a withdrawal ends with ", again after a
+    further correction".
     """
+    again = ", again after a further correction" if alert.revision else ""
     comparison = f"{_get_bound_words(alert.bound).breach} your level of {format_number(alert.threshold)}"
     match alert.state:
         case AlertState.FIRING:
-            return comparison
+            return f"{comparison}{again}"
         case AlertState.STILL:
-            return f"still {comparison}"
+            return f"still {comparison}{again}"
         case AlertState.RESOLVED:
-            return f"no longer {comparison}"
+            return f"no longer {comparison}{again}"
         case AlertState.WITHDRAWN:
             if alert.reports_breach:
                 return f"still {comparison}"
@@ -171,13 +173,17 @@ def format_statement(alert: Alert) -> str:
 
 
 def format_withdrawal(alert: Alert) -> str:
-    """Return the sentences that withdraw an earlier alert: what, why, and with the count before if it was another."""
+    """Return the sentences that withdraw an earlier alert: what, why, and with the count before if it was another.
+
+    A flight that no longer counts may have been moved to another window: the mail does not say that there was none.
+    """
     what = "that this had ended" if alert.reports_breach else "an earlier alert"
     # More flights end a breach of too few, and go on with one of too many.
     came_late = (alert.bound is Bound.LOW) is not alert.reports_breach
-    why = "flights turned up late" if came_late else "flights that we had counted did not take place"
+    why = "flights turned up late" if came_late else "some flights were counted wrongly"
     counted = f" We had counted {format_number(alert.withdrawn_count or 0)}." if has_other_count(alert) else ""
-    return f"We take back {what}, because {why}.{counted}"
+    once_more = " once more" if alert.revision else ""
+    return f"We take back {what}{once_more}, because {why}.{counted}"
 
 
 def has_other_count(alert: Alert) -> bool:
@@ -201,11 +207,12 @@ def format_headline(breached: int, ended: int) -> str:
     return f"{breached} of your levels {'is' if breached == 1 else 'are'} passed, {ended} back to normal"
 
 
-def describe_run(run: BreachRun, summary: ThresholdSummary) -> str:
+def describe_run(run: BreachRun) -> str:
     """Return one run (a breach, or corrections) in a line: "above 20 for 3 hours: 24 to 30 departures".
 
     Adds "still" to a breach from an earlier mail, "at least" to a count that may still grow, and ", then back to normal
-    with 18" to a breach that has ended. Other runs: "back to normal: …" (its end alone), "correction: …".
+    with 18" to a breach that has ended. Other runs: "back to normal: …" (its end alone), "correction: …". What is said
+    again after a withdrawal has "again after a further correction", its own withdrawal is "another correction: …".
     """
     first, last = run.alerts[0], run.alerts[-1]
     level = format_level(first.bound, first.threshold)
@@ -214,15 +221,19 @@ def describe_run(run: BreachRun, summary: ThresholdSummary) -> str:
         instead = f", not {format_number(last.withdrawn_count or 0)}" if is_single else ""
         in_a_row = f" for {format_windows(last.window, last.for_windows)} in a row" if last.for_windows > 1 else ""
         verdict = f"still {level}" if last.reports_breach else f"not {level}{in_a_row}"
-        return f"correction: {_format_count_range([each.count for each in run.alerts], last)}{instead}; {verdict}"
+        correction = "another correction" if any(each.revision for each in run.alerts) else "correction"
+        return f"{correction}: {_format_count_range([each.count for each in run.alerts], last)}{instead}; {verdict}"
+    again = (
+        " again after a further correction" if any(each.revision for each in run.breach_alerts or run.alerts) else ""
+    )
     if not run.breach_alerts:
-        return f"back to normal: {format_count(last.direction, last.count)}, not {level}"
+        return f"back to normal{again}: {format_count(last.direction, last.count)}, not {level}"
     how_many = (run.end - run.begin) // first.window.length
     duration = f" for {format_windows(first.window, how_many)}" if how_many > 1 else ""
     still = "still " if first.state is AlertState.STILL else ""
-    counts = summary.collect_counts_within(run)
+    counts = run.list_breach_counts()
     open_end = first.bound.can_breach_while_open and counts == [first.threshold + 1] and run.resolving_alert is None
-    breach = f"{still}{level}{duration}: {'at least ' if open_end else ''}{_format_count_range(counts, first)}"
+    breach = f"{still}{level}{duration}{again}: {'at least ' if open_end else ''}{_format_count_range(counts, first)}"
     if run.resolving_alert is None:
         return breach
     return f"{breach}, then back to normal with {format_number(last.count)}"

@@ -166,7 +166,7 @@ def test_the_text_holds_the_link_that_stops_alerts() -> None:
         ),
         (
             {"state": AlertState.WITHDRAWN, "count": 19, "withdrawn_count": 24},
-            "We take back an earlier alert, because flights that we had counted did not take place. We had counted 24.",
+            "We take back an earlier alert, because some flights were counted wrongly. We had counted 24.",
         ),
         (
             {"state": AlertState.WITHDRAWN, "withdrawn_state": AlertState.RESOLVED, "withdrawn_count": 19},
@@ -359,7 +359,7 @@ def test_a_zone_that_nobody_is_in_shows_utc_alone(name: str) -> None:
         ),
         (
             [{"state": AlertState.WITHDRAWN, "count": 19, "withdrawn_count": 24}, {"revision": 1}],
-            "KJFK above 20 (2 alerts, Fri 8 Feb 2013 00:00–01:00 UTC)",
+            "KJFK above 20 again (2 alerts, Fri 8 Feb 2013 00:00–01:00 UTC)",
         ),
         (
             [
