@@ -26,7 +26,8 @@ from collector.settled.cursors import (
 from collector.settled.differences import compare_with_stored
 from collector.settled.doubts import doubt_empty_correction, doubt_empty_day
 from collector.settled.duplicates import merge_duplicates
-from collector.settled.evidence import DEFAULT_BEACONS, JITTER, EvidenceCall, RecordKey
+from collector.settled.evidence import DEFAULT_BEACONS, JITTER, EvidenceCall
+from collector.settled.failing_airports import RecordKey
 from collector.settled.planner import (
     RECENT_AGE,
     RECENT_PRICE,

@@ -18,7 +18,7 @@ from typing import Final
 
 from collector.intervals import DAY, Interval, day_of
 from collector.settled.duplicates import merge_duplicates
-from collector.settled.failing_airports import FailingAirports
+from collector.settled.failing_airports import FailingAirports, RecordKey
 from collector.sources.flight import Flight
 from domain.interests import Direction
 
@@ -49,9 +49,6 @@ A call costs little as long as the day's last hours are less than a day old: unt
 """
 _LONGEST_PAUSE: Final = DAY
 """The pause between two such calls later than that."""
-
-RecordKey = tuple[datetime, Direction]
-"""The UTC midnight that a day begins with, and a direction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +244,8 @@ def list_evidence_calls(
             airports = candidates[record.direction]
             if record is not arrivals and arrivals.airport is not None:
                 airports = list(dict.fromkeys([arrivals.airport, *airports]))
-            usable = failing.choose_usable(list(dict.fromkeys([*filter(None, [record.airport]), *airports])), now)
+            asked = list(dict.fromkeys([*filter(None, [record.airport]), *airports]))
+            usable = failing.choose_usable(record.key, asked, now)
             airport = record.airport if record.airport in usable else _choose_airport(usable, record.attempts)
             if (
                 airport is not None

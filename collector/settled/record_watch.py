@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import structlog
 
@@ -11,14 +11,13 @@ from chassis.db.database import Database
 from collector.errors import BreakerOpenError, SourceError, SourceLimitedError
 from collector.intervals import Interval, day_of
 from collector.leadership.terms import Term, require_term
-from collector.settled.evidence import EvidenceCall, NightlyRecord, RecordKey
-from collector.settled.failing_airports import FailingAirports
+from collector.settled.evidence import EvidenceCall, NightlyRecord
+from collector.settled.failing_airports import FailingAirports, RecordKey
 from collector.settled.planner import RECENT_PRICE, compute_price
 from collector.settled.record_store import load_records, store_record
 from collector.settled.schedule import CollectionTiming, Schedule, list_candidates, list_due_evidence, load_schedule
 from collector.settled.shares import Bill
 from collector.settled.source_calls import FOR_ALL, Answer, CallConditions, SourceCalls, stops_collection
-from domain.interests import Direction
 
 log = structlog.get_logger()
 
@@ -124,7 +123,7 @@ class RecordWatch:
         of another one. Raises SourceError if the next call would fail as well, SupersededError,
         DatabaseUnavailableError.
         """
-        for airport in await asyncio.to_thread(self._load_candidates, record.direction):
+        for airport in await asyncio.to_thread(self._load_candidates, record):
             if airport in (record.airport, interval.airport):
                 continue
             try:
@@ -149,11 +148,11 @@ class RecordWatch:
             raise
         except SourceError as error:
             self._log_failure(call, error)
-            pause = timedelta(seconds=error.retry_after_s if isinstance(error, SourceLimitedError) else 0)
-            self._failing.add_failure(call.airport, self._clock.now(), pause)
+            if not isinstance(error, SourceLimitedError):  # says nothing of the airport
+                self._failing.add_failure(call.record.key, call.airport, self._clock.now())
             raise
         if answer is not None:
-            self._failing.add_answer(call.airport)
+            self._failing.add_answer(call.record.key, call.airport)
         return answer
 
     def _log_failure(self, call: EvidenceCall, error: SourceError) -> None:
@@ -174,12 +173,12 @@ class RecordWatch:
         with self._database.reading() as session:
             return load_records(session, self._clock.now()).get(day_of(interval.begin), interval.direction)
 
-    def _load_candidates(self, direction: Direction) -> list[str]:
+    def _load_candidates(self, record: NightlyRecord) -> list[str]:
         """Return the airports that may prove a record now and are not passed over. Raises DatabaseUnavailableError."""
         now = self._clock.now()
         with self._database.reading() as session:
-            candidates = list_candidates(load_schedule(session, self._timing, now), self._beacons, direction)
-        return self._failing.choose_usable(candidates, now)
+            candidates = list_candidates(load_schedule(session, self._timing, now), self._beacons, record.direction)
+        return self._failing.choose_usable(record.key, candidates, now)
 
     def _load_due_calls(self) -> list[EvidenceCall]:
         """Return the evidence calls that are due now, in the order to make them in. Raises DatabaseUnavailableError."""

@@ -11,6 +11,7 @@ from collector.errors import IncompleteAnswerError, SourceError, SourceRefusedEr
 from collector.intervals import DAY, day_of
 from collector.settled.evidence import NightlyRecord, NightlyRecords, RecordTiming, list_evidence_calls
 from collector.settled.failing_airports import FailingAirports
+from collector.settled.record_store import load_records
 from collector.sources.flight import Flight
 from domain.interests import Direction
 from tests.collector.conftest import ANN, BOB, CARL, NOON, ON_SQLITE, Service, wish
@@ -52,10 +53,10 @@ def find_whole_hour(failures: Failures, most_failures: int) -> int | None:
                 break
             begin, end = failures.get(calls[0].airport, (0, 0))
             if not begin <= hour < end:
-                failing.add_answer(calls[0].airport)
+                failing.add_answer(record.key, calls[0].airport)
                 record = record.after_answer(calls[0].airport, EVENING if hour >= 3 else [], now, TIMING.settle_time)
                 break
-            failing.add_failure(calls[0].airport, now)
+            failing.add_failure(record.key, calls[0].airport, now)
         if record.whole_since is not None:
             return hour
     return None
@@ -73,15 +74,40 @@ def test_a_record_is_proven_whichever_airports_fail(failures: Failures, most_fai
 
 def test_all_fail_in_turn_and_one_that_answers_again_is_asked() -> None:
     """If all are passed over, the one that failed first is asked."""
-    failing = FailingAirports()
-    failing.add_failure("EDDF", NOON)
-    failing.add_failure("KATL", NOON + HOUR)
-    assert failing.choose_usable(["KATL", "EDDF"], NOON + 2 * HOUR) == ["EDDF"]
-    assert failing.choose_usable(["RJTT", "KATL", "EDDF"], NOON + 2 * HOUR) == ["RJTT"]
-    assert failing.choose_usable(["KATL", "EDDF"], NOON + 6 * HOUR) == ["EDDF"]
-    failing.add_answer("KATL")
-    assert failing.choose_usable(["KATL", "EDDF"], NOON + 2 * HOUR) == ["KATL"]
-    assert failing.choose_usable([], NOON) == []
+    failing, record = FailingAirports(), (TODAY, ARRIVALS)
+    failing.add_failure(record, "EDDF", NOON)
+    failing.add_failure(record, "KATL", NOON + HOUR)
+    assert failing.choose_usable(record, ["KATL", "EDDF"], NOON + 2 * HOUR) == ["EDDF"]
+    assert failing.choose_usable(record, ["RJTT", "KATL", "EDDF"], NOON + 2 * HOUR) == ["RJTT"]
+    assert failing.choose_usable(record, ["KATL", "EDDF"], NOON + 6 * HOUR) == ["EDDF"]
+    assert failing.choose_usable((TODAY + DAY, ARRIVALS), ["EDDF", "KATL"], NOON + 2 * HOUR) == ["EDDF", "KATL"]
+    failing.add_answer(record, "KATL")
+    assert failing.choose_usable(record, ["KATL", "EDDF"], NOON + 2 * HOUR) == ["KATL"]
+    assert failing.choose_usable(record, [], NOON) == []
+
+
+class SourceWithoutOneDay(HostileSource):
+    """A source that fails for one day, whichever airport is asked."""
+
+    async def fetch_flights(self, airport: str, direction: Direction, begin: datetime, end: datetime) -> list[Flight]:
+        """Answer as the other source does, unless the question is about the second day."""
+        if day_of(begin) == TODAY + DAY:
+            raise SourceUnavailableError("500")
+        return await super().fetch_flights(airport, direction, begin, end)
+
+
+@ON_SQLITE
+def test_a_day_that_the_source_refuses_keeps_no_other_from_being_proven(service: Service) -> None:
+    """Each later record is whole within twelve hours of its day, though calls for that one day fail at each poll."""
+    service.set(wish("LICC", direction=ARRIVALS), ANN)
+    poll_hourly(service, build_collector(service, SourceWithoutOneDay(service, days=9)), TODAY + 7 * DAY)
+    with service.database.reading() as session:
+        records = load_records(session, service.clock.now())
+    for number in range(2, 6):
+        day = TODAY + number * DAY
+        whole = records.get(day, ARRIVALS).whole_since
+        assert whole is not None
+        assert whole <= day + DAY + 12 * HOUR
 
 
 class PartlyFailingSource(HostileSource):
