@@ -112,20 +112,21 @@ class Join:
     ) -> None:
         """Wait for an event, fold it with the events that wait behind it, and put their effects into `folded`.
 
-        Ends the batch when no event waits, after 200 events, after an event with many alerts, or after a rebalance.
+        Ends the batch when no event waits, after 200 events, after an event with many alerts, or after a rebalance. An
+        event that closes days of an airport begins new effects, if the effects so far write the airport's entry.
         Drops events whose partition this worker no longer owns. Before the first fold, the index of interests is
         completed. After an event with many alerts, waits until the effects are done; otherwise `_finish_next_effects`
         does them while the next events are folded. Other tasks run after each 5 ms of folding.
         """
         event = await waiting.get()
-        while self._join_state.index_more_interests():
-            await asyncio.sleep(0)
-        effects = PendingEffects(self._join_state.epoch)
+        effects = await self._begin_effects()
         began, taken = time.monotonic(), 0
         while True:
             taken += 1
-            has_many_alerts = self._is_still_owned(event) and self._fold_event(event, effects)
-            if has_many_alerts or waiting.empty() or taken >= _EVENTS_AT_ONCE:
+            while self._is_still_owned(event) and not self._fold_event(event, effects):
+                await folded.put(effects)
+                effects = await self._begin_effects()
+            if effects.has_many_alerts or waiting.empty() or taken >= _EVENTS_AT_ONCE:
                 break
             if time.monotonic() - began > _YIELD_AFTER_S:
                 await asyncio.sleep(0)
@@ -136,8 +137,14 @@ class Join:
         await folded.put(effects)
         for _ in range(taken):
             waiting.task_done()
-        if has_many_alerts:
+        if effects.has_many_alerts:
             await folded.join()  # the alerts are built while they are sent, from the present tables
+
+    async def _begin_effects(self) -> PendingEffects:
+        """Complete the index of interests step by step, and return new effects without any event."""
+        while self._join_state.index_more_interests():
+            await asyncio.sleep(0)
+        return PendingEffects(self._join_state.epoch)
 
     async def _finish_next_effects(self, stream: StreamT[bytes], folded: asyncio.Queue[PendingEffects]) -> None:
         """Do the next effects in the queue, then start a task that acknowledges their events.
@@ -158,9 +165,12 @@ class Join:
         """Fold an event, apply its result to the join state in memory, and add its effects to `effects`.
 
         An event that cannot be folded, even because of a bug, is added as a dead letter; a duplicate only has its table
-        entry written again. Events that were folded and duplicates are counted at once. Return True if a batch has more
-        than 1,000 alerts (they are built while they are sent, before the next event is folded), False otherwise. Makes
-        this task use the tables in the event's partition.
+        entry written again. Events that were folded and duplicates are counted at once. Sets `effects.has_many_alerts`
+        for a batch with more than 1,000 alerts (they are built while they are sent, before the next event is folded).
+        Makes this task use the tables in the event's partition.
+
+        Return True once the event is in `effects`. Return False if it must be folded after these effects (see
+        `PendingEffects.may_follow`): then nothing is applied or added.
         """
         topic = event.message.topic
         set_current_event(event)
@@ -169,6 +179,8 @@ class Join:
                 key, result = self._compute_result(event)
             if result is None:
                 self._add_duplicate(event, key, effects)
+                return True
+            if not effects.may_follow(topic, key, result):
                 return False
             published_at = datetime.fromtimestamp(event.message.timestamp, UTC)
             alerts: Iterable[Alert] = self._join_state.build_alerts(result)
@@ -177,11 +189,11 @@ class Join:
                 alerts = tuple(alerts)
         except UnusableEventError as error:
             effects.dead_letters.append((event, str(error), error))
-            return False
+            return True
         except Exception as error:  # a bug in the rule must cost one event, kept as evidence, and not the stream
             log.error("join.failed", error=type(error).__name__, exc_info=error)
             effects.dead_letters.append((event, f"{type(error).__name__} in the join", error))
-            return False
+            return True
         self._join_state.apply_before_write(result)
         effects.alerts.append((alert, published_at) for alert in alerts)
         effects.history_entries |= {
@@ -190,8 +202,9 @@ class Join:
         effects.table_entries[topic, key] = event, result.entry
         effects.results.append(result)
         effects.events.append(event)
+        effects.has_many_alerts = has_many_alerts
         self._metrics.count_event(topic, "folded")
-        return has_many_alerts
+        return True
 
     def _compute_result(self, event: EventT[bytes]) -> tuple[bytes, FoldResult | None]:
         """Decode an event, and return the key of its table entry and the result of its fold. Result None: a duplicate.
@@ -297,11 +310,19 @@ class Join:
     async def _write_history(self, effects: PendingEffects) -> bool:
         """Write closed days into the history table, delete its expired days, and wait for its changelog.
 
+        First waits until the changelog has the airports' entries so far: a worker that recovers from the changelogs
+        must not find a day's new entry in the history without the airport's entry that contains the day.
+
         Return True once the changelog has all writes, or without any entry to write. Return False if the partitions
         were revoked (nothing is written then), or the broker refused a write (the worker is crashed then).
         """
         if not effects.history_entries:
             return True
+        airports = self._tables[FLIGHTS_OBSERVED.name]
+        if not await self._wait_for_changelogs(
+            [airports.last_write(event.message.partition) for event, _ in effects.history_entries.values()]
+        ):
+            return False
         if not self._owns_all_events(effects):
             return False
         for key, (event, entry) in effects.history_entries.items():

@@ -49,6 +49,16 @@ class PendingEffects:
 
     `Join._perform_effects` appends the events of the dead letters at its end.
     """
+    has_many_alerts: bool = False
+    """True if the last event has so many alerts that they are built while they are sent."""
+
+    def may_follow(self, topic: str, key: bytes, result: FoldResult) -> bool:
+        """Return True if a result can be added, False if these effects must be done before it is folded.
+
+        False for a batch that closes days, if the airport's entry is written here already: a day moves to the history
+        only after the changelog has the entry that contains it. `topic`, `key`: those of the result's table entry.
+        """
+        return not result.history_entries or (topic, key) not in self.table_entries
 
 
 async def send_alerts(send: Send, alerts: tuple[tuple[Alert, datetime], ...]) -> None:

@@ -3,8 +3,12 @@
 An airport's own entry is written with every batch, so the entry is kept small: it has only the open days, which still
 change. A day that is closed moves to an entry of its own in the history table, with the first batch of the day after
 the next. A late flight opens its day again: the day returns to the airport's entry, until days close the next time. So
-a batch is one table write, except for the one batch a day that also closes days. The airport's entry takes precedence
-over the history's and is written last, so a crash between the two writes repeats the move and changes nothing.
+a batch is one table write, except for the one batch a day that also closes days.
+
+The history is written before the airport's entry. A crash between the two writes changes nothing, because a day moves
+only as the airport's entry before the batch has it, and that entry takes precedence. A day that the closing batch
+itself changes (by a late or a retracted flight) stays open, in the airport's entry, until days close the next time. The
+caller must therefore have written the entry before the batch: see `AirportState.build_history_entries`.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -47,8 +51,8 @@ class AirportState:
     def after_batch(self, sequence: int, after: Traffic) -> "AirportState":
         """Return the state after a batch that has this sequence and leads to the traffic `after`.
 
-        Its open days are the days open before and the days that changed, without the days that the batch closes. A day
-        whose last flight was retracted stays open, so that its older entry in the history is not read.
+        Its open days are the days open before, without those that the batch closes, and all days that the batch
+        changes. A day whose last flight was retracted stays open, so that its older entry in the history is not read.
         """
         arrivals, departures = (
             _find_open_days(days, old, new)
@@ -65,21 +69,18 @@ class AirportState:
     def build_history_entries(
         self, after: "AirportState", airport: str, history_days: int
     ) -> Iterator[tuple[bytes, bytes]]:
-        """Build the history entries (key, entry) of the open and changed days that close from this state to `after`.
+        """Build the history entries (key, entry) of the days that are open in this state and close to `after`.
 
         First arrivals, then departures, each in the order of the days; days older than `history_days` are left out.
-        Yields nothing if the first open day stays the same. To be written before the airport's own entry, which no
-        longer has these days.
+        Yields nothing if the first open day stays the same. To be written before the airport's own entry of `after`,
+        which no longer has these days, and once the changelog has the airport's entry of this state, which has them.
         """
         for direction, days, (old, new) in zip(
             _PARTS, self.open_days, self._pair_directions(after.traffic), strict=True
         ):
-            if not _closes_days(old, new):
-                continue
-            for day in sorted(days.union(new.find_changed_days(old))):
-                if _is_closed_by(old, new, day) and day >= (_first_open_day(new) or 0) - history_days:
-                    flow = new if new.first_retained_day <= day else old
-                    yield history_key(airport, direction, day), _encode_history_day(after.sequence, flow, day)
+            for day in _find_closed_days(days, old, new):
+                if day >= (_first_open_day(new) or 0) - history_days:
+                    yield history_key(airport, direction, day), _encode_history_day(after.sequence, old, day)
 
     def list_expired_keys(
         self, after: "AirportState", airport: str, history_days: int, since_days: int
@@ -116,22 +117,26 @@ def _find_open_days(days: frozenset[int], old: DirectionTraffic, new: DirectionT
     if old is new:
         return days
     since = new.first_retained_day
-    open_days = [day for day in days.union(new.find_changed_days(old)) if day >= since]
-    return frozenset([day for day in open_days if not _is_closed_by(old, new, day)])
+    open_days = days.union(new.find_changed_days(old)).difference(_find_closed_days(days, old, new))
+    return frozenset([day for day in open_days if day >= since])
+
+
+def _find_closed_days(days: frozenset[int], old: DirectionTraffic, new: DirectionTraffic) -> list[int]:
+    """Return, in order, the open days (`days`, since 1970) that close from `old` to `new`.
+
+    These are the days before the new first open day, without those that changed. Empty in a batch that closes no day,
+    also if a day was closed before and a late flight opened it again.
+    """
+    if not _closes_days(old, new):
+        return []
+    first_open = _first_open_day(new) or 0
+    return sorted([day for day in days.difference(new.find_changed_days(old)) if day < first_open])
 
 
 def _closes_days(old: DirectionTraffic, new: DirectionTraffic) -> bool:
     """Return True if days close from `old` to `new`: `new` has a first open day that is later, or `old` had none."""
     last, now = _first_open_day(old), _first_open_day(new)
     return now is not None and (last is None or last < now)
-
-
-def _is_closed_by(old: DirectionTraffic, new: DirectionTraffic, day: int) -> bool:
-    """Return True if days close from `old` to `new` and `day` lies before the new first open day.
-
-    False also for a day that was closed before, in a batch that closes no day.
-    """
-    return _closes_days(old, new) and day < (_first_open_day(new) or 0)
 
 
 def history_key(airport: str, direction: Direction, day: int) -> bytes:

@@ -69,7 +69,7 @@ class FoldResult:
     history_entries: Mapping[bytes, bytes | None] = field(default_factory=dict)
     """Entries of the history table, to be written (None: deleted) and in its changelog before `entry` is written.
 
-    Empty except for one batch a day."""
+    Empty except for one batch a day. The airport's entry of all earlier batches must be in its changelog before."""
     direction: Direction | None = None
     """Direction of a batch. None: the event is of an interest."""
     flights: int = 0
