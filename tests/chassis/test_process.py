@@ -1,6 +1,7 @@
 """The usage text of services without a command line of their own."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -21,7 +22,7 @@ def test_help_lists_every_setting_and_requires_none(service: str, option: str) -
     )  # fmt: skip
     assert (ended.returncode, ended.stderr) == (0, "")
     printed = dict(line.split(":", 1) for line in ended.stdout.splitlines() if ":" in line)
-    assert printed["usage"] in (f" python -m {service}", f" python -m {service} [--begin-anew]")
+    assert re.fullmatch(rf" python -m {service}( \[movements\])?( \[--begin-anew\])?", printed["usage"])
     assert {"DATABASE_URL", "HTTP_PORT", "OPERATOR_TOKEN"} <= set(printed["needed"].split())
     assert {"LOG_LEVEL", "LISTEN_HOST"} <= set(printed["optional"].split())
     assert not set(printed["needed"].split()) & set(printed["optional"].split())

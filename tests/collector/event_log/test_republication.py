@@ -18,6 +18,7 @@ from collector.messages import (
 )
 from collector.sources.flight import Flight
 from domain.interests import Direction, Interest
+from domain.traffic import DirectionTraffic
 from tests.domain.logs import BASE, interests
 from tests.streams.events import Event
 from tests.streams.join_state_on_dicts import JoinStateOnDicts
@@ -202,6 +203,21 @@ def test_a_lost_log_raises_what_it_would_have_raised(told, late, untold, after, 
 
 
 def read_state(stream: JoinStateOnDicts) -> tuple[object, object]:
-    """Return the traffic that a stream reads from its tables after a restart, and the thresholds of its interests."""
+    """Return the traffic that a stream reads from its tables after a restart, and the thresholds of its interests.
+
+    Flights are known in the order in which they came, which is another in the new log: they are sorted. The records of
+    corrections, by which revisions are computed, begin anew with the log (ADR 37): they are left out.
+    """
     state = stream.new_state()
-    return state.read_traffic(AIRPORT)[1], state.find_thresholds(AIRPORT).list_in_force()
+    traffic = state.read_traffic(AIRPORT)[1]
+    traffic = replace(traffic, arrivals=_normalize(traffic.arrivals), departures=_normalize(traffic.departures))
+    return traffic, state.find_thresholds(AIRPORT).list_in_force()
+
+
+def _normalize(flow: DirectionTraffic) -> DirectionTraffic:
+    """Return one direction's traffic with its known flights sorted, and without records of corrections."""
+    known = {
+        day: b"".join(sorted(flights[at : at + 4] for at in range(0, len(flights), 4)))
+        for day, flights in flow.known.items()
+    }
+    return replace(flow, known=known, corrections=(), forgotten={})

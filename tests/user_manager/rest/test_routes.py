@@ -647,7 +647,7 @@ LEGAL = [
     "ann+towers@example.org",
     "ann%smith@example.org",
     "ann%2Fsmith@example.org",
-    "o'neil!#$&*=?^_`{|}~@example.org",
+    "o'neil!#$&*?=^_`{|}~@example.org",
     "token/confirmation@example.org",
 ]
 
