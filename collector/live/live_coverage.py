@@ -13,7 +13,7 @@ from domain.interests import Direction
 
 @dataclass(frozen=True, slots=True)
 class CoverageRules:
-    """What the detector of movements can bridge, and how long it takes; measured with it, not chosen here."""
+    """The detector's limits: the pause between polls that it bridges, and its delays. Measured (ADR 36)."""
 
     longest_pause_s: float
     """The longest pause between two polls after which no movement in between is missed."""
@@ -36,7 +36,7 @@ class CoverageRules:
 
 @dataclass(frozen=True, slots=True)
 class PollSummary:
-    """What one poll of an airport's region says about how well its sky is heard. A poll that failed has none."""
+    """A summary of one poll of an airport's region: how well its sky is heard. A poll that failed has none."""
 
     answered_at: float
     """By our clock."""
@@ -49,7 +49,7 @@ class PollSummary:
 
 
 class Verdict(StrEnum):
-    """What is said about a stretch of time."""
+    """A statement about a stretch of time: it is covered, or a gap."""
 
     COVERED = "covered"
     """All movements in it have been told."""
@@ -69,7 +69,7 @@ class CoverageStatement:
 
 @dataclass(frozen=True, slots=True)
 class LiveCoverage:
-    """What is known of one airport's coverage: the row of polls that is going on, and what has been said.
+    """The state of one airport's coverage: the unbroken polls up to now, and how far coverage has been stated.
 
     Nothing is said before the airport is covered for the first time, nor when its sky is not heard any more.
     """

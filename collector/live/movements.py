@@ -70,7 +70,7 @@ _NEVER: Final = frozenset(
 
 
 class Evidence(StrEnum):
-    """What a movement was concluded from."""
+    """The kind of positions from which a movement was inferred."""
 
     SURFACE = "surface"
     """The aircraft was heard on the ground."""

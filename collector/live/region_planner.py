@@ -51,13 +51,13 @@ class WantedAirport:
 
 @dataclass(frozen=True, slots=True)
 class LiveCredits:
-    """What may be spent on positions until the day ends."""
+    """The credits for positions that are left of the UTC day, and the time that they must last."""
 
     per_day: int
     left: int
     """Credits left today."""
     seconds_left: float
-    """Until midnight (UTC)."""
+    """Time until the next midnight in UTC, at which the bucket is filled anew."""
     since_poll_s: float | None = None
     """Seconds since the last round of polls; None: there was none that counts."""
 

@@ -28,7 +28,7 @@ _FEWEST_HOVERINGS: Final = 2
 
 
 class Phase(IntEnum):
-    """Where an aircraft is in its flight, as far as the detector knows."""
+    """The phase of an aircraft's flight that the detector has inferred from its positions."""
 
     UNKNOWN = 0
     """Heard for the first time, or again, a moment ago: it may be taking off."""

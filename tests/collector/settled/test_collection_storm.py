@@ -236,7 +236,7 @@ def calm(kafka: Broker, tmp_path_factory: pytest.TempPathFactory) -> WeekResult:
     return result
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 2, 4])
 def test_a_storm_has_the_result_of_a_calm_week(kafka: Broker, calm: WeekResult, tmp_path: Path, seed: int) -> None:
     """Rows and events are the same flight by flight, and coverage grows without a hole and as far."""
     storm = faults.seeded_injector(seed, RATE)
@@ -249,7 +249,7 @@ def test_a_storm_has_the_result_of_a_calm_week(kafka: Broker, calm: WeekResult, 
         assert intervals[0][0] == calm.covered[target][0][0]
         assert intervals[-1][1] >= int((BEGIN + 9 * DAY).timestamp())
     assert set(result.covered) == set(calm.covered)
-    assert len(set(storm.fault_counts)) >= len(InjectedFault) - 5, f"a storm of few kinds: {storm.fault_counts}"
+    assert len(set(storm.fault_counts)) >= len(InjectedFault) - 3, f"a storm of few kinds: {storm.fault_counts}"
 
 
 @pytest.mark.parametrize(("begin_hours", "hours"), [(0, 10), (24, 12), (27, 3), (48, 30), (51, 60), (72, 24)])
