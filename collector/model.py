@@ -1,6 +1,7 @@
 """The tables of the collector's database."""
 
 from datetime import datetime
+from enum import StrEnum
 from typing import Final
 from uuid import UUID
 
@@ -10,6 +11,7 @@ from sqlalchemy import (
     ForeignKeyConstraint,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Text,
@@ -33,6 +35,17 @@ class Base(DeclarativeBase):
     """The base class of all tables."""
 
     metadata = SCHEMA
+
+
+class LiveOutcome(StrEnum):
+    """What has become of a movement that was published live."""
+
+    PUBLISHED = "published"
+    """The record of its day is not known yet."""
+    MATCHED = "matched"
+    """The settled record has the flight, too."""
+    RETRACTED = "retracted"
+    """The settled record does not have it: it was taken back."""
 
 
 class InterestRow(Base):
@@ -295,3 +308,89 @@ class LeadershipRow(Base):
 
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     term: Mapped[int] = mapped_column(BigInteger)
+
+
+class LiveMovementRow(Base):
+    """A movement that was inferred from positions and published; the settled record decides later what becomes of it.
+
+    Its flight is in the table of flights only once the record has it, too.
+    """
+
+    __tablename__ = "live_movements"
+    __table_args__ = (
+        UniqueConstraint("airport", "direction", "icao24", "event_time", name="uq_live_movements_once"),
+        Index("ix_live_movements_event_time", "airport", "direction", "event_time"),
+        TABLE_OPTIONS,
+    )
+
+    id: Mapped[int] = mapped_column(_ID, primary_key=True, autoincrement=True)
+    airport: Mapped[str] = mapped_column(String(4))
+    direction: Mapped[str] = mapped_column(String(10))
+    icao24: Mapped[str] = mapped_column(String(6))
+    callsign: Mapped[str] = mapped_column(String(8))
+    """Empty if unknown."""
+    event_time: Mapped[datetime] = mapped_column(UtcDateTime)
+    """As published: also what the stream knows the flight by."""
+    evidence: Mapped[str] = mapped_column(String(20))
+    """A value of `collector.live.movements.Evidence`."""
+    feed: Mapped[str] = mapped_column(String(20))
+    """The feed of positions that showed it first."""
+    found_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    """The stated time of the poll that revealed it."""
+    outcome: Mapped[str] = mapped_column(String(10))
+    """A value of `LiveOutcome`."""
+
+
+class LiveCoverageRow(Base):
+    """A stretch [begin, end) in which the rule of live coverage says that all movements of an airport were found.
+
+    Stretches of one airport and direction do not overlap; one that goes on where another ended extends it.
+    """
+
+    __tablename__ = "live_coverage"
+    __table_args__ = (Index("ix_live_coverage_end", "airport", "direction", "end_at"), TABLE_OPTIONS)
+
+    id: Mapped[int] = mapped_column(_ID, primary_key=True, autoincrement=True)
+    airport: Mapped[str] = mapped_column(String(4))
+    direction: Mapped[str] = mapped_column(String(10))
+    begin_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    end_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    published: Mapped[bool]
+    """False if the airport agreed badly with the record at that time, so that the stretch was not published."""
+
+
+class LiveAgreementRow(Base):
+    """How well the movements of a UTC day that were found live agree with the settled record, where it was heard."""
+
+    __tablename__ = "live_agreement"
+    __table_args__ = TABLE_OPTIONS
+
+    airport: Mapped[str] = mapped_column(String(4), primary_key=True)
+    direction: Mapped[str] = mapped_column(String(10), primary_key=True)
+    day: Mapped[datetime] = mapped_column(UtcDateTime, primary_key=True)
+    recorded: Mapped[int]
+    """Flights of the record within the stretches of `live_coverage`."""
+    live: Mapped[int]
+    """Movements that were found live within these stretches."""
+    matched: Mapped[int]
+    """Those that both have."""
+    added: Mapped[int]
+    """Flights that the record added to the published ones, of the whole day."""
+    retracted: Mapped[int]
+    """Movements that were retracted, of the whole day."""
+    hourly: Mapped[str] = mapped_column(Text)
+    """JSON: for each hour of the day, [flights of the record, movements found live]."""
+
+
+class LiveStateRow(Base):
+    """The state of one feed of positions after its last stored poll, for the leader that takes over."""
+
+    __tablename__ = "live_state"
+    __table_args__ = TABLE_OPTIONS
+
+    feed: Mapped[str] = mapped_column(String(20), primary_key=True)
+    format: Mapped[str] = mapped_column(String(40))
+    """What wrote the body: a state of another format is worth nothing."""
+    stated_at: Mapped[float] = mapped_column(Float(53))
+    """The time of the last poll in it, in seconds since the epoch, on the source's clock."""
+    body: Mapped[bytes] = mapped_column(LargeBinary(1 << 24))
