@@ -7,8 +7,6 @@ import asyncio
 import sys
 from functools import partial
 
-import structlog
-
 from chassis import logs
 from chassis.db.begin_anew import run_begin_anew
 from chassis.db.log_check import BEGIN_ANEW, LogComparison
@@ -34,6 +32,7 @@ from collector.gauges import SchedulerGauges
 from collector.interests import InterestStore
 from collector.leadership.election import LeaderElection
 from collector.live import command as movements_command
+from collector.live.wiring import build_live_collection
 from collector.model import OUTBOX
 from collector.rest import routes as rest
 from collector.rest.users import Authenticator
@@ -57,8 +56,6 @@ from towerwatch.topics import (
     INTERESTS_CHANGED,
     NOTICES_RAISED,
 )
-
-log = structlog.get_logger()
 
 SERVICE = "collector"
 MIGRATIONS = "collector:migrations"
@@ -106,8 +103,6 @@ async def _run(settings: CollectorSettings) -> None:
     leader election, updates the gauges, deletes expired flights, and notifies users of retired codes. Raises
     ChassisError if a port is not usable.
     """
-    if settings.live_addresses():
-        log.warning("live.not_collected", reason="LIVE_URLS is not used yet: positions are read by `movements` alone")
     grpc_secrets = split_secrets(settings.grpc_secret)
     metrics = Metrics(ServiceIdentity(SERVICE, settings.k8s_node_name))
     clock = settings.build_clock()
@@ -132,6 +127,7 @@ async def _run(settings: CollectorSettings) -> None:
         settings.corrections_after,
     )
     quota = QuotaStore(settings.daily_budget())
+    live = build_live_collection(settings, database, connection, clock, metrics)
     status = SchedulerStatus(database, clock, timing, quota)
     gauges = SchedulerGauges(status, metrics)
     retention = FlightRetention(database, clock, settings.flights_retention)
@@ -150,6 +146,7 @@ async def _run(settings: CollectorSettings) -> None:
         settings.kafka_bootstrap_servers,
         clock.real_seconds(settings.poll_interval),
         metrics,
+        live.collector,
     )
     log_watch = EventLogWatch(
         database,
@@ -236,6 +233,7 @@ async def _run(settings: CollectorSettings) -> None:
     try:
         await serve([http_server, grpc_server], background)
     finally:
+        await live.close()
         await connection.close()
         users.close()
         database.close()
