@@ -7,8 +7,6 @@ import asyncio
 import sys
 from functools import partial
 
-import structlog
-
 from chassis import logs
 from chassis.db.begin_anew import run_begin_anew
 from chassis.db.log_check import BEGIN_ANEW, LogComparison
@@ -34,8 +32,11 @@ from collector.gauges import SchedulerGauges
 from collector.interests import InterestStore
 from collector.leadership.election import LeaderElection
 from collector.live import command as movements_command
+from collector.live.status import LiveStatus
+from collector.live.wiring import build_live_collection
 from collector.model import OUTBOX
 from collector.rest import routes as rest
+from collector.rest.scheduler_answers import Scheduler
 from collector.rest.users import Authenticator
 from collector.retention import FlightRetention
 from collector.retired_codes import RetirementNotices
@@ -57,8 +58,6 @@ from towerwatch.topics import (
     INTERESTS_CHANGED,
     NOTICES_RAISED,
 )
-
-log = structlog.get_logger()
 
 SERVICE = "collector"
 MIGRATIONS = "collector:migrations"
@@ -106,8 +105,6 @@ async def _run(settings: CollectorSettings) -> None:
     leader election, updates the gauges, deletes expired flights, and notifies users of retired codes. Raises
     ChassisError if a port is not usable.
     """
-    if settings.live_addresses():
-        log.warning("live.not_collected", reason="LIVE_URLS is not used yet: positions are read by `movements` alone")
     grpc_secrets = split_secrets(settings.grpc_secret)
     metrics = Metrics(ServiceIdentity(SERVICE, settings.k8s_node_name))
     clock = settings.build_clock()
@@ -132,7 +129,9 @@ async def _run(settings: CollectorSettings) -> None:
         settings.corrections_after,
     )
     quota = QuotaStore(settings.daily_budget())
+    live = build_live_collection(settings, database, connection, clock, metrics)
     status = SchedulerStatus(database, clock, timing, quota)
+    live_status = LiveStatus(database, clock, live.feeds, live.quota, metrics)
     gauges = SchedulerGauges(status, metrics)
     retention = FlightRetention(database, clock, settings.flights_retention)
     retirement = RetirementNotices(database)
@@ -150,6 +149,7 @@ async def _run(settings: CollectorSettings) -> None:
         settings.kafka_bootstrap_servers,
         clock.real_seconds(settings.poll_interval),
         metrics,
+        live.collector,
     )
     log_watch = EventLogWatch(
         database,
@@ -176,7 +176,7 @@ async def _run(settings: CollectorSettings) -> None:
             operator_token,
             FlightQueries(database, clock),
             CoverageReports(database, clock, timing).load_report,
-            status.load_state,
+            lambda: Scheduler.build(status.load_state(), live_status.load_state()),
             WriteLimit(database, settings.build_person_limits(), metrics),
         )
     )
@@ -211,9 +211,13 @@ async def _run(settings: CollectorSettings) -> None:
         await prepare_schema_and_topics()
         await election.run()
 
+    def update_all_gauges() -> None:
+        gauges.update()
+        live_status.update_gauge()
+
     async def update_gauges() -> None:
         await schema.wait_until_upgraded()
-        await run_periodically(_UPDATE_GAUGES_EVERY_S, gauges.update, "gauges")
+        await run_periodically(_UPDATE_GAUGES_EVERY_S, update_all_gauges, "gauges")
 
     async def delete_expired_flights() -> None:
         await schema.wait_until_upgraded()
@@ -236,6 +240,7 @@ async def _run(settings: CollectorSettings) -> None:
     try:
         await serve([http_server, grpc_server], background)
     finally:
+        await live.close()
         await connection.close()
         users.close()
         database.close()

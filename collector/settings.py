@@ -80,9 +80,7 @@ class CollectorSettings(DatabaseSettings):
     """Real seconds for one attempt, to the last byte of the answer; an API call is attempted a few times."""
 
     live: Literal["auto", "off"] = "auto"
-    """Whether positions may be asked for: `auto` where an account or a URL is given, `off` never.
-
-    The service does not ask for positions yet: their clients and planner exist, but no task runs them.
+    """Whether positions are asked for: `auto` where an account or a URL is given, `off` never.
 
     Anonymous access is not used: one region every 216 s is too seldom to see landings.
     """

@@ -63,6 +63,14 @@ class Collector(Protocol):
         ...
 
 
+class LiveWork(Protocol):
+    """The part of a leader's work that goes on for the whole term, beside the collection of what is due."""
+
+    async def collect_live(self, term: Term) -> None:
+        """Work until cancelled. Raises SupersededError."""
+        ...
+
+
 class _LeaderSession:
     """A leader's session, from the assignment of the partition to its revocation: it serves one term after another.
 
@@ -72,9 +80,15 @@ class _LeaderSession:
     """
 
     def __init__(
-        self, collector: Collector, confirm_ownership: ConfirmOwnership, poll_interval_s: float, leading: Gauge
+        self,
+        collector: Collector,
+        confirm_ownership: ConfirmOwnership,
+        poll_interval_s: float,
+        leading: Gauge,
+        live: LiveWork | None = None,
     ) -> None:
         self._collector = collector
+        self._live = live
         self._confirm_ownership = confirm_ownership
         self._poll_interval_s = poll_interval_s
         self._leading = leading
@@ -132,11 +146,12 @@ class _LeaderSession:
         return None
 
     async def _serve_term(self, term: Term, confirmed_at: float | None) -> None:
-        """Collect at once, then on schedule and on request, until the term ends.
+        """Collect at once, then on schedule and on request, until the term ends; do the live work all the time.
 
         The term ends when the last confirmation of ownership has expired, or another collector has begun a newer term;
-        a running collection is cancelled then. A confirmation is requested every CONFIRM_EVERY_S. The gauge of the
-        leader is 1 during the term. `confirmed_at`: the time of the last confirmation, of `time.monotonic`.
+        a running collection and the live work are cancelled then. A confirmation is requested every CONFIRM_EVERY_S.
+        The gauge of the leader is 1 during the term. `confirmed_at`: the time of the last confirmation, of
+        `time.monotonic`.
         """
         log.info("leadership.taken", term=term)
         # Requests are added within the scheduler's own turn of the loop: as a task of its own, a request could be
@@ -148,18 +163,33 @@ class _LeaderSession:
         )  # fmt: skip
         self._leading.set(1)
         self.request_collection(EVERY_AIRPORT)  # what the leader before has left
-        work = asyncio.create_task(self._collect_requested(term))
+        work = {asyncio.create_task(self._collect_requested(term))}
+        if self._live is not None:
+            work.add(asyncio.create_task(self._collect_live(self._live, term)))
         scheduler.start()
         try:
-            while confirmed_at is not None and not work.done():
-                await asyncio.wait({work}, timeout=CONFIRM_EVERY_S)
+            while confirmed_at is not None and not any(task.done() for task in work):
+                await asyncio.wait(work, timeout=CONFIRM_EVERY_S, return_when=asyncio.FIRST_COMPLETED)
                 confirmed_at = await self._wait_for_confirmation(confirmed_at + CONFIRMATION_VALID_S)
         finally:
             log.info("leadership.given_up", term=term)
             self._leading.set(0)
             scheduler.shutdown(wait=False)
-            work.cancel()
-            await asyncio.gather(work, return_exceptions=True)
+            for task in work:
+                task.cancel()
+            await asyncio.gather(*work, return_exceptions=True)
+
+    async def _collect_live(self, live: LiveWork, term: Term) -> None:
+        """Do the live work; return once another collector has begun a newer term. Unexpected errors are logged."""
+        while True:
+            try:
+                await live.collect_live(term)
+            except SupersededError as error:
+                log.warning("leadership.deposed", term=term, reason=str(error))
+                return
+            except Exception as error:  # whatever it was, the live work must go on
+                log.error("live.unexpected_error", error=type(error).__name__, exc_info=error)
+            await asyncio.sleep(RETRY_PAUSE_S)
 
     async def _collect_requested(self, term: Term) -> None:
         """Collect each requested airport, one after the other; return once another collector has begun a newer term.
@@ -187,9 +217,17 @@ class LeaderElection(ConsumerRebalanceListener):  # type: ignore[misc]
     The session collects. The records of the topic are the requests for a collection.
     """
 
-    def __init__(self, collector: Collector, bootstrap_servers: str, poll_interval_s: float, metrics: Metrics) -> None:
-        """`poll_interval_s`: real seconds between scheduled collections."""
+    def __init__(
+        self,
+        collector: Collector,
+        bootstrap_servers: str,
+        poll_interval_s: float,
+        metrics: Metrics,
+        live: LiveWork | None = None,
+    ) -> None:
+        """`poll_interval_s`: real seconds between scheduled collections. `live`: what a term does beside them."""
         self._collector = collector
+        self._live = live
         self._bootstrap_servers = bootstrap_servers
         self._poll_interval_s = poll_interval_s
         self._leading = metrics.gauge("collector_leader", "1 while this replica collects").labels()
@@ -234,7 +272,7 @@ class LeaderElection(ConsumerRebalanceListener):  # type: ignore[misc]
         """Begin a leader session if this replica now owns the partition and has no session yet."""
         if assigned and self._session is None:
             self._session = _LeaderSession(
-                self._collector, self._commit_positions, self._poll_interval_s, self._leading
+                self._collector, self._commit_positions, self._poll_interval_s, self._leading, self._live
             )
 
     async def on_partitions_revoked(self, revoked: list[TopicPartition]) -> None:

@@ -103,13 +103,19 @@ class AirfieldIndex:
 
     def __init__(self, airfields: Iterable[Airfield]) -> None:
         cells: dict[tuple[int, int], list[Airfield]] = {}
+        self._by_icao: dict[str, Airfield] = {}
         for airfield in airfields:
+            self._by_icao[airfield.icao] = airfield
             reach = NEAR_M if airfield.ends else _NEAR_WITHOUT_RUNWAYS_M
             for key in _list_cells(airfield, reach):
                 cells.setdefault(key, []).append(airfield)
         self._cells: Mapping[tuple[int, int], _Cell] = {
             key: _Cell(tuple(found), max(each.elevation_m for each in found)) for key, found in cells.items()
         }
+
+    def find_airfield(self, icao: str) -> Airfield | None:
+        """Return the airfield with an ICAO code; None if no airplane lands there, or the code is unknown."""
+        return self._by_icao.get(icao)
 
     def find_near(self, latitude: float, longitude: float) -> tuple[Airfield, ...]:
         """Return all airfields near a position, and some that are a little too far; empty if there are none."""

@@ -5,7 +5,7 @@ the time in which it could have gone around has passed. It takes off when it was
 or when it is first heard in its climb behind a runway's end. See docs/adr/0036-movements-from-positions.md.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -96,6 +96,22 @@ class Movement:
     evidence: Evidence
 
 
+@dataclass(frozen=True, slots=True)
+class DetectorMemory:
+    """All that a detector remembers of the polls until now."""
+
+    begun: float | None
+    """The time of the first poll; None before it."""
+    time: float
+    """The time of the last poll."""
+    poll: int
+    """The number of polls."""
+    step: float
+    """Seconds between the last two polls."""
+    tracks: Mapping[str, Track]
+    """By the aircraft's address, in the order in which they were first heard."""
+
+
 class MovementDetector:
     """The fold: `observe` takes the polls in the order of their times, and returns the movements that each reveals."""
 
@@ -111,6 +127,15 @@ class MovementDetector:
     def aircraft(self) -> int:
         """The number of aircraft that are remembered."""
         return len(self._tracks)
+
+    def get_memory(self) -> DetectorMemory:
+        """Return what the detector remembers. Its tracks are the detector's own, and change with the next poll."""
+        return DetectorMemory(self._begun, self._time, self._poll, self._step, self._tracks)
+
+    def restore(self, memory: DetectorMemory) -> None:
+        """Go on from a memory: from now on the detector finds what the one would find that had it."""
+        self._begun, self._time, self._poll, self._step = memory.begun, memory.time, memory.poll, memory.step
+        self._tracks = dict(memory.tracks)
 
     def count_undecided(self, airport: str | None = None) -> int:
         """Return how many aircraft are on final, at any or at one airport, that neither landed nor went around yet."""

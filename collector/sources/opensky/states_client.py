@@ -38,19 +38,28 @@ class OpenSkyStatesClient:
     fail while `/flights` works, or the other way round.
     """
 
-    name: Final = NAME
     remaining_credits: int | None = None
     """Credits left today for positions, as the source last reported; None: not reported since a caller's reset."""
 
     def __init__(
-        self, url: str, connection: OpenSkyConnection, clock: Clock, metrics: Metrics, shared: PositionMetrics
+        self,
+        url: str,
+        connection: OpenSkyConnection,
+        clock: Clock,
+        metrics: Metrics,
+        shared: PositionMetrics,
+        name: str = NAME,
     ) -> None:
-        """`url` is one of the connection's; `shared` are the metrics of all sources of positions."""
+        """`url` is one of the connection's; `shared` are the metrics of all sources of positions.
+
+        `name`: the source's name in logs and metrics.
+        """
+        self.name: Final = name
         self._url = url.rstrip("/")
         self._connection = connection
         self._shared = shared
         self._pause = RequiredPause(clock)
-        self._breaker = BreakerGuard(clock, shared.breaker, POSITIONS_POLICY, "positions", source=NAME)
+        self._breaker = BreakerGuard(clock, shared.breaker, POSITIONS_POLICY, "positions", source=name)
 
     async def fetch_poll(self, region: StatesRegion, within_s: float) -> Poll:
         """Send one request for a region without retries, and return the poll, within `within_s` real seconds.
@@ -63,7 +72,7 @@ class OpenSkyStatesClient:
         request = self._build_request(region)
         self._pause.require_over()
         self._connection.token_pause.require_over()
-        with self._breaker.guard_call(), self._shared.count_poll(NAME):
+        with self._breaker.guard_call(), self._shared.count_poll(self.name):
             try:
                 async with asyncio.timeout(within_s):
                     try:
@@ -134,5 +143,5 @@ class OpenSkyStatesClient:
             raise self._connection.foreign_answers.count(answer, classify_foreign_answer(answer)) from None
         if poll.dropped and not poll.states:
             raise self._connection.foreign_answers.count(answer, ForeignAnswer.NO_IDENTITY)
-        self._shared.count_poll_content(NAME, poll)
+        self._shared.count_poll_content(self.name, poll)
         return poll
