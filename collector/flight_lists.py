@@ -101,14 +101,13 @@ def load_page(
     direction: Direction,
     begin: datetime | None,
     end: datetime | None,
-    cursor: str | None,
+    after: FlightPosition | None,
     limit: int,
 ) -> FlightPage:
-    """Return at most `limit` flights with an event time in [begin, end), oldest first, after the cursor's position.
+    """Return at most `limit` flights with an event time in [begin, end), oldest first, after a position.
 
-    `direction` BOTH: departures and arrivals in one order. Raises BadCursorError.
+    `direction` BOTH: departures and arrivals in one order. `after` None: from the first.
     """
-    after = None if cursor is None else decode_cursor(cursor)
     parts = []
     for part in direction.parts:  # so each is a range of an index, in its order
         settled = list(_select_flights(session, icao, part, begin, end, after, limit + 1))

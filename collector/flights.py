@@ -17,6 +17,7 @@ from collector.airport_checks import require_airport, require_interest
 from collector.flight_lists import (
     AirportFlight,
     FlightPage,
+    decode_cursor,
     filter_by_airport,
     filter_by_event_time,
     find_latest_flight,
@@ -125,9 +126,10 @@ class FlightQueries:
         order. `begin` or `end` None: no limit on that side; `cursor` None: the first page. A flight that the source
         gives later may belong to a page that was read before. Raises BadCursorError.
         """
+        after = None if cursor is None else decode_cursor(cursor)
         with self._database.reading() as session:
             require_interest(session, user_id, icao)
-            return load_page(session, icao, direction, begin, end, cursor, limit)
+            return load_page(session, icao, direction, begin, end, after, limit)
 
     def find_latest(self, user_id: UUID, icao: str) -> dict[Direction, AirportFlight]:
         """Return the flight with the latest event time by direction; a direction without flights is left out.

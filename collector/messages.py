@@ -64,20 +64,22 @@ def encode_flights_observed(
     flights: Sequence[Flight],
     past: bool = False,
     covered_from: datetime | None = None,
+    provenance: flights_pb.Provenance.ValueType = flights_pb.PROVENANCE_SETTLED,
     retracted: Sequence[PublishedFlight] = (),
 ) -> Iterator[OutboxMessage]:
     """Yield the `FlightsObserved` events of one collected interval: batches of at most MAX_FLIGHTS_PER_MESSAGE flights.
 
     The order of the flights is kept. Only the last batch marks the interval as fully covered; without flights there is
     one empty batch, which marks it. `past`: True if they are published again for a lost log, and were told.
-    `covered_from`: where the coverage began that reaches `begin` without a hole; None: not said. `retracted`: flights
-    that are taken back; they are put into the batches by event time, as the flights then are, so that the changes of an
-    hour come together: between two batches the counts must not seem to fall.
+    `covered_from`: where the coverage began that reaches `begin` without a hole; None: not said. `provenance`: what the
+    flights and the coverage come from. `retracted`: flights that are taken back; they are put into the batches by event
+    time, as the flights then are, so that the changes of an hour come together: between two batches the counts must not
+    seem to fall.
     """
     batches = _split_into_batches(direction, flights, retracted)
     for number, (batch, taken_back) in enumerate(batches, 1):
         coverage = flights_pb.COVERAGE_COMPLETE if number == len(batches) else flights_pb.COVERAGE_PARTIAL
-        value = _build_observed_value(airport, direction, begin, end, coverage, batch, past)
+        value = _build_observed_value(airport, direction, begin, end, coverage, batch, past, provenance)
         for each in taken_back:
             sent = value.retracted.add(icao24=each.icao24)
             sent.first_seen.FromDatetime(each.event_time)
@@ -120,11 +122,14 @@ def encode_new_beginning(airport: str, direction: Direction, begin: datetime, en
 
 
 def encode_partial_flights(
-    interval: Interval, flights: Sequence[Flight], past: bool = False
+    interval: Interval,
+    flights: Sequence[Flight],
+    past: bool = False,
+    provenance: flights_pb.Provenance.ValueType = flights_pb.PROVENANCE_SETTLED,
 ) -> Iterator[OutboxMessage]:
     """Yield `FlightsObserved` events of flights that cover nothing, with at most MAX_FLIGHTS_PER_MESSAGE in each.
 
-    `past`: True if they are published again for a lost log, and were told.
+    `past`: True if they are published again for a lost log, and were told. `provenance`: what the flights come from.
     """
     for start in range(0, len(flights), MAX_FLIGHTS_PER_MESSAGE):
         batch = flights[start : start + MAX_FLIGHTS_PER_MESSAGE]
@@ -137,6 +142,7 @@ def encode_partial_flights(
                 flights_pb.COVERAGE_PARTIAL,
                 batch,
                 past,
+                provenance,
             )
         )
 
@@ -154,10 +160,11 @@ def _build_observed_value(
     coverage: flights_pb.Coverage.ValueType,
     flights: Sequence[Flight],
     past: bool,
+    provenance: flights_pb.Provenance.ValueType,
 ) -> flights_pb.FlightsObserved:
     """Build the `FlightsObserved` value of one batch of flights of [begin, end)."""
     value = _build_observation(airport, direction, begin, end, coverage)
-    value.past = past
+    value.past, value.provenance = past, provenance
     for flight in flights:
         sent = value.flights.add(
             icao24=flight.icao24, callsign=flight.callsign, other_airport=flight.other_airport(direction)
