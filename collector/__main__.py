@@ -32,6 +32,7 @@ from collector.gauges import AgreementGauges, SchedulerGauges
 from collector.interests import InterestStore
 from collector.leadership.election import LeaderElection
 from collector.live import command as movements_command
+from collector.live.agreement import load_distrusted
 from collector.live.status import LiveStatus
 from collector.live.wiring import build_live_collection
 from collector.model import OUTBOX
@@ -131,7 +132,7 @@ async def _run(settings: CollectorSettings) -> None:
         settings.corrections_after,
     )
     quota = QuotaStore(settings.daily_budget())
-    live = build_live_collection(settings, database, connection, clock, metrics)
+    live = build_live_collection(settings, database, connection, clock, metrics, load_distrusted)
     status = SchedulerStatus(database, clock, timing, quota)
     live_status = LiveStatus(database, clock, live.feeds, live.quota, metrics)
     gauges = SchedulerGauges(status, metrics)

@@ -65,13 +65,13 @@ def encode_flights_observed(
     past: bool = False,
     covered_from: datetime | None = None,
     provenance: flights_pb.Provenance.ValueType = flights_pb.PROVENANCE_SETTLED,
+    retracted: Sequence[PublishedFlight] = (),
 ) -> Iterator[OutboxMessage]:
     """Yield the `FlightsObserved` events of one collected interval: batches of at most MAX_FLIGHTS_PER_MESSAGE flights.
 
     The order of the flights is kept. Only the last batch marks the interval as fully covered; without flights there is
     one empty batch, which marks it. `past`: True if they are published again for a lost log, and were told.
     `covered_from`: where the coverage began that reaches `begin` without a hole; None: not said. `provenance`: what the
-    flights and the coverage come from.
     flights and the coverage come from. `retracted`: flights that are taken back; they are put into the batches by event
     time, as the flights then are, so that the changes of an hour come together: between two batches the counts must not
     seem to fall.
@@ -80,6 +80,10 @@ def encode_flights_observed(
     for number, (batch, taken_back) in enumerate(batches, 1):
         coverage = flights_pb.COVERAGE_COMPLETE if number == len(batches) else flights_pb.COVERAGE_PARTIAL
         value = _build_observed_value(airport, direction, begin, end, coverage, batch, past, provenance)
+        for each in taken_back:
+            sent = value.retracted.add(icao24=each.icao24)
+            sent.first_seen.FromDatetime(each.event_time)
+            sent.last_seen.FromDatetime(each.event_time)
         if covered_from is not None:
             value.covered_from.FromDatetime(covered_from)
         yield _build_flights_message(value)
