@@ -220,6 +220,14 @@ def test_nothing_is_filled_before_the_retained_days():
     assert describe(alerts) == [("FIRING", 24 * 50, 0)]
 
 
+def test_the_first_window_of_both_directions_is_judged_late_though_one_of_them_was_covered_for_longer_than_is_retained():
+    """Before it no window of both was ever known, so nothing is forgotten that could have been said of it."""
+    both = an_interest(window=Window.ONE_DAY, direction=Direction.BOTH, effective_from=BASE + 40 * DAY)
+    departures = [message(24 * day, 24 * (day + 1)) for day in range(50)]
+    today, yesterday = arriving(message(24 * 50, 24 * 51)), arriving(message(24 * 49, 24 * 50, (24 * 49 + 1,) * 3))
+    assert describe_parts(both, [*departures, today], [yesterday]) == [[], [("FIRING", 24 * 49, 3)]]
+
+
 # Properties of any log.
 
 
