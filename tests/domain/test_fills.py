@@ -266,7 +266,7 @@ def test_the_first_window_of_both_directions_is_judged_late_also_if_one_of_them_
 # Properties of any log.
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(log=filled_logs, interest=interests)
 def test_each_message_says_what_the_model_says(log, interest):
     """Each message raises exactly the model's statements, with the model's ids; who comes after sees the outcome.
