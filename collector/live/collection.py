@@ -43,6 +43,11 @@ MOST_UNPUBLISHED: Final = 20_000
 RESTART_AFTER_S: Final = 30.0
 """Seconds after an unexpected error until its feed begins again, from its stored memory."""
 
+_UNHEARD: Final = (
+    "{} is not covered by this feed now: for three days no aircraft was heard near its ground, or none is around it."
+)
+"""Why an airport that is polled is not live."""
+
 Sleep = Callable[[float], Awaitable[None]]
 """Waits for so many real seconds."""
 
@@ -256,9 +261,10 @@ class _FeedRunner:
         live = state.list_live(answered_at)
         aircraft = len(counted.poll.states)
         self._metrics.set_poll(self._feed.name, aircraft, len(live), plan.interval_s)
+        unheard = {icao: _UNHEARD.format(icao) for icao in sorted(polled.difference(live))}
         self._report = FeedReport(
             self._feed.name, answered_at, counted.poll.time, aircraft, plan.interval_s, tuple(live),
-            {**shared.wanted.settled, **plan.settled}, fault,
+            {**shared.wanted.settled, **plan.settled, **unheard}, fault,
         )  # fmt: skip
 
     async def _store_if_due(self, term: Term, state: FeedState) -> None:
