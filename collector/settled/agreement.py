@@ -131,6 +131,18 @@ def load_stretches(
     return [(row.begin_at, row.end_at) for row in rows]
 
 
+def has_published_stretch(session: Session, airport: str, direction: Direction, begin: datetime, end: datetime) -> bool:
+    """Return True if a published stretch of live coverage overlaps [begin, end), False if none does."""
+    query = select(LiveCoverageRow.id).where(
+        LiveCoverageRow.airport == airport,
+        LiveCoverageRow.direction == direction.value,
+        LiveCoverageRow.end_at > begin,
+        LiveCoverageRow.begin_at < end,
+        LiveCoverageRow.published,
+    )
+    return session.scalar(query.limit(1)) is not None
+
+
 def load_agreements(session: Session, airport: str, direction: Direction, days: int) -> list[DailyAgreement]:
     """Return the agreement of the last days that have one, at most `days`, newest first."""
     rows = session.scalars(

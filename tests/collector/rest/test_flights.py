@@ -13,7 +13,7 @@ from collector.airlines import find_airline_name, parse_operator
 from collector.errors import BadCursorError
 from collector.flight_lists import Provenance, decode_cursor, encode_cursor
 from collector.intervals import DAY, day_of
-from collector.model import LiveMovementRow, LiveOutcome
+from collector.model import CoverageRow, LiveMovementRow, LiveOutcome
 from domain.interests import Direction
 from tests.collector.conftest import ANN, ANNS, BOBS, NOON, Service, json_of, status_of, wish
 from tests.collector.settled.live_rows import cover_live, publish_live, store_agreement_rows
@@ -364,6 +364,24 @@ def test_coverage_is_shown_by_direction(client: FlaskClient, service: Service) -
         "departures": {"covered_from": "2013-02-11T00:00:00Z", "covered_until": "2013-02-12T00:00:00Z"},
         **waiting,
     }
+
+
+def test_a_gap_that_was_live_is_said_to_be_judged(client: FlaskClient, service: Service) -> None:
+    """Days that the record never gave are judged as far as they were covered live; without that they are not."""
+    service.set(wish(), ANN)
+    service.cover(DEPARTURES, TODAY, TODAY)
+    with service.database.transaction() as session:
+        session.execute(update(CoverageRow).values(gap_from=TODAY - 3 * DAY, gap_until=TODAY))
+
+    def read_gap() -> str:
+        """Return what is said of the gap."""
+        gaps = json_of(client.get("/flights/KJFK/coverage", headers=ANNS))["gaps"]
+        return str(gaps["departures"])  # type: ignore[index]
+
+    cover_live(service.database, DEPARTURES, TODAY - 2 * DAY, TODAY - 2 * DAY + HOUR, published=False)
+    assert "windows in this time are not judged" in read_gap()
+    cover_live(service.database, DEPARTURES, TODAY - HOUR, TODAY + HOUR)
+    assert "windows in this time are judged where it was covered live" in read_gap()
 
 
 def test_coverage_shows_what_was_live_and_how_it_agreed(client: FlaskClient, service: Service) -> None:
