@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from collector.intervals import DAY, day_of
@@ -160,16 +160,12 @@ def _was_retracted_untold(target: RetainedCoverage, event_time: datetime) -> boo
 
 def _load_first_movements(session: Session) -> Mapping[Target, datetime]:
     """Return the event time of the first live movement that is not decided, by target."""
-    found: dict[Target, datetime] = {}
     rows = session.execute(
-        select(LiveMovementRow.airport, LiveMovementRow.direction, LiveMovementRow.event_time).where(
-            LiveMovementRow.outcome == LiveOutcome.PUBLISHED.value
-        )
+        select(LiveMovementRow.airport, LiveMovementRow.direction, func.min(LiveMovementRow.event_time))
+        .where(LiveMovementRow.outcome == LiveOutcome.PUBLISHED.value)
+        .group_by(LiveMovementRow.airport, LiveMovementRow.direction)
     )
-    for airport, direction, event_time in rows:
-        target = airport, Direction(direction)
-        found[target] = min(event_time, found.get(target, event_time))
-    return found
+    return {(airport, Direction(direction)): first for airport, direction, first in rows}
 
 
 def _load_movements(session: Session, target: RetainedCoverage) -> Iterator[tuple[PublishedFlight, LiveOutcome]]:

@@ -15,6 +15,7 @@ from collector.model import CoverageRow
 from collector.settled.agreement import (
     JUDGED_DAYS,
     DailyAgreement,
+    LiveStretch,
     find_distrusted,
     has_published_stretch,
     load_agreements,
@@ -33,7 +34,7 @@ from domain.interests import Direction
 class LiveReport:
     """The live coverage of one direction of an airport, and how well it agreed with the settled record."""
 
-    stretches: list[CoveredInterval]
+    stretches: list[LiveStretch]
     """Of the last days, in order; also those that were found and not published."""
     agreements: list[DailyAgreement]
     """Of the last days that have one, newest first."""
@@ -86,7 +87,7 @@ class CoverageReports:
             distrusted = find_distrusted(session, icao)
             live = {
                 part: LiveReport(
-                    [CoveredInterval(*each) for each in load_stretches(session, icao, part, begin, now)],
+                    load_stretches(session, icao, part, begin, now),
                     load_agreements(session, icao, part, SHOWN_DAYS),
                     (icao, part) not in distrusted,
                 )

@@ -388,13 +388,17 @@ def test_coverage_shows_what_was_live_and_how_it_agreed(client: FlaskClient, ser
     """The stretches of the last days are shown, the agreement by day and hour, and whether it is good enough."""
     service.set(wish(), ANN)
     cover_live(service.database, DEPARTURES, TODAY - 6 * DAY, TODAY - 5 * DAY)
+    cover_live(service.database, DEPARTURES, TODAY + 9 * HOUR, TODAY + 10 * HOUR, published=False)
     cover_live(service.database, DEPARTURES, TODAY + 10 * HOUR, TODAY + 11 * HOUR)
     store_agreement_rows(service.database, DEPARTURES, [(4, 3, 2)])
     live = json_of(client.get("/flights/KJFK/coverage", headers=ANNS))["live"]
     assert live["arrivals"] == {"stretches": [], "agreement": [], "is_trusted": True}  # type: ignore[index]
     (day,) = live["departures"].pop("agreement")  # type: ignore[index]
     assert live["departures"] == {  # type: ignore[index]
-        "stretches": [{"begin": "2013-02-13T10:00:00Z", "end": "2013-02-13T11:00:00Z"}],
+        "stretches": [
+            {"covered_from": "2013-02-13T09:00:00Z", "covered_until": "2013-02-13T10:00:00Z", "is_published": False},
+            {"covered_from": "2013-02-13T10:00:00Z", "covered_until": "2013-02-13T11:00:00Z", "is_published": True},
+        ],
         "is_trusted": False,
     }
     assert day.pop("hours") == [{"recorded": 4, "live": 3}, *[{"recorded": 0, "live": 0}] * 23]
