@@ -2,7 +2,7 @@
 retry."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
@@ -14,6 +14,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from chassis.protobuf import parse_message
 from domain.alerts import Alert, AlertState, Bound
 from domain.interests import Direction
+from domain.live_record import Provenance
 from domain.notices import Notice, RetiredNotice, UnheardNotice
 from domain.windows import Window
 from notifier.errors import UndecodableError
@@ -35,6 +36,12 @@ _MAX_EARLIER_COUNTS: Final = 48
 writers."""
 
 _ICAO: Final = re.compile(r"[A-Z0-9]{4}")
+
+_PROVENANCES: Final[Mapping[int, Provenance]] = {
+    flights_pb.PROVENANCE_SETTLED: Provenance.SETTLED,
+    flights_pb.PROVENANCE_LIVE: Provenance.LIVE,
+}
+"""By its number in the contract; of an unspecified or unknown one a mail says nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,6 +303,8 @@ def _to_raised_alert(message: alerts_pb.AlertRaised) -> RaisedAlert:
         episode_id=_parse_uuid(message.episode_id) if message.episode_id else None,
         withdrawn_state=_to_withdrawn_state(message.withdrawn_state),
         revision=message.revision,
+        provenance=_PROVENANCES.get(message.provenance),
+        corrects=message.corrects,
     )
     return RaisedAlert(alert, _to_datetime(message.cause_published_at), message.SerializeToString())
 

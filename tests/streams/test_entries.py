@@ -20,6 +20,7 @@ from streams.entries import (
 )
 from tests.domain.corrected_logs import corrected_logs
 from tests.domain.logs import BASE, an_interest, interests, interleaved, with_late_flights
+from tests.domain.test_live_record import draw_provenances
 from tests.domain.test_rule import seen
 from tests.streams.events import build_interest_message
 from towerwatch.streams.v1.state_pb2 import AirportState as AirportStateMessage
@@ -70,6 +71,21 @@ def test_an_entry_of_a_corrected_airport_decodes_to_the_state_that_was_encoded(l
     for observation in log:
         entries.fold(observation)
         assert entries.decode() == entries.airport
+
+
+@given(log=corrected_logs, seed=st.integers(0, 2**32))
+def test_an_entry_of_a_live_airport_decodes_to_the_state_that_was_encoded(log, seed):
+    """What was told from positions is recovered; an entry from before they were known says that nothing was."""
+    entries = WrittenEntries()
+    for observation in draw_provenances(log, seed):
+        entries.fold(observation)
+        assert entries.decode() == entries.airport
+    older = AirportStateMessage.FromString(entries.entry)
+    older.arrivals.ClearField("live")
+    older.departures.ClearField("live")
+    entries.entry = older.SerializeToString()
+    traffic = entries.decode().traffic
+    assert (traffic.arrivals.live, traffic.departures.live) == (None, None)
 
 
 def test_corrections_and_flights_of_closed_days_move_to_the_history_table():
