@@ -140,6 +140,8 @@ class Alert:
     known of the window comes from. None: not recorded."""
     corrects: bool = False
     """True if the alert follows only from the settled record, which corrects what was known from positions before."""
+    count_before: int | None = None
+    """With `corrects`: the count that was known before the correction. None: no correction."""
 
     @property
     def reports_breach(self) -> bool:

@@ -242,7 +242,7 @@ class TrafficChange:
         is_live = any(part.live is not None and part.live.is_unsettled(begin, end) for part in parts)
         return Provenance.LIVE if is_live else Provenance.SETTLED
 
-    def corrects_live(
+    def find_corrected_count(
         self,
         direction: Direction,
         window: Window,
@@ -250,25 +250,29 @@ class TrafficChange:
         for_windows: int,
         first_window: int,
         state: AlertState,
-    ) -> bool:
-        """Return True if an alert about window `number` only corrects what was known from positions before.
+    ) -> int | None:
+        """Return the count before the change if an alert about window `number` only corrects what was known live.
 
         The message is not from positions, and either it withdraws an alert of a window of which positions told; or
         positions had covered the window, it was closed before, and so was each other window of the alert's run that is
-        closed now, as far as the interest (from `first_window` on) is concerned. False for a first statement: of a
+        closed now, as far as the interest (from `first_window` on) is concerned. None for a first statement: of a
         window that becomes known with the message, such as all windows where nothing is told from positions.
         """
         if self._cause is not Provenance.SETTLED:
-            return False
+            return None
         lives = [part.live for part in self._before.select_directions(direction) if part.live is not None]
         begin, end = _find_window_seconds(window, number)
-        if state is AlertState.WITHDRAWN:
-            return any(live.has_told_of(begin, end) for live in lives)
-        if not any(live.has_covered(begin, end) for live in lives):
-            return False
         before, after = self._get_window_counts(direction, window)
-        run = range(max(number - for_windows, min(first_window, number)), number)
-        return before[number].is_closed and all(before[each].is_closed or not after[each].is_closed for each in run)
+        if state is AlertState.WITHDRAWN:
+            is_correction = any(live.has_told_of(begin, end) for live in lives)
+        else:
+            run = range(max(number - for_windows, min(first_window, number)), number)
+            is_correction = (
+                any(live.has_covered(begin, end) for live in lives)
+                and before[number].is_closed
+                and all(before[each].is_closed or not after[each].is_closed for each in run)
+            )
+        return before[number].flights if is_correction else None
 
 
 def _find_window_seconds(window: Window, number: int) -> tuple[int, int]:

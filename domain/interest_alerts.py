@@ -61,6 +61,9 @@ def build_alert(interest: Interest, change: TrafficChange, range_alert: RangeAle
             AlertState.FIRING,
             revision=_find_revision(interest, change, bound, threshold, first, AlertState.FIRING),
         )
+    count_before = change.find_corrected_count(
+        interest.direction, interest.window, number, interest.for_windows, find_first_window(interest), state
+    )
     return Alert(
         alert_id=own_id,
         interest_id=interest.interest_id,
@@ -81,9 +84,8 @@ def build_alert(interest: Interest, change: TrafficChange, range_alert: RangeAle
         withdrawn_state=withdrawn_state,
         revision=revision,
         provenance=change.find_provenance(interest.direction, interest.window, number),
-        corrects=change.corrects_live(
-            interest.direction, interest.window, number, interest.for_windows, find_first_window(interest), state
-        ),
+        corrects=count_before is not None,
+        count_before=count_before,
     )
 
 

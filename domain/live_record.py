@@ -2,7 +2,7 @@
 
 Movements that are inferred from positions are told minutes after they happen; the source's settled record of the day
 comes later and has the last word. From this record the rule finds the alerts that only correct what was known live
-(`domain.changes.TrafficChange.corrects_live`). It is a function of the log alone.
+(`domain.changes.TrafficChange.find_corrected_count`). It is a function of the log alone.
 """
 
 from dataclasses import dataclass, replace

@@ -97,7 +97,9 @@ class Retry:
     sealed: bool = False
     """True if the mail server may already have the mail: it is sent again unchanged, without other alerts."""
     catch_up: bool = False
-    """True if the alerts became too old to be mailed singly, and are listed in a catch-up mail."""
+    """True if the alerts became too old to be mailed singly, and are listed in a catch-up mail; or are corrections."""
+    gather_until: datetime | None = None
+    """The time until which corrections wait for others. None: the alerts are not kept with corrections."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +220,7 @@ def decode_retry(value: bytes | None) -> Retry | ScheduledNotice | ScheduledConf
         first_attempt_at=_to_datetime(message.first_attempt_at),
         sealed=message.sealed,
         catch_up=message.catch_up,
+        gather_until=_to_datetime(message.gather_until) if message.HasField("gather_until") else None,
     )
 
 
@@ -227,6 +230,8 @@ def encode_retry(retry: Retry | ScheduledNotice | ScheduledConfirmation) -> byte
     match retry:
         case Retry(alerts=(first, *others)):
             message.catch_up = retry.catch_up
+            if retry.gather_until is not None:
+                message.gather_until.FromDatetime(retry.gather_until)
             message.alert.ParseFromString(first.original)
             for each in others:
                 message.others.add().ParseFromString(each.original)
@@ -305,6 +310,7 @@ def _to_raised_alert(message: alerts_pb.AlertRaised) -> RaisedAlert:
         revision=message.revision,
         provenance=_PROVENANCES.get(message.provenance),
         corrects=message.corrects,
+        count_before=message.count_before if message.HasField("count_before") else None,
     )
     return RaisedAlert(alert, _to_datetime(message.cause_published_at), message.SerializeToString())
 

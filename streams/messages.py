@@ -189,6 +189,7 @@ def encode_alert(alert: Alert, cause_published_at: datetime) -> bytes:
             else flights_pb.Provenance.Value(f"PROVENANCE_{alert.provenance.name}")
         ),
         corrects=alert.corrects,
+        count_before=alert.count_before,
     )
     message.window_start.FromDatetime(alert.window_start)
     message.cause_published_at.FromDatetime(cause_published_at)

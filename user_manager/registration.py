@@ -341,7 +341,7 @@ def _encode_answer(registration: Registration) -> bytes:
 
 
 def _decode_answer(answer: bytes) -> Registration:
-    """Return the registration (account and token) that `_encode_answer` encoded; with the values of a new account for the rest."""
+    """Return the registration (account and token) that `_encode_answer` encoded; the rest is as in a new account."""
     decoded = json.loads(answer)
     account = decoded["account"]
     account |= {"user_id": UUID(account["user_id"]), "created_at": datetime.fromisoformat(account["created_at"])}

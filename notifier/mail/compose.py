@@ -126,7 +126,7 @@ def compose_alerts_mail(
         mail[ALERT_HEADER] = format_alert_header(select_header_fields(alert))
     mail[CAUSE_HEADER] = format_cause_header(cause_published_at)
     charts = _render_charts(summaries, times, f"{mail_id}@{sender.domain}")
-    values = _build_common_values(contact) | {"pixels": (WIDTH, HEIGHT), "zone": _find_zone_name(times, ordered)}
+    values = build_common_values(contact) | {"pixels": (WIDTH, HEIGHT), "zone": find_zone_name(times, ordered)}
     if is_single:
         values |= _build_alert_values(ordered[0], times, charts.get(summaries[0]))
     else:
@@ -161,7 +161,7 @@ def compose_catch_up_mail(
     mail[CAUSE_HEADER] = format_cause_header(cause_published_at)
     shown = select_latest(summaries, _MAX_CATCH_UP_THRESHOLDS)
     charts = _render_charts(shown, times, f"{mail_id}@{sender.domain}")
-    values = _build_common_values(contact) | {"pixels": (WIDTH, HEIGHT), "zone": _find_zone_name(times, ordered)}
+    values = build_common_values(contact) | {"pixels": (WIDTH, HEIGHT), "zone": find_zone_name(times, ordered)}
     values |= _build_alerts_values(shown, times, charts)
     begin, end = find_time_range(ordered)
     values |= {
@@ -223,7 +223,7 @@ def compose_unheard_mail(notice: UnheardNotice, contact: Contact, sender: Addres
     mail["Subject"] = format_unheard_subject(notice)
     headers.add_list_headers(mail, {notice.airport}, contact, sender)
     mail[NOTICE_HEADER] = format_notice_header(notice)
-    values = _build_common_values(contact) | {
+    values = build_common_values(contact) | {
         "airport": AirportSection(notice.airport, name, city, ()),
         "statement": notice_wording.format_unheard_statement(notice),
         "explanation": notice_wording.explain_unheard(notice, times),
@@ -243,7 +243,7 @@ def compose_retired_mail(notice: RetiredNotice, contact: Contact, sender: Addres
     mail["Subject"] = format_retired_subject(notice)
     headers.add_list_headers(mail, {notice.airport}, contact, sender)
     mail[NOTICE_HEADER] = format_notice_header(notice)
-    values = _build_common_values(contact) | {
+    values = build_common_values(contact) | {
         "former": notice.airport,
         "successor": notice.successor,
         "heading": notice_wording.name_retired_airport(notice),
@@ -254,12 +254,12 @@ def compose_retired_mail(notice: RetiredNotice, contact: Contact, sender: Addres
     return mail
 
 
-def _build_common_values(contact: Contact) -> dict[str, object]:
+def build_common_values(contact: Contact) -> dict[str, object]:
     """Return the variables that all templates have: the user's name, and the link that stops all alerts (or "")."""
     return {"name": sanitize_name(contact.name), "unsubscribe_url": sanitize_link(contact.unsubscribe_url)}
 
 
-def _find_zone_name(times: ReaderTimes, alerts: Sequence[Alert]) -> str:
+def find_zone_name(times: ReaderTimes, alerts: Sequence[Alert]) -> str:
     """Return the IANA name of the reader's time zone if it differs from UTC in the windows' time range, else ""."""
     zone = times.local_zone(*find_time_range(alerts))
     return zone.key if zone is not None else ""

@@ -151,11 +151,11 @@ def test_an_airport_that_is_settled_alone_has_no_corrections_and_nothing_to_reme
 @settings(max_examples=300, deadline=None)
 @given(log=corrected_logs, seed=st.integers(0, 2**32), interest=interests)
 def test_a_correction_is_what_the_record_says_anew_of_windows_that_positions_covered(log, seed, interest):
-    """Provenance changes no alert but these two fields; they follow from the log, by the definition of ADR 43."""
+    """Provenance changes three fields of an alert and nothing else; they follow from the log, as ADR 43 says."""
     told = draw_provenances(log, seed)
     index, traffic, before_log = ThresholdIndex(), NO_TRAFFIC, list[Observation]()
     index.add(interest)
-    plain = [replace(alert, provenance=None, corrects=False) for alert in raise_alerts(interest, log)]
+    plain = [without_provenance(alert) for alert in raise_alerts(interest, log)]
     found = []
     for each in told:
         after = traffic.fold(each)
@@ -163,11 +163,17 @@ def test_a_correction_is_what_the_record_says_anew_of_windows_that_positions_cov
         for short in index.find_alerts(change):
             alert = build_alert(interest, change, short.range_alert, short.threshold)
             assert alert.provenance is each.provenance
+            assert alert.corrects is (alert.count_before is not None)
             assert alert.corrects is is_correction(alert, interest, before_log, each, traffic, after)
-            found.append(replace(alert, provenance=None, corrects=False))
+            found.append(without_provenance(alert))
         traffic = after
         before_log.append(each)
     assert found == plain
+
+
+def without_provenance(alert: Alert) -> Alert:
+    """Return the alert as it would be if nobody knew where its cause comes from."""
+    return replace(alert, provenance=None, corrects=False, count_before=None)
 
 
 def fold(log: list[Observation]) -> Traffic:

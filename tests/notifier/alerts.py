@@ -152,6 +152,7 @@ alerts = st.builds(
     episode_id=st.none() | st.uuids(),
     provenance=st.none() | st.sampled_from(Provenance),
     corrects=st.booleans(),
+    count_before=st.none() | st.integers(0, 2**32 - 1),
 )
 
 names = st.text(max_size=200) | st.from_regex(r"[\r\n\t\"<>(),:;@\\=?_ a-zé蝶🛫]{0,80}", fullmatch=True)

@@ -223,6 +223,7 @@ def test_an_alert_is_encoded_with_every_field(alert, published):
     )
     assert message.revision == alert.revision
     assert message.corrects is alert.corrects
+    assert (message.count_before if message.HasField("count_before") else None) == alert.count_before
     assert message.provenance == (
         0 if alert.provenance is None else flights_pb.Provenance.Value(f"PROVENANCE_{alert.provenance.name}")
     )
