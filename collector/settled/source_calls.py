@@ -91,6 +91,11 @@ def stops_collection(error: SourceError) -> bool:
     return isinstance(error, SourceLimitedError | BreakerOpenError | WrongClockError)
 
 
+def is_charged_error(error: SourceError) -> bool:
+    """Return True if the source has charged the credits of the call that failed so, False if it costs nothing."""
+    return isinstance(error, IncompleteAnswerError)
+
+
 class SourceCalls:
     """Makes API calls within the quota, and stores the credits, pauses and clock errors that the source reports."""
 
@@ -163,7 +168,7 @@ class SourceCalls:
         """
         now = self._clock.now()
         with self._database.transaction() as session:
-            if not isinstance(error, IncompleteAnswerError):
+            if not is_charged_error(error):
                 self._quota.refund(session, charge.credits, charge.at, now)
                 refund_people(session, charge.parts)
             count_foreign_answer(session, error, now)
