@@ -34,7 +34,7 @@ from collector.sources.breaker_guard import BREAKER_POLICY
 from collector.sources.flight import Flight
 from collector.sources.opensky.client import OpenSkyClient
 from collector.sources.opensky.connection import OpenSkyConnection, OpenSkyTimeouts
-from collector.sources.opensky.flight_reader import count_tolerated_rows
+from collector.sources.opensky.flight_reader import FlightReader, count_tolerated_rows
 from domain.interests import Direction
 from local.opensky import flights as timetable
 from local.opensky.access import Credentials
@@ -566,6 +566,43 @@ def test_an_answer_that_would_fill_the_memory_is_an_error(
     with pytest.raises(SourceRefusedError, match="bytes"):
         anonymous.fetch()
     assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("odd", [b"{}", b"0", b"[]", json.dumps(row()).encode()])
+def test_an_answer_with_more_rows_than_any_airport_has_is_not_read(
+    anonymous: ClientUnderTest, server: ScriptedOpenSky, odd: bytes
+) -> None:
+    """A few megabytes of tiny rows would take minutes; not one of them is looked at, nor asked for again."""
+    server.script = [answer(200, b"[" + b",".join([odd] * 20_001) + b"]")]
+    with pytest.raises(SourceRefusedError, match="20001 flights"):
+        anonymous.fetch()
+    assert anonymous.metric("opensky_malformed_flights_total") == 0
+    assert len(server.requests) == 1
+
+
+def test_other_tasks_go_on_while_an_answer_is_parsed(
+    anonymous: ClientUnderTest, server: ScriptedOpenSky, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The parser waits here for another task of the loop, which it would block for ever if it ran in the loop."""
+    begun, ran = threading.Event(), threading.Event()
+
+    def read_flights(*_: object) -> list[Flight]:
+        """Return no flights once the other task has run."""
+        begun.set()
+        assert ran.wait(THREAD_TIMEOUT_S)
+        return []
+
+    async def fetch_beside_another_task() -> list[Flight]:
+        """Fetch, and go on here once the answer is being parsed."""
+        fetching = asyncio.create_task(anonymous.client.fetch_flights("KJFK", Direction.DEPARTURES, BEGIN, END))
+        while not begun.is_set() and not fetching.done():
+            await asyncio.sleep(0.001)
+        ran.set()
+        return await fetching
+
+    monkeypatch.setattr(FlightReader, "read_flights", read_flights)
+    server.script = [answer(200, [row()])]
+    assert anonymous.run(fetch_beside_another_task()) == []
 
 
 @pytest.mark.parametrize(("status", "body"), [(200, [row()]), (200, []), (404, b"")])
