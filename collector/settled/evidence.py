@@ -105,7 +105,7 @@ class NightlyRecord:
         if self.whole_since is not None:
             return self
         # By aircraft, without duplicates: an answer in which one flight is in two rows proves the same.
-        aircraft = sorted(reported.flight.icao24 for reported in merge_duplicates(self.direction, flights))
+        aircraft = _list_aircraft(self.direction, flights)
         asked = replace(self, asked_at=now, attempts=self.attempts + 1)
         digest = hashlib.sha256(repr(aircraft).encode()).hexdigest()
         is_same = self.there_since is not None and (airport, digest) == (self.airport, self.digest)
@@ -158,6 +158,16 @@ class NightlyRecord:
             return False
         given_up_at = self.end + GIVE_UP_AFTER
         return given_up_at <= now and self.asked_at >= given_up_at - _LONGEST_PAUSE - JITTER
+
+
+def _list_aircraft(direction: Direction, flights: Iterable[Flight]) -> list[str]:
+    """Return the aircraft of an answer in their order, one for each flight, however many rows it is in."""
+    return sorted(reported.flight.icao24 for reported in merge_duplicates(direction, flights))
+
+
+def is_proof(direction: Direction, flights: Iterable[Flight]) -> bool:
+    """Return True if an answer about a day's last hours has enough flights to prove something, else False."""
+    return len(_list_aircraft(direction, flights)) >= FEWEST_FLIGHTS
 
 
 class NightlyRecords:

@@ -11,7 +11,7 @@ from chassis.db.database import Database
 from collector.errors import BreakerOpenError, SourceError, SourceLimitedError
 from collector.intervals import Interval, day_of
 from collector.leadership.terms import Term, require_term
-from collector.settled.evidence import EvidenceCall, NightlyRecord, list_airports_to_ask
+from collector.settled.evidence import EvidenceCall, NightlyRecord, is_proof, list_airports_to_ask
 from collector.settled.failing_airports import FailingAirports, RecordKey
 from collector.settled.planner import RECENT_PRICE, compute_price
 from collector.settled.record_store import load_records, store_record
@@ -109,10 +109,10 @@ class RecordWatch:
     async def confirm_zero(self, term: Term, interval: Interval, bill: Bill | None) -> bool:
         """Return True if an answer without flights for the interval may be stored, False if it may be wrong.
 
-        In an outage the source has returned "no flights" for every airport. So an evidence call is made at once for the
-        evidence airport of the interval's day: if this airport has flights as before, the answer is confirmed. If it
-        has none, or is the interval's own airport, the answers contradict the evidence, which is deleted: the day must
-        be proven anew. False, too, if there is no evidence, or if the quota defers the call. If the call fails, flights
+        In an outage the source has returned "no flights" for every airport, or a few for some. So an evidence call is
+        made at once for the evidence airport of the interval's day: if it has as many flights as a proof needs, the
+        answer is confirmed. If it has fewer, or is the interval's own airport, the answers contradict the evidence,
+        which is deleted: the day must be proven anew. False, too, if there is no evidence, or if the quota defers the call. If the call fails, flights
         of another candidate confirm the answer as well; if none has any, the call's error is raised. `bill`: who pays
         for the calls, namely those who paid for the answer. Raises SourceError, SupersededError,
         DatabaseUnavailableError.
@@ -131,7 +131,7 @@ class RecordWatch:
             raise
         if answer is None:
             return False
-        if answer.flights and record.airport != interval.airport:
+        if is_proof(record.direction, answer.flights) and record.airport != interval.airport:
             return True
         await asyncio.to_thread(self._store_contradiction, term, record, answer)
         return False
@@ -139,9 +139,9 @@ class RecordWatch:
     async def _confirm_elsewhere(
         self, term: Term, interval: Interval, record: NightlyRecord, conditions: CallConditions
     ) -> bool:
-        """Return True if a candidate other than the evidence airport has flights in the record's last hours.
+        """Return True if a candidate other than the evidence airport proves that the record is there.
 
-        False if none has, or if the quota defers a call. No airport without flights contradicts the evidence, which is
+        False if none does, or if the quota defers a call. No airport with too few flights contradicts the evidence, which is
         of another one. Raises SourceError if the next call would fail as well, SupersededError,
         DatabaseUnavailableError.
         """
@@ -154,7 +154,7 @@ class RecordWatch:
                 if stops_collection(error):
                     raise
                 continue
-            if answer is None or answer.flights:
+            if answer is None or is_proof(record.direction, answer.flights):
                 return answer is not None
         return False
 

@@ -163,3 +163,29 @@ def test_a_record_is_refused_everywhere_only_while_others_are_answered() -> None
     alone.add_answer(RECORD, "EDDF", NOON)
     alone.add_failure(RECORD, "EDDF", NOON)
     assert not alone.is_refused_everywhere(RECORD, ["EDDF"], NOON)
+
+
+class AlmostSilentSource(HostileSource):
+    """A source that gives one flight for a beacon, and none for any other airport, in an outage of two hours."""
+
+    begin: datetime
+
+    def list_recorded(self, airport: str, direction: Direction, begin: datetime, end: datetime) -> list[Flight]:
+        """Return one flight or none during the outage."""
+        found = super().list_recorded(airport, direction, begin, end)
+        if not self.begin <= self.clock.now() < self.begin + 2 * HOUR:
+            return found
+        return found[:1] if airport in self.beacons else []
+
+
+@ON_SQLITE
+def test_one_flight_of_the_evidence_airport_confirms_no_zero(service: Service) -> None:
+    """It has fewer than a proof needs, so the source may have lost most of the record: no empty day is covered."""
+    service.set(wish("KBOS", direction=ARRIVALS), ANN)
+    source = AlmostSilentSource(service)
+    source.begin = BAD_DAY + 14 * HOUR
+    collector = build_collector(service, source)
+    poll_hourly(service, collector, source.begin)
+    service.set(wish("KJFK", direction=ARRIVALS), BOB)
+    poll_hourly(service, collector, source.begin + 20 * HOUR)
+    assert [flights for _, _, flights in list_complete(service.database, "KJFK")] == [24, 24]
