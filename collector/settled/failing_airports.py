@@ -74,11 +74,14 @@ class FailingAirports:
             return []
         return usable or sorted(airports, key=lambda airport: self._until[record, airport])[:1]
 
+    def has_answer(self, now: datetime, *, but_for: RecordKey | None = None) -> bool:
+        """Return True if the source has answered lately about a record, other than `but_for`; else False."""
+        return any(key != but_for and now - at < _ANSWERS_COUNT_FOR for key, at in self._answered_at.items())
+
     def is_refused_everywhere(self, record: RecordKey, airports: Sequence[str], now: datetime) -> bool:
         """Return True if the calls for a record fail at all airports, though the source answers about other records.
 
         False if one of them is not passed over, and during an outage, in which nothing is answered.
         """
-        return all(self._until.get((record, airport), now) > now for airport in airports) and any(
-            key != record and now - at < _ANSWERS_COUNT_FOR for key, at in self._answered_at.items()
-        )
+        is_passed_over = [self._until.get((record, airport), now) > now for airport in airports]
+        return all(is_passed_over) and self.has_answer(now, but_for=record)

@@ -22,7 +22,7 @@ from collector.settled.source_calls import (
     Answer,
     CallConditions,
     SourceCalls,
-    is_charged_error,
+    is_useless_answer,
     stops_collection,
 )
 
@@ -106,6 +106,10 @@ class RecordWatch:
             await asyncio.to_thread(self._store_answer, term, call, answer)
         return answer is not None
 
+    def has_answer(self, now: datetime) -> bool:
+        """Return True if an evidence call was answered in the last day or so, False if all failed, or none was made."""
+        return self._failing.has_answer(now)
+
     async def confirm_zero(self, term: Term, interval: Interval, bill: Bill | None) -> bool:
         """Return True if an answer without flights for the interval may be stored, False if it may be wrong.
 
@@ -176,7 +180,7 @@ class RecordWatch:
                     call.record.key,
                     call.airport,
                     now,
-                    is_charged=is_charged_error(error),
+                    is_charged=is_useless_answer(error),
                     is_old=compute_price(call.interval.begin, now) != RECENT_PRICE,
                 )
             raise

@@ -15,7 +15,15 @@ from sqlalchemy.orm import Session
 
 from chassis.clock import Clock
 from chassis.db.database import Database
-from collector.errors import BreakerOpenError, IncompleteAnswerError, SourceError, SourceLimitedError, WrongClockError
+from collector.errors import (
+    BreakerOpenError,
+    ForeignAnswer,
+    ForeignAnswerError,
+    IncompleteAnswerError,
+    SourceError,
+    SourceLimitedError,
+    WrongClockError,
+)
 from collector.intervals import Interval
 from collector.leadership.terms import Term, require_term
 from collector.people import charge_people, refund_people
@@ -91,9 +99,11 @@ def stops_collection(error: SourceError) -> bool:
     return isinstance(error, SourceLimitedError | BreakerOpenError | WrongClockError)
 
 
-def is_charged_error(error: SourceError) -> bool:
-    """Return True if the source has charged the credits of the call that failed so, False if it costs nothing."""
-    return isinstance(error, IncompleteAnswerError)
+def is_useless_answer(error: SourceError) -> bool:
+    """Return True if the source has answered, but with rows that cannot be counted; False for any other failure."""
+    return isinstance(error, IncompleteAnswerError) or (
+        isinstance(error, ForeignAnswerError) and error.kind is ForeignAnswer.NO_IDENTITY
+    )
 
 
 class SourceCalls:
@@ -168,7 +178,7 @@ class SourceCalls:
         """
         now = self._clock.now()
         with self._database.transaction() as session:
-            if not is_charged_error(error):
+            if not isinstance(error, IncompleteAnswerError):
                 self._quota.refund(session, charge.credits, charge.at, now)
                 refund_people(session, charge.parts)
             count_foreign_answer(session, error, now)

@@ -4,10 +4,19 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from itertools import pairwise
 
+import pytest
 from hypothesis import given, settings, strategies as st
+from sqlalchemy import func, select
 
-from collector.errors import IncompleteAnswerError, SourceError, SourceUnavailableError
+from collector.errors import (
+    ForeignAnswer,
+    ForeignAnswerError,
+    IncompleteAnswerError,
+    SourceError,
+    SourceUnavailableError,
+)
 from collector.intervals import DAY, day_of
+from collector.model import UnheardRow
 from collector.settled.evidence import GIVE_UP_AFTER, NightlyRecord
 from collector.settled.failing_airports import FailingAirports
 from collector.settled.record_store import load_records
@@ -15,7 +24,7 @@ from collector.sources.flight import Flight
 from domain.interests import Direction
 from tests.collector.conftest import ANN, BOB, NOON, ON_SQLITE, Service, wish
 from tests.collector.settled.polling import HOUR, build_collector, list_complete, list_published, poll_hourly
-from tests.collector.settled.test_hostile_sources import EVIDENCE_CALL, HostileSource
+from tests.collector.settled.test_hostile_sources import EVIDENCE_CALL, HostileSource, list_hourly_flights
 from towerwatch.flights.v1 import events_pb2 as flights_pb
 
 TODAY = day_of(NOON)
@@ -30,9 +39,14 @@ class RefusingSource(HostileSource):
 
     error: SourceError = SourceUnavailableError("500")
 
-    def __init__(self, service: Service, is_refused: Callable[[str, Direction, datetime], bool], days: int = 40) -> None:
+    def __init__(
+        self,
+        service: Service,
+        is_refused: Callable[[str, Direction, datetime], bool],
+        first_day: datetime = TODAY - 4 * DAY,
+    ) -> None:
         """`is_refused`: True for the airport, direction and begin of a call that fails."""
-        super().__init__(service, days=days)
+        super().__init__(service, first_day, days=40)
         self._is_refused = is_refused
 
     async def fetch_flights(self, airport: str, direction: Direction, begin: datetime, end: datetime) -> list[Flight]:
@@ -163,6 +177,57 @@ def test_a_record_is_refused_everywhere_only_while_others_are_answered() -> None
     alone.add_answer(RECORD, "EDDF", NOON)
     alone.add_failure(RECORD, "EDDF", NOON)
     assert not alone.is_refused_everywhere(RECORD, ["EDDF"], NOON)
+
+
+USELESS = [IncompleteAnswerError(1, 1), ForeignAnswerError(ForeignAnswer.NO_IDENTITY, 200)]
+
+
+@ON_SQLITE
+@pytest.mark.parametrize("error", USELESS, ids=["incomplete", "no identity"])
+def test_a_day_whose_answer_cannot_be_counted_becomes_a_gap_for_its_airport(
+    service: Service, error: SourceError
+) -> None:
+    """A week after its end it is the source's last word: the only row is malformed, say. Others are not affected."""
+    service.set(wish("LICC", direction=ARRIVALS), ANN)
+    service.set(wish("KJFK", direction=ARRIVALS), BOB)
+    source = RefusingSource(service, lambda airport, _, begin: airport == "LICC" and begin == BAD_DAY)
+    source.error = error
+    poll_hourly(service, build_collector(service, source), BAD_DAY + DAY + GIVE_UP_AFTER - HOUR, 3 * HOUR)
+    assert list_gaps(service, "LICC") == []
+    poll_hourly(service, build_collector(service, source), BAD_DAY + DAY + GIVE_UP_AFTER + 15 * HOUR, 3 * HOUR)
+    assert list_gaps(service, "LICC") == [(BAD_DAY, BAD_DAY + DAY)]
+    assert list_complete(service.database, "LICC")[-1][1] == BAD_DAY + DAY + GIVE_UP_AFTER
+    assert list_gaps(service, "KJFK") == []
+    asked = [at for at, call in zip(source.call_times, source.calls, strict=True) if call[0] == "LICC"]
+    assert len(asked) < 40
+
+
+@ON_SQLITE
+def test_the_first_day_of_an_airport_is_given_up_too(service: Service) -> None:
+    """Its coverage begins with the first flight of the days after it; what was not given is not zero."""
+    service.set(wish("KJFK", direction=ARRIVALS), BOB)
+    first = TODAY - 15 * DAY
+    service.set(wish("LICC", direction=ARRIVALS, effective_from=first), ANN)
+    source = RefusingSource(service, lambda airport, _, begin: airport == "LICC" and begin == first, first_day=first)
+    source.error = IncompleteAnswerError(1, 1)
+    poll_hourly(service, build_collector(service, source), TODAY + DAY + 14 * HOUR)
+    covered = list_complete(service.database, "LICC")
+    assert covered[0][0] == list_hourly_flights(first + DAY, 1)[0].last_seen
+    assert covered[-1][1] == TODAY + DAY
+
+
+@ON_SQLITE
+def test_no_day_is_given_up_while_no_answer_can_be_counted(service: Service) -> None:
+    """The source's format may have changed: a newer version of the collector will read what this one cannot."""
+    service.set(wish("KJFK", direction=ARRIVALS), BOB)
+    source = RefusingSource(service, lambda *_: service.clock.now() >= BAD_DAY + 12 * HOUR)
+    source.error = ForeignAnswerError(ForeignAnswer.NO_IDENTITY, 200)
+    poll_hourly(service, build_collector(service, source), BAD_DAY + 12 * HOUR)
+    service.set(wish("LICC", direction=ARRIVALS, effective_from=TODAY - DAY), ANN)
+    poll_hourly(service, build_collector(service, source), BAD_DAY + 11 * DAY, 6 * HOUR)
+    assert list_gaps(service, "KJFK") == []
+    with service.database.reading() as session:
+        assert session.scalar(select(func.count()).select_from(UnheardRow)) == 0
 
 
 class AlmostSilentSource(HostileSource):
