@@ -11,7 +11,7 @@ from chassis.clock import Clock
 from chassis.metrics import Metrics
 from collector.errors import ForeignAnswer, IncompleteAnswerError, SourceRefusedError
 from collector.intervals import Interval
-from collector.sources.flight import Flight
+from collector.sources.flight import UNASSIGNED_ADDRESSES, Flight
 from collector.sources.opensky.answers import classify_foreign_answer, parse_flight, parse_rows
 from collector.sources.opensky.foreign_answers import ForeignAnswerCounter
 
@@ -53,7 +53,7 @@ class FlightReader:
     def read_flights(self, answer: httpx.Response, interval: Interval) -> list[Flight]:
         """Return the flights of an answer with status 200 to the question about an interval, in the order of the rows.
 
-        Rows without identity (icao24 and two times), and rows that name another airport than the interval's, are left
+        Rows without identity (icao24, which must be one that an aircraft can have, and two times), and rows that name another airport than the interval's, are left
         out, counted and logged. Other unreadable fields are dropped from their flight, counted by field, and each field
         is logged once a day at most. Raises ForeignAnswerError if the body is no list, or if there are rows and none
         has an identity: that is not a day without flights. Raises IncompleteAnswerError if too many rows are left out
@@ -75,6 +75,10 @@ class FlightReader:
             except ValidationError as error:
                 self._malformed.inc()
                 faults |= {".".join(map(str, fault["loc"])) or fault["msg"] for fault in error.errors()}
+                continue
+            if flight.icao24 in UNASSIGNED_ADDRESSES:
+                self._malformed.inc()
+                faults.add("icao24")
                 continue
             if flight.own_airport(interval.direction) not in ("", interval.airport):
                 self._malformed.inc()

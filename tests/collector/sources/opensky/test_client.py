@@ -179,11 +179,11 @@ def test_flights_are_those_of_the_replays_timetable(clock: FakeClock) -> None:
     source = [
         *(
             timetable.TimetableFlight(at + s, at + s + 9, f"{i:06x}", "TW", "KJFK", "LICC")
-            for i, s in enumerate(departures)
+            for i, s in enumerate(departures, 1)
         ),
         *(
             timetable.TimetableFlight(at + s - 9, at + s, f"{i:06x}", "TW", "LICC", "KJFK")
-            for i, s in enumerate(departures)
+            for i, s in enumerate(departures, 1)
         ),
     ]
     credentials = Credentials(*CREDENTIALS)
@@ -635,6 +635,19 @@ def test_flights_of_another_airport_are_not_counted(
         with pytest.raises(IncompleteAnswerError):
             anonymous.fetch(direction)
     assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("icao24", ["000000", " FFFFFF"])
+def test_an_address_that_no_aircraft_has_is_no_identity(
+    anonymous: ClientUnderTest, server: ScriptedOpenSky, icao24: str
+) -> None:
+    """Several aircraft may send it at once: as one of them they would be merged, and too few flights be counted. So
+    many such rows make the answer incomplete, and it covers nothing."""
+    shared = [row(60 * at, icao24=icao24) for at in range(2)]
+    server.script = [answer(200, [*map(row, range(40)), *shared]), answer(200, [*map(row, range(9)), *shared])]
+    assert len(anonymous.fetch()) == 40
+    with pytest.raises(IncompleteAnswerError, match="2 of the 11"):
+        anonymous.fetch()
 
 
 @given(st.integers(0, 2_000), st.floats(0, 9))
