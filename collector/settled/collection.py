@@ -84,8 +84,6 @@ class FlightCollector:
         self._timing = timing
         self._quota = quota
         self._live_credits = live_credits_per_day
-        self._incomplete: dict[tuple[str, Direction], datetime] = {}
-        """By target: the time of its last answer that could not be counted. It costs credits as any other does."""
         self._calls = SourceCalls(database, source, clock, quota)
         self._watch = RecordWatch(database, self._calls, clock, timing, beacons)
         self._stored = metrics.counter("flights_stored_total", "Flights stored and published", "direction")
@@ -180,7 +178,7 @@ class FlightCollector:
             schedule = load_schedule(session, self._timing, now)
             left = self._quota.load_balance(session, now).left
         evidence = [call for call in self._watch.list_old_calls(schedule, now) if call.record.key not in asked]
-        targets = [target for target in schedule.targets if not self._must_wait(target, now)]
+        targets = [target for target in schedule.targets if not _must_wait(target, now)]
         calls = list_due_calls(targets, now, schedule.payments, evidence, left)
         return calls if airport is None else choose_calls_of_airport(calls, airport)
 
@@ -192,18 +190,14 @@ class FlightCollector:
         SupersededError, DatabaseUnavailableError.
         """
         interval, now = call.interval, self._clock.now()
-        self._incomplete[interval.airport, interval.direction] = now
-        if call.correction or now < interval.end + GIVE_UP_AFTER or not self._watch.has_answer(now):
-            return
+        is_old = not call.correction and now >= interval.end + GIVE_UP_AFTER
         with self._database.transaction() as session, suppress(ConcurrentCollectionError):
             require_term(session, term)
-            give_up_interval(session, call)
-        log.warning("collection.given_up", airport=interval.airport, day=f"{interval.begin:%F}")
-
-    def _must_wait(self, target: CollectionTarget, now: datetime) -> bool:
-        """Return True if the target's last answer could not be counted, less than ASK_AGAIN_AFTER ago, else False."""
-        asked_at = self._incomplete.get((target.airport, target.direction))
-        return asked_at is not None and now < asked_at + ASK_AGAIN_AFTER - JITTER
+            key = {"airport": interval.airport, "direction": interval.direction.value}
+            session.merge(LastPollRow(**key, asked_at=now, uncounted_begin=interval.begin, uncounted_at=now))
+            if is_old and self._watch.has_answer(now):
+                give_up_interval(session, call)
+                log.warning("collection.given_up", airport=interval.airport, day=f"{interval.begin:%F}")
 
     def _load_targets(self, airport: str | None, now: datetime) -> list[CollectionTarget]:
         """Return the targets of one airport or of all (None). Raises DatabaseUnavailableError."""
@@ -332,6 +326,15 @@ class FlightCollector:
             if new:
                 OUTBOX.add(session, encode_partial_flights(interval, new))
         self._stored.labels(direction=interval.direction.value).inc(len(new))
+
+
+def _must_wait(target: CollectionTarget, now: datetime) -> bool:
+    """Return True if the target's last answer could not be counted, less than ASK_AGAIN_AFTER ago, else False.
+
+    Such an answer costs credits as any other does.
+    """
+    answered_at = target.find_uncounted_time(now)
+    return answered_at is not None and now < answered_at + ASK_AGAIN_AFTER - JITTER
 
 
 def _needs_confirmation(call: ApiCall, answer: Answer) -> bool:

@@ -16,14 +16,22 @@ from collector.errors import (
     SourceUnavailableError,
 )
 from collector.intervals import DAY, day_of
-from collector.model import UnheardRow
+from collector.model import CoverageRow, UnheardRow
+from collector.settled.coverage_report import CoverageReports
 from collector.settled.evidence import GIVE_UP_AFTER, NightlyRecord
 from collector.settled.failing_airports import FailingAirports
 from collector.settled.record_store import load_records
 from collector.sources.flight import Flight
 from domain.interests import Direction
 from tests.collector.conftest import ANN, BOB, NOON, ON_SQLITE, Service, wish
-from tests.collector.settled.polling import HOUR, build_collector, list_complete, list_published, poll_hourly
+from tests.collector.settled.polling import (
+    HOUR,
+    TIMING as COLLECTION_TIMING,
+    build_collector,
+    list_complete,
+    list_published,
+    poll_hourly,
+)
 from tests.collector.settled.test_hostile_sources import EVIDENCE_CALL, HostileSource, list_hourly_flights
 from towerwatch.flights.v1 import events_pb2 as flights_pb
 
@@ -194,7 +202,14 @@ def test_a_day_whose_answer_cannot_be_counted_becomes_a_gap_for_its_airport(
     source.error = error
     poll_hourly(service, build_collector(service, source), BAD_DAY + DAY + GIVE_UP_AFTER - HOUR, 3 * HOUR)
     assert list_gaps(service, "LICC") == []
+    reports = CoverageReports(service.database, service.clock, COLLECTION_TIMING)
+    waiting = reports.load_report(ANN, "LICC").waiting_for[ARRIVALS]
+    assert waiting.startswith("14 Feb: the source's answer has too many flights without")
+    assert waiting.endswith("and given up as a gap from 22 Feb on")
+    assert reports.load_report(BOB, "KJFK").waiting_for == {}
     poll_hourly(service, build_collector(service, source), BAD_DAY + DAY + GIVE_UP_AFTER + 15 * HOUR, 3 * HOUR)
+    assert "given up" not in reports.load_report(ANN, "LICC").waiting_for.get(ARRIVALS, "")
+    assert reports.load_report(ANN, "LICC").gaps[ARRIVALS].startswith("14 Feb: not collected")
     assert list_gaps(service, "LICC") == [(BAD_DAY, BAD_DAY + DAY)]
     assert list_complete(service.database, "LICC")[-1][1] == BAD_DAY + DAY + GIVE_UP_AFTER
     assert list_gaps(service, "KJFK") == []
@@ -254,3 +269,17 @@ def test_one_flight_of_the_evidence_airport_confirms_no_zero(service: Service) -
     service.set(wish("KJFK", direction=ARRIVALS), BOB)
     poll_hourly(service, collector, source.begin + 20 * HOUR)
     assert [flights for _, _, flights in list_complete(service.database, "KJFK")] == [24, 24]
+
+
+@ON_SQLITE
+def test_history_that_ends_because_somebody_joins_is_explained(service: Service) -> None:
+    """Nobody waits for somebody else's history: so the report does not say that nobody asked for these days."""
+    first = TODAY - 20 * DAY
+    service.set(wish("LICC", direction=ARRIVALS, effective_from=first), ANN)
+    with service.database.transaction() as session:
+        covered = {"covered_from": first, "covered_until": first + 3 * DAY}
+        session.add(CoverageRow(airport="LICC", direction=ARRIVALS.value, **covered))
+    service.set(wish("LICC", direction=ARRIVALS), BOB)
+    report = CoverageReports(service.database, service.clock, COLLECTION_TIMING).load_report(ANN, "LICC")
+    assert "not wanted by all who watch the airport" in report.gaps[ARRIVALS]
+    assert "nobody" not in report.gaps[ARRIVALS]
