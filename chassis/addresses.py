@@ -13,6 +13,11 @@ from urllib.parse import SplitResult, quote, urlsplit
 import idna
 from pydantic import AfterValidator, BeforeValidator, Field
 
+UNIX_SCHEME: Final = "unix:"
+"""What a target begins with that is the path of a Unix domain socket."""
+LONGEST_SOCKET_PATH: Final = 100
+"""Bytes; the systems' own bounds are 103 (macOS) and 107 (Linux)."""
+
 _LABEL: Final = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?")
 """One label of a name: letters, digits, inner hyphens (RFC 1123), and underscores, which compose and DNS use."""
 _LONGEST_LABEL: Final = 63
@@ -124,7 +129,12 @@ def split_host_and_port(text: str) -> tuple[str, int | None]:
 
 
 def normalize_target(text: str) -> str:
-    """Return the `host:port` of a gRPC service, normalized. Raises ValueError."""
+    """Return the `host:port` of a gRPC service, or its `unix:/path`, normalized. Raises ValueError."""
+    if text.strip().startswith(UNIX_SCHEME):
+        path = normalize_socket_path(text.strip().removeprefix(UNIX_SCHEME))
+        if not path:
+            raise ValueError("must be host:port or unix:/path; the path is missing")
+        return UNIX_SCHEME + path
     try:
         host, port = split_host_and_port(text)
     except ValueError as error:
@@ -132,6 +142,17 @@ def normalize_target(text: str) -> str:
     if port is None:
         raise ValueError("must be host:port, with an IPv6 address in brackets: [::1]:9090")
     return join_host_and_port(host, port)
+
+
+def normalize_socket_path(text: str) -> str:
+    """Return the path of a Unix domain socket without white space around it; an empty text stays empty.
+
+    Raises ValueError unless it is absolute, printable, and short enough for every system.
+    """
+    path = text.strip()
+    if path and not (path.startswith("/") and path.isprintable() and len(path.encode()) <= LONGEST_SOCKET_PATH):
+        raise ValueError(f"must be the absolute path of a socket, of {LONGEST_SOCKET_PATH} bytes at most")
+    return path
 
 
 def normalize_server_list(text: str) -> str:
@@ -198,8 +219,10 @@ Host = Annotated[str, AfterValidator(normalize_server_name)]
 """The type of a setting that is a host to connect to, whose certificate may be verified."""
 ListenHost = Annotated[str, AfterValidator(normalize_listen_host)]
 """The type of a setting that is an address to listen on; see `chassis/listening.py`."""
-Target = Annotated[str, AfterValidator(normalize_target), Field(description="host:port")]
-"""The type of a setting that is the `host:port` of a gRPC service."""
+Target = Annotated[str, AfterValidator(normalize_target), Field(description="host:port or unix:/path")]
+"""The type of a setting that is where a gRPC service listens: its `host:port`, or the path of its socket."""
+SocketPath = Annotated[str, AfterValidator(normalize_socket_path)]
+"""The type of a setting that is the path of a Unix domain socket, or empty."""
 ServerList = Annotated[str, AfterValidator(normalize_server_list), Field(description="host:port[,host:port…]")]
 """The type of a setting that lists Kafka's servers."""
 HttpUrl = Annotated[str, AfterValidator(normalize_http_url)]

@@ -3,6 +3,7 @@
 import errno
 import os
 import socket
+from pathlib import Path
 from typing import Final
 
 from chassis.addresses import join_host_and_port
@@ -73,6 +74,20 @@ def _bind(address: str, port: int) -> socket.socket:
         listener.close()
         raise
     return listener
+
+
+def make_private_folder(folder: Path, server: str) -> None:
+    """Make the folder of a Unix domain socket, which nobody but this process's user may enter, if it is missing.
+
+    Raises CannotListenError, also for one that others may enter: not all systems ask for the rights of the socket.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        is_private = not folder.stat().st_mode & 0o077
+    except OSError as error:
+        raise CannotListenError(f"{server} cannot listen in {folder}: {os.strerror(error.errno or 0)}.") from None
+    if not is_private:
+        raise CannotListenError(f"{server} does not listen in {folder}, which others may enter: chmod 700 {folder}")
 
 
 def describe_refusal(error: OSError) -> str:

@@ -6,18 +6,20 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 import grpc
 import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from chassis.addresses import join_host_and_port
+from chassis.addresses import UNIX_SCHEME, join_host_and_port
 from chassis.errors import CannotListenError
 from chassis.grpc_health import PromptHealthCheck
 from chassis.grpc_secret import AioSecretSender, SecretCheck, SecretSender
-from chassis.listening import describe_refusal, find_listen_addresses
+from chassis.listening import describe_refusal, find_listen_addresses, make_private_folder
 from chassis.metrics import Metrics
 
 log = structlog.get_logger()
@@ -75,21 +77,28 @@ SERVER_OPTIONS: Sequence[tuple[str, Any]] = (
 )
 
 
-def create_channel(target: str, secrets: Sequence[str] = ()) -> grpc.Channel:
-    """Create a channel to the service at `host:port`; behind a headless Service it spreads calls over the replicas.
+def _build_uri(target: str) -> str:
+    """Return the URI by which gRPC finds a target: `host:port`, or `unix:/path`."""
+    return quote(target, safe=":/") if target.startswith(UNIX_SCHEME) else f"dns:///{target}"
 
-    The channel connects at its first use, without TLS, and makes up to four attempts of a call while the service is
+
+def create_channel(target: str, secrets: Sequence[str] = ()) -> grpc.Channel:
+    """Create a channel to the service at `host:port` or `unix:/path`.
+
+    Behind a headless Service it spreads calls over the replicas.
+
+    It connects at its first use, without TLS, and makes up to four attempts of a call while the service is
     unavailable. Its calls send the first of the secrets, if there is one (`chassis.grpc_secret`). The caller gives
     every call a timeout, and closes the channel.
     """
-    channel = grpc.insecure_channel(f"dns:///{target}", options=CHANNEL_OPTIONS)
+    channel = grpc.insecure_channel(_build_uri(target), options=CHANNEL_OPTIONS)
     return grpc.intercept_channel(channel, SecretSender(secrets[0])) if secrets else channel
 
 
 def create_aio_channel(target: str, secrets: Sequence[str] = ()) -> grpc.aio.Channel:
     """Create a channel for asyncio, with the same options and duties of the caller as `create_channel`."""
     shown = [AioSecretSender(secrets[0])] if secrets else []
-    return grpc.aio.insecure_channel(f"dns:///{target}", options=CHANNEL_OPTIONS, interceptors=shown)
+    return grpc.aio.insecure_channel(_build_uri(target), options=CHANNEL_OPTIONS, interceptors=shown)
 
 
 class _ErrorStatusInterceptor(grpc.ServerInterceptor):  # type: ignore[misc, unused-ignore]
@@ -156,9 +165,11 @@ class GrpcServer:
         statuses: Mapping[type[Exception], grpc.StatusCode],
         metrics: Metrics,
         secrets: Sequence[str] = (),
+        socket_path: str = "",
     ) -> None:
-        """Bind the port without serving yet. Raises CannotListenError, also for an address of others without secrets.
+        """Bind the port, and the socket if there is one, without serving yet.
 
+        Raises CannotListenError, also for an address of others without secrets, and for a socket that others can reach.
         `add_servicers` maps the full name of each gRPC service to the function that registers its servicer. `statuses`
         maps the service's errors to gRPC statuses. Callers must send one of the `secrets`, if there are any.
         """
@@ -183,6 +194,20 @@ class GrpcServer:
             raise CannotListenError(
                 f"gRPC cannot listen on {where}: {describe_refusal(OSError(errno.EADDRINUSE, ''))}."
             ) from None
+        if socket_path:
+            self._bind_socket(socket_path)
+
+    def _bind_socket(self, path: str) -> None:
+        """Bind a Unix domain socket that only this process's user can reach, in place of one that is left over.
+
+        gRPC bounds the connections of each listener: who uses up those of the port takes none of the socket's. Raises
+        CannotListenError.
+        """
+        make_private_folder(Path(path).parent, "gRPC")
+        try:
+            self._server.add_insecure_port(_build_uri(UNIX_SCHEME + path))
+        except RuntimeError:
+            raise CannotListenError(f"gRPC cannot listen on {path}: choose another path for GRPC_SOCKET.") from None
 
     def start(self) -> None:
         """Begin to serve in threads, report all services as healthy, and return at once."""

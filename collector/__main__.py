@@ -193,6 +193,7 @@ async def _run(settings: CollectorSettings) -> None:
         rpc.STATUSES,
         metrics,
         grpc_secrets,
+        settings.grpc_socket,
     )
 
     async def prepare_schema_and_topics() -> None:

@@ -154,6 +154,10 @@ class LastPollRow(Base):
     airport: Mapped[str] = mapped_column(String(4), primary_key=True)
     direction: Mapped[str] = mapped_column(String(10), primary_key=True)
     asked_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    uncounted_begin: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """Begin of the last interval whose answer had too many rows that cannot be counted. None: there was none yet."""
+    uncounted_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """Time of that answer; some time later the interval is asked for again."""
 
 
 class CreditsRow(Base):

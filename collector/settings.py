@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import NoDecode
 
-from chassis.addresses import HttpUrl, Target
+from chassis.addresses import HttpUrl, SocketPath, Target
 from chassis.db.database import DatabaseSettings
 from chassis.settings import Port, StrongSecret
 from collector.intervals import FARTHEST_BACK
@@ -60,6 +60,8 @@ class CollectorSettings(DatabaseSettings):
 
     http_port: Port
     grpc_port: Port
+    grpc_socket: SocketPath = ""
+    """Path of a Unix domain socket on which gRPC listens, too; empty: on none. Its folder must be closed to others."""
     user_manager_grpc_target: Target
     operator_token: StrongSecret
     public_url: HttpUrl | None = None

@@ -12,6 +12,7 @@ from typing import Final
 
 import httpx
 
+from chassis.addresses import LONGEST_SOCKET_PATH, UNIX_SCHEME
 from local.opensky.nightly_record import NIGHTLY, RecordSchedule
 from local.opensky.record_options import encode_record_options
 from local.ports import HOST, Ports
@@ -63,14 +64,33 @@ def build_environment(ports: Ports, data: Path, secret: Secrets, kafka: str | No
         "DATA_DIR": str(data),
         "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'proto'}",
         "KAFKA_BOOTSTRAP_SERVERS": kafka,
-        "USER_MANAGER_GRPC_TARGET": f"{HOST}:{ports.user_manager_grpc}",
-        "COLLECTOR_GRPC_TARGET": f"{HOST}:{ports.collector_grpc}",
+        **_build_grpc_targets(ports, data),
         "PUBLIC_URL": f"http://{HOST}:{ports.user_manager_http}",
         # Derived, so that no file needs to keep it, and the same in every process that builds this environment.
         "GRPC_SECRET": hmac.digest(secret.signing_key.encode(), b"grpc", "sha256").hex(),
         "SIGNING_KEY": secret.signing_key,
         "OPERATOR_TOKEN": secret.operator_token,
         "LOG_FORMAT": "console",
+    }
+
+
+def _build_grpc_targets(ports: Ports, data: Path) -> dict[str, str]:
+    """Return where gRPC listens and is called, by variable: on sockets in the data folder, which others cannot enter.
+
+    So another user of the machine, who can open all connections that a port takes, keeps no service from another. On
+    the ports if the folder's path is too long for a socket.
+    """
+    folder = data.absolute() / "grpc"
+    sockets = {name: str(folder / f"{name.lower()}.sock") for name in ("USER_MANAGER", "COLLECTOR")}
+    if any(len(path.encode()) > LONGEST_SOCKET_PATH for path in sockets.values()):
+        return {
+            "USER_MANAGER_GRPC_TARGET": f"{HOST}:{ports.user_manager_grpc}",
+            "COLLECTOR_GRPC_TARGET": f"{HOST}:{ports.collector_grpc}",
+            **{f"{name}_GRPC_SOCKET": "" for name in sockets},
+        }
+    return {
+        **{f"{name}_GRPC_TARGET": f"{UNIX_SCHEME}{path}" for name, path in sockets.items()},
+        **{f"{name}_GRPC_SOCKET": path for name, path in sockets.items()},
     }
 
 

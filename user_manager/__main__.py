@@ -130,6 +130,7 @@ async def _run(settings: UserManagerSettings) -> None:
         rpc.STATUSES,
         metrics,
         grpc_secrets,
+        settings.grpc_socket,
     )
 
     async def relay_outbox() -> None:

@@ -15,7 +15,7 @@ from uuid import UUID
 import structlog
 from aiokafka.errors import KafkaError
 from google.protobuf.message import DecodeError
-from sqlalchemy import or_, select
+from sqlalchemy import select
 
 from chassis.clock import Clock
 from chassis.db.database import Database
@@ -95,29 +95,21 @@ class LostRequests:
     def _load_waiting(self) -> dict[UUID, _Waiting]:
         """Load the requests whose mail was not sent and whose link would still be valid, by the user id of the event.
 
-        Empty, too, while the outbox has events that are not published yet.
+        Only what was requested is stored as a request: an account that a pause keeps from getting a mail has none,
+        though it may show that it waits, like the one before it. Empty, too, while the outbox has events that are not published yet.
         """
         now = self._clock.now()
         with self._database.reading() as session:
-            users = session.scalars(
-                select(User).where(
-                    User.confirmation_asked_at.between(now - CONFIRMATION_LINK_LIFETIME, now - _NOT_BEFORE),
-                    User.confirmation_id.is_not(None),
-                    or_(User.confirmation_state.is_(None), User.confirmation_state == ConfirmationState.WAITING.value),
-                )
-            ).all()
+            rows = session.execute(
+                select(MailRequest, User)
+                .outerjoin(User, User.user_id == MailRequest.request_id)
+                .where(MailRequest.requested_at.between(now - CONFIRMATION_LINK_LIFETIME, now - _NOT_BEFORE))
+            )
             found = {
-                user.user_id: _Waiting(user.confirmation_id, has_account=True)
-                for user in users
-                if user.can_get_confirmation_mail and user.confirmation_id is not None
+                request.request_id: _Waiting(request.mail_id, has_account=user is not None)
+                for request, user in rows.all()
+                if user is None or _is_mail_waiting(user, request.mail_id)
             }
-            requests = session.scalars(
-                select(MailRequest).where(
-                    MailRequest.requested_at.between(now - CONFIRMATION_LINK_LIFETIME, now - _NOT_BEFORE),
-                    MailRequest.request_id.not_in(select(User.user_id)),
-                )
-            ).all()
-            found |= {each.request_id: _Waiting(each.mail_id, has_account=False) for each in requests}
             return {} if OUTBOX.count_unpublished(session) else found
 
     def _publish(self, lost: Mapping[UUID, _Waiting]) -> int:
@@ -126,14 +118,20 @@ class LostRequests:
         with self._database.transaction() as session:
             for user_id in sorted(lost):
                 mail_id, has_account = lost[user_id].mail_id, lost[user_id].has_account
+                user = session.get(User, user_id, with_for_update=True) if has_account else None
+                request = session.get(MailRequest, user_id, with_for_update=True)
+                still = request is not None and request.mail_id == mail_id
                 if has_account:
-                    user = session.get(User, user_id, with_for_update=True)
-                    still = user is not None and user.confirmation_id == mail_id and user.can_get_confirmation_mail
-                else:
-                    request = session.get(MailRequest, user_id, with_for_update=True)
-                    still = request is not None and request.mail_id == mail_id
+                    still = still and user is not None and _is_mail_waiting(user, mail_id)
                 if still:
                     OUTBOX.add(session, [build_registered_event(user_id, mail_id, has_account=has_account)])
                     published += 1
         log.warning("requests.published_again", requests=published)
         return published
+
+
+def _is_mail_waiting(user: User, mail_id: UUID) -> bool:
+    """Return True if the requested mail of an account may still be sent, False if it was sent or must not be."""
+    is_shown = user.confirmation_id == mail_id  # the account shows how far this mail is
+    is_done = is_shown and user.confirmation_state not in (None, ConfirmationState.WAITING.value)
+    return user.can_get_confirmation_mail and not is_done

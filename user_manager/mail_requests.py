@@ -9,12 +9,15 @@ from uuid import UUID
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
+from towerwatch.topics import LONGEST_ABSENCE_DAYS
 from user_manager import events
 from user_manager.addresses import Address, compute_address_digest
 from user_manager.model import OUTBOX, MailRequest
 
 REQUEST_LIFETIME: Final = timedelta(days=7)
-"""Time after which a request is deleted, reported or not: the notifier has dead-lettered its mail by then."""
+"""Time after which a request to confirm an address is deleted, reported or not: so is its unconfirmed account."""
+TOKEN_REQUEST_LIFETIME: Final = timedelta(days=LONGEST_ABSENCE_DAYS) + REQUEST_LIFETIME
+"""The same for a token: the notifier may be away for so long, and then tries for a week until it dead-letters a mail."""
 
 
 class MailKind(StrEnum):
@@ -64,5 +67,6 @@ def delete_requests_to(session: Session, address_digest: str) -> None:
 
 
 def delete_expired_requests(session: Session, now: datetime) -> None:
-    """Delete the requests that are older than `REQUEST_LIFETIME`."""
-    session.execute(delete(MailRequest).where(MailRequest.requested_at <= now - REQUEST_LIFETIME))
+    """Delete the requests that are older than the lifetime of their kind."""
+    is_old = (MailRequest.requested_at <= now - REQUEST_LIFETIME) & (MailRequest.kind != MailKind.TOKEN.value)
+    session.execute(delete(MailRequest).where(is_old | (MailRequest.requested_at <= now - TOKEN_REQUEST_LIFETIME)))

@@ -127,6 +127,15 @@ class MailboxLimits:
         """Compute the keyed hash under which the mailbox of an address (its key) is stored."""
         return self._compute_hmac("mailbox", normalize_mailbox(address_key))
 
+    def compute_proof_hash(self, address_key: str) -> str:
+        """Compute the hash of the row that holds when a link last confirmed this very address.
+
+        It is the mailbox's for its own spelling, else a row of the address: a confirmed `+tag` says nothing of the
+        address without it.
+        """
+        name = normalize_mailbox(address_key)
+        return self.compute_hash(name) if address_key == name else self._compute_hmac("address", address_key)
+
     def lock_mailbox(self, session: Session, mailbox_hash: str, now: datetime) -> Mailbox:
         """Return the mailbox's row, locked until the transaction ends; insert it if it is missing."""
         fresh = {"mails": 0, "touched_at": now}
@@ -197,7 +206,7 @@ class MailboxLimits:
 
     def _lock_own_pauses(self, session: Session, address: Address, now: datetime) -> Mailbox:
         """Return the row that counts the mails to this very address, if it has a confirmed account; locked."""
-        return self.lock_mailbox(session, self._compute_hmac("address", address.key), now)
+        return self.lock_mailbox(session, self.compute_proof_hash(address.key), now)
 
     def _count_mail(self, row: Mailbox, now: datetime) -> bool:
         """Count a mail in a row and return True; return False during a pause of the row.

@@ -147,7 +147,7 @@ class Mailbox(Base):
     stopped_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     """Time at which the owner stopped these mails by a link; None: they are not stopped."""
     proved_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    """Time at which a link last confirmed an address of the mailbox; None: never."""
+    """Time at which a link last confirmed this spelling of the address; None: never."""
     touched_at: Mapped[datetime] = mapped_column(UtcDateTime)
     """Time of the last request or change; the row is deleted some time after it."""
 

@@ -197,7 +197,9 @@ class Registrations:
                 # Not before the last bounce, which a replica whose clock is ahead may have recorded.
                 user.confirmed_at = max(now, user.bounced_at or now)
                 user.version += 1
-                mailbox.stopped_at, mailbox.proved_at, mailbox.touched_at = None, now, now
+                mailbox.stopped_at, mailbox.touched_at = None, now
+                proof_of = self._limits.lock_mailbox(session, self._limits.compute_proof_hash(address_key), now)
+                proof_of.proved_at, proof_of.touched_at = now, now
                 OUTBOX.add(session, [events.build_confirmed_event(user.user_id)])
             account = Account.from_user(user)
         if is_change:
@@ -271,10 +273,8 @@ class Registrations:
         if user is None and link.address_digest:
             user = find_account_of_address(session, link.address_digest, lock=lock)
             if user is not None:
-                mailbox = session.get(Mailbox, self._limits.compute_hash(user.address_key))
-                was_used = (
-                    mailbox is not None and mailbox.proved_at is not None and link.requested_at <= mailbox.proved_at
-                )
+                row = session.get(Mailbox, self._limits.compute_proof_hash(user.address_key))
+                was_used = row is not None and row.proved_at is not None and link.requested_at <= row.proved_at
                 if was_used and not user.confirmed:
                     raise LinkOrphanedError("This link was used already; register again for another mail.")
         if user is None:

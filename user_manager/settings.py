@@ -7,7 +7,7 @@ from typing import Annotated, Final
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import NoDecode
 
-from chassis.addresses import Target, normalize_http_url
+from chassis.addresses import SocketPath, Target, normalize_http_url
 from chassis.clients import check_trusted_proxy
 from chassis.db.database import DatabaseSettings
 from chassis.settings import Port, StrongSecret
@@ -65,6 +65,8 @@ class UserManagerSettings(DatabaseSettings):
 
     http_port: Port
     grpc_port: Port
+    grpc_socket: SocketPath = ""
+    """Path of a Unix domain socket on which gRPC listens, too; empty: on none. Its folder must be closed to others."""
     collector_grpc_target: Target
     public_url: Annotated[str, AfterValidator(_normalize_public_url)]
     """Base URL under which people reach this service, in ASCII: links in mails begin with it."""

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 from functools import partial
 
@@ -12,7 +13,7 @@ from chassis.clock import Clock
 from chassis.db.database import Database
 from chassis.errors import DatabaseUnavailableError
 from chassis.metrics import Metrics
-from collector.errors import ConcurrentCollectionError, IncompleteAnswerError, SourceError
+from collector.errors import ConcurrentCollectionError, SourceError
 from collector.intervals import Interval, day_of
 from collector.leadership.terms import Term, begin_term, require_term
 from collector.messages import encode_flights_observed, encode_partial_flights
@@ -20,6 +21,7 @@ from collector.model import OUTBOX, CoverageRow, LastPollRow, LiveOutcome
 from collector.settled.agreement import store_agreement
 from collector.settled.cursors import (
     advance_cursor,
+    give_up_interval,
     lock_cursor_for_collection,
     lock_cursor_for_correction,
     should_repeat_correction,
@@ -27,7 +29,7 @@ from collector.settled.cursors import (
 from collector.settled.differences import compare_with_stored
 from collector.settled.doubts import doubt_empty_correction, doubt_empty_day
 from collector.settled.duplicates import merge_duplicates
-from collector.settled.evidence import DEFAULT_BEACONS, JITTER, EvidenceCall
+from collector.settled.evidence import DEFAULT_BEACONS, GIVE_UP_AFTER, JITTER, EvidenceCall
 from collector.settled.failing_airports import RecordKey
 from collector.settled.planner import (
     RECENT_AGE,
@@ -42,7 +44,15 @@ from collector.settled.quota import QuotaStore
 from collector.settled.reconciliation import Reconciliation
 from collector.settled.record_watch import RecordWatch
 from collector.settled.schedule import ASK_AGAIN_AFTER, CollectionTiming, load_schedule
-from collector.settled.source_calls import Answer, CallConditions, Charge, FlightSource, SourceCalls, stops_collection
+from collector.settled.source_calls import (
+    Answer,
+    CallConditions,
+    Charge,
+    FlightSource,
+    SourceCalls,
+    is_useless_answer,
+    stops_collection,
+)
 from collector.settled.stored_flights import insert_flights, load_stored_flights, update_flights
 from collector.settled.stored_movements import match_departures_of_today, reconcile_record
 from domain.interests import Direction
@@ -77,8 +87,6 @@ class FlightCollector:
         self._timing = timing
         self._quota = quota
         self._live_credits = live_credits_per_day
-        self._incomplete: dict[tuple[str, Direction], datetime] = {}
-        """By target: the time of its last incomplete answer. Such an answer costs credits as any other does."""
         self._calls = SourceCalls(database, source, clock, quota)
         self._watch = RecordWatch(database, self._calls, clock, timing, beacons)
         self._stored = metrics.counter("flights_stored_total", "Flights stored and published", "direction")
@@ -161,8 +169,8 @@ class FlightCollector:
                     raise
                 if call.record is None:
                     skipped.add(target)  # coverage has no holes
-                    if isinstance(error, IncompleteAnswerError):
-                        self._incomplete[target] = self._clock.now()
+                    if is_useless_answer(error):
+                        await asyncio.to_thread(self._defer_or_give_up, term, call)
             except ConcurrentCollectionError as error:
                 skipped.add(target)
                 log.warning("collection.failed", airport=target[0], direction=target[1], reason=str(error))
@@ -172,21 +180,33 @@ class FlightCollector:
         """Return the API calls that are due now for one airport or for all (None), in the order to make them in.
 
         Not more than the credits of today may pay for. Evidence calls for a record of `asked` are left out, and targets
-        whose last answer was incomplete, for some hours. Raises DatabaseUnavailableError.
+        whose last answer could not be counted, for some hours. Raises DatabaseUnavailableError.
         """
         now = self._clock.now()
         with self._database.reading() as session:
             schedule = load_schedule(session, self._timing, now)
             left = self._quota.load_balance(session, now).left
         evidence = [call for call in self._watch.list_old_calls(schedule, now) if call.record.key not in asked]
-        targets = [target for target in schedule.targets if not self._must_wait(target, now)]
+        targets = [target for target in schedule.targets if not _must_wait(target, now)]
         calls = list_due_calls(targets, now, schedule.payments, evidence, left)
         return calls if airport is None else choose_calls_of_airport(calls, airport)
 
-    def _must_wait(self, target: CollectionTarget, now: datetime) -> bool:
-        """Return True if the target's last answer was incomplete less than ASK_AGAIN_AFTER ago, else False."""
-        asked_at = self._incomplete.get((target.airport, target.direction))
-        return asked_at is not None and now < asked_at + ASK_AGAIN_AFTER - JITTER
+    def _defer_or_give_up(self, term: Term, call: ApiCall) -> None:
+        """Ask the call's target again some hours later, because its answer cannot be counted.
+
+        If the interval is as old as a day whose record is given up, this is the source's last word, and the interval
+        becomes a gap: but only while other answers can be counted, because the source's format may have changed. Raises
+        SupersededError, DatabaseUnavailableError.
+        """
+        interval, now = call.interval, self._clock.now()
+        is_old = not call.correction and now >= interval.end + GIVE_UP_AFTER
+        with self._database.transaction() as session, suppress(ConcurrentCollectionError):
+            require_term(session, term)
+            key = {"airport": interval.airport, "direction": interval.direction.value}
+            session.merge(LastPollRow(**key, asked_at=now, uncounted_begin=interval.begin, uncounted_at=now))
+            if is_old and self._watch.has_answer(now):
+                give_up_interval(session, call)
+                log.warning("collection.given_up", airport=interval.airport, day=f"{interval.begin:%F}")
 
     def _load_targets(self, airport: str | None, now: datetime) -> list[CollectionTarget]:
         """Return the targets of one airport or of all (None). Raises DatabaseUnavailableError."""
@@ -335,6 +355,15 @@ class FlightCollector:
                 OUTBOX.add(session, encode_partial_flights(interval, result.added))
         self._stored.labels(direction=interval.direction.value).inc(len(result.added))
         self._count_outcomes(interval.direction, result)
+
+
+def _must_wait(target: CollectionTarget, now: datetime) -> bool:
+    """Return True if the target's last answer could not be counted, less than ASK_AGAIN_AFTER ago, else False.
+
+    Such an answer costs credits as any other does.
+    """
+    answered_at = target.find_uncounted_time(now)
+    return answered_at is not None and now < answered_at + ASK_AGAIN_AFTER - JITTER
 
 
 def _needs_confirmation(call: ApiCall, answer: Answer) -> bool:

@@ -44,12 +44,38 @@ def lock_cursor_for_collection(
     if cursor.covered_until != call.expected_cursor:
         raise ConcurrentCollectionError("another collector has stored this interval meanwhile")
     if cursor.covered_until < interval.begin:
-        OUTBOX.add(
-            session, [encode_coverage_gap(interval.airport, interval.direction, cursor.covered_until, interval.begin)]
-        )
-        cursor.gap_from, cursor.gap_until = cursor.covered_until, interval.begin
-        cursor.covered_from = cursor.covered_until = cursor.corrected_until = interval.begin
+        _declare_gap(session, cursor, interval, interval.begin)
     return cursor
+
+
+def give_up_interval(session: Session, call: ApiCall) -> None:
+    """Move the cursor of the call's target to the interval's end: the source gives no answer that can be counted.
+
+    Published as a gap if anything is covered before it. An airport that has no coverage yet stays without: the days
+    asked for begin anew, and whatever was asked before says nothing of it any more. Raises ConcurrentCollectionError if
+    the cursor has changed.
+    """
+    interval = call.interval
+    key = interval.airport, interval.direction.value
+    cursor = session.get(CoverageRow, key, with_for_update=True)
+    unheard = None if cursor is not None else session.get(UnheardRow, key, with_for_update=True)
+    present = cursor.covered_until if cursor is not None else unheard.asked_until if unheard is not None else None
+    if present != call.expected_cursor:
+        raise ConcurrentCollectionError("another collector has stored this interval meanwhile")
+    if cursor is not None:
+        _declare_gap(session, cursor, interval, interval.end)
+        return
+    if unheard is None:
+        unheard = UnheardRow(airport=interval.airport, direction=interval.direction.value)
+        session.add(unheard)
+    unheard.since = unheard.asked_until = interval.end
+
+
+def _declare_gap(session: Session, cursor: CoverageRow, interval: Interval, end: datetime) -> None:
+    """Publish the range from the end of the coverage to `end` as a gap, after which coverage begins anew."""
+    OUTBOX.add(session, [encode_coverage_gap(interval.airport, interval.direction, cursor.covered_until, end)])
+    cursor.gap_from, cursor.gap_until = cursor.covered_until, end
+    cursor.covered_from = cursor.covered_until = cursor.corrected_until = end
 
 
 def _begin_coverage(session: Session, call: ApiCall, flights: Sequence[Flight], now: datetime) -> CoverageRow | None:

@@ -40,7 +40,7 @@ LAST_HOURS: Final = timedelta(hours=6)
 GIVE_UP_AFTER: Final = 7 * DAY
 """Time after the end of a day after which a record that is still not there is given up: its day becomes a gap."""
 _ATTEMPTS_BEFORE_GIVING_UP: Final = 3
-"""Number of answers that are also needed before a day is given up, because a single airport may have no flights."""
+"""Number of attempts that are also needed before a day is given up, because a single airport may have no flights."""
 
 _CALL_PAUSES: Final = ((timedelta(hours=18), timedelta(hours=1)), (3 * DAY, timedelta(hours=6)))
 """Pairs of a time since the day's end and the pause between two calls about a record that is not there until then.
@@ -69,9 +69,9 @@ class NightlyRecord:
     """The UTC midnight that the day begins with."""
     direction: Direction
     asked_at: datetime | None = None
-    """Time of the last answer. None: no answer yet."""
+    """Time of the last attempt. None: no attempt yet."""
     attempts: int = 0
-    """Number of answers so far."""
+    """Number of answers so far, and of the polls in which all airports failed, as far as `after_failure` counts them."""
     airport: str | None = None
     """The evidence airport, which had flights in the day's last hours. None: the record is not there."""
     flights: int = 0
@@ -105,7 +105,7 @@ class NightlyRecord:
         if self.whole_since is not None:
             return self
         # By aircraft, without duplicates: an answer in which one flight is in two rows proves the same.
-        aircraft = sorted(reported.flight.icao24 for reported in merge_duplicates(self.direction, flights))
+        aircraft = _list_aircraft(self.direction, flights)
         asked = replace(self, asked_at=now, attempts=self.attempts + 1)
         digest = hashlib.sha256(repr(aircraft).encode()).hexdigest()
         is_same = self.there_since is not None and (airport, digest) == (self.airport, self.digest)
@@ -117,6 +117,17 @@ class NightlyRecord:
         if self.there_since is None or not is_same:
             return replace(asked, airport=airport, flights=len(aircraft), digest=digest, there_since=now)
         return replace(asked, whole_since=now) if now - self.there_since >= settle - JITTER else asked
+
+    def after_failure(self, now: datetime) -> "NightlyRecord":
+        """Return the record as it is after a poll at `now` in which the calls for it failed at every airport.
+
+        Such a poll counts as an attempt once the record is old enough to be given up, but not within a day of the last
+        attempt: a failure may pass. Evidence that cannot be confirmed for so long is dropped.
+        """
+        is_too_early = self.asked_at is not None and now < self.asked_at + _LONGEST_PAUSE - JITTER
+        if self.whole_since is not None or now < self.end + GIVE_UP_AFTER or is_too_early:
+            return self
+        return replace(self.without_evidence(now), attempts=self.attempts + 1)
 
     def without_evidence(self, now: datetime) -> "NightlyRecord":
         """Return the record without its evidence, after an answer at `now` that contradicts the evidence."""
@@ -136,10 +147,10 @@ class NightlyRecord:
         return self.asked_at + next((pause for limit, pause in _CALL_PAUSES if age < limit), _LONGEST_PAUSE)
 
     def is_given_up(self, now: datetime) -> bool:
-        """Return True if the record is taken as missing: it is not whole GIVE_UP_AFTER its day, after several answers.
+        """Return True if the record is taken as missing: it is not whole GIVE_UP_AFTER its day, after several attempts.
 
         False if it is whole, or may still come. A record that is there, but whose answers go on changing, is given up
-        after more answers. The last answer must be from the end of that time: after an absence of the collector the
+        after more attempts. The last one must be from the end of that time: after an absence of the collector the
         source is asked again.
         """
         needed = _ATTEMPTS_BEFORE_GIVING_UP if self.there_since is None else 2 * _MANY_ATTEMPTS
@@ -147,6 +158,16 @@ class NightlyRecord:
             return False
         given_up_at = self.end + GIVE_UP_AFTER
         return given_up_at <= now and self.asked_at >= given_up_at - _LONGEST_PAUSE - JITTER
+
+
+def _list_aircraft(direction: Direction, flights: Iterable[Flight]) -> list[str]:
+    """Return the aircraft of an answer in their order, one for each flight, however many rows it is in."""
+    return sorted(reported.flight.icao24 for reported in merge_duplicates(direction, flights))
+
+
+def is_proof(direction: Direction, flights: Iterable[Flight]) -> bool:
+    """Return True if an answer about a day's last hours has enough flights to prove something, else False."""
+    return len(_list_aircraft(direction, flights)) >= FEWEST_FLIGHTS
 
 
 class NightlyRecords:
@@ -241,11 +262,8 @@ def list_evidence_calls(
         if day in departure_days and arrivals.there_since is not None:
             needed.append(records.get(day, Direction.DEPARTURES))
         for record in needed:
-            airports = candidates[record.direction]
-            if record is not arrivals and arrivals.airport is not None:
-                airports = list(dict.fromkeys([arrivals.airport, *airports]))
-            asked = list(dict.fromkeys([*filter(None, [record.airport]), *airports]))
-            usable = failing.choose_usable(record.key, asked, now)
+            asked = list_airports_to_ask(record, records, candidates[record.direction])
+            usable = failing.choose_usable(record.key, asked, now, is_old=_is_old(day, now))
             airport = record.airport if record.airport in usable else _choose_airport(usable, record.attempts)
             if (
                 airport is not None
@@ -256,13 +274,28 @@ def list_evidence_calls(
     return calls
 
 
+def list_airports_to_ask(record: NightlyRecord, records: NightlyRecords, candidates: Iterable[str]) -> list[str]:
+    """Return all airports that may be asked about a record, in their order.
+
+    First its evidence airport; for departures, then the one that proves the day's arrivals; last the candidates.
+    """
+    first = [record.airport]
+    if record.direction is Direction.DEPARTURES:
+        first.append(records.get(record.day, Direction.ARRIVALS).airport)
+    return list(dict.fromkeys([*filter(None, first), *candidates]))
+
+
 def _build_day_sort_key(day: datetime, now: datetime) -> tuple[bool, datetime | timedelta]:
     """Return the sort key of the calls about a day: recent days, the newest first, then old days, the oldest first.
 
     Old days are proven in the order in which they will be collected.
     """
-    is_old = day + DAY - LAST_HOURS < now - DAY
-    return is_old, day if is_old else now - day
+    return (True, day) if _is_old(day, now) else (False, now - day)
+
+
+def _is_old(day: datetime, now: datetime) -> bool:
+    """Return True if calls about a day have the price of old flights, False if they are cheap."""
+    return day + DAY - LAST_HOURS < now - DAY
 
 
 def _choose_airport(candidates: Sequence[str], attempts: int) -> str | None:

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from collector.intervals import DAY, day_of
 from collector.model import CoverageRow
-from collector.settled.evidence import NightlyRecord, NightlyRecords, RecordTiming
+from collector.settled.evidence import GIVE_UP_AFTER, NightlyRecord, NightlyRecords, RecordTiming
 from collector.settled.planner import CollectionTarget
 from collector.settled.schedule import ASK_AGAIN_AFTER
 from collector.unheard import explain_unheard
@@ -25,6 +25,8 @@ class Progress:
     """Begin of the next interval to collect."""
     doubted_at: datetime | None = None
     """Time of an answer without flights for that interval, which is doubted. None: no answer is doubted."""
+    uncounted_at: datetime | None = None
+    """Time of an answer about that interval with too many rows that cannot be counted. None: there was none."""
     unheard_since: datetime | None = None
     """Begin of the first day that was asked for, if the airport is unheard. None: it is heard, or not asked for yet."""
 
@@ -39,6 +41,7 @@ def build_progress(target: CollectionTarget, row: CoverageRow | None, unheard_si
         direction=target.direction,
         next_begin=target.next_begin,
         doubted_at=row.doubted_at if row is not None and row.doubted_day == target.next_begin else None,
+        uncounted_at=target.uncounted_at if target.uncounted_begin == target.next_begin else None,
         unheard_since=unheard_since,
     )
 
@@ -47,7 +50,7 @@ def explain_waiting(progress: Progress, records: NightlyRecords, timing: RecordT
     """Return in words what the next day of an airport and direction waits for; None if it waits for no evidence.
 
     None while the next day has not ended, and once the day's record is proven to be whole, unless an empty answer for
-    it is doubted. An unheard airport is always explained.
+    it is doubted, or its answer could not be counted. An unheard airport is always explained.
     """
     if progress.unheard_since is not None:
         return explain_unheard(progress.airport, progress.unheard_since)
@@ -59,6 +62,12 @@ def explain_waiting(progress: Progress, records: NightlyRecords, timing: RecordT
         )
     if day + DAY > now:
         return None
+    if progress.uncounted_at is not None:
+        return (
+            f"{_format_day(day)}: the source's answer has too many flights without an aircraft's address or without "
+            f"times, or of other airports; asked again at {_format_time(progress.uncounted_at + ASK_AGAIN_AFTER, now)}, "
+            f"and given up as a gap from {_format_day(day + DAY + GIVE_UP_AFTER)} on"
+        )
     unproven = records.find_unproven(day, progress.direction)
     return None if unproven is None else _explain_record(unproven, timing, now)
 
@@ -74,7 +83,8 @@ def explain_gap(row: CoverageRow, next_begin: datetime, was_live: bool) -> str |
     if row.covered_until < next_begin:
         return (
             f"{_format_days(row.covered_until, next_begin)}: not collected, and never will be; collection goes on with "
-            f"{_format_day(next_begin)}, because earlier days lie too far back, were given up, or nobody asked for them"
+            f"{_format_day(next_begin)}, because earlier days lie too far back, were given up, or are not "
+            "wanted by all who watch the airport"
         )
     if row.gap_from is None or row.gap_until is None:
         return None

@@ -147,6 +147,19 @@ class CollectionTarget:
     """Interval within one day to collect a second time, for late flights. None: no correction is due."""
     polled_at: datetime | None
     """Time of the last API call for this target. None: never polled."""
+    uncounted_begin: datetime | None = None
+    """Begin of the last interval whose answer could not be counted. None: there was none."""
+    uncounted_at: datetime | None = None
+    """Time of that answer."""
+
+    def find_uncounted_time(self, now: datetime) -> datetime | None:
+        """Return the time of the last answer about the next interval, or about its correction, that could not be counted.
+
+        None if there was none, and for a time in the future, which a wrong clock has stored.
+        """
+        due = (self.next_begin, None if self.correction is None else self.correction[0])
+        is_due = self.uncounted_begin is not None and self.uncounted_begin in due
+        return self.uncounted_at if is_due and self.uncounted_at is not None and self.uncounted_at <= now else None
 
     def compute_order(self, now: datetime) -> tuple[float, ...]:
         """Return a sort key among the targets of one person: the target with the smallest key is collected first.

@@ -11,13 +11,20 @@ from chassis.db.database import Database
 from collector.errors import BreakerOpenError, SourceError, SourceLimitedError
 from collector.intervals import Interval, day_of
 from collector.leadership.terms import Term, require_term
-from collector.settled.evidence import EvidenceCall, NightlyRecord
+from collector.settled.evidence import EvidenceCall, NightlyRecord, is_proof, list_airports_to_ask
 from collector.settled.failing_airports import FailingAirports, RecordKey
 from collector.settled.planner import RECENT_PRICE, compute_price
 from collector.settled.record_store import load_records, store_record
 from collector.settled.schedule import CollectionTiming, Schedule, list_candidates, list_due_evidence, load_schedule
 from collector.settled.shares import Bill
-from collector.settled.source_calls import FOR_ALL, Answer, CallConditions, SourceCalls, stops_collection
+from collector.settled.source_calls import (
+    FOR_ALL,
+    Answer,
+    CallConditions,
+    SourceCalls,
+    is_useless_answer,
+    stops_collection,
+)
 
 log = structlog.get_logger()
 
@@ -77,20 +84,39 @@ class RecordWatch:
     async def make_old_call(self, term: Term, call: EvidenceCall, conditions: CallConditions) -> bool:
         """Make one evidence call for which people pay, and store what its answer proves.
 
-        Return False if the quota defers the call. Raises SourceError, SupersededError, DatabaseUnavailableError.
+        If it fails without cost, the next airport is asked in its place at once. If the calls fail at every airport,
+        that is stored, because such a day must be given up in the end. Return False if the quota defers the call.
+        Raises SourceError if no airport is left to ask, SupersededError, DatabaseUnavailableError.
         """
-        answer = await self._fetch(term, call, conditions)
+        failed: set[str] = set()
+        while True:
+            try:
+                answer = await self._fetch(term, call, conditions)
+                break
+            except SourceError as error:
+                failed.add(call.airport)
+                if stops_collection(error):
+                    raise
+                following = await asyncio.to_thread(self._find_due_call, call.record)
+                if following is None or following.airport in failed:
+                    await asyncio.to_thread(self._store_failure, term, call.record)
+                    raise
+                call = following
         if answer is not None:
             await asyncio.to_thread(self._store_answer, term, call, answer)
         return answer is not None
 
+    def has_answer(self, now: datetime) -> bool:
+        """Return True if an evidence call was answered in the last day or so, False if all failed, or none was made."""
+        return self._failing.has_answer(now)
+
     async def confirm_zero(self, term: Term, interval: Interval, bill: Bill | None) -> bool:
         """Return True if an answer without flights for the interval may be stored, False if it may be wrong.
 
-        In an outage the source has returned "no flights" for every airport. So an evidence call is made at once for the
-        evidence airport of the interval's day: if this airport has flights as before, the answer is confirmed. If it
-        has none, or is the interval's own airport, the answers contradict the evidence, which is deleted: the day must
-        be proven anew. False, too, if there is no evidence, or if the quota defers the call. If the call fails, flights
+        In an outage the source has returned "no flights" for every airport, or a few for some. So an evidence call is
+        made at once for the evidence airport of the interval's day: if it has as many flights as a proof needs, the
+        answer is confirmed. If it has fewer, or is the interval's own airport, the answers contradict the evidence,
+        which is deleted: the day must be proven anew. False, too, if there is no evidence, or if the quota defers the call. If the call fails, flights
         of another candidate confirm the answer as well; if none has any, the call's error is raised. `bill`: who pays
         for the calls, namely those who paid for the answer. Raises SourceError, SupersededError,
         DatabaseUnavailableError.
@@ -109,7 +135,7 @@ class RecordWatch:
             raise
         if answer is None:
             return False
-        if answer.flights and record.airport != interval.airport:
+        if is_proof(record.direction, answer.flights) and record.airport != interval.airport:
             return True
         await asyncio.to_thread(self._store_contradiction, term, record, answer)
         return False
@@ -117,9 +143,9 @@ class RecordWatch:
     async def _confirm_elsewhere(
         self, term: Term, interval: Interval, record: NightlyRecord, conditions: CallConditions
     ) -> bool:
-        """Return True if a candidate other than the evidence airport has flights in the record's last hours.
+        """Return True if a candidate other than the evidence airport proves that the record is there.
 
-        False if none has, or if the quota defers a call. No airport without flights contradicts the evidence, which is
+        False if none does, or if the quota defers a call. No airport with too few flights contradicts the evidence, which is
         of another one. Raises SourceError if the next call would fail as well, SupersededError,
         DatabaseUnavailableError.
         """
@@ -132,7 +158,7 @@ class RecordWatch:
                 if stops_collection(error):
                     raise
                 continue
-            if answer is None or answer.flights:
+            if answer is None or is_proof(record.direction, answer.flights):
                 return answer is not None
         return False
 
@@ -149,10 +175,17 @@ class RecordWatch:
         except SourceError as error:
             self._log_failure(call, error)
             if not isinstance(error, SourceLimitedError):  # says nothing of the airport
-                self._failing.add_failure(call.record.key, call.airport, self._clock.now())
+                now = self._clock.now()
+                self._failing.add_failure(
+                    call.record.key,
+                    call.airport,
+                    now,
+                    is_charged=is_useless_answer(error),
+                    is_old=compute_price(call.interval.begin, now) != RECENT_PRICE,
+                )
             raise
         if answer is not None:
-            self._failing.add_answer(call.record.key, call.airport)
+            self._failing.add_answer(call.record.key, call.airport, self._clock.now())
         return answer
 
     def _log_failure(self, call: EvidenceCall, error: SourceError) -> None:
@@ -167,6 +200,25 @@ class RecordWatch:
             self._calls.reconcile(session, answer, now)
             store_record(session, record.without_evidence(answer.charge.at), now)
         log.warning("evidence.contradicted", day=f"{record.day:%F}", direction=record.direction.value)
+
+    def _store_failure(self, term: Term, record: NightlyRecord) -> None:
+        """Store that the calls for a record failed, if they did at every airport that may be asked, and log that.
+
+        Raises SupersededError, DatabaseUnavailableError.
+        """
+        now = self._clock.now()
+        with self._database.transaction() as session:
+            require_term(session, term)
+            schedule = load_schedule(session, self._timing, now)
+            record = schedule.records.get(*record.key)
+            airports = list_airports_to_ask(
+                record, schedule.records, list_candidates(schedule, self._beacons, record.direction)
+            )
+            after = record.after_failure(now)
+            if after == record or not self._failing.is_refused_everywhere(record.key, airports, now):
+                return
+            store_record(session, after, now)
+        log.warning("evidence.refused", day=f"{after.day:%F}", direction=after.direction.value, attempts=after.attempts)
 
     def _load_record(self, interval: Interval) -> NightlyRecord:
         """Return the evidence about the record of the interval's day and direction. Raises DatabaseUnavailableError."""
@@ -187,6 +239,10 @@ class RecordWatch:
             return list_due_evidence(
                 load_schedule(session, self._timing, now), self._beacons, now, self._timing, self._failing
             )
+
+    def _find_due_call(self, record: NightlyRecord) -> EvidenceCall | None:
+        """Return the call that is due now about a record; None if none is. Raises DatabaseUnavailableError."""
+        return next((call for call in self._load_due_calls() if call.record.key == record.key), None)
 
     def _store_answer(self, term: Term, call: EvidenceCall, answer: Answer) -> None:
         """Store what an answer proves, and log it if the record is now there or whole.

@@ -83,7 +83,7 @@ def load_schedule(session: Session, timing: CollectionTiming, now: datetime, air
     records = load_records(session, now)
     coverage = {(row.airport, row.direction): row for row in session.scalars(select(CoverageRow))}
     unheard = {(row.airport, row.direction): row.asked_until for row in session.scalars(select(UnheardRow))}
-    polls = {(row.airport, row.direction): row.asked_at for row in session.scalars(select(LastPollRow))}
+    polls = {(row.airport, row.direction): row for row in session.scalars(select(LastPollRow))}
     targets = []
     for (icao, direction), demand in _load_demands(session, airport).items():
         if find_airport(icao) is None:
@@ -103,7 +103,9 @@ def load_schedule(session: Session, timing: CollectionTiming, now: datetime, air
                 cursor=cursor,
                 covered_until=row.covered_until if row else None,
                 correction=_find_correction(row, timing, now) if row else None,
-                polled_at=polls.get(key),
+                polled_at=poll.asked_at if (poll := polls.get(key)) else None,
+                uncounted_begin=poll.uncounted_begin if poll else None,
+                uncounted_at=poll.uncounted_at if poll else None,
             )
         )
     return Schedule(targets, records, load_payments(session))

@@ -15,7 +15,15 @@ from sqlalchemy.orm import Session
 
 from chassis.clock import Clock
 from chassis.db.database import Database
-from collector.errors import BreakerOpenError, IncompleteAnswerError, SourceError, SourceLimitedError, WrongClockError
+from collector.errors import (
+    BreakerOpenError,
+    ForeignAnswer,
+    ForeignAnswerError,
+    IncompleteAnswerError,
+    SourceError,
+    SourceLimitedError,
+    WrongClockError,
+)
 from collector.intervals import Interval
 from collector.leadership.terms import Term, require_term
 from collector.people import charge_people, refund_people
@@ -89,6 +97,13 @@ class Answer:
 def stops_collection(error: SourceError) -> bool:
     """Return True if the next call would fail for the same reason, False if only this call's target is affected."""
     return isinstance(error, SourceLimitedError | BreakerOpenError | WrongClockError)
+
+
+def is_useless_answer(error: SourceError) -> bool:
+    """Return True if the source has answered, but with rows that cannot be counted; False for any other failure."""
+    return isinstance(error, IncompleteAnswerError) or (
+        isinstance(error, ForeignAnswerError) and error.kind is ForeignAnswer.NO_IDENTITY
+    )
 
 
 class SourceCalls:

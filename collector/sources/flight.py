@@ -11,6 +11,12 @@ from domain.interests import Direction
 _LAST_SECOND: Final = int(datetime.max.replace(tzinfo=UTC, microsecond=0).timestamp())
 """The last instant of Python's datetime, in Unix seconds."""
 
+UNASSIGNED_ADDRESSES: Final = frozenset(("000000", "ffffff"))
+"""Addresses that no aircraft has (ICAO Annex 10, volume III, chapter 9): several that are set up wrongly send the same.
+
+Their flights would be taken for those of one aircraft, and merged as duplicates where they overlap.
+"""
+
 
 def _parse_unix_seconds(value: object) -> object:
     """Return Unix seconds as an aware UTC datetime. Raises ValueError for any other value, also for a boolean.

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import Final, NamedTuple
 
+from collector.sources.flight import UNASSIGNED_ADDRESSES
+
 MAX_CLOCK_LEAD_S: Final = 5.0
 """A time in a poll may be this much later than the poll itself, and then counts as the poll's: clocks are rounded."""
 
@@ -173,7 +175,7 @@ class FieldReader:
         """Return an ICAO address in lower case; other identities (`~` first: no ICAO address) are dropped."""
         if isinstance(value, str):
             address = value.strip(" ").lower()
-            if len(address) == 6 and not address.strip("0123456789abcdef") and address != "000000":
+            if len(address) == 6 and not address.strip("0123456789abcdef") and address not in UNASSIGNED_ADDRESSES:
                 return address
         self.dropped["icao24"] += 1
         return None

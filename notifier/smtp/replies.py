@@ -19,6 +19,9 @@ _HASHED_CODE: Final = re.compile(rb"#([245])\.([0-9]{1,3})\.([0-9]{1,3})(?![0-9.
 _MOST_LINES: Final = 1000
 """Lines that a reply may have at most; servers send some thirty, in their answer to EHLO."""
 
+MOST_REPLIES: Final = 100
+"""Replies that may be unread at most; of pipelined commands there are five at a time."""
+
 _LONGEST_TEXT: Final = 4096
 """Bytes of a reply's text that are kept until it is classified."""
 
@@ -86,7 +89,7 @@ class ReplyReader(asyncio.Protocol):
         """Parse the complete lines of the received bytes, keep the rest for the next call, and wake the reader.
 
         Lines end with LF or CRLF. Ends the reading at an invalid line, at a reply of too many lines, at more than
-        `LONGEST_REPLY` bytes without a line's end, and at more than `LONGEST_REPLY` unread replies. Bytes that come
+        `LONGEST_REPLY` bytes without a line's end, and at more than `MOST_REPLIES` unread replies. Bytes that come
         after the end are dropped.
         """
         if self._ended:
@@ -96,8 +99,10 @@ class ReplyReader(asyncio.Protocol):
             line = bytes(self._unread[:end]).removesuffix(b"\r")
             del self._unread[: end + 1]
             self._parse_line(line)
-        if len(self._unread) > LONGEST_REPLY or len(self._replies) > LONGEST_REPLY:
+        if len(self._unread) > LONGEST_REPLY:
             self._ended = True
+        if self._ended:
+            self._unread.clear()
         self._wake_reader()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -136,6 +141,7 @@ class ReplyReader(asyncio.Protocol):
         enhanced = next((found for each in texts if (found := _parse_enhanced_code(each))), None)
         words = b" ".join(texts).decode(errors="replace")
         self._replies.append(SmtpReply(int(code), enhanced, words))
+        self._ended = len(self._replies) > MOST_REPLIES
 
     def _wake_reader(self) -> None:
         """Wake the task that waits in `read_reply`, if any, when a reply is queued or the reading has ended."""

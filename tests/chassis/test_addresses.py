@@ -99,6 +99,7 @@ def test_a_port_is_a_number(port: object, number: int) -> None:
     [
         (normalize_target, "user_manager-grpc:9090", "user_manager-grpc:9090"),
         (normalize_target, "[::1]:9090", "[::1]:9090"),
+        (normalize_target, " unix:/data/a b.sock ", "unix:/data/a b.sock"),
         (normalize_target, "[::ffff:127.0.0.1]:9090", "127.0.0.1:9090"),
         (normalize_target, "flüge.example:1", "xn--flge-1ra.example:1"),
         (normalize_server_list, "kafka", "kafka"),
@@ -128,6 +129,7 @@ def test_a_host_has_one_spelling_within_other_settings(
         *((normalize_target, f"{host}:9090") for host in WRONG_HOSTS if ":" not in host),
         *((normalize_target, f"a:{port}") for port in ("", "0", "65536", "+25", " 25", "b", "1:2")),
         *((normalize_target, text) for text in ("a", "::1", "::1:9090", "dns:///a:1", "http://a:1", "[::1]9090")),
+        *((normalize_target, f"unix:{path}") for path in ("", "s.sock", "/a\nb", "/" + "ä" * 50)),
         *(
             (normalize_server_list, text)
             for text in ("", ",", "a:1,", "::1:9092", "a:1;b:2", "kafka://a:1", "a..b:1", "a:1 b:2")

@@ -26,10 +26,10 @@ def timetable(days: int = 40) -> list[TimetableFlight]:
     first = int((START - timedelta(days=2)).timestamp())
     moments = range(first, first + days * 86_400, 1200)
     departures = [
-        TimetableFlight(at, at + 3000, f"{number:06x}", "TW", AIRPORT, "LICC") for number, at in enumerate(moments)
+        TimetableFlight(at, at + 3000, f"{number:06x}", "TW", AIRPORT, "LICC") for number, at in enumerate(moments, 1)
     ]
     arrivals = [
-        TimetableFlight(at - 3000, at, f"{number:06x}", "TW", "LICC", AIRPORT) for number, at in enumerate(moments)
+        TimetableFlight(at - 3000, at, f"{number:06x}", "TW", "LICC", AIRPORT) for number, at in enumerate(moments, 1)
     ]
     return departures + arrivals
 

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from chassis.addresses import normalize_socket_path, normalize_target
 from chassis.db.damage import DAMAGED
 from local.ports import Ports
-from local.stack import explain_waiting, find_damage
+from local.stack import Secrets, build_environment, explain_waiting, find_damage
 from tests.ports import free_port
 
 
@@ -94,3 +95,20 @@ def test_a_service_that_does_not_answer_is_told_with_its_address(tmp_path: Path,
     text = explain_waiting(name, build_ports(port), tmp_path)
     assert f"127.0.0.1:{port}" in text
     assert text.endswith(f"{name}.log")
+
+
+@pytest.mark.parametrize(("folder", "is_short"), [("data", True), ("d" * 100, False)])
+def test_services_call_each_other_by_sockets_that_others_cannot_reach(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, folder: str, is_short: bool
+) -> None:
+    """By the ports only if the data folder's path is too long for a socket; the settings of the services allow both."""
+    monkeypatch.chdir(tmp_path)
+    ports = Ports(*range(1, len(fields(Ports)) + 1))
+    made = build_environment(ports, Path("/srv") / folder, Secrets.random(), None)
+    for name, port in (("USER_MANAGER", ports.user_manager_grpc), ("COLLECTOR", ports.collector_grpc)):
+        path, target = normalize_socket_path(made[f"{name}_GRPC_SOCKET"]), normalize_target(made[f"{name}_GRPC_TARGET"])
+        assert (path, target) == (
+            (f"/srv/data/grpc/{name.lower()}.sock", f"unix:{path}") if is_short else ("", f"127.0.0.1:{port}")
+        )
+    relative = build_environment(ports, Path("d"), Secrets.random(), None)["COLLECTOR_GRPC_SOCKET"]
+    assert not relative or Path(relative) == tmp_path / "d" / "grpc" / "collector.sock"

@@ -11,6 +11,7 @@ from sqlalchemy import select
 
 from tests.user_manager.apps import build_app
 from tests.user_manager.conftest import ON_SQLITE, Service
+from towerwatch.topics import LONGEST_ABSENCE_DAYS
 from user_manager.accounts import AuthenticatedUser, Contact
 from user_manager.addresses import Address
 from user_manager.deletion.purge import UNCONFIRMED_LIFETIME, start_due_purges
@@ -256,6 +257,23 @@ def test_a_requested_mail_is_forgotten_once_it_is_done(service: Service, state: 
         assert session.query(MailRequest).count() == 1
         delete_expired_requests(session, service.clock.now() + REQUEST_LIFETIME)
         assert session.query(MailRequest).count() == 0
+
+
+def test_a_token_that_was_asked_for_is_mailed_after_weeks_too(service: Service) -> None:
+    """The notifier may be away for 45 days, and tries for a week then; the request is all that its mail is made of."""
+    service.register_confirmed(ANN)
+    service.clock.advance(timedelta(days=1))
+    service.account_mails.request_token_mail(Address(ANN))
+    request_id = service.load_outbox_events()[-1].user_id
+    service.clock.advance(timedelta(days=LONGEST_ABSENCE_DAYS + 6))
+    with service.database.transaction() as session:
+        delete_expired_requests(session, service.clock.now())
+    (contact,) = service.accounts.load_contacts([request_id])
+    assert is_valid(service, service.account_mails.replace_token(get_link_token(contact.token_url)))
+    service.clock.advance(timedelta(days=1))
+    with service.database.transaction() as session:
+        delete_expired_requests(session, service.clock.now())
+    assert service.accounts.load_contacts([request_id]) == []
 
 
 def test_unconfirmed_accounts_go_after_a_week(service: Service) -> None:

@@ -85,3 +85,25 @@ def test_a_lost_request_for_a_token_is_published_again(service: Service, kafka: 
     assert str(kept.account.user_id).encode() not in (keys := publish_outbox(service, kafka))
     assert str(replaced.account.user_id).encode() in keys
     assert compare(service, kafka) == 0, "they are in the topic"
+
+
+def test_a_registration_during_a_pause_causes_no_mail_by_itself_later(service: Service, kafka: Broker) -> None:
+    """While a mail waits for the mail server, each new registration shows that it waits, too; but it has no request,
+    so nothing of it was lost: else a stranger could have a mail sent by each, whatever the pauses are."""
+    first = service.register("victim@example.org", "0")
+    (event,) = service.load_outbox_events()
+    service.accounts.record_confirmation_state(
+        event.user_id, event.registered.confirmation_id, ConfirmationState.WAITING
+    )
+    publish_outbox(service, kafka)
+    for number in range(1, 4):
+        again = service.register("victim@example.org", str(number))
+        assert again.token is not None
+        shown = service.accounts.get_confirmation(again.token, "victim@example.org").state
+        assert shown is ConfirmationState.WAITING
+        assert [each for each in service.load_outbox_events() if each.WhichOneof("change") == "registered"] == []
+        publish_outbox(service, kafka)
+    assert first.account.user_id != again.account.user_id
+    service.clock.advance(timedelta(minutes=5))
+    assert compare(service, kafka) == 0
+    assert service.load_outbox_events() == []

@@ -237,6 +237,26 @@ def test_a_link_that_has_confirmed_confirms_no_later_account(service: Service) -
     assert not service.accounts.authenticate(again.token).confirmed
 
 
+@pytest.mark.parametrize(
+    ("mine", "other"), [("ann@example.org", "ann+x@example.org"), ("ann+x@example.org", "ann+y@example.org")]
+)
+def test_the_link_of_one_spelling_is_not_used_by_confirming_another(service: Service, mine: str, other: str) -> None:
+    """During a pause no second mail goes out: so the link of the first must confirm what is registered again, also if
+    another `+tag` of the mailbox was confirmed after that mail was asked for. Once used, it is used."""
+    link = service.build_confirmation_token(service.register(mine, "Stranger"))
+    service.clock.advance(timedelta(minutes=5))
+    service.register_confirmed(other)
+    service.clock.advance(timedelta(minutes=5))
+    again = service.register(mine)
+    service.registrations.check_confirmation_link(link)
+    assert service.registrations.confirm(link, again.token).new_token is None
+    service.deletions.delete(again.token, mine)
+    service.clock.advance(timedelta(days=1))
+    service.register(mine)
+    with pytest.raises(LinkOrphanedError, match="used already"):
+        service.registrations.confirm(link)
+
+
 def test_a_used_link_of_a_replaced_account_still_says_that_the_address_is_confirmed(service: Service) -> None:
     """Who follows it a second time is told the truth, and gets no token and no change."""
     replaced = service.register()

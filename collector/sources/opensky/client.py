@@ -32,7 +32,7 @@ _ATTEMPTS: Final = 3
 """Maximum number of HTTP requests for one API call."""
 _LONGEST_BACKOFF_S: Final = 2.0
 """Longest pause between two attempts."""
-_LARGEST_ANSWER: Final = 32 * 1024 * 1024
+_LARGEST_ANSWER: Final = 8 * 1024 * 1024
 """Bytes of the largest answer; a day of the largest airport has less than one million."""
 _OLDEST_ANSWER: Final = timedelta(minutes=5)
 """An answer that a cache has kept for longer is none: it cannot prove that the source still says the same."""
@@ -136,7 +136,7 @@ class OpenSkyClient:
             if exchange.remaining_credits is not None:
                 self.remaining_credits = exchange.remaining_credits
             exchange.require_in_order()
-            flights = self._parse_answer(exchange, token, interval)
+            flights = await self._parse_answer(exchange, token, interval)
             outcome = "success"
         finally:
             self._calls.labels(status=outcome).inc()
@@ -147,10 +147,10 @@ class OpenSkyClient:
         self._pause.require_over()
         self._connection.token_pause.require_over()
 
-    def _parse_answer(self, exchange: Exchange, token: Token | None, interval: Interval) -> list[Flight]:
+    async def _parse_answer(self, exchange: Exchange, token: Token | None, interval: Interval) -> list[Flight]:
         """Return the flights of an answer to a request with this token (None: without a token).
 
-        Only a 404 with an empty body, or an empty list, means no flights. Any other 404 or 200 without flights, and any
+        Bodies are parsed in a thread: a large one takes a while, in which other tasks must go on. Only a 404 with an empty body, or an empty list, means no flights. Any other 404 or 200 without flights, and any
         redirect, is a foreign answer (of a proxy, a portal, a wrong path), and an error. The source's own answers, a
         429 among them, set `clock_error`. Raises ForeignAnswerError, IncompleteAnswerError, SourceLimitedError for a
         429, TokenRefusedError for 401 with a token, SourceRefusedError for any other status, and for an old answer of a
@@ -164,7 +164,7 @@ class OpenSkyClient:
                     "Cache-Control: no-cache: correct the cache, or set another way in OPENSKY_PROXY"
                 )
             case httpx.codes.OK:
-                flights = self._reader.read_flights(answer, interval)
+                flights = await asyncio.to_thread(self._reader.read_flights, answer, interval)
                 self.clock_error = self._connection.compare_clocks(exchange)
                 return flights
             case httpx.codes.NOT_FOUND if is_without_body(answer):
@@ -174,7 +174,8 @@ class OpenSkyClient:
                 self.clock_error = self._connection.compare_clocks(exchange)
                 raise self._pause.begin(answer.headers)
             case status if status == httpx.codes.NOT_FOUND or answer.is_redirect:
-                raise self._connection.foreign_answers.count(answer, classify_foreign_answer(answer))
+                kind = await asyncio.to_thread(classify_foreign_answer, answer)
+                raise self._connection.foreign_answers.count(answer, kind)
             case httpx.codes.UNAUTHORIZED if token is not None:
                 raise TokenRefusedError(token)
             case httpx.codes.PROXY_AUTHENTICATION_REQUIRED:

@@ -9,9 +9,9 @@ from pydantic import ValidationError
 
 from chassis.clock import Clock
 from chassis.metrics import Metrics
-from collector.errors import ForeignAnswer, IncompleteAnswerError
+from collector.errors import ForeignAnswer, IncompleteAnswerError, SourceRefusedError
 from collector.intervals import Interval
-from collector.sources.flight import Flight
+from collector.sources.flight import UNASSIGNED_ADDRESSES, Flight
 from collector.sources.opensky.answers import classify_foreign_answer, parse_flight, parse_rows
 from collector.sources.opensky.foreign_answers import ForeignAnswerCounter
 
@@ -20,6 +20,8 @@ log = structlog.get_logger()
 _LOG_INTERVAL: Final = timedelta(days=1)
 """A dropped field is logged at most once in this period of elapsed time."""
 
+_MOST_ROWS: Final = 20_000
+"""Rows of the largest answer: ten times as many as the largest airport has flights in a day."""
 _TOLERATED_SHARE: Final = 20
 """Of so many rows one may be left out: that is little beside what the source itself misses."""
 _FINAL_AFTER: Final = timedelta(days=2)
@@ -51,15 +53,20 @@ class FlightReader:
     def read_flights(self, answer: httpx.Response, interval: Interval) -> list[Flight]:
         """Return the flights of an answer with status 200 to the question about an interval, in the order of the rows.
 
-        Rows without identity (icao24 and two times), and rows that name another airport than the interval's, are left
+        Rows without identity (icao24, which must be one that an aircraft can have, and two times), and rows that name another airport than the interval's, are left
         out, counted and logged. Other unreadable fields are dropped from their flight, counted by field, and each field
         is logged once a day at most. Raises ForeignAnswerError if the body is no list, or if there are rows and none
         has an identity: that is not a day without flights. Raises IncompleteAnswerError if too many rows are left out
-        (see `count_tolerated_rows`).
+        (see `count_tolerated_rows`), SourceRefusedError if there are more rows than any airport has flights: they are
+        not even read, because that could take minutes. Safe to call in a thread.
         """
         rows = parse_rows(answer)
         if rows is None:
             raise self._foreign.count(answer, classify_foreign_answer(answer))
+        if len(rows) > _MOST_ROWS:
+            raise SourceRefusedError(
+                f"the answer has {len(rows)} flights, too many for one airport: check the address of the source"
+            )
         flights: list[Flight] = []
         faults: set[str] = set()
         for row in rows:
@@ -68,6 +75,10 @@ class FlightReader:
             except ValidationError as error:
                 self._malformed.inc()
                 faults |= {".".join(map(str, fault["loc"])) or fault["msg"] for fault in error.errors()}
+                continue
+            if flight.icao24 in UNASSIGNED_ADDRESSES:
+                self._malformed.inc()
+                faults.add("icao24")
                 continue
             if flight.own_airport(interval.direction) not in ("", interval.airport):
                 self._malformed.inc()

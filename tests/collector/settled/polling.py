@@ -71,10 +71,10 @@ def poll(collector: FlightCollector) -> None:
     asyncio.run(lead())
 
 
-def poll_hourly(service: Service, collector: FlightCollector, until: datetime) -> None:
-    """Poll each hour, from now to `until`, where the clock stands in the end.
+def poll_hourly(service: Service, collector: FlightCollector, until: datetime, step: timedelta = HOUR) -> None:
+    """Poll each hour, or each `step`, from now to `until`, where the clock stands in the end.
 
-    The polls begin exactly an hour apart, however long the answers of one take.
+    The polls begin exactly so far apart, however long the answers of one take.
     """
 
     async def lead() -> None:
@@ -82,7 +82,7 @@ def poll_hourly(service: Service, collector: FlightCollector, until: datetime) -
         at = service.clock.now()
         while at < until:
             await collector.collect(term)
-            at = min(at + HOUR, until)
+            at = min(at + step, until)
             service.clock.advance(at - service.clock.now())
 
     asyncio.run(lead())

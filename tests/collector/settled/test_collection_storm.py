@@ -102,7 +102,7 @@ def traffic() -> list[timetable.TimetableFlight]:
         first_seen = begin + chance.randrange(DAYS * 86_400 - 20_000)
         last_seen = first_seen + chance.randrange(600, 20_000)
         made.append(
-            timetable.TimetableFlight(first_seen, last_seen, f"{number:06x}", f"TW{number}", origin, destination)
+            timetable.TimetableFlight(first_seen, last_seen, f"{number + 1:06x}", f"TW{number}", origin, destination)
         )
     return made
 

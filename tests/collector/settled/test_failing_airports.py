@@ -53,7 +53,7 @@ def find_whole_hour(failures: Failures, most_failures: int) -> int | None:
                 break
             begin, end = failures.get(calls[0].airport, (0, 0))
             if not begin <= hour < end:
-                failing.add_answer(record.key, calls[0].airport)
+                failing.add_answer(record.key, calls[0].airport, now)
                 record = record.after_answer(calls[0].airport, EVENING if hour >= 3 else [], now, TIMING.settle_time)
                 break
             failing.add_failure(record.key, calls[0].airport, now)
@@ -81,7 +81,7 @@ def test_all_fail_in_turn_and_one_that_answers_again_is_asked() -> None:
     assert failing.choose_usable(record, ["RJTT", "KATL", "EDDF"], NOON + 2 * HOUR) == ["RJTT"]
     assert failing.choose_usable(record, ["KATL", "EDDF"], NOON + 6 * HOUR) == ["EDDF"]
     assert failing.choose_usable((TODAY + DAY, ARRIVALS), ["EDDF", "KATL"], NOON + 2 * HOUR) == ["EDDF", "KATL"]
-    failing.add_answer(record, "KATL")
+    failing.add_answer(record, "KATL", NOON)
     assert failing.choose_usable(record, ["KATL", "EDDF"], NOON + 2 * HOUR) == ["KATL"]
     assert failing.choose_usable(record, [], NOON) == []
 

@@ -13,7 +13,7 @@ from hypothesis import given, strategies as st
 from notifier.errors import FailureReason, PermanentlyRefused
 from notifier.smtp.envelope import Envelope, dot_stuff
 from notifier.smtp.rate_limit import MINUTE, RateLimit
-from notifier.smtp.replies import LONGEST_REPLY, NoReplyError, ReplyReader, SmtpReply
+from notifier.smtp.replies import LONGEST_REPLY, MOST_REPLIES, NoReplyError, ReplyReader, SmtpReply
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 
@@ -90,6 +90,16 @@ def test_a_reply_of_endless_lines_ends_the_reading(line: bytes) -> None:
     for _ in range(50):
         replies.data_received(line * 1000)
     assert len(replies._unread) <= len(line) * 1000
+
+
+@pytest.mark.parametrize("at_once", [1, 1000])
+def test_endless_replies_end_the_reading(at_once: int) -> None:
+    """A server that answers what nobody has asked cannot fill the memory: it was up to 270 MB of each connection."""
+    replies, line = ReplyReader(), b"250 " + b"x" * 4090 + b"\r\n"
+    for _ in range(2000 // at_once):
+        replies.data_received(line * at_once)
+    assert len(replies._replies) <= MOST_REPLIES + 1
+    assert not replies._unread
 
 
 def test_an_unasked_reply_makes_the_connection_not_quiet() -> None:

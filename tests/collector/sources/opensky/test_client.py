@@ -34,7 +34,7 @@ from collector.sources.breaker_guard import BREAKER_POLICY
 from collector.sources.flight import Flight
 from collector.sources.opensky.client import OpenSkyClient
 from collector.sources.opensky.connection import OpenSkyConnection, OpenSkyTimeouts
-from collector.sources.opensky.flight_reader import count_tolerated_rows
+from collector.sources.opensky.flight_reader import FlightReader, count_tolerated_rows
 from domain.interests import Direction
 from local.opensky import flights as timetable
 from local.opensky.access import Credentials
@@ -179,11 +179,11 @@ def test_flights_are_those_of_the_replays_timetable(clock: FakeClock) -> None:
     source = [
         *(
             timetable.TimetableFlight(at + s, at + s + 9, f"{i:06x}", "TW", "KJFK", "LICC")
-            for i, s in enumerate(departures)
+            for i, s in enumerate(departures, 1)
         ),
         *(
             timetable.TimetableFlight(at + s - 9, at + s, f"{i:06x}", "TW", "LICC", "KJFK")
-            for i, s in enumerate(departures)
+            for i, s in enumerate(departures, 1)
         ),
     ]
     credentials = Credentials(*CREDENTIALS)
@@ -568,6 +568,43 @@ def test_an_answer_that_would_fill_the_memory_is_an_error(
     assert len(server.requests) == 1
 
 
+@pytest.mark.parametrize("odd", [b"{}", b"0", b"[]", json.dumps(row()).encode()])
+def test_an_answer_with_more_rows_than_any_airport_has_is_not_read(
+    anonymous: ClientUnderTest, server: ScriptedOpenSky, odd: bytes
+) -> None:
+    """A few megabytes of tiny rows would take minutes; not one of them is looked at, nor asked for again."""
+    server.script = [answer(200, b"[" + b",".join([odd] * 20_001) + b"]")]
+    with pytest.raises(SourceRefusedError, match="20001 flights"):
+        anonymous.fetch()
+    assert anonymous.metric("opensky_malformed_flights_total") == 0
+    assert len(server.requests) == 1
+
+
+def test_other_tasks_go_on_while_an_answer_is_parsed(
+    anonymous: ClientUnderTest, server: ScriptedOpenSky, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The parser waits here for another task of the loop, which it would block for ever if it ran in the loop."""
+    begun, ran = threading.Event(), threading.Event()
+
+    def read_flights(*_: object) -> list[Flight]:
+        """Return no flights once the other task has run."""
+        begun.set()
+        assert ran.wait(THREAD_TIMEOUT_S)
+        return []
+
+    async def fetch_beside_another_task() -> list[Flight]:
+        """Fetch, and go on here once the answer is being parsed."""
+        fetching = asyncio.create_task(anonymous.client.fetch_flights("KJFK", Direction.DEPARTURES, BEGIN, END))
+        while not begun.is_set() and not fetching.done():
+            await asyncio.sleep(0.001)
+        ran.set()
+        return await fetching
+
+    monkeypatch.setattr(FlightReader, "read_flights", read_flights)
+    server.script = [answer(200, [row()])]
+    assert anonymous.run(fetch_beside_another_task()) == []
+
+
 @pytest.mark.parametrize(("status", "body"), [(200, [row()]), (200, []), (404, b"")])
 def test_an_old_answer_of_a_cache_is_an_error(
     anonymous: ClientUnderTest, server: ScriptedOpenSky, status: int, body: object
@@ -598,6 +635,19 @@ def test_flights_of_another_airport_are_not_counted(
         with pytest.raises(IncompleteAnswerError):
             anonymous.fetch(direction)
     assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("icao24", ["000000", " FFFFFF"])
+def test_an_address_that_no_aircraft_has_is_no_identity(
+    anonymous: ClientUnderTest, server: ScriptedOpenSky, icao24: str
+) -> None:
+    """Several aircraft may send it at once: as one of them they would be merged, and too few flights be counted. So
+    many such rows make the answer incomplete, and it covers nothing."""
+    shared = [row(60 * at, icao24=icao24) for at in range(2)]
+    server.script = [answer(200, [*map(row, range(40)), *shared]), answer(200, [*map(row, range(9)), *shared])]
+    assert len(anonymous.fetch()) == 40
+    with pytest.raises(IncompleteAnswerError, match="2 of the 11"):
+        anonymous.fetch()
 
 
 @given(st.integers(0, 2_000), st.floats(0, 9))

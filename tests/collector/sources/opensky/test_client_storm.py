@@ -70,7 +70,7 @@ def traffic() -> list[timetable.TimetableFlight]:
             continue
         if origin == "LICC" and (first_seen - begin) // 86_400 == 2:
             continue
-        made.append(timetable.TimetableFlight(first_seen, last_seen, f"{n:06x}", f"TW{n}", origin, destination))
+        made.append(timetable.TimetableFlight(first_seen, last_seen, f"{n + 1:06x}", f"TW{n}", origin, destination))
     return made
 
 
