@@ -140,8 +140,7 @@ class FlightRow(Base):
     first_seen: Mapped[datetime] = mapped_column(UtcDateTime)
     last_seen: Mapped[datetime] = mapped_column(UtcDateTime)
     event_time: Mapped[datetime] = mapped_column(UtcDateTime)
-    """The event time as first published: first_seen of a departure, last_seen of an arrival; of a flight that was
-    published live, the movement's. Never changed later."""
+    """As first published: first_seen of a departure, last_seen of an arrival, or a live movement's. Never changes."""
     other_airport: Mapped[str] = mapped_column(String(4))
 
 

@@ -99,6 +99,21 @@ def test_an_entry_from_before_gaps_could_be_filled_is_read_and_its_gap_can_be_fi
     assert entries.decode() == entries.airport
 
 
+@given(log=corrected_logs, seed=st.integers(0, 2**32))
+def test_an_entry_of_a_live_airport_decodes_to_the_state_that_was_encoded(log, seed):
+    """What was told from positions is recovered; an entry from before they were known says that nothing was."""
+    entries = WrittenEntries()
+    for observation in draw_provenances(log, seed):
+        entries.fold(observation)
+        assert entries.decode() == entries.airport
+    older = AirportStateMessage.FromString(entries.entry)
+    older.arrivals.ClearField("live")
+    older.departures.ClearField("live")
+    entries.entry = older.SerializeToString()
+    traffic = entries.decode().traffic
+    assert (traffic.arrivals.live, traffic.departures.live) == (None, None)
+
+
 def test_corrections_and_flights_of_closed_days_move_to_the_history_table():
     """The airport's entry stays small; a closed day that loses its last flight loses it in the history, too."""
     entries = WrittenEntries()
