@@ -104,13 +104,16 @@ def test_a_mail_of_corrections_is_remembered_for_a_day() -> None:
     assert person.without_batches(()).corrections_mailed_at == NOW
 
 
-def test_a_mail_waits_until_its_retry_is_long_overdue() -> None:
-    """A record of the retry topic may be lost; what is in flight waits for its outcome."""
+def test_corrections_wait_for_mails_that_are_in_flight_or_deferred() -> None:
+    """Until the time of a deferred mail, ten seconds at least; a record of the retry topic may be lost, and is not
+    waited for any longer two minutes after its time."""
+    minute, moment = timedelta(minutes=1), timedelta(seconds=10)
     person = UserState().with_deferred_batches((A,), NOW, NOW)
-    minute = timedelta(minutes=1)
-    assert [person.has_waiting_mail(NOW + each * minute) for each in (-9, 1, 2)] == [True, True, False]
-    assert UserState().with_mail_in_flight((A,)).has_waiting_mail(NOW)
-    assert not UserState().has_waiting_mail(NOW)
+    assert person.compute_quiet_time(NOW - 3 * minute) == NOW
+    assert person.compute_quiet_time(NOW + minute) == NOW + minute + moment
+    assert person.compute_quiet_time(NOW + 2 * minute) == NOW + 2 * minute
+    assert UserState().with_mail_in_flight((A,)).compute_quiet_time(NOW) == NOW + moment
+    assert UserState().compute_quiet_time(NOW) == NOW
 
 
 def test_every_transition_ends_the_flight_of_a_mail() -> None:
