@@ -47,9 +47,7 @@ class FailingAirports:
         """
         self._until = {key: until for key, until in self._until.items() if until > now}
         self._charged_until = {key: until for key, until in self._charged_until.items() if until > now}
-        self._until[record, airport] = now + (
-            _PASSED_OVER_AS_COSTLY_FOR if is_charged and is_old else _PASSED_OVER_FOR
-        )
+        self._until[record, airport] = now + (_PASSED_OVER_AS_COSTLY_FOR if is_charged and is_old else _PASSED_OVER_FOR)
         if is_charged:
             self._charged_until[record] = now + _PAUSE_AFTER_CHARGE
 
