@@ -28,6 +28,7 @@ from local.stack import (
     list_port_names,
 )
 from local.up.backups import BACKUPS, create_backup, find_restore_mark, require_no_interrupted_restore, restore_backup
+from local.up.known_names import find_unknown_names
 from local.up.settings import DATA, ENV_FILE, StackConfig
 
 _BEGIN_ANEW: Final = "--begin-anew"
@@ -99,6 +100,8 @@ def start(env_file: Path, data: Path, *, begins_anew: bool = False) -> None:
     log = find_log_file(data, "stack")
     log.parent.mkdir(parents=True, exist_ok=True)
     data.chmod(0o700)  # an earlier version may have made it for all to read
+    for sentence in find_unknown_names(config.given):
+        print(f"towerwatch: in {env_file.name} {sentence}", file=sys.stderr)
     print("Starting Towerwatch (the first start fetches Kafka) …", flush=True)
     with log.open("wb") as output:
         stack = subprocess.Popen(

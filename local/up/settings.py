@@ -22,7 +22,8 @@ DATA: Final = ROOT / ".towerwatch" / "data"
 class StackConfig:
     """The configuration of a stack for daily use: names of its processes in the order of their start, ports, variables.
 
-    `mailbox` is True if mails go to the mailbox on this machine, False if to SMTP_HOST.
+    `mailbox` is True if mails go to the mailbox on this machine, False if to SMTP_HOST. `given`: the variables that
+    `.env` sets.
     """
 
     def __init__(self, env_file: Path, data: Path) -> None:
@@ -36,6 +37,7 @@ class StackConfig:
         """
         given = read_env_file(env_file)
         given |= {name: value for name, value in os.environ.items() if name in given and value}
+        self.given = tuple(given)
         kafka = find_external_bootstrap_servers({**given, **os.environ})
         base = given.pop("PORT_BASE", str(DEFAULT_BASE + 100))
         if not (base.isascii() and base.isdecimal()):
