@@ -17,6 +17,8 @@ from local.up.env_file import read_env_file
 
 ENV_FILE: Final = ROOT / ".env"
 DATA: Final = ROOT / ".towerwatch" / "data"
+_USUAL_PORTS: Final = {"starttls": "587", "tls": "465", "plaintext": "25"}
+"""The ports of mail servers by SMTP_SECURITY: submission, submissions (RFC 8314) and smtp."""
 
 
 class StackConfig:
@@ -52,6 +54,8 @@ class StackConfig:
         settings = build_environment(self.ports, data, _load_or_make_secrets(data), kafka)
         if self.mailbox:
             settings = with_mailbox(settings, self.ports)
+        elif "SMTP_PORT" not in given and "SMTP_PORT_FILE" not in given:
+            settings["SMTP_PORT"] = _USUAL_PORTS.get(given.get("SMTP_SECURITY", "starttls"), "587")
         self.environment = {**settings, **given}
 
 
