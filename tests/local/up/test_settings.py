@@ -59,7 +59,7 @@ def test_an_external_mail_server_replaces_the_mailbox(tmp_path):
     ],
 )
 def test_a_mail_server_without_a_port_has_the_usual_one(tmp_path, text: str, port: str):
-    """Before, the notifier refused what `make up` had taken, once MAIL_FROM was set: one fault was told after another."""
+    """Before, the notifier refused what `make up` had taken, once MAIL_FROM was set: one fault after another."""
     stack = own(tmp_path, f"SMTP_HOST=smtp.example.org\nMAIL_FROM=Tower <a@example.org>\n{text}\n")
     assert stack.environment["SMTP_PORT"] == port
 
