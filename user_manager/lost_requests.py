@@ -96,7 +96,8 @@ class LostRequests:
         """Load the requests whose mail was not sent and whose link would still be valid, by the user id of the event.
 
         Only what was requested is stored as a request: an account that a pause keeps from getting a mail has none,
-        though it may show that it waits, like the one before it. Empty, too, while the outbox has events that are not published yet.
+        though it may show that it waits, like the one before it. Empty, too, while the outbox has events that are not
+        published yet.
         """
         now = self._clock.now()
         with self._database.reading() as session:

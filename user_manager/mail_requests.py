@@ -17,7 +17,7 @@ from user_manager.model import OUTBOX, MailRequest
 REQUEST_LIFETIME: Final = timedelta(days=7)
 """Time after which a request to confirm an address is deleted, reported or not: so is its unconfirmed account."""
 TOKEN_REQUEST_LIFETIME: Final = timedelta(days=LONGEST_ABSENCE_DAYS) + REQUEST_LIFETIME
-"""The same for a token: the notifier may be away for so long, and then tries for a week until it dead-letters a mail."""
+"""The same for a token: the notifier may be away for so long, and then tries for a week before it gives a mail up."""
 
 
 class MailKind(StrEnum):

@@ -322,7 +322,7 @@ def _make_room_for_confirmed_account(session: Session, user: User) -> None:
     for other in others:
         if find_account(session, other.user_id) is not None:
             raise LinkOrphanedError(
-                "This address has a confirmed account already; ask for a new token if yours is lost."
+                "This address has a confirmed account already; if its token is lost, POST /users/token mails a new one."
             )
         session.expunge(other)
         erase_account(session, other.user_id)

@@ -71,7 +71,7 @@ class NightlyRecord:
     asked_at: datetime | None = None
     """Time of the last attempt. None: no attempt yet."""
     attempts: int = 0
-    """Number of answers so far, and of the polls in which all airports failed, as far as `after_failure` counts them."""
+    """Number of answers so far, and of the polls in which all airports failed that `after_failure` counts."""
     airport: str | None = None
     """The evidence airport, which had flights in the day's last hours. None: the record is not there."""
     flights: int = 0

@@ -63,9 +63,10 @@ def explain_waiting(progress: Progress, records: NightlyRecords, timing: RecordT
     if day + DAY > now:
         return None
     if progress.uncounted_at is not None:
+        again = _format_time(progress.uncounted_at + ASK_AGAIN_AFTER, now)
         return (
             f"{_format_day(day)}: the source's answer has too many flights without an aircraft's address or without "
-            f"times, or of other airports; asked again at {_format_time(progress.uncounted_at + ASK_AGAIN_AFTER, now)}, "
+            f"times, or of other airports; asked again at {again}, "
             f"and given up as a gap from {_format_day(day + DAY + GIVE_UP_AFTER)} on"
         )
     unproven = records.find_unproven(day, progress.direction)

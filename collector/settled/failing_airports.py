@@ -6,7 +6,7 @@ nothing, but for which the source has charged credits, use up the credits: they 
 """
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from domain.interests import Direction
@@ -20,6 +20,9 @@ _PASSED_OVER_AS_COSTLY_FOR: Final = timedelta(days=7)
 """The same after a failed call that cost the price of old flights: until each of the others had its turn."""
 _PAUSE_AFTER_CHARGE: Final = timedelta(hours=6)
 """Time after a failed call that cost credits until the next call about the record."""
+_REMEMBERED_FOR: Final = timedelta(days=7)
+"""Time after which a failed call is forgotten, counted from the end of its airport's being passed over."""
+_NEVER: Final = datetime.min.replace(tzinfo=UTC)
 _ANSWERS_COUNT_FOR: Final = timedelta(hours=30)
 """Time for which an answer shows that the source answers: there is one each night, but not at the same hour."""
 
@@ -40,12 +43,12 @@ class FailingAirports:
     def add_failure(
         self, record: RecordKey, airport: str, now: datetime, *, is_charged: bool = False, is_old: bool = False
     ) -> None:
-        """Pass over an airport whose call for a record has just failed, and forget those that are not any more.
+        """Pass over an airport whose call for a record has just failed, and forget those that failed long ago.
 
         `is_charged`: True if the call cost credits all the same; then the record has a pause. `is_old`: True if it was
         made at the price of old flights.
         """
-        self._until = {key: until for key, until in self._until.items() if until > now}
+        self._until = {key: until for key, until in self._until.items() if until > now - _REMEMBERED_FOR}
         self._charged_until = {key: until for key, until in self._charged_until.items() if until > now}
         self._until[record, airport] = now + (_PASSED_OVER_AS_COSTLY_FOR if is_charged and is_old else _PASSED_OVER_FOR)
         if is_charged:
@@ -60,8 +63,10 @@ class FailingAirports:
     def choose_usable(
         self, record: RecordKey, airports: Sequence[str], now: datetime, *, is_old: bool = False
     ) -> list[str]:
-        """Return the airports that are not passed over now for a record, in their order.
+        """Return the airports that are not passed over now for a record: those that have not failed, in their order.
 
+        After them those whose time is over, the one that failed first at the front: else a poll that the circuit
+        breaker ends after a few failures would never come to the last ones, if the next poll is hours later.
         If all are passed over, return the one that failed first of them: so each has its turn. Empty for no airports,
         and during the pause after a failed call that cost credits, unless the next call is for another airport at the
         price of recent flights. `is_old`: True if it is not at that price.
@@ -70,6 +75,7 @@ class FailingAirports:
         usable = [airport for airport in airports if self._until.get((record, airport), now) <= now]
         if is_in_pause and (is_old or not usable):
             return []
+        usable.sort(key=lambda airport: self._until.get((record, airport), _NEVER))
         return usable or sorted(airports, key=lambda airport: self._until[record, airport])[:1]
 
     def has_answer(self, now: datetime, *, but_for: RecordKey | None = None) -> bool:

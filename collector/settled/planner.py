@@ -153,7 +153,7 @@ class CollectionTarget:
     """Time of that answer."""
 
     def find_uncounted_time(self, now: datetime) -> datetime | None:
-        """Return the time of the last answer about the next interval, or about its correction, that could not be counted.
+        """Return the time of the last answer that could not be counted, if it is about an interval that is due.
 
         None if there was none, and for a time in the future, which a wrong clock has stored.
         """

@@ -116,10 +116,10 @@ class RecordWatch:
         In an outage the source has returned "no flights" for every airport, or a few for some. So an evidence call is
         made at once for the evidence airport of the interval's day: if it has as many flights as a proof needs, the
         answer is confirmed. If it has fewer, or is the interval's own airport, the answers contradict the evidence,
-        which is deleted: the day must be proven anew. False, too, if there is no evidence, or if the quota defers the call. If the call fails, flights
-        of another candidate confirm the answer as well; if none has any, the call's error is raised. `bill`: who pays
-        for the calls, namely those who paid for the answer. Raises SourceError, SupersededError,
-        DatabaseUnavailableError.
+        which is deleted: the day must be proven anew. False, too, if there is no evidence, or if the quota defers the
+        call. If the call fails, as many flights of another candidate confirm the answer as well; if none has so many,
+        the call's error is raised. `bill`: who pays for the calls, namely those who paid for the answer. Raises
+        SourceError, SupersededError, DatabaseUnavailableError.
         """
         record = await asyncio.to_thread(self._load_record, interval)
         if record.airport is None:
@@ -145,8 +145,8 @@ class RecordWatch:
     ) -> bool:
         """Return True if a candidate other than the evidence airport proves that the record is there.
 
-        False if none does, or if the quota defers a call. No airport with too few flights contradicts the evidence, which is
-        of another one. Raises SourceError if the next call would fail as well, SupersededError,
+        False if none does, or if the quota defers a call. No airport with too few flights contradicts the evidence,
+        which is of another one. Raises SourceError if the next call would fail as well, SupersededError,
         DatabaseUnavailableError.
         """
         for airport in await asyncio.to_thread(self._load_candidates, record):

@@ -28,6 +28,8 @@ from local.stack import (
     list_port_names,
 )
 from local.up.backups import BACKUPS, create_backup, find_restore_mark, require_no_interrupted_restore, restore_backup
+from local.up.external_broker import explain_missing_broker
+from local.up.known_names import find_unknown_names
 from local.up.settings import DATA, ENV_FILE, StackConfig
 
 _BEGIN_ANEW: Final = "--begin-anew"
@@ -99,6 +101,10 @@ def start(env_file: Path, data: Path, *, begins_anew: bool = False) -> None:
     log = find_log_file(data, "stack")
     log.parent.mkdir(parents=True, exist_ok=True)
     data.chmod(0o700)  # an earlier version may have made it for all to read
+    for sentence in find_unknown_names(config.given):
+        print(f"towerwatch: in {env_file.name} {sentence}", file=sys.stderr)
+    if (missing := _explain_missing_broker(config)) is not None:
+        print(f"towerwatch: {missing}", file=sys.stderr)
     print("Starting Towerwatch (the first start fetches Kafka) …", flush=True)
     with log.open("wb") as output:
         stack = subprocess.Popen(
@@ -143,8 +149,16 @@ def _wait_until_ready(name: str, config: StackConfig, stack: subprocess.Popen[by
             reason = find_log_file(config.data, "stack").read_text(errors="replace").strip() or "no reason given"
             raise LocalError(f"did not start: {reason.splitlines()[-1].removeprefix('towerwatch: ')}")
         if time.monotonic() > deadline:
-            raise LocalError(f"{name} was not ready in time: {explain_waiting(name, config.ports, config.data)}")
+            reason = _explain_missing_broker(config) or explain_waiting(name, config.ports, config.data)
+            raise LocalError(f"{name} was not ready in time: {reason}")
         time.sleep(_POLL_INTERVAL_S)
+
+
+def _explain_missing_broker(config: StackConfig) -> str | None:
+    """Return a sentence if the stack uses a broker that is not its own and cannot be reached; else None."""
+    if "kafka" in config.names:
+        return None
+    return explain_missing_broker(config.environment["KAFKA_BOOTSTRAP_SERVERS"])
 
 
 def _print_addresses(config: StackConfig) -> None:

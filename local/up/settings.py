@@ -17,12 +17,15 @@ from local.up.env_file import read_env_file
 
 ENV_FILE: Final = ROOT / ".env"
 DATA: Final = ROOT / ".towerwatch" / "data"
+_USUAL_PORTS: Final = {"starttls": "587", "tls": "465", "plaintext": "25"}
+"""The ports of mail servers by SMTP_SECURITY: submission, submissions (RFC 8314) and smtp."""
 
 
 class StackConfig:
     """The configuration of a stack for daily use: names of its processes in the order of their start, ports, variables.
 
-    `mailbox` is True if mails go to the mailbox on this machine, False if to SMTP_HOST.
+    `mailbox` is True if mails go to the mailbox on this machine, False if to SMTP_HOST. `given`: the variables that
+    `.env` sets.
     """
 
     def __init__(self, env_file: Path, data: Path) -> None:
@@ -36,6 +39,7 @@ class StackConfig:
         """
         given = read_env_file(env_file)
         given |= {name: value for name, value in os.environ.items() if name in given and value}
+        self.given = tuple(given)
         kafka = find_external_bootstrap_servers({**given, **os.environ})
         base = given.pop("PORT_BASE", str(DEFAULT_BASE + 100))
         if not (base.isascii() and base.isdecimal()):
@@ -50,6 +54,8 @@ class StackConfig:
         settings = build_environment(self.ports, data, _load_or_make_secrets(data), kafka)
         if self.mailbox:
             settings = with_mailbox(settings, self.ports)
+        elif "SMTP_PORT" not in given and "SMTP_PORT_FILE" not in given:
+            settings["SMTP_PORT"] = _USUAL_PORTS.get(given.get("SMTP_SECURITY", "starttls"), "587")
         self.environment = {**settings, **given}
 
 

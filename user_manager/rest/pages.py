@@ -42,6 +42,12 @@ _COPY_IT: Final = (
     "the header “Authorization: Bearer …”."
 )
 
+_CONFIRMED_BEFORE: Final = (
+    "Towerwatch may send you mail. You can close this page. The account keeps its token; if that is lost, send a "
+    'POST to /users/token with the JSON {"email": "your address"}, and a link to a new one is mailed to you.'
+)
+"""The text for whoever gets no new token, because the link was used before, or because they have shown the token."""
+
 
 def build_pages_blueprint(registrations: Registrations, accounts: Accounts, account_mails: AccountMails) -> Blueprint:
     """Build the routes /confirm, /unsubscribe, /token and /not-me, each with a link's token; errors are pages too.
@@ -55,6 +61,8 @@ def build_pages_blueprint(registrations: Registrations, accounts: Accounts, acco
     @describe("Ask whether to confirm the address", answers=_ANSWERS)
     def confirmation_page(token: str) -> Response:
         account = registrations.check_confirmation_link(token)
+        if account.confirmed and not account.suppressed:
+            return _render_page("Your address is confirmed", _CONFIRMED_BEFORE, facts=_list_facts(account))
         return _render_page(
             "Confirm your address",
             "Press the button, and Towerwatch may send you mail. If this is not what you entered, you can change it "
@@ -72,8 +80,7 @@ def build_pages_blueprint(registrations: Registrations, accounts: Accounts, acco
         confirmed = registrations.confirm(token, _read_proof())
         facts = _list_facts(confirmed.account)
         if confirmed.new_token is None:
-            text = "Towerwatch may send you mail now. You can close this page."
-            return _render_page("Your address is confirmed", text, facts=facts)
+            return _render_page("Your address is confirmed", _CONFIRMED_BEFORE, facts=facts)
         return _render_page(
             "Your address is confirmed",
             f"Towerwatch may send you mail now. {_COPY_IT}",

@@ -150,11 +150,12 @@ class OpenSkyClient:
     async def _parse_answer(self, exchange: Exchange, token: Token | None, interval: Interval) -> list[Flight]:
         """Return the flights of an answer to a request with this token (None: without a token).
 
-        Bodies are parsed in a thread: a large one takes a while, in which other tasks must go on. Only a 404 with an empty body, or an empty list, means no flights. Any other 404 or 200 without flights, and any
-        redirect, is a foreign answer (of a proxy, a portal, a wrong path), and an error. The source's own answers, a
-        429 among them, set `clock_error`. Raises ForeignAnswerError, IncompleteAnswerError, SourceLimitedError for a
-        429, TokenRefusedError for 401 with a token, SourceRefusedError for any other status, and for an old answer of a
-        cache: it would prove what it has proven before.
+        Bodies are parsed in a thread: a large one takes a while, in which other tasks must go on. Only a 404
+        with an empty body, or an empty list, means no flights. Any other 404 or 200 without flights, and any redirect,
+        is a foreign answer (of a proxy, a portal, a wrong path), and an error. The source's own answers, a 429 among
+        them, set `clock_error`. Raises ForeignAnswerError, IncompleteAnswerError, SourceLimitedError for a 429,
+        TokenRefusedError for 401 with a token, SourceRefusedError for any other status, for too many rows, and for an
+        old answer of a cache: it would prove what it has proven before.
         """
         answer = exchange.answer
         match answer.status_code:

@@ -53,12 +53,14 @@ class FlightReader:
     def read_flights(self, answer: httpx.Response, interval: Interval) -> list[Flight]:
         """Return the flights of an answer with status 200 to the question about an interval, in the order of the rows.
 
-        Rows without identity (icao24, which must be one that an aircraft can have, and two times), and rows that name another airport than the interval's, are left
-        out, counted and logged. Other unreadable fields are dropped from their flight, counted by field, and each field
-        is logged once a day at most. Raises ForeignAnswerError if the body is no list, or if there are rows and none
-        has an identity: that is not a day without flights. Raises IncompleteAnswerError if too many rows are left out
-        (see `count_tolerated_rows`), SourceRefusedError if there are more rows than any airport has flights: they are
-        not even read, because that could take minutes. Safe to call in a thread.
+        Rows without identity (icao24, which must be one that an aircraft can have, and two times), and rows that name
+        another airport than the interval's, are left out, counted and logged. Other unreadable fields are dropped from
+        their flight, counted by field, and each field is logged once a day at most. Safe to call in a thread.
+
+        Raises ForeignAnswerError if the body is no list, or if there are rows and none has an identity: that is not a
+        day without flights. Raises IncompleteAnswerError if too many rows are left out (see `count_tolerated_rows`),
+        SourceRefusedError if there are more rows than any airport has flights: they are not even read, because that
+        could take minutes.
         """
         rows = parse_rows(answer)
         if rows is None:

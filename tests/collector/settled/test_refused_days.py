@@ -171,6 +171,21 @@ def test_failures_give_a_record_up_only_after_three_attempts_a_day_apart(polls: 
     assert record.attempts >= len(counted)
 
 
+@pytest.mark.parametrize("pause", [1, 5, 7, 24])
+@pytest.mark.parametrize("failures", [1, 2, 5])
+def test_each_airport_has_its_turn_though_a_poll_ends_after_a_few_failures(pause: int, failures: int) -> None:
+    """The circuit breaker opens, and the next poll comes hours later: all of eight are asked within so many polls."""
+    failing, airports = FailingAirports(), [f"E{number:03}" for number in range(8)]
+    asked: set[str] = set()
+    for poll in range(-(-len(airports) // failures)):
+        now = NOON + poll * pause * HOUR
+        for _ in range(failures):
+            airport = failing.choose_usable(RECORD, airports, now)[0]
+            failing.add_failure(RECORD, airport, now)
+            asked.add(airport)
+    assert asked == set(airports)
+
+
 def test_a_record_is_refused_everywhere_only_while_others_are_answered() -> None:
     """One airport that is not passed over, or a source that answers nothing, is reason enough to wait."""
     failing = FailingAirports()

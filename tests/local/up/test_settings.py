@@ -48,6 +48,22 @@ def test_an_external_mail_server_replaces_the_mailbox(tmp_path):
         own(tmp_path, "SMTP_HOST=smtp.example.org\n")
 
 
+@pytest.mark.parametrize(
+    ("text", "port"),
+    [
+        ("", "587"),
+        ("SMTP_SECURITY=starttls", "587"),
+        ("SMTP_SECURITY=tls", "465"),
+        ("SMTP_SECURITY=plaintext", "25"),
+        ("SMTP_SECURITY=tls\nSMTP_PORT=2465", "2465"),
+    ],
+)
+def test_a_mail_server_without_a_port_has_the_usual_one(tmp_path, text: str, port: str):
+    """Before, the notifier refused what `make up` had taken, once MAIL_FROM was set: one fault after another."""
+    stack = own(tmp_path, f"SMTP_HOST=smtp.example.org\nMAIL_FROM=Tower <a@example.org>\n{text}\n")
+    assert stack.environment["SMTP_PORT"] == port
+
+
 def test_an_external_broker_replaces_kafka(tmp_path):
     """The broker's address comes from .env or from the shell."""
     stack = own(tmp_path, "KAFKA_BOOTSTRAP_SERVERS=kafka.example.org:9092\n")

@@ -64,7 +64,8 @@ def test_opening_a_link_shows_a_button_and_changes_nothing(
 
 
 def test_the_button_confirms(client: FlaskClient, service: Service) -> None:
-    """The button confirms the address and shows a new token, the old one is void; a second click changes nothing."""
+    """The button confirms the address and shows a new token, the old one is void. Whoever uses the link again changes
+    nothing, and is told how to get a new token if that one is lost."""
     registration = service.register()
     confirmed = client.post(build_path(service, registration, "confirm"))
     assert_page(confirmed, 200, "Your address is confirmed")
@@ -75,6 +76,11 @@ def test_the_button_confirms(client: FlaskClient, service: Service) -> None:
     again = client.post(build_path(service, registration, "confirm"))
     assert_page(again, 200, "Your address is confirmed")
     assert "Your token" not in again.text
+    assert "POST to /users/token" in again.text
+    opened = client.get(build_path(service, registration, "confirm"))
+    assert_page(opened, 200, "Your address is confirmed")
+    assert "POST to /users/token" in opened.text
+    assert "<form" not in opened.text
     assert service.accounts.authenticate(token).confirmed
     assert service.load_event_kinds() == ["registered", "confirmed"]
 
