@@ -129,6 +129,11 @@ class FeedState:
             # Gaps are not said: the stream learns of them once polls go on, from the coverage after them.
             if each.verdict is Verdict.COVERED and target in targets:
                 self.stretches[target] = add_stretch(self.stretches.get(target, ()), each.begin, each.end)
+        # Movements of a direction that nobody wants are dropped: once somebody does, only what follows is covered.
+        unwanted = {part: summary.stated_at for part in self._rules.turn_up_s if (icao, part) not in targets}
+        if unwanted:
+            coverage = self._coverages[icao]
+            self._coverages[icao] = replace(coverage, said_until={**(coverage.said_until or {}), **unwanted})
 
     def forget_unwanted(self, codes: Collection[str], targets: Collection[Target]) -> None:
         """Forget how airports are heard that nobody wants any more, and what is covered and not wanted."""

@@ -1,0 +1,43 @@
+"""The state of a feed: what it covers of a direction that somebody begins to want while movements happen."""
+
+import pytest
+
+from collector.live.feed_state import FeedState, build_rules
+from collector.live.poll_summaries import AirportGrid
+from collector.live.snapshots import dump_memory, load_memory
+from domain.interests import Direction
+from tests.collector.live.skies import BEGIN, fly, hear, landing
+from tests.collector.live.test_movements import AIRFIELDS, CLEAR, LARGE
+
+ARRIVALS, DEPARTURES = ("EDLA", Direction.ARRIVALS), ("EDLA", Direction.DEPARTURES)
+
+
+@pytest.mark.parametrize("hands_over", [False, True])
+def test_what_was_dropped_while_nobody_wanted_a_direction_is_not_covered(hands_over: bool) -> None:
+    """An interest in arrivals comes five minutes after a landing, where only departures were wanted before.
+
+    The landing was revealed, and dropped: the time of it must not be told as covered, also by the next leader. A
+    landing after that is published, and its time covered; departures are covered all the time.
+    """
+    flights = [
+        fly(f"a0000{number}", BEGIN + 120.0 + number * 2_000.0, LARGE, LARGE.ends[0], landing(stands=3_000.0), "arr")
+        for number in range(2)
+    ]
+    landed = [int(each.expected[0].time) for each in flights]
+    joined = landed[0] + 300.0
+    state = FeedState(AIRFIELDS, build_rules(10.0))
+    grid, has_joined = AirportGrid([LARGE]), False
+    for poll in hear(flights, 10, CLEAR, 1):
+        if poll.time >= joined and not has_joined:
+            has_joined = True
+            if hands_over:
+                body = dump_memory(state.get_memory({}))
+                state = FeedState(AIRFIELDS, build_rules(10.0), load_memory(body, AIRFIELDS))
+        targets = {ARRIVALS, DEPARTURES} if has_joined else {DEPARTURES}
+        state.fold(poll, poll.time, grid, {"EDLA"}, targets)
+    published = [int(each.movement.event_time.timestamp()) for each in state.unpublished if each.target == ARRIVALS]
+    assert [abs(at - landed[1]) < 30 for at in published] == [True]
+    ((begin, end),) = state.stretches[ARRIVALS]
+    assert landed[0] < begin <= joined < published[0] < end
+    ((other_begin, other_end),) = state.stretches[DEPARTURES]
+    assert other_begin < landed[0] < end == other_end
