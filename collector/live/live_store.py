@@ -15,7 +15,6 @@ from sqlalchemy.orm import Session
 from chassis.clock import Clock
 from chassis.db.database import Database
 from chassis.db.outbox import OutboxMessage
-from chassis.errors import DatabaseUnavailableError
 from collector.intervals import Interval
 from collector.leadership.terms import Term, require_term
 from collector.live.airfields import AirfieldIndex
@@ -113,7 +112,7 @@ class LiveStore:
                 OUTBOX.add(session, messages)
                 write_state(session, feed, FORMAT, state.stated_at, dump_memory(state.get_memory(until)))
                 write_state(session, name_report(feed), REPORT_FORMAT, state.stated_at, report)
-        except DatabaseUnavailableError:
+        except BaseException:  # whatever it was: what was noted is not stored
             self._table.discard()
             raise
         self._table.confirm()
