@@ -260,8 +260,7 @@ class _FeedRunner:
             self._is_changed = True
             if len(state.unpublished) > MOST_UNPUBLISHED:
                 log.error("live.given_up", feed=self._feed.name, reason="the database was unavailable for too long")
-                state.unpublished.clear()
-                state.begin_anew()
+                state.give_up()
         live = state.list_live(answered_at)
         aircraft = len(counted.poll.states)
         self._metrics.set_poll(self._feed.name, aircraft, len(live), plan.interval_s)

@@ -87,6 +87,12 @@ class FeedState:
         self._detector = MovementDetector(self._airfields)
         self._coverages.clear()
 
+    def give_up(self) -> None:
+        """Forget also what was found and not published: the time of dropped movements must not be told as covered."""
+        self.unpublished.clear()
+        self.stretches.clear()
+        self.begin_anew()
+
     def fold(
         self, poll: Poll, answered_at: float, grid: AirportGrid, polled: Collection[str], targets: Collection[Target]
     ) -> list[FoundMovement]:

@@ -41,3 +41,21 @@ def test_what_was_dropped_while_nobody_wanted_a_direction_is_not_covered(hands_o
     assert landed[0] < begin <= joined < published[0] < end
     ((other_begin, other_end),) = state.stretches[DEPARTURES]
     assert other_begin < landed[0] < end == other_end
+
+
+def test_the_time_of_movements_that_are_given_up_is_not_covered() -> None:
+    """The database was away for too long: with its movements, what was covered is forgotten; later time is covered."""
+    flight = fly("a00001", BEGIN + 120.0, LARGE, LARGE.ends[0], landing(stands=3_000.0), "arr")
+    landed, given_up_at = flight.expected[0].time, BEGIN + 2_000.0
+    state = FeedState(AIRFIELDS, build_rules(10.0))
+    has_given_up = False
+    for poll in hear([flight], 10, CLEAR, 1):
+        if poll.time >= given_up_at and not has_given_up:
+            has_given_up = True
+            ((begin, end),) = state.stretches[ARRIVALS]
+            assert begin < landed < end
+            state.give_up()
+        state.fold(poll, poll.time, AirportGrid([LARGE]), {"EDLA"}, {ARRIVALS})
+    assert state.unpublished == []
+    ((begin, end),) = state.stretches[ARRIVALS]
+    assert given_up_at < begin < end

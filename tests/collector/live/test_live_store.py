@@ -209,7 +209,7 @@ def test_a_state_that_cannot_be_read_is_worth_nothing(stored: StoreUnderTest, ch
 def test_a_transaction_that_fails_unexpectedly_leaves_no_trace(
     stored: StoreUnderTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The next one publishes the same stretch and stores its row, instead of going on behind a row that is not there."""
+    """The next one stores a row of its own, instead of going on behind one that is not there."""
     with monkeypatch.context() as patched:
         patched.setattr("collector.live.live_store.dump_memory", lambda _: 1 / 0)
         with pytest.raises(ZeroDivisionError):
