@@ -100,8 +100,11 @@ class FeedState:
 
         `answered_at`: by our clock, in Unix seconds. `grid`: of all wanted airports. `polled`: the ICAO codes of the
         airports whose sky was asked for: of others the poll says nothing, and their rows of polls end. After a pause
-        that the detector does not bridge it begins anew.
+        that the detector does not bridge it begins anew, as it does if the time was set back.
         """
+        if self.stated_at - poll.time > LONGEST_LAG_S + LONGEST_LEAD_S:
+            self.give_up()  # both clocks were ahead, and were set back: what was found is of times that are yet to come
+            self.stated_at = 0.0
         if self.stated_at and poll.time - self.stated_at > BRIDGED_PAUSE_S:
             self._detector = MovementDetector(self._airfields)
         self.stated_at = max(self.stated_at, poll.time)

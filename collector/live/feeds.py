@@ -179,6 +179,8 @@ class RoundCounter:
         good: dict[str, Poll] = {}
         present: set[str] = set()
         is_alone = len(result.polls) + len(failures) == 1
+        latest_known = now.timestamp() + LONGEST_LEAD_S  # a later time is from before the clocks were set back
+        self._times = {name: time for name, time in self._times.items() if time <= latest_known}
         for source, polls in result.polls.items():
             longest_lead_s = LONGEST_LEAD_S if is_alone else MAX_CLOCK_LEAD_S
             fault = self._find_fault(polls, now.timestamp(), longest_lead_s)

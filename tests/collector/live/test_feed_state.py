@@ -59,3 +59,29 @@ def test_the_time_of_movements_that_are_given_up_is_not_covered() -> None:
     assert state.unpublished == []
     ((begin, end),) = state.stretches[ARRIVALS]
     assert given_up_at < begin < end
+
+
+@pytest.mark.parametrize("hands_over", [False, True])
+def test_a_clock_that_was_ahead_and_is_set_back_stops_nothing(hands_over: bool) -> None:
+    """A receiver on the same machine states the machine's time: an hour ahead at first, then right.
+
+    What was found ahead of time is dropped; a landing after that is found, and its time covered, also by a leader that
+    goes on from the memory of the time ahead.
+    """
+    early = fly("a00001", BEGIN + 3_720.0, LARGE, LARGE.ends[0], landing(), "arr")
+    flight = fly("a00002", BEGIN + 120.0, LARGE, LARGE.ends[0], landing(stands=3_000.0), "arr")
+    state = FeedState(AIRFIELDS, build_rules(10.0))
+    for poll in hear([early], 10, CLEAR, 1):
+        if poll.time >= BEGIN + 3_600.0:
+            state.fold(poll, poll.time, AirportGrid([LARGE]), {"EDLA"}, {ARRIVALS})
+    assert state.unpublished
+    if hands_over:
+        body = dump_memory(state.get_memory({}))
+        state = FeedState(AIRFIELDS, build_rules(10.0), load_memory(body, AIRFIELDS))
+    for poll in hear([flight], 10, CLEAR, 1):
+        if poll.time < BEGIN + 3_000.0:
+            state.fold(poll, poll.time, AirportGrid([LARGE]), {"EDLA"}, {ARRIVALS})
+    (found,) = state.unpublished
+    assert abs(found.movement.event_time.timestamp() - flight.expected[0].time) < 30
+    ((begin, end),) = state.stretches[ARRIVALS]
+    assert begin < flight.expected[0].time < end < BEGIN + 3_000.0

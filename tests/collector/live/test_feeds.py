@@ -134,6 +134,16 @@ def test_an_answer_of_another_time_counts_for_nothing(stated: float, reason: str
     assert judge.judge(50, opensky=poll(50, "aaaaaa"))
 
 
+def test_a_clock_that_is_set_back_lets_no_time_stand_still() -> None:
+    """The receiver's machine and ours were an hour ahead; a time that stands still afterwards is found again."""
+    judge = Judge()
+    assert judge.judge(3_600, one=poll(3_600, "aaaaaa")) == {"aaaaaa"}
+    assert judge.judge(0, one=poll(0, "aaaaaa")) == {"aaaaaa"}
+    assert judge.judge(10, one=poll(10, "aaaaaa")) == {"aaaaaa"}
+    assert judge.judge(20, one=poll(10, "aaaaaa")) is None
+    assert "stands still" in str(judge.reasons["one"])
+
+
 def test_an_old_answer_counts_for_nothing() -> None:
     """As a file has it that nobody writes any more."""
     judge = Judge()
