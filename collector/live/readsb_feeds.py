@@ -118,5 +118,10 @@ class ServicesFeed:
         return RoundPlan(requests, plan.interval_s, plan.live, plan.settled)
 
     async def note_result(self, term: Term, plan: RoundPlan, result: RoundResult) -> None:
-        """Begin the pauses of the services that refused a request."""
+        """Begin the pauses of the services that refused a request; if none has answered, ask again soon.
+
+        A round takes up to 90 s, so that the detector bridges no second one that is missing.
+        """
         self._pauses.note_result(result)
+        if not result.polls:
+            self._asked_at = None

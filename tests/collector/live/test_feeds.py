@@ -236,7 +236,7 @@ def test_a_receiver_that_refuses_is_left_alone_for_a_while(clock: FakeClock) -> 
 
 
 def test_a_service_is_asked_by_region(clock: FakeClock) -> None:
-    """Airports far from each other take a request each, of which each service needs all."""
+    """Airports far from each other take a request each; a round without any answer is made again at once."""
     feed = ServicesFeed(make_clients(clock, "http://127.0.0.1/v2/point/{lat}/{lon}/{nm}"), clock)
     wanted = want("KJFK", "LICC")
 
@@ -247,5 +247,7 @@ def test_a_service_is_asked_by_region(clock: FakeClock) -> None:
         assert [each.source for each in planned.requests] == ["url-1", "url-1"]
         assert planned.polled == wanted.codes
         assert isinstance(await feed.plan_round(TERM, wanted), Wait)
+        await feed.note_result(TERM, planned, RoundResult({}, {"url-1": DOWN}))
+        assert isinstance(await feed.plan_round(TERM, wanted), RoundPlan)
 
     asyncio.run(scenario())

@@ -64,7 +64,6 @@ def test_the_leader_polls_a_receiver(process: CollectorProcess, receiver: Path) 
         (feed,) = shown["feeds"]
         return (shown["budget"], feed["name"], feed["aircraft"]) == (None, "receivers", 1)
 
-    eventually(hear)
-    assert process.metric("live_aircraft") == 1
+    eventually(lambda: hear() and process.metric("live_aircraft") == 1)
     assert process.terminate() == 0
     assert "live.last_state_not_stored" not in process.log()
