@@ -6,7 +6,7 @@ from uuid import UUID
 
 from chassis.db.outbox import OutboxMessage
 from collector.intervals import Interval
-from collector.sources.flight import Flight
+from collector.sources.flight import Flight, PublishedFlight
 from domain.interests import Direction, Interest
 from domain.notices import compute_retired_notice_id, compute_unheard_notice_id
 from towerwatch.collection.v1 import events_pb2 as collection_pb
@@ -16,7 +16,7 @@ from towerwatch.notices.v1 import events_pb2 as notices_pb
 from towerwatch.topics import COLLECTIONS_REQUESTED, FLIGHTS_OBSERVED, INTERESTS_CHANGED, NOTICES_RAISED, partition_of
 
 MAX_FLIGHTS_PER_MESSAGE = 1_000
-"""Maximum number of flights in one `FlightsObserved` message."""
+"""Maximum number of flights in one `FlightsObserved` message, new and retracted ones together."""
 
 
 def encode_interest_set(interest: Interest, past: bool = False) -> OutboxMessage:
@@ -65,22 +65,53 @@ def encode_flights_observed(
     past: bool = False,
     covered_from: datetime | None = None,
     provenance: flights_pb.Provenance.ValueType = flights_pb.PROVENANCE_SETTLED,
+    retracted: Sequence[PublishedFlight] = (),
 ) -> Iterator[OutboxMessage]:
     """Yield the `FlightsObserved` events of one collected interval: batches of at most MAX_FLIGHTS_PER_MESSAGE flights.
 
     The order of the flights is kept. Only the last batch marks the interval as fully covered; without flights there is
     one empty batch, which marks it. `past`: True if they are published again for a lost log, and were told.
-    `covered_from`: where the coverage began that reaches `begin` without a hole; None: not said. `provenance`: what the
-    flights and the coverage come from.
+    `covered_from`: where the coverage began that reaches `begin` without a hole; None: not said. `retracted`: flights
+    that are taken back; they are put into the batches by event time, as the flights then are, so that the changes of an
+    hour come together: between two batches the counts must not seem to fall. `provenance`: what the flights and the
+    coverage come from.
     """
-    for start in range(0, max(len(flights), 1), MAX_FLIGHTS_PER_MESSAGE):
-        last = start + MAX_FLIGHTS_PER_MESSAGE >= len(flights)
-        coverage = flights_pb.COVERAGE_COMPLETE if last else flights_pb.COVERAGE_PARTIAL
-        batch = flights[start : start + MAX_FLIGHTS_PER_MESSAGE]
+    batches = _split_into_batches(direction, flights, retracted)
+    for number, (batch, taken_back) in enumerate(batches, 1):
+        coverage = flights_pb.COVERAGE_COMPLETE if number == len(batches) else flights_pb.COVERAGE_PARTIAL
         value = _build_observed_value(airport, direction, begin, end, coverage, batch, past, provenance)
+        for each in taken_back:
+            sent = value.retracted.add(icao24=each.icao24)
+            sent.first_seen.FromDatetime(each.event_time)
+            sent.last_seen.FromDatetime(each.event_time)
         if covered_from is not None:
             value.covered_from.FromDatetime(covered_from)
         yield _build_flights_message(value)
+
+
+def _split_into_batches(
+    direction: Direction, flights: Sequence[Flight], retracted: Sequence[PublishedFlight]
+) -> list[tuple[Sequence[Flight], Sequence[PublishedFlight]]]:
+    """Return the flights and the retracted flights of each batch: one at least, of MAX_FLIGHTS_PER_MESSAGE at most.
+
+    Without retracted flights the order is kept; with them, both are ordered by event time.
+    """
+    if not retracted:
+        starts = range(0, max(len(flights), 1), MAX_FLIGHTS_PER_MESSAGE)
+        return [(flights[start : start + MAX_FLIGHTS_PER_MESSAGE], ()) for start in starts]
+    changes: list[tuple[datetime, Flight | PublishedFlight]] = [(each.event_time(direction), each) for each in flights]
+    changes += [(each.event_time, each) for each in retracted]
+    changes.sort(key=lambda change: (change[0], change[1].icao24))
+    batches: list[tuple[Sequence[Flight], Sequence[PublishedFlight]]] = []
+    for start in range(0, len(changes), MAX_FLIGHTS_PER_MESSAGE):
+        batch = [each for _, each in changes[start : start + MAX_FLIGHTS_PER_MESSAGE]]
+        batches.append(
+            (
+                [each for each in batch if isinstance(each, Flight)],
+                [each for each in batch if isinstance(each, PublishedFlight)],
+            )
+        )
+    return batches
 
 
 def encode_new_beginning(airport: str, direction: Direction, begin: datetime, end: datetime) -> OutboxMessage:

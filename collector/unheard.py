@@ -11,7 +11,15 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from collector.messages import encode_airport_unheard
-from collector.model import OUTBOX, CoverageRow, InterestRow, RetiredNoticeRow, UnheardNoticeRow, UnheardRow
+from collector.model import (
+    OUTBOX,
+    CoverageRow,
+    InterestRow,
+    LiveCoverageRow,
+    RetiredNoticeRow,
+    UnheardNoticeRow,
+    UnheardRow,
+)
 from domain.interests import Direction
 from domain.notices import describe_unheard
 
@@ -21,14 +29,21 @@ _ASKED_RECENTLY: Final = timedelta(days=9)
 More than a week, after which a day without a record is given up.
 """
 
+_HEARD_LIVE_RECENTLY: Final = timedelta(days=7)
+"""Age of the last live coverage up to which an airport is heard: a receiver that was off for a weekend is no reason to
+tell people that nothing will be said."""
+
 
 def find_unheard_since(session: Session, airport: str, now: datetime) -> datetime | None:
     """Return the begin of the first day that was asked for at an unheard airport; None if the airport is not unheard.
 
-    Unheard: neither direction has any coverage, and each direction that an interest is about was asked for and had no
-    flight, the last time in the last days. While one of these was not asked for yet, the airport may still be heard.
+    Unheard: neither direction has any coverage, nor was covered live in the last days, and each direction that an
+    interest is about was asked for and had no flight, the last time in the last days. While one of these was not asked
+    for yet, the airport may still be heard.
     """
     if session.scalar(select(CoverageRow.airport).where(CoverageRow.airport == airport).limit(1)) is not None:
+        return None
+    if _is_heard_live(session, airport, now):
         return None
     watched = session.scalars(select(InterestRow.direction).where(InterestRow.airport == airport).distinct())
     rows = session.scalars(select(UnheardRow).where(UnheardRow.airport == airport))
@@ -36,6 +51,17 @@ def find_unheard_since(session: Session, airport: str, now: datetime) -> datetim
     if any(part.value not in since for each in watched for part in Direction(each).parts):
         return None
     return min(since.values(), default=None)
+
+
+def _is_heard_live(session: Session, airport: str, now: datetime) -> bool:
+    """Return True if live coverage of the airport, in either direction, was published in the last days."""
+    query = select(LiveCoverageRow.id).where(
+        LiveCoverageRow.airport == airport,
+        LiveCoverageRow.direction.in_([part.value for part in Direction.BOTH.parts]),
+        LiveCoverageRow.end_at >= now - _HEARD_LIVE_RECENTLY,
+        LiveCoverageRow.published,
+    )
+    return session.scalar(query.limit(1)) is not None
 
 
 def notify_unheard(session: Session, airport: str, now: datetime) -> None:

@@ -16,7 +16,8 @@ from collector.errors import ConcurrentCollectionError, IncompleteAnswerError, S
 from collector.intervals import Interval, day_of
 from collector.leadership.terms import Term, begin_term, require_term
 from collector.messages import encode_flights_observed, encode_partial_flights
-from collector.model import OUTBOX, CoverageRow, LastPollRow
+from collector.model import OUTBOX, CoverageRow, LastPollRow, LiveOutcome
+from collector.settled.agreement import store_agreement
 from collector.settled.cursors import (
     advance_cursor,
     lock_cursor_for_collection,
@@ -38,10 +39,12 @@ from collector.settled.planner import (
     list_due_calls,
 )
 from collector.settled.quota import QuotaStore
+from collector.settled.reconciliation import Reconciliation
 from collector.settled.record_watch import RecordWatch
 from collector.settled.schedule import ASK_AGAIN_AFTER, CollectionTiming, load_schedule
 from collector.settled.source_calls import Answer, CallConditions, Charge, FlightSource, SourceCalls, stops_collection
 from collector.settled.stored_flights import insert_flights, load_stored_flights, update_flights
+from collector.settled.stored_movements import match_departures_of_today, reconcile_record
 from domain.interests import Direction
 
 log = structlog.get_logger()
@@ -80,6 +83,12 @@ class FlightCollector:
         self._watch = RecordWatch(database, self._calls, clock, timing, beacons)
         self._stored = metrics.counter("flights_stored_total", "Flights stored and published", "direction")
         self._changed = metrics.counter("flights_changed_total", "Stored flights that the source changed", "direction")
+        self._settled = metrics.counter(
+            "live_movements_settled_total",
+            "Live movements that the record has (matched), and that were taken back (retracted)",
+            "direction",
+            "outcome",
+        )
         self._seconds = metrics.histogram("flight_data_processing_seconds", "Time to store one interval").labels()
 
     async def begin_term(self) -> Term:
@@ -204,10 +213,11 @@ class FlightCollector:
 
         Return False if nothing is stored but a doubt about the empty day; else True. At an airport that is still
         unheard, only that it was asked for is stored. Only new flights are published; if there are none, a call that is
-        no correction still publishes that its interval is covered. A correction whose answer has flights but lacks
-        stored ones does not advance the cursor but marks the interval, for one more correction. The same transaction
-        stores the credits that the source reported. Counts the flights in the metrics. Raises SupersededError,
-        ConcurrentCollectionError, DatabaseUnavailableError.
+        no correction still publishes that its interval is covered. Flights that were published live are stored and not
+        published again, and live movements that the record does not have are retracted. A correction whose answer has
+        flights but lacks stored ones does not advance the cursor but marks the interval, for one more correction. The
+        same transaction stores the credits that the source reported. Counts the flights in the metrics. Raises
+        SupersededError, ConcurrentCollectionError, DatabaseUnavailableError.
         """
         interval, now = call.interval, self._clock.now()
         direction = interval.direction
@@ -226,23 +236,39 @@ class FlightCollector:
                 log.warning("collection.empty_day_doubted", airport=interval.airport, day=f"{interval.begin:%F}")
                 return False
             diff = compare_with_stored(direction, reported, load_stored_flights(session, interval, reported))
-            insert_flights(session, interval, diff.new)
+            result = reconcile_record(session, interval, cursor, diff.new)
+            insert_flights(session, interval, diff.new, result.event_times)
             update_flights(session, diff.changed)
-            if diff.new or not call.correction:
+            published, retracted = result.list_published(direction), result.taken_back
+            if published or retracted or not call.correction:
                 begin = interval.begin if call.correction else cursor.covered_until
                 OUTBOX.add(
                     session,
                     encode_flights_observed(
-                        interval.airport, direction, begin, interval.end, diff.new, covered_from=cursor.covered_from
+                        interval.airport,
+                        direction,
+                        begin,
+                        interval.end,
+                        published,
+                        covered_from=cursor.covered_from,
+                        retracted=retracted,
                     ),
                 )
             if call.correction and should_repeat_correction(session, cursor, interval, reported):
                 cursor.incomplete_correction = interval.begin
             else:
                 advance_cursor(cursor, call, now, self._timing.corrections_after)
-        self._stored.labels(direction=direction.value).inc(len(diff.new))
+            store_agreement(session, interval, cursor)
+        self._stored.labels(direction=direction.value).inc(len(published))
         self._changed.labels(direction=direction.value).inc(len(diff.changed))
+        self._count_outcomes(direction, result)
         return True
+
+    def _count_outcomes(self, direction: Direction, result: Reconciliation) -> None:
+        """Count the movements that the record has, and those that were retracted, in the metrics."""
+        matched, retracted = len(result.matched) + len(result.restored), len(result.taken_back)
+        self._settled.labels(direction=direction.value, outcome=LiveOutcome.MATCHED.value).inc(matched)
+        self._settled.labels(direction=direction.value, outcome=LiveOutcome.RETRACTED.value).inc(retracted)
 
     async def _poll_departures_of_today(self, term: Term, airport: str | None) -> None:
         """Poll the departures of today, as far as the credits for that allow, and publish the new ones as partial.
@@ -289,7 +315,8 @@ class FlightCollector:
     def _store_departures_of_today(self, term: Term, interval: Interval, answer: Answer) -> None:
         """Store and publish the new departures of an answer, in one transaction; the coverage does not change.
 
-        Stores nothing if the coverage has advanced meanwhile. Raises SupersededError, DatabaseUnavailableError.
+        Those that were published live are stored, and not published again. Stores nothing if the coverage has advanced
+        meanwhile. Raises SupersededError, DatabaseUnavailableError.
         """
         now = self._clock.now()
         with self._database.transaction() as session:
@@ -302,10 +329,12 @@ class FlightCollector:
             new = compare_with_stored(
                 interval.direction, reported, load_stored_flights(session, interval, reported)
             ).new
-            insert_flights(session, interval, new)
-            if new:
-                OUTBOX.add(session, encode_partial_flights(interval, new))
-        self._stored.labels(direction=interval.direction.value).inc(len(new))
+            result = match_departures_of_today(session, interval, new)
+            insert_flights(session, interval, new, result.event_times)
+            if result.added:
+                OUTBOX.add(session, encode_partial_flights(interval, result.added))
+        self._stored.labels(direction=interval.direction.value).inc(len(result.added))
+        self._count_outcomes(interval.direction, result)
 
 
 def _needs_confirmation(call: ApiCall, answer: Answer) -> bool:

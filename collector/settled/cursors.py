@@ -15,10 +15,12 @@ from collector.errors import ConcurrentCollectionError
 from collector.intervals import Interval, advance_corrected_until
 from collector.messages import encode_coverage_gap, encode_flights_observed
 from collector.model import OUTBOX, CoverageRow, UnheardRow
+from collector.settled.agreement import store_agreement
 from collector.settled.differences import find_missing
 from collector.settled.duplicates import ReportedFlight
 from collector.settled.planner import ApiCall
 from collector.settled.stored_flights import load_flights_of_interval
+from collector.settled.stored_movements import reconcile_record
 from collector.sources.flight import Flight
 from collector.unheard import delete_notice_marks, notify_unheard
 from domain.interests import Direction
@@ -99,8 +101,9 @@ def _store_unheard(session: Session, interval: Interval, unheard: UnheardRow | N
 def _cover_other_direction(session: Session, interval: Interval, begin: datetime) -> None:
     """Cover the other direction of an airport that is heard from `begin` on, up to the last interval asked for.
 
-    Its answers had no flights; from `begin` on this means that there were none, and an empty coverage is published. The
-    marks of notified users are deleted, because the airport is not unheard any more.
+    Its answers had no flights; from `begin` on this means that there were none: an empty coverage is published, and
+    movements that were published live are retracted. The marks of notified users are deleted, because the airport is
+    not unheard any more.
     """
     delete_notice_marks(session, airport=interval.airport)
     for part in Direction.BOTH.parts:
@@ -110,7 +113,13 @@ def _cover_other_direction(session: Session, interval: Interval, begin: datetime
         covered_from = max(row.since, begin)
         cursor = _insert_cursor(session, interval.airport, part, covered_from)
         cursor.covered_until = row.asked_until
-        OUTBOX.add(session, encode_flights_observed(interval.airport, part, covered_from, row.asked_until, ()))
+        covered = Interval(interval.airport, part, covered_from, row.asked_until)
+        retracted = reconcile_record(session, covered, cursor, ()).taken_back
+        OUTBOX.add(
+            session,
+            encode_flights_observed(interval.airport, part, covered_from, row.asked_until, (), retracted=retracted),
+        )
+        store_agreement(session, covered, cursor)
         session.delete(row)
 
 

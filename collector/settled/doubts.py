@@ -16,6 +16,7 @@ from collector.model import CoverageRow, FlightRow
 from collector.settled.evidence import JITTER
 from collector.settled.schedule import ASK_AGAIN_AFTER
 from collector.settled.stored_flights import load_flights_of_interval
+from collector.settled.stored_movements import load_movements
 
 BUSY_FLIGHTS_PER_DAY: Final = 5
 """An airport is usually busy if the median of its flights per day, over the last days, is this number or more."""
@@ -32,12 +33,16 @@ def doubt_empty_day(session: Session, cursor: CoverageRow, interval: Interval, n
     """Decide whether an answer without flights is doubted, and store the time of the first doubt in the cursor.
 
     Return True if the interval must be asked for again before the answer is stored, False if the answer is accepted. It
-    is doubted if it is about a whole day and the airport is usually busy in this direction; it is accepted if the first
-    empty answer for that day came ASK_AGAIN_AFTER or more before `now`.
+    is doubted if it is about a whole day and the airport is usually busy in this direction, or was busy on that day, as
+    far as it was seen live; it is accepted if the first empty answer for that day came ASK_AGAIN_AFTER or more before
+    `now`.
     """
     if cursor.doubted_day == interval.begin and cursor.doubted_at is not None:
         return now < cursor.doubted_at + ASK_AGAIN_AFTER - JITTER
-    if interval.end - interval.begin < DAY or not is_usually_busy(_count_flights_per_day(session, cursor, interval)):
+    if interval.end - interval.begin < DAY:
+        return False
+    seen_live = len(load_movements(session, interval.airport, interval.direction, interval.begin, interval.end))
+    if seen_live < BUSY_FLIGHTS_PER_DAY and not is_usually_busy(_count_flights_per_day(session, cursor, interval)):
         return False
     cursor.doubted_day, cursor.doubted_at = interval.begin, now
     return True

@@ -3,7 +3,8 @@
 Each function runs in the caller's transaction.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 
 from sqlalchemy import ColumnElement, and_, insert, or_, select, update
 from sqlalchemy.orm import Session
@@ -11,8 +12,8 @@ from sqlalchemy.orm import Session
 from collector.intervals import DAY, Interval
 from collector.model import FlightRow
 from collector.settled.differences import StoredFlight
-from collector.settled.duplicates import LONGEST_FLIGHT, SAME_EVENT_WITHIN, ReportedFlight
-from collector.sources.flight import Flight
+from collector.settled.duplicates import LONGEST_FLIGHT, SAME_EVENT_WITHIN, FlightKey, ReportedFlight
+from collector.sources.flight import Flight, PublishedFlight
 from domain.interests import Direction
 
 
@@ -51,10 +52,41 @@ def load_flights_of_interval(session: Session, interval: Interval) -> list[Store
     return _select_flights(session, interval, near, source_time >= interval.begin, source_time < interval.end)
 
 
-def insert_flights(session: Session, interval: Interval, flights: tuple[Flight, ...]) -> None:
-    """Insert flights for the interval's airport and direction; the caller has checked that none is stored there yet."""
+def load_published_flights(
+    session: Session, airport: str, direction: Direction, begin: datetime, end: datetime
+) -> list[PublishedFlight]:
+    """Load the stored flights of an airport and direction with an event time, as published, in [begin, end)."""
+    rows = session.execute(
+        select(FlightRow.icao24, FlightRow.event_time).where(
+            FlightRow.airport == airport,
+            FlightRow.direction == direction.value,
+            FlightRow.event_time >= begin,
+            FlightRow.event_time < end,
+        )
+    )
+    return [PublishedFlight(row.icao24, row.event_time) for row in rows]
+
+
+def insert_flights(
+    session: Session, interval: Interval, flights: tuple[Flight, ...], event_times: Mapping[FlightKey, datetime]
+) -> None:
+    """Insert flights for the interval's airport and direction; the caller has checked that none is stored there yet.
+
+    `event_times`: by icao24 and first_seen, the event time of a flight that was published with another one than its
+    own, because it was seen live.
+    """
     if flights:
-        session.execute(insert(FlightRow), [_build_flight_row(interval, flight) for flight in flights])
+        session.execute(
+            insert(FlightRow),
+            [
+                _build_flight_row(
+                    interval,
+                    flight,
+                    event_times.get((flight.icao24, flight.first_seen), flight.event_time(interval.direction)),
+                )
+                for flight in flights
+            ],
+        )
 
 
 def update_flights(session: Session, flights: tuple[StoredFlight, ...]) -> None:
@@ -74,7 +106,7 @@ def update_flights(session: Session, flights: tuple[StoredFlight, ...]) -> None:
         )
 
 
-def _build_flight_row(interval: Interval, flight: Flight) -> dict[str, object]:
+def _build_flight_row(interval: Interval, flight: Flight, event_time: datetime) -> dict[str, object]:
     """Return the column values of a new row of the flights table, in the interval's airport and direction."""
     return {
         "airport": interval.airport,
@@ -83,7 +115,7 @@ def _build_flight_row(interval: Interval, flight: Flight) -> dict[str, object]:
         "callsign": flight.callsign,
         "first_seen": flight.first_seen,
         "last_seen": flight.last_seen,
-        "event_time": flight.event_time(interval.direction),
+        "event_time": event_time,
         "other_airport": flight.other_airport(interval.direction),
     }
 

@@ -1,5 +1,6 @@
 """The form in which every source gives a flight."""
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Final, Self
 
@@ -82,3 +83,19 @@ class Flight(BaseModel):
     def other_airport(self, direction: Direction) -> str:
         """Return the destination of a departure, or the origin of an arrival; empty if unknown."""
         return self.arrival_airport if direction is Direction.DEPARTURES else self.departure_airport
+
+    def with_event_time(self, direction: Direction, event_time: datetime) -> "Flight":
+        """Return a copy that takes off (a departure) or lands (an arrival) at another time; it is not validated again.
+
+        For a flight that counts at the time that was published first, whatever the source says now.
+        """
+        name = "first_seen" if direction is Direction.DEPARTURES else "last_seen"
+        return self.model_copy(update={name: event_time})
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedFlight:
+    """That by which the stream knows a flight of an airport and direction: aircraft, and event time as published."""
+
+    icao24: str
+    event_time: datetime

@@ -31,7 +31,7 @@ def store_answer(service: Service, direction: Direction, answer: Iterable[Flight
     reported = merge_duplicates(direction, answer)
     with service.database.transaction() as session:
         diff = compare_with_stored(direction, reported, load_stored_flights(session, interval, reported))
-        insert_flights(session, interval, diff.new)
+        insert_flights(session, interval, diff.new, {})
         update_flights(session, diff.changed)
     return len(diff.new)
 
