@@ -6,6 +6,7 @@ it was batched, repeated or interrupted.
 """
 
 from collections.abc import Container, Iterator, Mapping
+from datetime import datetime
 from typing import Final, NamedTuple
 
 from domain.alerts import Bound
@@ -17,7 +18,7 @@ from domain.rule import ANY_THRESHOLD, NO_HIGH, NO_LOW, THRESHOLDS_END, Threshol
 from domain.statements import PastStatements
 from domain.traffic import DirectionTraffic, Traffic
 from domain.window_counts import WindowCounts
-from domain.windows import HOUR_S, Window
+from domain.windows import HOUR_S, Window, seconds
 
 NO_TRAFFIC: Final = Traffic()
 """An airport's traffic before the first observation: no flights, no coverage."""
@@ -221,6 +222,15 @@ class TrafficChange:
             is_known = _find_coverage_end(self._before, direction) is not None
             past = self._past_statements[key] = PastStatements(self._before if is_known else self._after, *key)
         return past
+
+    def was_window_known(self, direction: Direction, window: Window, window_start: datetime) -> bool:
+        """Return True if the window that starts at `window_start` was fully known before the change.
+
+        That is: every part of the direction was covered to the window's end, and no gap touched the window. False if it
+        was open, touched by a gap, or before the first coverage (so for all windows of an interest that was just set).
+        """
+        before, _ = self._get_window_counts(direction, window)
+        return before[seconds(window_start) // (window.hours * HOUR_S)].is_closed
 
     def get_lookbacks(self, direction: Direction, window: Window) -> tuple[Lookback, Lookback]:
         """Return the lookbacks into the traffic before and after the change; the same two objects for each call."""

@@ -5,7 +5,7 @@ from datetime import timedelta
 from hypothesis import given, settings, strategies as st
 
 from domain.alerts import Alert, AlertState, Bound, compute_alert_id
-from domain.changes import NO_TRAFFIC
+from domain.changes import NO_TRAFFIC, TrafficChange
 from domain.interest_alerts import compute_alerts
 from domain.interests import MAX_FOR_WINDOWS, Direction, Interest
 from domain.traffic import LONGEST_INTERVAL_S, RETAINED_HOURS, Coverage, Observation, Traffic
@@ -132,6 +132,23 @@ def test_discarding_old_hours_raises_no_alert():
     long_ago = [seen(24 * day, 24 * (day + 1), [24 * day + 1] * 3) for day in range(50)]
     alerts = raise_alerts(an_interest(window=Window.ONE_DAY), long_ago)
     assert summarize(alerts) == [("high", "FIRING", 0, 3)]
+
+
+def test_a_window_was_known_before_a_message_if_it_was_covered_to_its_end_without_a_gap():
+    """Neither an open window, nor one that a gap touches, nor one before the first coverage was known."""
+    log = [seen(1, 2.5), seen(2.5, 3.5, coverage=Coverage.GAP), seen(3.5, 5.5), seen(5.5, 8)]
+    traffic = NO_TRAFFIC
+    for event in log[:-1]:
+        traffic = traffic.fold(event)
+    change = TrafficChange(traffic, traffic.fold(log[-1]))
+
+    def list_known(direction: Direction) -> list[int]:
+        """Return the hours, counted from BASE, whose windows were known before the last message."""
+        hours = range(9)
+        return [n for n in hours if change.was_window_known(direction, Window.ONE_HOUR, BASE + n * HOUR)]
+
+    assert list_known(Direction.DEPARTURES) == [1, 4]
+    assert list_known(Direction.BOTH) == list_known(Direction.ARRIVALS) == []
 
 
 # Properties of any log.
