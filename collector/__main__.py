@@ -32,9 +32,11 @@ from collector.gauges import SchedulerGauges
 from collector.interests import InterestStore
 from collector.leadership.election import LeaderElection
 from collector.live import command as movements_command
+from collector.live.status import LiveStatus
 from collector.live.wiring import build_live_collection
 from collector.model import OUTBOX
 from collector.rest import routes as rest
+from collector.rest.scheduler_answers import Scheduler
 from collector.rest.users import Authenticator
 from collector.retention import FlightRetention
 from collector.retired_codes import RetirementNotices
@@ -129,6 +131,7 @@ async def _run(settings: CollectorSettings) -> None:
     quota = QuotaStore(settings.daily_budget())
     live = build_live_collection(settings, database, connection, clock, metrics)
     status = SchedulerStatus(database, clock, timing, quota)
+    live_status = LiveStatus(database, clock, live.feeds, live.quota, metrics)
     gauges = SchedulerGauges(status, metrics)
     retention = FlightRetention(database, clock, settings.flights_retention)
     retirement = RetirementNotices(database)
@@ -173,7 +176,7 @@ async def _run(settings: CollectorSettings) -> None:
             operator_token,
             FlightQueries(database, clock),
             CoverageReports(database, clock, timing).load_report,
-            status.load_state,
+            lambda: Scheduler.build(status.load_state(), live_status.load_state()),
             WriteLimit(database, settings.build_person_limits(), metrics),
         )
     )
@@ -208,9 +211,13 @@ async def _run(settings: CollectorSettings) -> None:
         await prepare_schema_and_topics()
         await election.run()
 
+    def update_all_gauges() -> None:
+        gauges.update()
+        live_status.update_gauge()
+
     async def update_gauges() -> None:
         await schema.wait_until_upgraded()
-        await run_periodically(_UPDATE_GAUGES_EVERY_S, gauges.update, "gauges")
+        await run_periodically(_UPDATE_GAUGES_EVERY_S, update_all_gauges, "gauges")
 
     async def delete_expired_flights() -> None:
         await schema.wait_until_upgraded()

@@ -61,7 +61,6 @@ from collector.rest.requests import (
 from collector.rest.scheduler_answers import Scheduler
 from collector.rest.users import Authenticator, Caller
 from collector.settled.coverage_report import CoverageReport
-from collector.settled.status import SchedulerState
 from collector.write_limits import WriteLimit
 from domain import interests as domain
 
@@ -105,7 +104,7 @@ def blueprint(
     operator_token: str,
     flights: FlightQueries,
     coverage_of: Callable[[UUID, str], CoverageReport],
-    status: Callable[[], SchedulerState],
+    status: Callable[[], Scheduler],
     write_limit: WriteLimit,
 ) -> Blueprint:
     """Build the collector's routes, with authentication: of users by bearer token, of the operator by `operator_token`.
@@ -360,7 +359,7 @@ def blueprint(
     def scheduler_status() -> Reply:
         """Reply to the operator with the scheduler's state."""
         require_operator()
-        return Reply(Scheduler.build(status()))
+        return Reply(status())
 
     @routes.after_request
     def keep_out_of_caches(response: Response) -> Response:

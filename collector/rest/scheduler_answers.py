@@ -1,9 +1,12 @@
 """The JSON body of the scheduler's state: built here from the state; it also is the API's schema."""
 
-from datetime import datetime
+from collections.abc import Mapping
+from datetime import UTC, datetime
 
 from pydantic import BaseModel, Field
 
+from collector.live.reports import FeedReport
+from collector.live.status import LiveState
 from collector.rest.answers import Evidence
 from collector.settled import status
 from domain.interests import Direction
@@ -77,6 +80,47 @@ class ForeignAnswers(BaseModel):
     last_at: datetime
 
 
+class LiveFeed(BaseModel):
+    """A feed of positions: a group of sources that are polled at one pace, and merged by aircraft."""
+
+    name: str = Field(description="opensky, own (the account's receivers), receivers or services.")
+    last_poll_at: datetime | None = Field(description="When the last poll that counts was answered; null: none yet.")
+    aircraft: int = Field(description="In that poll.")
+    interval_seconds: float = Field(description="From one poll to the next.")
+    live_airports: list[str] = Field(description="Those that it hears without a pause, and so covers.")
+    settled_airports: Mapping[str, str] = Field(
+        description="By ICAO code: why another airport with interests is not watched by this feed, in a sentence."
+    )
+    error: str | None = Field(description="Why the last poll failed, in a sentence; null: it did not.")
+
+    @classmethod
+    def build(cls, report: FeedReport) -> "LiveFeed":
+        """Build the body from a feed's report."""
+        at = report.last_poll_at
+        return cls(
+            name=report.feed,
+            last_poll_at=None if at is None else datetime.fromtimestamp(at, UTC),
+            aircraft=report.aircraft,
+            interval_seconds=report.interval_s,
+            live_airports=list(report.live),
+            settled_airports=report.settled,
+            error=report.error,
+        )
+
+
+class LiveCollection(BaseModel):
+    """What is collected live, from positions."""
+
+    feeds: list[LiveFeed] = Field(description="Empty: no source of positions is set, or LIVE is off.")
+    budget: int | None = Field(description="Credits of the day (UTC) for positions; null: OpenSky is not asked.")
+    left: int | None = Field(description="Those that are left today.")
+
+    @classmethod
+    def build(cls, state: LiveState) -> "LiveCollection":
+        """Build the body from the state of live collection."""
+        return cls(feeds=[LiveFeed.build(each) for each in state.feeds], budget=state.budget, left=state.left)
+
+
 class Scheduler(BaseModel):
     """The scheduler's state: the day's credits, the planned calls, and the coverage of each airport and direction."""
 
@@ -99,10 +143,11 @@ class Scheduler(BaseModel):
     retired_airports: list[str] = Field(
         description="Codes with interests that no airport has any more: nothing is collected there."
     )
+    live: LiveCollection
 
     @classmethod
-    def build(cls, state: status.SchedulerState) -> "Scheduler":
-        """Build the body from the scheduler's state, in its order."""
+    def build(cls, state: status.SchedulerState, live: LiveState) -> "Scheduler":
+        """Build the body from the scheduler's state, in its order, and from that of live collection."""
         return cls(
             at=state.at,
             budget=state.budget,
@@ -120,4 +165,5 @@ class Scheduler(BaseModel):
                 for each in state.foreign_answers
             ],
             retired_airports=list(state.retired_airports),
+            live=LiveCollection.build(live),
         )

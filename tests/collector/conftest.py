@@ -20,12 +20,14 @@ from collector.collection_requests import CollectionRequests
 from collector.flights import FlightQueries
 from collector.interests import InterestRequest, InterestStore
 from collector.intervals import DAY, FARTHEST_BACK, day_of
+from collector.live.status import LiveStatus
 from collector.model import OUTBOX, SCHEMA, CoverageRow, FlightRow, NightlyRecordRow
 from collector.rest.routes import DESCRIPTION, PROBLEMS, blueprint
+from collector.rest.scheduler_answers import Scheduler
 from collector.rest.users import Authenticator
 from collector.settled.coverage_report import CoverageReports
 from collector.settled.evidence import RecordTiming
-from collector.settled.quota import QuotaStore
+from collector.settled.quota import Bucket, QuotaStore
 from collector.settled.schedule import CollectionTiming
 from collector.settled.status import SchedulerStatus
 from collector.write_limits import PersonLimits, WriteLimit
@@ -44,6 +46,8 @@ ANNS, BOBS, UNCONFIRMED, OPERATOR = (
 """Headers of requests. Ann and Bob have confirmed their addresses."""
 BUDGET = 400
 """Credits per day."""
+FEEDS = ("opensky", "receivers")
+"""The feeds of positions."""
 MANY = PersonLimits(interests=1_000, airports=1_000, writes_per_minute=100_000)
 """Limits by person that no test of another rule reaches."""
 NOWHERE = "sqlite:////nowhere/at/all.db"
@@ -175,6 +179,8 @@ def app_of(database: Database, clock: Clock, users: Authenticator, limits: Perso
     timing = CollectionTiming(
         RecordTiming(timedelta(hours=1), timedelta(hours=3)), timedelta(hours=1), timedelta(days=2)
     )
+    status = SchedulerStatus(database, clock, timing, QuotaStore(BUDGET))
+    live_status = LiveStatus(database, clock, FEEDS, QuotaStore(BUDGET, Bucket.STATES), metrics)
     app.register_blueprint(
         blueprint(
             InterestStore(database, clock, limits),
@@ -183,7 +189,7 @@ def app_of(database: Database, clock: Clock, users: Authenticator, limits: Perso
             OPERATOR_TOKEN,
             FlightQueries(database, clock),
             CoverageReports(database, clock, timing).load_report,
-            SchedulerStatus(database, clock, timing, QuotaStore(BUDGET)).load_state,
+            lambda: Scheduler.build(status.load_state(), live_status.load_state()),
             WriteLimit(database, limits, metrics),
         )
     )

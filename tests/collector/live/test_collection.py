@@ -1,0 +1,92 @@
+"""Live collection on real databases, from the replay's sky: what is published, also by leaders that are killed."""
+
+from collections import Counter
+from datetime import timedelta
+from itertools import pairwise
+from random import Random
+
+from local.opensky.state_faults import FaultSpell, StateFault, StateFaultPlan
+from tests.collector.conftest import ON_SQLITE
+from tests.collector.live.live_world import BEGIN, detect_in, draw_faults, running_world
+from tests.fakes.faulty_database import DatabaseFault
+from towerwatch.flights.v1 import events_pb2 as flights_pb
+
+HOURS = 1.5
+
+
+def test_what_a_detector_finds_is_published_with_its_coverage(database_url: str) -> None:
+    """Each movement once, with provenance LIVE; coverage end to end, behind each movement that it covers."""
+    with running_world(database_url, HOURS) as world:
+        world.lead(BEGIN + timedelta(hours=HOURS))
+        published, covered = world.list_published(), world.list_covered()
+        assert len(published) == len(set(published)) > 20
+        assert set(published) == detect_in(world.polls)
+        assert len(covered) == 4
+        for stretches in covered.values():
+            assert all(one[1] == other[0] for one, other in pairwise(stretches))
+            assert stretches[-1][1] - stretches[0][0] > (HOURS - 1.0) * 3_600
+        told: dict[tuple[str, int], int] = {}
+        for each in world.list_observed():
+            assert each.provenance == flights_pb.PROVENANCE_LIVE
+            key = each.airport, each.direction
+            if each.coverage == flights_pb.COVERAGE_COMPLETE:
+                told[key] = each.end.seconds
+            else:
+                assert each.begin.seconds <= told.get(key, each.begin.seconds)
+                assert all(flight.first_seen.seconds >= told.get(key, 0) for flight in each.flights)
+        assert world.metrics.registry.get_sample_value(
+            "live_polls_total",
+            {"feed": "opensky", "outcome": "success", "service": "collector", "node": "local"},
+        ) == len(world.polls)
+
+
+def test_leaders_that_are_stopped_or_killed_lose_and_repeat_nothing(database_url: str) -> None:
+    """Stopped at any time, killed before or after any commit, and with transactions whose outcome is lost.
+
+    The same flights are published as by one leader, each once, and its coverage has no hole.
+    """
+    chance = Random(11)
+    kinds = [DatabaseFault.REFUSED, DatabaseFault.LOST, DatabaseFault.KILLED_BEFORE, DatabaseFault.KILLED_AFTER]
+    end = BEGIN + timedelta(hours=HOURS)
+    with running_world(database_url, HOURS) as world:
+        leaders = 0
+        while world.clock.now() < end:
+            leaders += 1
+            until = min(end, world.clock.now() + timedelta(seconds=chance.uniform(60, 900)))
+            world.lead(until, draw_faults(chance, lambda: chance.choice(kinds)))
+            world.clock.advance(timedelta(seconds=chance.uniform(1, 20)))
+        published = world.list_published()
+        once = Counter(each[:3] for each in published)
+        assert leaders > 8
+        assert set(once.values()) == {1}
+        expected = detect_in(world.polls)
+        assert set(once) == {each[:3] for each in expected}
+        for airport, direction, icao24, at in published:
+            (other,) = (each[3] for each in expected if each[:3] == (airport, direction, icao24))
+            assert abs(at - other) <= 60
+        for stretches in world.list_covered().values():
+            assert all(one[1] == other[0] for one, other in pairwise(stretches))
+
+
+@ON_SQLITE
+def test_a_source_that_lies_covers_nothing(database_url: str) -> None:
+    """No second is covered in which the time stood still, positions were old, the sky was empty, or nobody answered."""
+    first = int(BEGIN.timestamp()) + 1_800
+    kinds = [StateFault.FROZEN, StateFault.EMPTY, StateFault.OLD, StateFault.NULL, StateFault.OUTAGE, StateFault.HTML]
+    spells = tuple(
+        FaultSpell(kind, first + 2_400 * number, first + 2_400 * number + 420) for number, kind in enumerate(kinds)
+    )
+    hours = 0.5 + 2_400 * len(kinds) / 3_600
+    with running_world(database_url, hours, StateFaultPlan(spells)) as world:
+        world.lead(BEGIN + timedelta(hours=hours))
+        covered = world.list_covered()
+        assert len(covered) == 4
+        for stretches in covered.values():
+            assert all(one[1] <= other[0] for one, other in pairwise(stretches))
+            for spell in spells:
+                # Positions of the fault's begin are fresh for a minute.
+                assert not [each for each in stretches if each[0] < spell.end and each[1] > spell.begin + 60], spell
+        between = sum(end - begin for begin, end in covered["KJFK", flights_pb.DIRECTION_DEPARTURES])
+        assert between > (hours - 1.5) * 3_600 * 0.5
+        published = world.list_published()
+        assert len(published) == len({each[:3] for each in published})
