@@ -55,7 +55,7 @@ class TrafficChange:
         """Find the changed hours of each direction; counts and history are computed when they are first requested."""
         self._before, self._after = before, after
         self._is_correction = _is_correction(before, after)
-        """True if windows that were known before may be different now, or flights were taken away."""
+        """True if windows that were judged before may be different now: by flights, or by a gap that was filled."""
         hours = {
             Direction.ARRIVALS: _find_changed_hours(before.arrivals, after.arrivals),
             Direction.DEPARTURES: _find_changed_hours(before.departures, after.departures),
@@ -329,14 +329,17 @@ def _find_crossed_ranges(
 def _find_changed_hours(old: DirectionTraffic, new: DirectionTraffic) -> tuple[int, int] | None:
     """Return the first and the last hour (since 1970) in which counts or coverage differ, or None if nothing does.
 
-    Coverage differs from the old watermark (without one: the start of coverage) to the new one. Days that were only
-    discarded are no difference.
+    Coverage differs from the old watermark (without one: the start of coverage) to the new one, and where it was
+    filled. Days that were only discarded are no difference.
     """
     if old is new:
         return None
     hours: list[int] = []
     if old.watermark != new.watermark:
         hours += [(old.watermark or new.covered_from or 0) // HOUR_S, (new.watermark or 0) // HOUR_S]
+    filled = new.list_filled(old)
+    if filled:
+        hours += [filled[0][0] // HOUR_S, (filled[-1][1] - 1) // HOUR_S]
     days = new.counts.find_changed_days(old.counts, new.first_retained_day)
     for day in days[:1] + days[-1:]:
         earlier, later = old.counts.day(day), new.counts.day(day)

@@ -22,7 +22,7 @@ class Knowledge(StrEnum):
     OPEN = "open"
     """Some of its flights; more may follow."""
     GAP = "gap"
-    """Some of its flights; the rest will never be known."""
+    """Some of its flights; the rest is not known, unless the gap is filled later."""
     UNCOVERED = "before coverage"
     """No flights: the window starts before the first coverage."""
     EARLY = "before effective_from"

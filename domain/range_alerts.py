@@ -35,8 +35,8 @@ class RangeAlert(NamedTuple):
     withdrawn_state: AlertState | None = None
     """With WITHDRAWN: the state that is withdrawn, FIRING, STILL or RESOLVED. None: another state."""
     told: bool | None = None
-    """True: only for interests that got an alert of the breach which is withdrawn. False: only for interests that got
-    no alert of this state before. None: for all."""
+    """True: only for interests that got an alert of this breach, which is withdrawn, or which is told to an interest
+    that was set later. False: only for interests that got no alert of this state before. None: for all."""
 
     def applies_to(self, first_window: int, for_windows: int, repeat: bool) -> bool:
         """Return True if an interest with these values has the alert, provided that its threshold is in `thresholds`.
@@ -61,7 +61,8 @@ def find_range_alerts(
     that were RESOLVED then and are in breach now; then FIRING, RESOLVED, STILL. Alerts of an open window have no count,
     except WITHDRAWN. `was_corrected`: True if earlier corrections changed the window or its run, so that FIRING may
     have been reported of a window that is STILL now, and the other way round: then some alerts are only for interests
-    that got, or did not get, an earlier alert (`told`).
+    that got, or did not get, an earlier alert (`told`). The same holds for a breach that is undecided, because the
+    window before it is open: only a filled gap can have made that window open again, after FIRING was reported.
     """
     for is_first in (False, True):
         new = judge(bound, now, number, for_windows, is_first)
@@ -71,6 +72,8 @@ def find_range_alerts(
         if new == old:
             continue
         window = now[number]
+        if was_corrected:
+            yield from _find_undecided_alerts(bound, old, new, then, now, number, is_first)
         if old is not NO_STATES:
             for withdrawn_state, thresholds in _list_withdrawn(bound, old, new):
                 is_still = withdrawn_state is AlertState.STILL
@@ -100,6 +103,47 @@ def find_range_alerts(
                     flights=count,
                     told=False if was_corrected and old is not NO_STATES and state.is_breach else None,
                 )
+
+
+def _find_undecided_alerts(
+    bound: Bound,
+    old: StateRanges,
+    new: StateRanges,
+    then: WindowCounts,
+    now: WindowCounts,
+    number: int,
+    is_first: bool,
+) -> Iterator[RangeAlert]:
+    """Yield the alerts of a breach that was undecided and is none now, and of one that is undecided and first judged.
+
+    Of the first WITHDRAWN, of the second FIRING, both only for interests that got, or would have got, FIRING before the
+    window before the run became open.
+    """
+    window = now[number]
+    for ended in _subtract_range(old.undecided, new.breach_of(bound)):
+        yield RangeAlert(
+            number=number,
+            bound=bound,
+            state=AlertState.WITHDRAWN,
+            thresholds=ended,
+            is_first=is_first,
+            for_repeat=False,
+            flights=window.flights,
+            withdrawn_flights=then[number].flights,
+            withdrawn_state=AlertState.FIRING,
+            told=True,
+        )
+    if old is NO_STATES and new.undecided.begin < new.undecided.end:
+        yield RangeAlert(
+            number=number,
+            bound=bound,
+            state=AlertState.FIRING,
+            thresholds=new.undecided,
+            is_first=is_first,
+            for_repeat=False,
+            flights=window.flights if window.is_closed else None,
+            told=True,
+        )
 
 
 def _list_withdrawn(bound: Bound, old: StateRanges, new: StateRanges) -> Iterator[tuple[AlertState, ThresholdRange]]:

@@ -34,18 +34,21 @@ ANY_THRESHOLD: Final = ThresholdRange(0, THRESHOLDS_END)
 class StateRanges(NamedTuple):
     """The states of one bound in one window: for each state the range of thresholds that are in this state.
 
-    The ranges may be empty and never overlap; a threshold in none of them has no state.
+    The ranges may be empty and never overlap; a threshold in none of the first three has no state.
     """
 
     firing: ThresholdRange
     resolved: ThresholdRange
     still: ThresholdRange
+    undecided: ThresholdRange = ThresholdRange(0, 0)
+    """In breach, but in no state yet: the window before the run is open, so that FIRING and STILL cannot be told apart.
+    Only of HIGH. What was reported while that window was unknown, because of a gap that was filled since, stands."""
 
     def breach_of(self, bound: Bound) -> ThresholdRange:
-        """Return the range of the thresholds of this bound that are in breach: FIRING or STILL."""
+        """Return the range of the thresholds of this bound that are in breach: FIRING, STILL or undecided."""
         match bound:
             case Bound.HIGH:
-                return ThresholdRange(0, max(self.firing.end, self.still.end))
+                return ThresholdRange(0, max(self.firing.end, self.still.end, self.undecided.end))
             case Bound.LOW:
                 return ThresholdRange(min(self.firing.begin, self.still.begin), THRESHOLDS_END)
             case _:
@@ -53,14 +56,18 @@ class StateRanges(NamedTuple):
 
     def find_state(self, threshold: int) -> AlertState | None:
         """Return the state of one threshold: FIRING, RESOLVED or STILL; None if it has no state."""
-        for state, (begin, end) in zip(_STATES, self, strict=True):
+        for state, (begin, end) in zip(_STATES, self[: len(_STATES)], strict=True):
             if begin <= threshold < end:
                 return state
         return None
 
+    def is_undecided(self, threshold: int) -> bool:
+        """Return True if a threshold is in breach, but neither FIRING nor STILL yet; False otherwise."""
+        return self.undecided.begin <= threshold < self.undecided.end
+
 
 _STATES: Final = (AlertState.FIRING, AlertState.RESOLVED, AlertState.STILL)
-"""The states in the order of the fields of `StateRanges`."""
+"""The states in the order of the first fields of `StateRanges`."""
 NO_STATES: Final = StateRanges(NO_HIGH, NO_HIGH, NO_HIGH)
 """No threshold is in any state."""
 
@@ -81,7 +88,7 @@ def judge_high(windows: WindowCounts, number: int, for_windows: int, is_first: b
 
     FIRING: all windows of the run breach the threshold, and the run that ended one window earlier does not; STILL: both
     runs do; RESOLVED (closed windows only): the earlier run does and this one does not. NO_STATES before coverage, or
-    while the comparison needs an earlier window that is still open.
+    while another window of the run is open. While only the window before the run is open, the breach is undecided.
 
     `is_first`: True for the interests whose first window is `for_windows` - 1 before this window, so that a run can be
     complete here for the first time; the window before their first one counts as no breach. A gap hides flights but
@@ -101,7 +108,7 @@ def judge_high(windows: WindowCounts, number: int, for_windows: int, is_first: b
     if not is_first:
         oldest = windows[number - for_windows]
         if not (oldest.is_closed or oldest.is_lost):
-            return NO_STATES
+            return StateRanges(NO_HIGH, NO_HIGH, NO_HIGH, undecided=ThresholdRange(0, run))
         before = 0 if oldest.is_lost else oldest.flights
         for back in range(1, for_windows):
             earlier = windows[number - back]

@@ -1,17 +1,17 @@
 """The statements about a window that were made and withdrawn in the past, derived from the log alone.
 
-Statements follow from the counts before and after each message. Only corrections can make a statement untrue, and each
-correction is recorded (`domain.corrections`). So the rule is applied to the counts before and after each correction.
+Statements follow from the counts and gaps before and after each message. Only corrections can make a statement untrue,
+and each correction is recorded (`domain.corrections`). So the rule is applied to what was known before and after each.
 """
 
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from domain.alerts import AlertState, Bound
-from domain.corrections import CountsAtCorrection, rewind
+from domain.corrections import CountsAtCorrection, KnownTime, rewind
 from domain.hourly_counts import DAY_HOURS, HourlyCounts
 from domain.interests import Direction
-from domain.rule import StateRanges, judge
+from domain.rule import NO_STATES, StateRanges, judge
 from domain.traffic import DirectionTraffic, Traffic
 from domain.window_counts import WindowCounts
 from domain.windows import Window
@@ -94,7 +94,9 @@ class PastStatements:
             return NO_STATEMENTS
         history = NO_STATEMENTS
         for ranges in self._list_states(bound, number, for_windows, number == first_complete):
-            history = history.with_state(ranges.find_state(threshold), repeat)
+            # What was reported stands while the window is not judged, or is in breach and cannot be compared.
+            if ranges is not NO_STATES and not ranges.is_undecided(threshold):
+                history = history.with_state(ranges.find_state(threshold), repeat)
         forgotten = self._count_forgotten(number, for_windows)
         return history._replace(
             withdrawn_breaches=history.withdrawn_breaches + forgotten,
@@ -137,6 +139,7 @@ class PastStatements:
             rewind(
                 (arrivals.corrections if is_counted[0] else (), departures.corrections if is_counted[1] else ()),
                 (arrivals.counts, departures.counts),
+                (KnownTime(arrivals.covered_from, arrivals.gaps), KnownTime(departures.covered_from, departures.gaps)),
                 hours,
             )
         )
@@ -144,10 +147,8 @@ class PastStatements:
     def _build_traffic(self, past: CountsAtCorrection) -> Traffic:
         """Return the traffic as it was at a correction, as far as its hours reach."""
         arrivals, departures = (
-            _build_part(part, watermark, hours)
-            for part, watermark, hours in zip(
-                (self._traffic.arrivals, self._traffic.departures), past.watermarks, past.hours, strict=True
-            )
+            _build_part(known, watermark, hours)
+            for known, watermark, hours in zip(past.known, past.watermarks, past.hours, strict=True)
         )
         return Traffic(arrivals, departures)
 
@@ -166,16 +167,17 @@ class PastStatements:
         return sum(number for part in self._parts for day, number in part.forgotten.items() if day in days)
 
 
-def _build_part(now: DirectionTraffic, watermark: int | None, hours: Mapping[int, int]) -> DirectionTraffic:
+def _build_part(known: KnownTime, watermark: int | None, hours: Mapping[int, int]) -> DirectionTraffic:
     """Return the traffic of one direction as it was when its coverage ended at `watermark` (None: not covered).
 
-    `hours`: the counts at that time; other hours are empty. Gaps that were declared later are left out.
+    `known`: the start of coverage and the gaps at that time; gaps that were declared later are left out. `hours`: the
+    counts at that time; other hours are empty.
     """
     if watermark is None:
         return DirectionTraffic()
     return DirectionTraffic(
         counts=HourlyCounts().with_changes({hour: flights for hour, flights in hours.items() if flights}),
-        covered_from=now.covered_from,
+        covered_from=known.covered_from,
         watermark=watermark,
-        gaps=tuple((begin, min(end, watermark)) for begin, end in now.gaps if begin < watermark),
+        gaps=tuple((begin, min(end, watermark)) for begin, end in known.gaps if begin < watermark),
     )

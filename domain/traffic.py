@@ -14,6 +14,7 @@ from typing import Final, assert_never
 from domain.corrections import Correction, add_correction, list_changes, list_open_hours
 from domain.hourly_counts import DAY_HOURS, HourlyCounts
 from domain.interests import Direction
+from domain.intervals import Intervals, clip_intervals, cut_interval, merge_intervals, subtract_intervals
 from domain.known_flights import KnownFlights, add_flights, drop_days, remove_flight
 from domain.windows import HOUR_S
 
@@ -38,9 +39,9 @@ class Coverage(StrEnum):
     PARTIAL = "partial"
     """More observations of the interval follow."""
     COMPLETE = "complete"
-    """All flights of the interval that the source will give have been published."""
+    """All flights of the interval that the source will give have been published. This fills earlier gaps in it."""
     GAP = "gap"
-    """The source will never give all flights of the interval."""
+    """The source does not give all flights of the interval, unless a later COMPLETE interval fills it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +104,8 @@ class DirectionTraffic:
     """The start of coverage (seconds since 1970); None before the first coverage."""
     watermark: int | None = None
     """The end of coverage (seconds since 1970); None before the first coverage."""
-    gaps: tuple[tuple[int, int], ...] = ()
-    """Intervals [begin, end) that the source will never give, in order; adjacent intervals are merged."""
+    gaps: Intervals = ()
+    """Intervals between the start and the end of coverage that are not covered; adjacent intervals are merged."""
     known: KnownFlights = field(default_factory=dict)
     """The flights of the retained days that can be retracted."""
     corrections: tuple[Correction, ...] = ()
@@ -117,9 +118,10 @@ class DirectionTraffic:
 
         The first COMPLETE observation starts the coverage. From then on the watermark moves (never back) to the end of
         an observation that is COMPLETE or GAP, to its begin if it is PARTIAL; an interval between the watermark and the
-        begin, which the collector skipped, becomes a gap.
+        begin, which the collector skipped, becomes a gap. COMPLETE also fills what was unknown in its interval: gaps in
+        it are cut out; if it begins before the coverage, coverage begins there, with a gap up to the former start.
         """
-        # An interval that the collector skipped is a gap: no later observation will cover it.
+        # An interval that the collector skipped is a gap, until an observation fills it.
         after = self._with_gap_until(observation.begin)
         match observation.coverage:
             case Coverage.COMPLETE:
@@ -134,34 +136,35 @@ class DirectionTraffic:
 
     @property
     def first_retained_day(self) -> int:
-        """The first day (since 1970) whose counts are retained: of the coverage, but at most MAX_DAYS before the last.
+        """The first day (since 1970) whose counts are retained, also if coverage began later and may be filled to it.
 
-        Before the first coverage: RETAINED_HOURS before the last day with counts.
+        RETAINED_HOURS before the watermark's day, but at most MAX_DAYS before the last day with counts; before the
+        first coverage: RETAINED_HOURS before the last day with counts.
         """
-        if self.covered_from is not None:
-            return max(self.covered_from // _DAY_S, self.counts.end_day - MAX_DAYS)
+        if self.watermark is not None:
+            return max(find_oldest_coverage(self.watermark) // _DAY_S, self.counts.end_day - MAX_DAYS)
         return self.counts.end_day - 1 - RETAINED_HOURS // DAY_HOURS
 
     @property
     def is_truncated(self) -> bool:
         """True if windows before the start of coverage were covered once, and were discarded; False if none was."""
-        return self.watermark is not None and self.covered_from == _find_oldest_coverage(self.watermark)
+        return self.watermark is not None and self.covered_from == find_oldest_coverage(self.watermark)
 
     def _with_flights_of(self, observation: Observation) -> "DirectionTraffic":
         """Return a copy that counts the observation's valid flights and drops the days older than the retention.
 
         Flights that it retracts are taken away first, if they are known. Flights of dropped days are not counted. The
-        oldest day is the first day of coverage, but at most MAX_DAYS before the last day with counts; before the first
-        coverage it is RETAINED_HOURS before the observation's day or the last stored day, whichever is later. Returns
-        self if nothing changes.
+        oldest day is RETAINED_HOURS before the watermark's day, but at most MAX_DAYS before the last day with counts;
+        before the first coverage it is RETAINED_HOURS before the observation's day or the last stored day, whichever is
+        later. Returns self if nothing changes.
         """
         times, fingerprints = observation.list_valid_flights()
         hours: Mapping[int, int] = Counter([at // HOUR_S for at in times])
-        if self.covered_from is not None:
+        if self.watermark is not None:
             # The second limit is never reached if times go forward; a log that jumps back for years must not take
             # the memory of all the days in between.
             end = max([self.counts.end_day, *(hour // DAY_HOURS + 1 for hour in hours)])
-            oldest = max(self.covered_from // _DAY_S, end - MAX_DAYS)
+            oldest = max(find_oldest_coverage(self.watermark) // _DAY_S, end - MAX_DAYS)
         else:
             oldest = max(observation.begin // _DAY_S, self.counts.end_day - 1) - RETAINED_HOURS // DAY_HOURS
         retained = self.counts.without_days_before(oldest)
@@ -207,11 +210,36 @@ class DirectionTraffic:
     def _with_coverage(self, begin: int, end: int) -> "DirectionTraffic":
         """Return a copy in which [begin, end) is covered: the watermark moves to `end`, but never back.
 
-        `begin` is the start of coverage only if nothing was covered before.
+        Gaps in the interval are cut out. `begin` is the start of coverage if nothing was covered before it; what lies
+        between `end` and a later start of coverage becomes a gap. Nothing before the retained hours is covered.
         """
-        if self.watermark is None:
+        if self.watermark is None or self.covered_from is None:
             return replace(self, covered_from=begin, watermark=end)
-        return replace(self, watermark=max(self.watermark, end))
+        watermark = max(self.watermark, end)
+        if begin >= self.watermark:
+            return replace(self, watermark=watermark)
+        gaps, covered_from = cut_interval(self.gaps, begin, end), self.covered_from
+        begin = max(begin, find_oldest_coverage(watermark))
+        if begin < min(end, covered_from):
+            if end < covered_from:
+                gaps = merge_intervals([(end, covered_from), *gaps])
+            covered_from = begin
+        return replace(self, covered_from=covered_from, watermark=watermark, gaps=gaps)
+
+    def list_filled(self, earlier: "DirectionTraffic") -> Intervals:
+        """Return the intervals before the earlier watermark of which more is known than in `earlier`.
+
+        These are the gaps that were filled since, and all between the start of coverage and a later one in `earlier`.
+        """
+        if self.gaps is earlier.gaps and self.covered_from == earlier.covered_from:
+            return ()
+        if self.covered_from is None or earlier.covered_from is None or earlier.watermark is None:
+            return ()
+        gaps = clip_intervals(earlier.gaps, self.covered_from, earlier.watermark)
+        filled = subtract_intervals(gaps, self.gaps)
+        if self.covered_from < earlier.covered_from:
+            filled = merge_intervals([(self.covered_from, earlier.covered_from), *filled])
+        return filled
 
     def _with_gap_until(self, end: int) -> "DirectionTraffic":
         """Return a copy with a gap from the watermark to `end`, which becomes the watermark.
@@ -233,7 +261,7 @@ class DirectionTraffic:
         """
         if self.watermark is None or self.covered_from is None:
             return self
-        oldest = _find_oldest_coverage(self.watermark)
+        oldest = find_oldest_coverage(self.watermark)
         if oldest <= self.covered_from:
             return self
         return replace(self, covered_from=oldest, gaps=tuple(gap for gap in self.gaps if gap[1] > oldest))
@@ -274,12 +302,13 @@ class Traffic:
         is_arrivals = observation.direction is Direction.ARRIVALS
         old, other = (self.arrivals, self.departures) if is_arrivals else (self.departures, self.arrivals)
         new = old.fold(observation)
-        if observation.may_correct(old.watermark):
-            new = _record_correction(old, new, other)
+        filled = new.list_filled(old)
+        if filled or observation.may_correct(old.watermark):
+            new = _record_correction(old, new, other, filled)
         return replace(self, arrivals=new) if is_arrivals else replace(self, departures=new)
 
 
-def _find_oldest_coverage(watermark: int) -> int:
+def find_oldest_coverage(watermark: int) -> int:
     """Return the earliest start of coverage that is remembered at a watermark (both seconds since 1970)."""
     return watermark // _DAY_S * _DAY_S - RETAINED_HOURS * HOUR_S
 
@@ -299,17 +328,21 @@ def _retract_flights(
     return counts.with_changes({hour: -flights for hour, flights in taken.items()}), known
 
 
-def _record_correction(old: DirectionTraffic, new: DirectionTraffic, other: DirectionTraffic) -> DirectionTraffic:
+def _record_correction(
+    old: DirectionTraffic, new: DirectionTraffic, other: DirectionTraffic, filled: Intervals
+) -> DirectionTraffic:
     """Return one direction's traffic after a message, with a record of the message if it is a correction.
 
-    `old`, `new`: before and after the message; `other`: the other direction. A message that changed no count, or that
-    only added flights to hours which were not covered to their end, is no correction; then returns `new`.
+    `old`, `new`: before and after the message; `other`: the other direction; `filled`: what the message filled. A
+    message that filled nothing, and changed no count or only added flights to hours which were not covered to their
+    end, is no correction; then returns `new`. Changes of days before the old start of coverage are not recorded: no
+    window of them could be judged.
     """
-    changes = list_changes(old.counts, new.counts, new.first_retained_day)
-    if old.watermark is None or new.watermark is None:
+    if old.watermark is None or new.watermark is None or old.covered_from is None or new.covered_from is None:
         return new
+    changes = list_changes(old.counts, new.counts, max(old.covered_from // _DAY_S, new.first_retained_day))
     covered_until = old.watermark // HOUR_S
-    if not any(change < 0 or hour < covered_until for hour, change in changes):
+    if not filled and not any(change < 0 or hour < covered_until for hour, change in changes):
         return new
     correction = Correction(
         number=1 + max([each.number for part in (old, other) for each in part.corrections], default=0),
@@ -319,6 +352,8 @@ def _record_correction(old: DirectionTraffic, new: DirectionTraffic, other: Dire
         changes=changes,
         open_hours=list_open_hours(new.counts, new.watermark),
         other_open_hours=() if other.watermark is None else list_open_hours(other.counts, other.watermark),
+        filled=filled,
+        covered_from_before=old.covered_from if new.covered_from < old.covered_from else None,
     )
     corrections, forgotten = add_correction(new.corrections, new.forgotten, correction)
     return replace(new, corrections=corrections, forgotten=forgotten)

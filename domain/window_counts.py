@@ -17,7 +17,8 @@ class WindowCount(NamedTuple):
     is_closed: bool
     """True if the count is final (except for late flights)."""
     is_lost: bool
-    """True if the full count can never be known; such a window counts as no breach for its neighbours."""
+    """True if the full count is unknown, because of a gap or before the coverage; such a window counts as no breach for
+    its neighbours. It becomes known only if the gap is filled."""
 
 
 _LOST: Final = WindowCount(0, is_covered=False, is_closed=False, is_lost=True)

@@ -18,6 +18,10 @@ def encode_correction(state: state_pb2.CountCorrection, correction: Correction) 
     _add_hours(state.changes, correction.changes)
     _add_hours(state.open_hours, correction.open_hours)
     _add_hours(state.other_open_hours, correction.other_open_hours)
+    for begin, end in correction.filled:
+        state.filled.add(begin=begin, end=end)
+    if correction.covered_from_before is not None:
+        state.covered_from_before = correction.covered_from_before
 
 
 def decode_correction(state: state_pb2.CountCorrection) -> Correction:
@@ -30,6 +34,8 @@ def decode_correction(state: state_pb2.CountCorrection) -> Correction:
         changes=_read_hours(state.changes),
         open_hours=_read_hours(state.open_hours),
         other_open_hours=_read_hours(state.other_open_hours),
+        filled=tuple((gap.begin, gap.end) for gap in state.filled),
+        covered_from_before=state.covered_from_before if state.HasField("covered_from_before") else None,
     )
 
 

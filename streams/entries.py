@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from domain.changes import NO_TRAFFIC
+from domain.corrections import Correction
 from domain.hourly_counts import DAY_HOURS, Day, HourlyCounts
 from domain.interests import Direction, Interest
-from domain.traffic import DirectionTraffic, Traffic
+from domain.traffic import DirectionTraffic, Traffic, find_oldest_coverage
 from domain.windows import HOUR_S
 from streams.correction_entries import decode_correction, encode_correction
 from streams.errors import UndecodableError
@@ -168,7 +169,7 @@ def decode_airport_entry(entry: bytes, read_history: Callable[[Direction, int], 
     """Decode an entry of the table of airports, and complete its traffic with the closed days of the history table.
 
     `read_history` returns the history entry of a direction and a day (since 1970), or None; it is called for each
-    covered day that is closed. A day in the airport's own entry takes precedence.
+    retained day that is closed. A day in the airport's own entry takes precedence.
     """
     state = state_pb2.AirportState.FromString(entry)
     arrivals, departures = (
@@ -194,14 +195,15 @@ def _encode_direction(state: state_pb2.FlowState, flow: DirectionTraffic, open_d
 def _decode_direction(state: state_pb2.FlowState, read_history: Callable[[int], bytes | None]) -> DirectionTraffic:
     """Decode the traffic of one direction: coverage, gaps, and the counts of closed and of open days.
 
-    `read_history` returns the history entry of a closed day, or None; it is called for each day from the start of
-    coverage to the last closed day. A day in `state` takes precedence over the history's.
+    `read_history` returns the history entry of a closed day, or None; it is called for each retained day to the last
+    closed day, also before the start of coverage, which may still be filled. A day in `state` takes precedence over the
+    history's.
     """
     covered_from = state.covered_from if state.HasField("covered_from") else None
     watermark = state.watermark if state.HasField("watermark") else None
     days: dict[int, state_pb2.DayCounts | state_pb2.PastDay] = {}
     if covered_from is not None and watermark is not None:
-        for day in range(covered_from // _DAY_S, watermark // _DAY_S - 1):
+        for day in range(find_oldest_coverage(watermark) // _DAY_S, watermark // _DAY_S - 1):
             entry = read_history(day)
             if entry is not None:
                 days[day] = state_pb2.PastDay.FromString(entry)
@@ -212,9 +214,15 @@ def _decode_direction(state: state_pb2.FlowState, read_history: Callable[[int], 
         watermark=watermark,
         gaps=tuple((gap.begin, gap.end) for gap in state.gaps),
         known={day: each.flights for day, each in days.items() if each.flights},
-        corrections=tuple(sorted(decode_correction(more) for each in days.values() for more in each.corrections)),
+        corrections=_decode_corrections(days.values()),
         forgotten={day: each.forgotten for day, each in days.items() if each.forgotten},
     )
+
+
+def _decode_corrections(days: Iterable[state_pb2.DayCounts | state_pb2.PastDay]) -> tuple[Correction, ...]:
+    """Return the corrections of all days in their order."""
+    corrections = [decode_correction(more) for each in days for more in each.corrections]
+    return tuple(sorted(corrections, key=lambda each: each.number))
 
 
 def _encode_day(state: state_pb2.DayCounts | state_pb2.PastDay, flow: DirectionTraffic, day: int) -> None:

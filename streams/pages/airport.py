@@ -41,7 +41,7 @@ class WindowCoverage(StrEnum):
     OPEN = "open"
     """Some of its flights are known; more may follow."""
     GAP = "gap"
-    """A gap in coverage touches it: some of its flights will never be known."""
+    """A gap in coverage touches it: some of its flights are not known, unless the gap is filled."""
     UNCOVERED = "not covered"
     """It starts before the first coverage."""
     FROM_HISTORY = "closed, from the history"

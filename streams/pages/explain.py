@@ -165,7 +165,7 @@ def _explain_bound(
                 f"{describe_threshold(bound, threshold)} already."
             )
         case Knowledge.GAP:
-            return "A gap in coverage touches it: its count will never be known, so it counts as no breach."
+            return "A gap in coverage touches it: its count is unknown, so it counts as no breach, unless it is filled."
         case Knowledge.OPEN if not bound.can_breach_while_open:
             return f"It is open; whether there are {describe_threshold(bound, threshold)} is known when it closes."
     count = format_number(verdict.count)

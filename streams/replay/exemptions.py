@@ -25,7 +25,8 @@ class Exemption(StrEnum):
     INTEREST_CHANGED = "its interest was changed or removed later: how far it was judged until then is not in the log"
     FLIGHTS_GONE = "flights of its windows have left the log (retention)"
     LATE_FLIGHTS = (
-        "late or retracted flights corrected its windows: whether the interest was known by then is not in the log"
+        "late or retracted flights, or a filled gap, corrected its windows: "
+        "whether the interest was known by then is not in the log"
     )
     ALERT_GONE = "it may have left alerts.raised.v1 (retention)"
     PENDING = "the stream has not acknowledged all events that it follows from"
@@ -118,7 +119,8 @@ class ExemptionFinder:
         self._known_from: dict[tuple[str, Direction], int] = {}
         """By airport and direction of truncated partitions: the end of the first covered interval (s since 1970)."""
         self._corrected_hours: defaultdict[tuple[str, Direction], set[int]] = defaultdict(set)
-        """By airport and direction, the hours that late or retracted flights changed after coverage began."""
+        """By airport and direction, the hours that were corrected after coverage began: by late or retracted flights,
+        or because they lay in a gap that was filled."""
         self._anew_ms: dict[str, int] = {}
         """By airport whose flights were published again, when the last of those that were told was published."""
 
@@ -131,8 +133,8 @@ class ExemptionFinder:
         """Collect the facts of an event, in the order of the log; does nothing for an event that was not folded.
 
         Of an interest: its version, or its removal. Of a batch: when it was published, if it is past; the end of the
-        first complete interval, if the partition is truncated; and the hours of flights before the watermark and of
-        retracted flights, which correct windows.
+        first complete interval, if the partition is truncated; and the hours of flights before the watermark, of
+        retracted flights and of filled gaps, which correct windows.
         """
         if event.result is None:
             return
@@ -149,8 +151,9 @@ class ExemptionFinder:
         elif event.watermark is not None:
             late = {at // HOUR_S for at in seen.event_times if at < event.watermark}
             retracted = {at // HOUR_S for at, _ in seen.retracted}
-            if late or retracted:
-                self._corrected_hours[flow] |= late | retracted
+            filled = {hour for begin, end in event.filled for hour in range(begin // HOUR_S, (end - 1) // HOUR_S + 1)}
+            if late or retracted or filled:
+                self._corrected_hours[flow] |= late | retracted | filled
 
     def _record_version(self, key: bytes, value: bytes | None) -> None:
         """Append to an interest's versions the version that was set, or None for its removal (value None).
@@ -166,8 +169,8 @@ class ExemptionFinder:
 
         In this order: its event was published before the flights that were told were published again; the alert's
         version is not in the log; the version was followed by another or a removal; a part of the alert's hours lies
-        before the known flights of a truncated partition; a late or retracted flight corrected one of the alert's
-        hours.
+        before the known flights of a truncated partition; a late or retracted flight, or a filled gap,
+        corrected one of the alert's hours.
         """
         if alert.cause_ms <= self._anew_ms.get(alert.airport, -1):
             return Exemption.EARLIER_LOG

@@ -20,6 +20,8 @@ from chassis.kafka import parse_sequence, stop_consumer
 from chassis.kafka_options import load_client_options
 from chassis.topics import wait_for_broker
 from domain.alerts import Alert
+from domain.intervals import Intervals
+from streams.entries import AirportState
 from streams.errors import LogUnreadableError, MisroutedError, UnsequencedError, UnusableEventError
 from streams.join_state import FoldResult, JoinState
 from streams.messages import ObservedFlights, decode_flights, decode_interest_key
@@ -68,6 +70,8 @@ class FoldedEvent:
     """The decoded batch of flights. None: not folded, or the event is of an interest."""
     watermark: int | None = None
     """The watermark of the batch's airport and direction before the batch (seconds since 1970). None: not covered."""
+    filled: Intervals = ()
+    """The intervals before the watermark of which more is known after the batch, because it filled gaps in them."""
 
 
 class PartitionReplay:
@@ -102,13 +106,14 @@ class PartitionReplay:
     def _decode_and_fold(self, record: ConsumerRecord) -> FoldedEvent:
         """Decode a record of either input topic and fold its event: the status is FOLDED or DUPLICATE.
 
-        A folded batch also gets its decoded flights and the watermark before it; a duplicate gets neither. Raises
+        A folded batch also gets its decoded flights, the watermark before it and what it filled. Raises
         UnusableEventError for an event without a sequence, in the wrong partition, or that cannot be decoded.
         """
         sequence = parse_sequence(record.headers)
         if sequence is None:
             raise UnsequencedError("no sequence among the headers")
         batch = watermark = None
+        filled: Intervals = ()
         if record.topic == INTERESTS_CHANGED.name:
             key = record.key or b""
             _require_partition(record, decode_interest_key(key)[0])
@@ -119,9 +124,12 @@ class PartitionReplay:
             (flow,) = self._join_state.read_traffic(batch.airport)[1].select_directions(batch.observation.direction)
             watermark = flow.watermark
             result = self._join_state.fold_flights(sequence, batch)
+            if result is not None and isinstance(result.state, AirportState):
+                (flow_after,) = result.state.traffic.select_directions(batch.observation.direction)
+                filled = flow_after.list_filled(flow)
         if result is None:
             return FoldedEvent(record, EventStatus.DUPLICATE)
-        return FoldedEvent(record, EventStatus.FOLDED, result, batch, watermark)
+        return FoldedEvent(record, EventStatus.FOLDED, result, batch, watermark, filled)
 
     def build_alerts(self, event: FoldedEvent) -> Iterator[Alert]:
         """Build the alerts of an event whose result is not written yet, one at a time; none if it was not folded.

@@ -40,6 +40,15 @@ class ModelInterest:
 
 def compute_model_alerts(logs: list[Log], interest: ModelInterest) -> set[ModelAlert]:
     """Return all alerts of an interest that follow from the logs of its directions (one or two)."""
+    return {alert for alert in judge_model_windows(logs, interest) if alert[1] != UNDECIDED}
+
+
+UNDECIDED = "UNDECIDED"
+"""The state of a window in breach of a high threshold while the window before it (before its run) is still open."""
+
+
+def judge_model_windows(logs: list[Log], interest: ModelInterest) -> set[ModelAlert]:
+    """Return the alerts as `compute_model_alerts`, and besides them the breaches that are UNDECIDED."""
     if any(log.covered is None for log in logs):
         return set()
     length = LENGTHS[interest.window]
@@ -83,6 +92,11 @@ def compute_model_alerts(logs: list[Log], interest: ModelInterest) -> set[ModelA
                     alerts.add(("high", "STILL", start))
             elif all(over) and is_closed(start):
                 alerts.add(("high", "RESOLVED", start))
+        elif interest.high is not None and not is_early:
+            run = before[:-1]
+            is_run_known = all(is_closed(b) and count(b) > interest.high for b in run)
+            if count(start) > interest.high and is_run_known:
+                alerts.add(("high", UNDECIDED, start))
         if interest.low is not None and is_closed(start):
             under = [is_closed(b) and count(b) < interest.low for b in before]
             if count(start) < interest.low and all(under[: interest.for_windows - 1]):
@@ -113,7 +127,8 @@ class ModelTeller:
     After each message the caller gives the alerts that follow from the log as it is then. What would be said now and
     was not, is said. What was said and is not true now is withdrawn: a breach where there is none, the end of a breach
     where the breach goes on. The end of a breach that never was is forgotten, for nobody has to be told anything: the
-    window was calm, and is. Whatever comes again after that is said again, and its number grows.
+    window was calm, and is. Whatever comes again after that is said again, and its number grows. A breach stands, and
+    is not said, while it cannot be compared with the window before, which a filled gap has made an open window again.
     """
 
     def __init__(self, repeat: bool) -> None:
@@ -123,12 +138,15 @@ class ModelTeller:
         """By bound, kind ("breach" or "end") and window start, how often such a statement ceased to stand."""
 
     def tell(self, now: set[ModelAlert]) -> set[ModelStatement]:
-        """Return what is said after a message. `now`: the alerts that follow from the log, with all STILL."""
+        """Return what is said after a message. `now`: the alerts that follow from the log, with all STILL.
+
+        Of UNDECIDED breaches nothing is said, and nothing is withdrawn.
+        """
         said: set[ModelStatement] = set()
         state_of = {(bound, start): state for bound, state, start in now}
         for bound, start in {(bound, start) for bound, _, start in self.told}:
             state = state_of.get((bound, start))
-            in_breach = state in ("FIRING", "STILL")
+            in_breach = state in ("FIRING", "STILL", UNDECIDED)
             breaches = {each for each in self.told if each in ((bound, "FIRING", start), (bound, "STILL", start))}
             if breaches and not in_breach:
                 said.add(ModelStatement(bound, "WITHDRAWN a breach", start, self.times[bound, "breach", start]))
@@ -140,10 +158,20 @@ class ModelTeller:
                 self.times[bound, "end", start] += 1
                 self.told.remove((bound, "RESOLVED", start))
         for bound, state, start in now:
-            if (state != "STILL" or self.repeat) and (bound, state, start) not in self.told:
+            if state != UNDECIDED and (state != "STILL" or self.repeat) and (bound, state, start) not in self.told:
                 self.told.add((bound, state, start))
                 said.add(self.describe((bound, state, start)))
         return said
+
+    def tell_late(self, now: set[ModelAlert]) -> set[ModelStatement]:
+        """Return what is said to an equal interest that is set after the last message, for which `now` was given.
+
+        It gets what follows from the log, and of a breach that is UNDECIDED what the first was told and what stands.
+        """
+        undecided = {(bound, start) for bound, state, start in now if state == UNDECIDED}
+        standing = {alert for alert in self.told if (alert[0], alert[2]) in undecided}
+        following = {alert for alert in now if alert[1] != UNDECIDED and (alert[1] != "STILL" or self.repeat)}
+        return {self.describe(alert) for alert in following | standing}
 
     def describe(self, alert: ModelAlert) -> ModelStatement:
         """Return the statement that an alert would be if it were said now."""

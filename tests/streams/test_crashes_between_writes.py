@@ -13,6 +13,7 @@ from domain.interests import Direction
 from domain.traffic import Coverage, Observation, Traffic
 from domain.windows import HOUR_S, Window, seconds
 from streams.join_state import JoinState
+from tests.domain.filled_logs import LONG_SLOT_S, generate_filled_log
 from tests.domain.logs import BASE, an_interest
 from tests.domain.test_rule import seen
 from tests.fakes.stream import FakeTable
@@ -126,6 +127,14 @@ def test_a_crash_after_the_history_was_written_changes_neither_alerts_nor_traffi
     chance = Random(seed)
     log = generate_days(chance)
     assert fold_log(log, chance) == fold_log(log, None)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**32))
+def test_a_crash_changes_nothing_where_gaps_are_filled(seed):
+    """A fill opens closed days again, and moves the start of coverage: both are in the tables, or neither."""
+    log = generate_filled_log(Random(seed), LONG_SLOT_S)
+    assert fold_log(log, Random(seed)) == fold_log(log, None)
 
 
 def test_a_day_that_the_closing_message_corrects_moves_when_days_close_the_next_time():

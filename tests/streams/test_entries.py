@@ -19,6 +19,7 @@ from streams.entries import (
     read_sequence,
 )
 from tests.domain.corrected_logs import corrected_logs
+from tests.domain.filled_logs import filled_logs, filled_logs_of_days
 from tests.domain.logs import BASE, an_interest, interests, interleaved, with_late_flights
 from tests.domain.test_rule import seen
 from tests.streams.events import build_interest_message
@@ -70,6 +71,31 @@ def test_an_entry_of_a_corrected_airport_decodes_to_the_state_that_was_encoded(l
     for observation in log:
         entries.fold(observation)
         assert entries.decode() == entries.airport
+
+
+@given(log=filled_logs | filled_logs_of_days)
+def test_an_entry_of_a_filled_airport_decodes_to_the_state_that_was_encoded(log):
+    """What was filled, and when, is recovered, too, and the flights from before the coverage, which may be filled."""
+    entries = WrittenEntries()
+    for observation in log:
+        entries.fold(observation)
+        assert entries.decode() == entries.airport
+
+
+def test_an_entry_from_before_gaps_could_be_filled_is_read_and_its_gap_can_be_filled():
+    """A worker that was upgraded reads its tables; a gap of before is filled as one of today."""
+    entries = WrittenEntries()
+    for day in (0, 2, 3):
+        entries.fold(build_day(day, 1))
+    old = AirportStateMessage.FromString(entries.entry)
+    assert not any(correction.filled for day in old.departures.days for correction in day.corrections)
+    entries.airport = entries.decode()
+    entries.fold(build_day(1, 2, 3))
+    departures = entries.airport.traffic.departures
+    assert (departures.gaps, departures.counts.total(0, 10**7)) == ((), 5)
+    (correction,) = departures.corrections
+    assert correction.filled == (((FIRST_DAY + 1) * 24 * HOUR_S, (FIRST_DAY + 2) * 24 * HOUR_S),)
+    assert entries.decode() == entries.airport
 
 
 def test_corrections_and_flights_of_closed_days_move_to_the_history_table():

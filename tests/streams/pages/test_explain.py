@@ -88,7 +88,7 @@ TWO_HOURS = [seen(0, 1, FULL), seen(1, 2, (1.1, 1.2, 1.3))]
         ),
         (
             [seen(0, 1), seen(1, 1.5, (), Coverage.GAP), seen(1.5, 2, (1.7,))], 1, {},
-            "-: A gap in coverage touches it: its count will never be known, so it counts as no breach.",
+            "-: A gap in coverage touches it: its count is unknown, so it counts as no breach, unless it is filled.",
         ),
         (
             [seen(0, 1), seen(1, 1.5, (), Coverage.GAP), seen(1.5, 2, (1.6, 1.7, 1.8))], 1, {},

@@ -290,6 +290,20 @@ def test_a_log_without_interests_is_known() -> None:
     assert not exemptions.has_interests
 
 
+def test_a_filled_gap_exempts_the_windows_that_it_made_known() -> None:
+    """Who was there before was told of the windows after it as if nothing had been before; the log cannot tell who."""
+    log = [
+        seen(0, 1),
+        seen(2, 3, (2.1, 2.2, 2.3)),
+        seen(4, 5, (4.1, 4.2, 4.3)),
+        seen(5, 6),
+        seen(1, 2, (1.1, 1.2, 1.3)),
+    ]
+    exemptions = collect_exemptions(interest_set(an_interest(), 1), *flight_events(log))
+    assert exemptions.find_exemption(an_alert(log=log[1:2])) is Exemption.LATE_FLIGHTS
+    assert exemptions.find_exemption(an_alert(log=log[2:3])) is None
+
+
 def test_a_retracted_flight_exempts_the_windows_that_it_corrected() -> None:
     """Who was there before was told of the count that was taken back; the log cannot tell who was."""
     (first,) = (each for each in TWO_HOURS if each.event_times)
