@@ -28,7 +28,7 @@ from collector.begin_anew import begin_anew
 from collector.collection_requests import CollectionRequests
 from collector.event_log.watch import EventLogWatch
 from collector.flights import FlightQueries
-from collector.gauges import SchedulerGauges
+from collector.gauges import AgreementGauges, SchedulerGauges
 from collector.interests import InterestStore
 from collector.leadership.election import LeaderElection
 from collector.live import command as movements_command
@@ -69,6 +69,8 @@ _BEGIN_ANEW_USAGE = "remove from Kafka the interests that this database does not
 
 _PUBLISHED = (FLIGHTS_OBSERVED, INTERESTS_CHANGED, NOTICES_RAISED, COLLECTIONS_REQUESTED)
 _UPDATE_GAUGES_EVERY_S = 5.0
+_UPDATE_AGREEMENT_EVERY_S = 60.0
+"""Less often than the others: it changes once a night, and reads the agreement of all airports."""
 _DELETE_EXPIRED_EVERY_S = 600.0
 _NOTIFY_RETIRED_EVERY_S = 600.0
 """More often than the table changes, which is only with a new image: a replica of before may still set interests."""
@@ -133,6 +135,7 @@ async def _run(settings: CollectorSettings) -> None:
     status = SchedulerStatus(database, clock, timing, quota)
     live_status = LiveStatus(database, clock, live.feeds, live.quota, metrics)
     gauges = SchedulerGauges(status, metrics)
+    agreement_gauges = AgreementGauges(database, metrics)
     retention = FlightRetention(database, clock, settings.flights_retention)
     retirement = RetirementNotices(database)
     election = LeaderElection(
@@ -219,6 +222,10 @@ async def _run(settings: CollectorSettings) -> None:
         await schema.wait_until_upgraded()
         await run_periodically(_UPDATE_GAUGES_EVERY_S, update_all_gauges, "gauges")
 
+    async def update_agreement_gauges() -> None:
+        await schema.wait_until_upgraded()
+        await run_periodically(_UPDATE_AGREEMENT_EVERY_S, agreement_gauges.update, "agreement_gauges")
+
     async def delete_expired_flights() -> None:
         await schema.wait_until_upgraded()
         await run_periodically(_DELETE_EXPIRED_EVERY_S, retention.delete_expired, "sweep")
@@ -234,6 +241,7 @@ async def _run(settings: CollectorSettings) -> None:
         "event_log": watch_log,
         "leadership": run_election,
         "gauges": update_gauges,
+        "agreement_gauges": update_agreement_gauges,
         "sweep": delete_expired_flights,
         "retired_codes": notify_of_retired_codes,
     }

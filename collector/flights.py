@@ -1,72 +1,37 @@
 """Queries on the stored flights of the airports that a person has an interest in. Nothing here writes."""
 
-import base64
-import binascii
-import heapq
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime
 from itertools import repeat
-from operator import itemgetter
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Row, String, case, cast, func, select
+from sqlalchemy import String, case, cast, func, select
 from sqlalchemy.orm import Session
 
 from chassis.clock import Clock
 from chassis.db.database import Database
 from collector.airlines import find_airline_name, parse_operator
 from collector.airport_checks import require_airport, require_interest
-from collector.errors import BadCursorError
+from collector.flight_lists import (
+    AirportFlight,
+    FlightPage,
+    decode_cursor,
+    filter_by_airport,
+    filter_by_event_time,
+    find_latest_flight,
+    load_page,
+)
 from collector.interests import InterestRequest, check_effective_from
 from collector.intervals import DAY, FARTHEST_BACK, day_of
 from collector.model import CoverageRow, FlightRow
 from collector.unheard import find_unheard_since
 from domain.interests import Direction, Interest, check_low, check_thresholds
 from domain.preview import FlightHistory, Preview, explain_unknown, preview
-from domain.windows import EPOCH, seconds
+from domain.windows import seconds
 
-_COLUMNS: Final = (
-    FlightRow.id,
-    FlightRow.icao24,
-    FlightRow.callsign,
-    FlightRow.first_seen,
-    FlightRow.last_seen,
-    FlightRow.event_time,
-    FlightRow.other_airport,
-)
-_FlightPosition = tuple[datetime, int]
-"""A flight's position in the order of pages: its event time, then its id among flights of the same instant."""
-
-_US: Final = timedelta(microseconds=1)
 _NO_USER: Final = UUID(int=0)
-
-
-@dataclass(frozen=True, slots=True)
-class AirportFlight:
-    """A flight as a departure from, or an arrival at, one airport."""
-
-    direction: Direction
-    """Arrivals or departures, never both."""
-    icao24: str
-    callsign: str
-    """Empty where the source has none."""
-    first_seen: datetime
-    last_seen: datetime
-    event_time: datetime
-    """The instant that counts: first_seen of a departure, last_seen of an arrival, as the source first gave it."""
-    other_airport: str
-    """The airport at the other end (ICAO), empty where unknown."""
-
-
-@dataclass(frozen=True, slots=True)
-class FlightPage:
-    """One page of a list of flights, oldest first."""
-
-    flights: list[AirportFlight]
-    next_cursor: str | None
-    """The position of the next page, opaque and URL-safe; None on the last page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,41 +122,30 @@ class FlightQueries:
     ) -> FlightPage:
         """Return at most `limit` flights with an event time in [begin, end), oldest first, after the cursor's position.
 
-        `direction` BOTH: departures and arrivals in one order, by event time and then id. `begin` or `end` None: no
-        limit on that side; `cursor` None: the first page. A flight that the source gives later may belong to a page
-        that was read before. Raises BadCursorError.
+        Live movements whose day is not settled yet are among them. `direction` BOTH: departures and arrivals in one
+        order. `begin` or `end` None: no limit on that side; `cursor` None: the first page. A flight that the source
+        gives later may belong to a page that was read before. Raises BadCursorError.
         """
-        after = None if cursor is None else _decode_cursor(cursor)
+        after = None if cursor is None else decode_cursor(cursor)
         with self._database.reading() as session:
             require_interest(session, user_id, icao)
-            # By direction: so each is a range of the index, in its order.
-            parts = [
-                list(_select_flights(session, icao, part, begin, end, after, limit + 1)) for part in direction.parts
-            ]
-        found = list(heapq.merge(*parts, key=itemgetter(0)))
-        shown = found[:limit]
-        return FlightPage([flight for _, flight in shown], _encode_cursor(shown[-1][0]) if len(found) > limit else None)
+            return load_page(session, icao, direction, begin, end, after, limit)
 
     def find_latest(self, user_id: UUID, icao: str) -> dict[Direction, AirportFlight]:
         """Return the flight with the latest event time by direction; a direction without flights is left out.
 
-        Of several flights at that instant, the one stored last.
+        It may be a live movement. Of several flights at that instant, the one stored last.
         """
         with self._database.reading() as session:
             require_interest(session, user_id, icao)
-            found = {}
-            for part in Direction.BOTH.parts:
-                query = select(*_COLUMNS).where(*_filter_by_airport(icao, part))
-                newest_first = query.order_by(FlightRow.event_time.desc(), FlightRow.id.desc())
-                row = session.execute(newest_first.limit(1)).one_or_none()
-                if row is not None:
-                    found[part] = _build_flight(part, row)
-        return found
+            found = {part: find_latest_flight(session, icao, part) for part in Direction.BOTH.parts}
+        return {part: flight for part, flight in found.items() if flight is not None}
 
     def compute_averages(self, user_id: UUID, icao: str, days: int) -> dict[Direction, DailyAverage]:
         """Return the average flights per day of both directions, over the fully covered of the last `days` days (UTC).
 
-        Today is not one of them. Each direction has its own covered days, and an average of None if it has no such day.
+        By the settled record alone. Today is not one of the days. Each direction has its own covered days, and an
+        average of None if it has no such day.
         """
         today = day_of(self._clock.now())
         requested_days = [today - back * DAY for back in range(days, 0, -1)]
@@ -223,7 +177,7 @@ class FlightQueries:
             for part in direction.parts:
                 query = (
                     select(prefix, func.count())
-                    .where(*_filter_by_airport(icao, part), *_filter_by_event_time(begin, end))
+                    .where(*filter_by_airport(icao, part), *filter_by_event_time(begin, end))
                     .group_by(prefix)
                 )
                 for start_of_callsign, flights in session.execute(query):
@@ -286,49 +240,13 @@ def load_covered_intervals(session: Session, icao: str) -> dict[Direction, Cover
     return {Direction(row.direction): CoveredInterval(row.covered_from, row.covered_until) for row in rows}
 
 
-def _filter_by_airport(icao: str, part: Direction) -> tuple[ColumnElement[bool], ...]:
-    """Return the SQL conditions for the flights of an airport in one direction."""
-    return (FlightRow.airport == icao, FlightRow.direction == part.value)
-
-
-def _filter_by_event_time(begin: datetime | None, end: datetime | None) -> Iterator[ColumnElement[bool]]:
-    """Yield the SQL conditions for the flights with an event time in [begin, end); None: no limit on that side."""
-    if begin is not None:
-        yield FlightRow.event_time >= begin
-    if end is not None:
-        yield FlightRow.event_time < end
-
-
-def _select_flights(
-    session: Session,
-    icao: str,
-    part: Direction,
-    begin: datetime | None,
-    end: datetime | None,
-    after: _FlightPosition | None,
-    limit: int,
-) -> Iterator[tuple[_FlightPosition, AirportFlight]]:
-    """Yield at most `limit` flights of one direction, each with its position, ordered by event time and then id.
-
-    Only flights with an event time in [begin, end), and after the position `after` (None: from the first).
-    """
-    query = select(*_COLUMNS).where(*_filter_by_airport(icao, part), *_filter_by_event_time(begin, end))
-    if after is not None:
-        instant, last_id = after
-        query = query.where(
-            FlightRow.event_time >= instant, (FlightRow.event_time > instant) | (FlightRow.id > last_id)
-        )
-    for row in session.execute(query.order_by(FlightRow.event_time, FlightRow.id).limit(limit)):
-        yield (row.event_time, row.id), _build_flight(part, row)
-
-
 def _count_flights(session: Session, icao: str, part: Direction, begin: datetime, end: datetime) -> int:
     """Return the number of flights of an airport and direction with an event time in [begin, end)."""
     return (
         session.scalar(
             select(func.count())
             .select_from(FlightRow)
-            .where(*_filter_by_airport(icao, part), *_filter_by_event_time(begin, end))
+            .where(*filter_by_airport(icao, part), *filter_by_event_time(begin, end))
         )
         or 0
     )
@@ -359,42 +277,10 @@ def _load_history(
     # end were stored since it was read.
     query = (
         select(hour, func.count())
-        .where(*_filter_by_airport(icao, part), *_filter_by_event_time(max(effective_from, covered.begin), covered.end))
+        .where(*filter_by_airport(icao, part), *filter_by_event_time(max(effective_from, covered.begin), covered.end))
         .group_by(hour)
     )
     flights = ((seconds(datetime.fromisoformat(f"{text}:00+00:00")), count) for text, count in session.execute(query))
     begin = seconds(covered.begin)
     times = [at for hour_begin, count in sorted(flights) for at in repeat(max(hour_begin, begin), count)]
     return FlightHistory(part, begin, seconds(covered.end), times)
-
-
-def _build_flight(part: Direction, row: Row[*tuple[Any, ...]]) -> AirportFlight:
-    """Build the departure or arrival (`part`) from a row of `_COLUMNS`."""
-    return AirportFlight(
-        direction=part,
-        icao24=row.icao24,
-        callsign=row.callsign,
-        first_seen=row.first_seen,
-        last_seen=row.last_seen,
-        event_time=row.event_time,
-        other_airport=row.other_airport,
-    )
-
-
-def _encode_cursor(position: _FlightPosition) -> str:
-    """Encode the position of a page's last flight as an opaque, URL-safe text: the next page's cursor."""
-    event_time, last_id = position
-    text = f"{(event_time - EPOCH) // _US} {last_id}"
-    return base64.urlsafe_b64encode(text.encode()).decode("ascii")
-
-
-def _decode_cursor(cursor: str) -> _FlightPosition:
-    """Decode a cursor that `_encode_cursor` made into the position. Raises BadCursorError for any other text."""
-    try:
-        text = base64.b64decode(cursor.encode(), altchars=b"-_", validate=True).decode("ascii")
-        microseconds, last_id = (int(part) for part in text.split(" "))
-        if abs(last_id) >= 1 << 63:  # more than a database can compare with
-            raise ValueError
-        return (EPOCH + microseconds * _US).astimezone(UTC), last_id
-    except (binascii.Error, ValueError, OverflowError):
-        raise BadCursorError("This cursor is not one of ours; begin without one.") from None

@@ -1,6 +1,11 @@
-"""Gauges of the schedule. Every replica reads them from the database, so all replicas show the same values."""
+"""Gauges of the schedule, and of the agreement of live with the record.
 
+Every replica reads them from the database, so all replicas show the same values.
+"""
+
+from chassis.db.database import Database
 from chassis.metrics import Metrics
+from collector.live.agreement import load_distrusted
 from collector.settled.status import SchedulerStatus
 from domain.interests import Direction
 
@@ -32,3 +37,25 @@ class SchedulerGauges:
         self._left.set(left)
         for direction, lag_s in lags.items():
             self._lag.labels(direction=direction.value).set(lag_s)
+
+
+class AgreementGauges:
+    """The gauges of how many airports agree badly with the settled record in each direction; 0 until the first update.
+
+    They have no label by airport: of these there may be thousands, and `/flights/{icao}/coverage` shows each.
+    """
+
+    def __init__(self, database: Database, metrics: Metrics) -> None:
+        self._database = database
+        self._distrusted = metrics.gauge(
+            "live_distrusted_airports", "Airports whose live coverage agrees badly with the record", "direction"
+        )
+        for direction in Direction.BOTH.parts:
+            self._distrusted.labels(direction=direction.value).set(0)
+
+    def update(self) -> None:
+        """Load and set the gauges. Raises DatabaseUnavailableError; the gauges then keep their values."""
+        with self._database.reading() as session:
+            distrusted = [direction for _, direction in load_distrusted(session)]
+        for direction in Direction.BOTH.parts:
+            self._distrusted.labels(direction=direction.value).set(distrusted.count(direction))

@@ -71,9 +71,10 @@ def encode_flights_observed(
 
     The order of the flights is kept. Only the last batch marks the interval as fully covered; without flights there is
     one empty batch, which marks it. `past`: True if they are published again for a lost log, and were told.
-    `covered_from`: where the coverage began that reaches `begin` without a hole; None: not said. `retracted`: flights
-    that are taken back; they are put into the batches by event time, as the flights then are, so that the changes of an
-    hour come together: between two batches the counts must not seem to fall. `provenance`: what the flights and the
+    `covered_from`: where the coverage began that reaches `begin` without a hole; None: not said. `provenance`: what the
+    flights and the coverage come from. `retracted`: flights that are taken back; they are put into the batches by event
+    time, as the flights then are, so that the changes of an hour come together: between two batches the counts must not
+    seem to fall. `provenance`: what the flights and the
     coverage come from.
     """
     batches = _split_into_batches(direction, flights, retracted)

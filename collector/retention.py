@@ -1,18 +1,30 @@
-"""Retention of flights: old flights are deleted once their airport and direction has no interest any more."""
+"""Retention of flights: old flights are deleted once their airport and direction has no interest any more.
+
+What was live is deleted then, too; of an airport with interests, only what the record has decided about.
+"""
 
 import time
 from datetime import timedelta
 from typing import Final
 
 import structlog
-from sqlalchemy import delete, exists, or_, select
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, and_, delete, exists, or_, select
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from chassis.clock import Clock
 from chassis.db.database import Database
+from collector.event_log.republication import REPUBLISHED_DAYS
 from collector.event_log.told import limit_told_flights
-from collector.intervals import day_of
-from collector.model import CoverageRow, FlightRow, InterestRow
+from collector.intervals import DAY, day_of
+from collector.model import (
+    CoverageRow,
+    FlightRow,
+    InterestRow,
+    LiveAgreementRow,
+    LiveCoverageRow,
+    LiveMovementRow,
+    LiveOutcome,
+)
 from collector.people import delete_idle_people
 from collector.settled.source_state import may_trust_clock
 from domain.interests import Direction
@@ -55,9 +67,58 @@ class FlightRetention:
                 deleted += deleted_in_chunk
         if deleted:
             log.info("flights.swept", flights=deleted)
+        self._delete_expired_live()
         with self._database.transaction() as session:
             delete_idle_people(session, int(time.time() // 60))
         return deleted
+
+    def _delete_expired_live(self) -> None:
+        """Delete what was live and is needed no more, in transactions of at most CHUNK rows. Log how many rows.
+
+        Movements without an interest are deleted as flights are; those of an airport with interests only if the record
+        has decided about them, and is too old to be corrected: the others stand as flights do. Stretches of coverage,
+        and agreements, are deleted when no log is written anew with them.
+        """
+        now = self._clock.now()
+        horizon = day_of(now - self._retention)
+        last_needed = min(horizon, day_of(now - (REPUBLISHED_DAYS + 1) * DAY))
+        with self._database.reading() as session:
+            targets, wanted = _list_live_targets(session), _list_wanted_targets(session)
+        deleted = 0
+        for airport, direction in targets:
+            if (airport, direction) in wanted:
+                is_settled = LiveMovementRow.outcome != LiveOutcome.PUBLISHED.value
+                expired = and_(is_settled, LiveMovementRow.event_time < last_needed)
+            else:
+                expired = LiveMovementRow.event_time < horizon
+            deleted += self._delete_rows(
+                LiveMovementRow.id,
+                LiveMovementRow.airport == airport,
+                LiveMovementRow.direction == direction,
+                expired,
+            )
+            deleted += self._delete_rows(
+                LiveCoverageRow.id,
+                LiveCoverageRow.airport == airport,
+                LiveCoverageRow.direction == direction,
+                LiveCoverageRow.end_at < last_needed,
+            )
+        with self._database.transaction() as session:
+            session.execute(delete(LiveAgreementRow).where(LiveAgreementRow.day < last_needed))
+        if deleted:
+            log.info("live.swept", rows=deleted)
+
+    def _delete_rows(self, column: InstrumentedAttribute[int], *conditions: ColumnElement[bool]) -> int:
+        """Delete the rows that meet the conditions, by their ids, at most CHUNK a transaction. Return how many."""
+        deleted = 0
+        while True:
+            with self._database.transaction() as session:
+                ids = session.scalars(select(column).where(*conditions).limit(CHUNK)).all()
+                if ids:
+                    session.execute(delete(column.class_).where(column.in_(ids)))
+            deleted += len(ids)
+            if len(ids) < CHUNK:
+                return deleted
 
     def _delete_chunk(self, airport: str, direction: str) -> int:
         """Delete the oldest expired flights of a target, at most CHUNK, in one transaction. Return how many.
@@ -95,3 +156,15 @@ def _list_targets_without_interest(session: Session) -> list[tuple[str, str]]:
     )
     query = select(CoverageRow.airport, CoverageRow.direction).where(~has_interest)
     return [(airport, direction) for airport, direction in session.execute(query)]
+
+
+def _list_live_targets(session: Session) -> list[tuple[str, str]]:
+    """Return every airport and direction with live movements or stretches of live coverage, in order."""
+    tables = (LiveMovementRow.airport, LiveMovementRow.direction), (LiveCoverageRow.airport, LiveCoverageRow.direction)
+    return sorted({(row[0], row[1]) for columns in tables for row in session.execute(select(*columns).distinct())})
+
+
+def _list_wanted_targets(session: Session) -> set[tuple[str, str]]:
+    """Return every airport and direction that has an interest; one in both directions makes two."""
+    rows = session.execute(select(InterestRow.airport, InterestRow.direction).distinct())
+    return {(row.airport, part.value) for row in rows for part in Direction(row.direction).parts}

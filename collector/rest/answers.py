@@ -6,7 +6,8 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field
 
-from collector import flights as queries
+from collector import flight_lists, flights as queries
+from collector.rest.live_answers import Live
 from collector.rest.requests import FOR_WINDOWS_DESCRIPTION, HIGH_DESCRIPTION, LOW_DESCRIPTION, REPEAT_DESCRIPTION
 from collector.settled import evidence
 from collector.settled.coverage_report import CoverageReport
@@ -150,6 +151,7 @@ class CoverageWithEvidence(Coverage):
         "else null."
     )
     evidence: list[Evidence] = Field(description="Of the last days, newest first; the same for all airports.")
+    live: Live
 
     @classmethod
     def build_report(cls, report: CoverageReport) -> "CoverageWithEvidence":
@@ -163,11 +165,15 @@ class CoverageWithEvidence(Coverage):
             gaps=Gaps(**{direction.value: report.gaps.get(direction) for direction in Direction.BOTH.parts}),
             notice=report.notice,
             evidence=[Evidence.build(record) for record in report.records],
+            live=Live.build(report.live),
         )
 
 
 class Flight(BaseModel):
-    """A departure from, or an arrival at, the airport, with the time at which it counts; null where unknown."""
+    """A departure from, or an arrival at, the airport, with the time at which it counts; null where unknown.
+
+    A live movement has this time as first_seen and last_seen, too.
+    """
 
     direction: Direction
     icao24: str = Field(description="24-bit transponder address, in lower-case hex.")
@@ -175,13 +181,16 @@ class Flight(BaseModel):
     first_seen: datetime
     last_seen: datetime
     event_time: datetime = Field(
-        description="When it counts: first_seen of a departure, last_seen of an arrival, as the source first gave it."
+        description="When it counts: first_seen of a departure, last_seen of an arrival, as it was first published."
     )
     other_airport: str | None = Field(description="The ICAO code of the airport at the other end.")
+    provenance: flight_lists.Provenance = Field(
+        description="settled: from the source's record. live: inferred from positions; the record may correct it."
+    )
 
     @classmethod
-    def build(cls, flight: queries.AirportFlight) -> "Flight":
-        """Build the body from a stored flight of a query; an empty callsign or other airport becomes null."""
+    def build(cls, flight: flight_lists.AirportFlight) -> "Flight":
+        """Build the body from a flight of a query; an empty callsign or other airport becomes null."""
         return cls(
             direction=flight.direction,
             icao24=flight.icao24,
@@ -190,30 +199,34 @@ class Flight(BaseModel):
             last_seen=flight.last_seen,
             event_time=flight.event_time,
             other_airport=flight.other_airport or None,
+            provenance=flight.provenance,
         )
 
 
 class Flights(BaseModel):
-    """A page of flights, ordered by event time."""
+    """A page of flights, ordered by event time; live movements are among them until their day is settled."""
 
     flights: list[Flight]
 
 
 class LatestFlights(BaseModel):
-    """The flight with the latest event time by direction; null where no flight is known."""
+    """The flight with the latest event time by direction, settled or live; null where no flight is known."""
 
     arrivals: Flight | None
     departures: Flight | None
 
     @classmethod
-    def build(cls, found: Mapping[Direction, queries.AirportFlight]) -> "LatestFlights":
+    def build(cls, found: Mapping[Direction, flight_lists.AirportFlight]) -> "LatestFlights":
         """Build the body from the latest flight of each direction; a missing direction becomes null."""
         shown = {direction: Flight.build(flight) for direction, flight in found.items()}
         return cls(arrivals=shown.get(Direction.ARRIVALS), departures=shown.get(Direction.DEPARTURES))
 
 
 class Average(BaseModel):
-    """The average number of flights per day over the days that are covered from midnight to midnight (UTC)."""
+    """The average number of flights per day over the days that are settled from midnight to midnight (UTC).
+
+    Live movements count for nothing until the record has them.
+    """
 
     flights_a_day: float | None = Field(description="Null where no day is covered.")
     flights: int = Field(description="On all days that counted.")
@@ -249,7 +262,7 @@ class Operator(BaseModel):
 
 
 class Operators(BaseModel):
-    """The operators with the most flights at an airport, ordered by their number of flights."""
+    """The operators with the most flights at an airport, ordered by their number of flights; only settled ones."""
 
     airlines: list[Operator]
     flights: int = Field(description="All flights, also those of operators that are not named here.")
@@ -308,7 +321,10 @@ class Percentiles(BaseModel):
 
 
 class Preview(BaseModel):
-    """The alerts that an interest would have raised on the covered flights, if it had been set now."""
+    """The alerts that an interest would have raised on the covered flights, if it had been set now.
+
+    By the settled record alone: what is live is not in it yet.
+    """
 
     covered: Coverage
     windows: int = Field(description="Windows that are covered from beginning to end, and so can be judged.")

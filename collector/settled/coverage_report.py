@@ -9,7 +9,15 @@ from chassis.clock import Clock
 from chassis.db.database import Database
 from collector.airport_checks import require_interest
 from collector.flights import CoveredInterval, load_covered_intervals
+from collector.intervals import DAY, day_of
 from collector.model import CoverageRow
+from collector.settled.agreement import (
+    JUDGED_DAYS,
+    DailyAgreement,
+    find_distrusted,
+    load_agreements,
+    load_stretches,
+)
 from collector.settled.evidence import NightlyRecord
 from collector.settled.explain import build_progress, explain_gap, explain_waiting
 from collector.settled.schedule import CollectionTiming, load_schedule
@@ -17,6 +25,18 @@ from collector.settled.status import SHOWN_DAYS
 from collector.unheard import explain_unheard, find_unheard_since
 from domain.airports import explain_retired_code
 from domain.interests import Direction
+
+
+@dataclass(frozen=True, slots=True)
+class LiveReport:
+    """The live coverage of one direction of an airport, and how well it agreed with the settled record."""
+
+    stretches: list[CoveredInterval]
+    """Of the last days, in order; also those that were found and not published."""
+    agreements: list[DailyAgreement]
+    """Of the last days that have one, newest first."""
+    is_trusted: bool
+    """False if it agrees so badly that its coverage is not published."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +53,8 @@ class CoverageReport:
     """The evidence about the source's records of the last days, newest first; the same for all airports."""
     notice: str | None
     """The statement that the airport is unheard; None if neither is known."""
+    live: dict[Direction, LiveReport]
+    """What is known of both directions' live coverage."""
 
 
 class CoverageReports:
@@ -49,6 +71,7 @@ class CoverageReports:
         Raises NoSuchAirportError, NoSuchInterestError, DatabaseUnavailableError.
         """
         now = self._clock.now()
+        begin = day_of(now) - JUDGED_DAYS * DAY
         with self._database.reading() as session:
             require_interest(session, user_id, icao)
             schedule = load_schedule(session, self._timing, now, icao)
@@ -57,6 +80,15 @@ class CoverageReports:
             }
             since = find_unheard_since(session, icao, now)
             covered = load_covered_intervals(session, icao)
+            distrusted = find_distrusted(session, icao)
+            live = {
+                part: LiveReport(
+                    [CoveredInterval(*each) for each in load_stretches(session, icao, part, begin, now)],
+                    load_agreements(session, icao, part, SHOWN_DAYS),
+                    (icao, part) not in distrusted,
+                )
+                for part in Direction.BOTH.parts
+            }
         waiting, gaps = {}, {}
         for target in schedule.targets:
             row = rows.get(target.direction.value)
@@ -69,4 +101,4 @@ class CoverageReports:
         notice = explain_retired_code(icao)
         if notice is None and since is not None:
             notice = explain_unheard(icao, since)
-        return CoverageReport(covered, waiting, gaps, schedule.records.list_newest(SHOWN_DAYS), notice)
+        return CoverageReport(covered, waiting, gaps, schedule.records.list_newest(SHOWN_DAYS), notice, live)

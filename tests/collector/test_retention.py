@@ -3,14 +3,15 @@
 from datetime import timedelta
 from uuid import UUID, uuid4
 
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select, text, update
 
 from collector import retention as retention_module
 from collector.intervals import day_of
-from collector.model import CoverageRow, FlightRow
+from collector.model import CoverageRow, FlightRow, LiveAgreementRow, LiveCoverageRow, LiveMovementRow, LiveOutcome
 from collector.retention import FlightRetention
 from domain.interests import Direction
 from tests.collector.conftest import NOON, Service, wish
+from tests.collector.settled.live_rows import cover_live, publish_live, store_agreement_rows
 
 RETENTION = timedelta(days=40)
 ANN = UUID(int=1)
@@ -128,3 +129,45 @@ def test_an_empty_database_is_no_error(service: Service) -> None:
     """Neither airports nor flights are needed."""
     service.set(user_id=uuid4())
     assert FlightRetention(service.database, service.clock, RETENTION).delete_expired() == 0
+
+
+def test_what_was_live_goes_with_the_flights_and_what_is_settled_goes_anyway(service: Service) -> None:
+    """Movements that the record has not decided about stay for an airport with interests, as its flights do.
+
+    Settled movements, stretches and agreements go once no lost log is written anew with them.
+    """
+    old, recent = NOON - timedelta(days=41), NOON - timedelta(days=30)
+    for airport in ("KJFK", "LICC"):
+        for at in (old - timedelta(days=10), old, recent):
+            publish_live(service.database, Direction.DEPARTURES, [(1, at), (2, at)], airport)
+            cover_live(service.database, Direction.DEPARTURES, at, at + timedelta(hours=1), airport)
+    with service.database.transaction() as session:
+        session.execute(
+            update(LiveMovementRow).where(LiveMovementRow.icao24 == "000002").values(outcome=LiveOutcome.MATCHED.value)
+        )
+    store_agreement_rows(service.database, Direction.DEPARTURES, [(1, 1, 1)] * 60)
+    service.set(wish("LICC", Direction.BOTH))
+    FlightRetention(service.database, service.clock, RETENTION).delete_expired()
+    with service.database.reading() as session:
+        movements = session.execute(
+            select(LiveMovementRow.airport, LiveMovementRow.icao24, LiveMovementRow.event_time).order_by(
+                LiveMovementRow.airport, LiveMovementRow.icao24, LiveMovementRow.event_time
+            )
+        ).all()
+        stretches = session.execute(
+            select(LiveCoverageRow.airport, LiveCoverageRow.begin_at).order_by(
+                LiveCoverageRow.airport, LiveCoverageRow.begin_at
+            )
+        ).all()
+        agreements = session.scalar(select(func.count()).select_from(LiveAgreementRow))
+    assert [tuple(row) for row in movements] == [
+        ("KJFK", "000001", recent),
+        ("KJFK", "000002", recent),
+        ("LICC", "000001", old - timedelta(days=10)),
+        ("LICC", "000001", old),
+        ("LICC", "000001", recent),
+        ("LICC", "000002", old),
+        ("LICC", "000002", recent),
+    ]
+    assert [tuple(row) for row in stretches] == [("KJFK", old), ("KJFK", recent), ("LICC", old), ("LICC", recent)]
+    assert agreements == 43

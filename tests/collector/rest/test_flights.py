@@ -1,18 +1,22 @@
 """Flights over HTTP: who may see which flights, the paging, and the figures that are computed from them."""
 
+import random
 from datetime import datetime, timedelta
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from flask.testing import FlaskClient
 from hypothesis import given, settings, strategies as st
+from sqlalchemy import case, update
 
 from collector.airlines import find_airline_name, parse_operator
 from collector.errors import BadCursorError
-from collector.flights import _decode_cursor, _encode_cursor
+from collector.flight_lists import Provenance, decode_cursor, encode_cursor
 from collector.intervals import DAY, day_of
+from collector.model import LiveMovementRow, LiveOutcome
 from domain.interests import Direction
 from tests.collector.conftest import ANN, ANNS, BOBS, NOON, Service, json_of, status_of, wish
+from tests.collector.settled.live_rows import cover_live, publish_live, store_agreement_rows
 
 ARRIVALS, DEPARTURES = Direction.ARRIVALS, Direction.DEPARTURES
 TODAY = day_of(NOON)
@@ -61,10 +65,12 @@ def test_a_flight_is_shown_as_the_airport_sees_it(client: FlaskClient, watched: 
         {
             "direction": "arrivals", "icao24": "a00001", "callsign": None, "first_seen": "2013-02-12T20:00:00Z",
             "last_seen": "2013-02-12T22:00:00Z", "event_time": "2013-02-12T22:00:00Z", "other_airport": None,
+            "provenance": "settled",
         },
         {
             "direction": "departures", "icao24": "3c6444", "callsign": "DLH4AB", "first_seen": "2013-02-12T23:00:00Z",
             "last_seen": "2013-02-13T01:00:00Z", "event_time": "2013-02-12T23:00:00Z", "other_airport": "EDDF",
+            "provenance": "settled",
         },
     ]  # fmt: skip
 
@@ -152,11 +158,77 @@ def test_a_flight_that_is_stored_between_two_pages_moves_no_other(client: FlaskC
     assert hours(json_of(client.get(following, headers=ANNS))) == [-2, -1.5]
 
 
+def test_live_movements_are_listed_until_they_are_settled(client: FlaskClient, watched: Service) -> None:
+    """A movement has one time and no other airport; once it is matched or retracted, it is no entry of its own."""
+    publish_live(watched.database, DEPARTURES, [(1, TODAY + HOUR), (2, TODAY + 2 * HOUR)])
+    publish_live(watched.database, ARRIVALS, [(3, TODAY + 3 * HOUR)])
+    with watched.database.transaction() as session:
+        session.execute(
+            update(LiveMovementRow)
+            .where(LiveMovementRow.icao24 != "000001")
+            .values(
+                outcome=case(
+                    (LiveMovementRow.icao24 == "000002", LiveOutcome.MATCHED.value), else_=LiveOutcome.RETRACTED.value
+                )
+            )
+        )
+    at = "2013-02-13T01:00:00Z"
+    movement = {
+        "direction": "departures", "icao24": "000001", "callsign": None, "first_seen": at, "last_seen": at,
+        "event_time": at, "other_airport": None, "provenance": "live",
+    }  # fmt: skip
+    assert flights_of(json_of(client.get("/flights/KJFK", headers=ANNS))) == [movement]
+    assert json_of(client.get("/flights/KJFK/latest", headers=ANNS)) == {"arrivals": None, "departures": movement}
+
+
+def test_averages_count_no_live_movement(client: FlaskClient, watched: Service) -> None:
+    """They are of the settled record."""
+    publish_live(watched.database, DEPARTURES, [(1, TODAY - HOUR)])
+    averages = json_of(client.get("/flights/KJFK/average", headers=ANNS))
+    assert averages["departures"]["flights"] == 0  # type: ignore[index]
+    assert json_of(client.get("/flights/KJFK/stats/airlines", headers=ANNS))["flights"] == 0
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_pages_hold_settled_and_live_flights_once_in_order(service: Service, seed: int) -> None:
+    """However many of both have the same instant, the pages hold each once, ordered by event time."""
+    chance = random.Random(seed)
+    service.set(wish(), ANN)
+    settled: dict[Direction, list[datetime]] = {}
+    for direction in (ARRIVALS, DEPARTURES):
+        service.cover(direction, TODAY - DAY, TODAY)
+        settled[direction] = [TODAY + chance.randrange(6) * HOUR for _ in range(chance.randrange(12))]
+        service.store(direction, *settled[direction])
+        publish_live(
+            service.database,
+            direction,
+            [(100 + number, TODAY + chance.randrange(6) * HOUR) for number in range(chance.randrange(12))],
+        )
+    for asked in (ARRIVALS, DEPARTURES, Direction.BOTH):
+        begin, end = TODAY + HOUR, TODAY + 5 * HOUR
+        whole = service.flights.load_page(ANN, "KJFK", asked, begin, end, None, 1000).flights
+        assert [each.event_time for each in whole] == sorted(each.event_time for each in whole)
+        assert all(begin <= each.event_time < end for each in whole)
+        assert sum(each.provenance is Provenance.SETTLED for each in whole) == sum(
+            begin <= at < end for part in asked.parts for at in settled[part]
+        )
+        for limit in (1, 2, 3, 7):
+            pages, cursor = [], None
+            while True:
+                page = service.flights.load_page(ANN, "KJFK", asked, begin, end, cursor, limit)
+                pages += page.flights
+                cursor = page.next_cursor
+                if cursor is None:
+                    break
+                assert len(page.flights) == limit
+            assert pages == whole
+
+
 @given(st.text(max_size=30) | st.binary(max_size=30).map(lambda raw: raw.decode("latin-1")))
 def test_any_text_is_a_valid_cursor_or_a_bad_cursor_error(text: str) -> None:
     """Decoding an arbitrary text raises no other error than BadCursorError."""
     try:
-        at, last_id = _decode_cursor(text)
+        at, last_id = decode_cursor(text)
     except BadCursorError:
         return
     assert at.tzinfo is not None
@@ -164,11 +236,11 @@ def test_any_text_is_a_valid_cursor_or_a_bad_cursor_error(text: str) -> None:
 
 
 @settings(max_examples=50)
-@given(st.datetimes(datetime(1970, 1, 1), datetime(9999, 1, 1)), st.integers(1, (1 << 63) - 1))
+@given(st.datetimes(datetime(1970, 1, 1), datetime(9999, 1, 1)), st.integers(1 - (1 << 63), (1 << 63) - 1))
 def test_a_cursor_round_trips(at: datetime, row_id: int) -> None:
     """A decoded cursor is the encoded position, to the microsecond."""
     instant = at.replace(tzinfo=NOON.tzinfo)
-    assert _decode_cursor(_encode_cursor((instant, row_id))) == (instant, row_id)
+    assert decode_cursor(encode_cursor((instant, row_id))) == (instant, row_id)
 
 
 def test_the_latest_flights_are_by_event_time(client: FlaskClient, watched: Service) -> None:
@@ -281,6 +353,7 @@ def test_coverage_is_shown_by_direction(client: FlaskClient, service: Service) -
         "gaps": {"arrivals": None, "departures": None},
         "notice": None,
         "evidence": [],
+        "live": {part: {"stretches": [], "agreement": [], "is_trusted": True} for part in ("arrivals", "departures")},
     }
     shown = {"arrivals": None, "departures": None, **waiting}
     assert json_of(client.get("/flights/kjfk/coverage", headers=ANNS)) == shown
@@ -291,3 +364,23 @@ def test_coverage_is_shown_by_direction(client: FlaskClient, service: Service) -
         "departures": {"covered_from": "2013-02-11T00:00:00Z", "covered_until": "2013-02-12T00:00:00Z"},
         **waiting,
     }
+
+
+def test_coverage_shows_what_was_live_and_how_it_agreed(client: FlaskClient, service: Service) -> None:
+    """The stretches of the last days are shown, the agreement by day and hour, and whether it is good enough."""
+    service.set(wish(), ANN)
+    cover_live(service.database, DEPARTURES, TODAY - 6 * DAY, TODAY - 5 * DAY)
+    cover_live(service.database, DEPARTURES, TODAY + 10 * HOUR, TODAY + 11 * HOUR)
+    store_agreement_rows(service.database, DEPARTURES, [(4, 3, 2)])
+    live = json_of(client.get("/flights/KJFK/coverage", headers=ANNS))["live"]
+    assert live["arrivals"] == {"stretches": [], "agreement": [], "is_trusted": True}  # type: ignore[index]
+    (day,) = live["departures"].pop("agreement")  # type: ignore[index]
+    assert live["departures"] == {  # type: ignore[index]
+        "stretches": [{"begin": "2013-02-13T10:00:00Z", "end": "2013-02-13T11:00:00Z"}],
+        "is_trusted": False,
+    }
+    assert day.pop("hours") == [{"recorded": 4, "live": 3}, *[{"recorded": 0, "live": 0}] * 23]
+    assert day == {
+        "day": "2013-02-12", "recorded": 4, "live": 3, "matched": 2, "added": 2, "retracted": 1,
+        "recall": 0.5, "precision": 0.667,
+    }  # fmt: skip

@@ -1,19 +1,20 @@
 """Rows as live collection stores them, with the events that it publishes, and what the stream makes of the outbox."""
 
+import json
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from sqlalchemy import select
 
 from chassis.db.database import Database
-from collector.intervals import DAY, Interval
+from collector.intervals import DAY, Interval, day_of
 from collector.messages import encode_flights_observed, encode_partial_flights
-from collector.model import OUTBOX, FlightRow, LiveCoverageRow, LiveMovementRow, LiveOutcome
+from collector.model import OUTBOX, FlightRow, LiveAgreementRow, LiveCoverageRow, LiveMovementRow, LiveOutcome
 from collector.sources.flight import Flight
 from domain.interests import Direction
 from domain.traffic import DirectionTraffic
 from streams.messages import decode_flights
-from tests.collector.conftest import outbox
+from tests.collector.conftest import NOON, outbox
 from towerwatch.topics import FLIGHTS_OBSERVED
 
 
@@ -90,3 +91,27 @@ def load_event_times(database: Database, direction: Direction, airport: str = "K
             .order_by(FlightRow.event_time, FlightRow.icao24)
         ).all()
     return [(int(row.icao24, 16), row.event_time) for row in rows]
+
+
+def store_agreement_rows(
+    database: Database, direction: Direction, days: Iterable[tuple[int, int, int]], airport: str = "KJFK"
+) -> None:
+    """Store the agreement of the days before today, newest first: flights of the record, movements, those of both.
+
+    All are in the first hour of the day.
+    """
+    with database.transaction() as session:
+        for back, (recorded, live, matched) in enumerate(days, 1):
+            session.merge(
+                LiveAgreementRow(
+                    airport=airport,
+                    direction=direction.value,
+                    day=day_of(NOON) - back * DAY,
+                    recorded=recorded,
+                    live=live,
+                    matched=matched,
+                    added=recorded - matched,
+                    retracted=live - matched,
+                    hourly=json.dumps([(recorded, live), *[(0, 0)] * 23]),
+                )
+            )
