@@ -14,7 +14,7 @@ SCENARIO_S: Final = 40
 LIVE_CLOCK_RATE: Final = 900
 """Clock seconds per real second while positions are polled. A poll may then take 100 ms, and 133 ms may lie between two
 of them: more is a gap."""
-LIVE_INTERVAL_S: Final = 60
+LIVE_INTERVAL_S: Final = 45
 """Seconds between two polls of positions, with the credits that the demo's account has."""
 MAX_CLOCK_RATE: Final = 72_000
 """Maximum of clock seconds per real second: a stack on two cores must keep up."""
