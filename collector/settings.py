@@ -82,7 +82,7 @@ class CollectorSettings(DatabaseSettings):
     live: Literal["auto", "off"] = "auto"
     """Whether positions are asked for: `auto` where an account or a URL is given, `off` never.
 
-    Anonymous access is not used: one region every 216 s is too seldom to see landings.
+    Anonymous access is not used for that: one region every 216 s is too seldom to see landings.
     """
     live_urls: LiveUrls = Field(default=(), validate_default=True)
     """Sources that speak readsb's JSON, separated by commas: see `collector.sources.readsb.addresses`."""

@@ -13,7 +13,7 @@ import structlog
 from chassis.clock import Clock
 from chassis.db.database import Database
 from chassis.errors import DatabaseUnavailableError
-from collector.errors import SourceError, SupersededError
+from collector.errors import BreakerOpenError, SourceError, SupersededError
 from collector.leadership.terms import Term
 from collector.live.airfields import AirfieldIndex, load_airfields
 from collector.live.feed_state import FeedState, build_rules
@@ -42,6 +42,11 @@ MOST_UNPUBLISHED: Final = 20_000
 """Movements that are kept while the database is unavailable; after that the feed begins anew."""
 RESTART_AFTER_S: Final = 30.0
 """Seconds after an unexpected error until its feed begins again, from its stored memory."""
+
+_UNHEARD: Final = (
+    "{} is not covered by this feed now: for three days no aircraft was heard near its ground, or none is around it."
+)
+"""Why an airport that is polled is not live."""
 
 Sleep = Callable[[float], Awaitable[None]]
 """Waits for so many real seconds."""
@@ -178,6 +183,7 @@ class _FeedRunner:
         counter = RoundCounter(self._feed.empty_counts, state.members)
         self._shared.states[self._feed.name] = state
         self._is_changed, self._stored_at = False, None
+        self._metrics.begin(self._feed.name)
         try:
             while True:
                 await self._take_step(term, state, counter)
@@ -217,7 +223,7 @@ class _FeedRunner:
         if counted is None:
             self._note_error(_describe_failures(failures))
             await self._store_if_due(term, state)
-            await self._sleep(RETRY_AFTER_S)
+            await self._sleep(_compute_retry_s(failures))
             return
         await self._fold(state, counted, planned, now.timestamp(), _describe_failures(failures) if failures else None)
         await self._store_if_due(term, state)
@@ -227,6 +233,8 @@ class _FeedRunner:
         settled = {**self._shared.wanted.settled, **wait.settled}
         if wait.reason:
             self._note_error(wait.reason)
+        if not self._shared.wanted.airports:
+            self._metrics.begin(self._feed.name)
         if settled != self._report.settled and (wait.settled or not self._report.settled):
             self._report = replace(self._report, settled=settled)
         await self._store_if_due(term, state)
@@ -253,9 +261,10 @@ class _FeedRunner:
         live = state.list_live(answered_at)
         aircraft = len(counted.poll.states)
         self._metrics.set_poll(self._feed.name, aircraft, len(live), plan.interval_s)
+        unheard = {icao: _UNHEARD.format(icao) for icao in sorted(polled.difference(live))}
         self._report = FeedReport(
             self._feed.name, answered_at, counted.poll.time, aircraft, plan.interval_s, tuple(live),
-            {**shared.wanted.settled, **plan.settled}, fault,
+            {**shared.wanted.settled, **plan.settled, **unheard}, fault,
         )  # fmt: skip
 
     async def _store_if_due(self, term: Term, state: FeedState) -> None:
@@ -315,9 +324,14 @@ class _FeedRunner:
         self._metrics.set_airports(self._feed.name, len(live))
 
     def _log_failures(self, failures: Mapping[str, SourceError], asked: Sequence[str]) -> None:
-        """Log each source that fails in another way than before, and each that answers again."""
+        """Log each source that fails in another way than before, and each that answers again.
+
+        That it is not asked because of its failures is none of these ways: its circuit breaker logs that.
+        """
         for source in dict.fromkeys(asked):
             error = failures.get(source)
+            if isinstance(error, BreakerOpenError):
+                continue
             now = _strip_numbers(str(error)) if error is not None else None
             if now is not None and now != self._faults.get(source):
                 log.warning("live.poll_failed", feed=self._feed.name, source=source, reason=str(error))
@@ -328,6 +342,12 @@ class _FeedRunner:
     async def _sleep(self, seconds: float) -> None:
         """Wait for so many seconds of the service's clock."""
         await self._sleep_real(self._clock.real_seconds(timedelta(seconds=seconds)))
+
+
+def _compute_retry_s(failures: Mapping[str, SourceError]) -> float:
+    """Return the seconds after which a round that failed is made again: later if no source would be asked before."""
+    waits = [each.retry_after_s if isinstance(each, BreakerOpenError) else 0.0 for each in failures.values()]
+    return min(max(min(waits, default=0.0), RETRY_AFTER_S), LONGEST_SLEEP_S)
 
 
 def _describe_failures(failures: Mapping[str, SourceError]) -> str:

@@ -212,7 +212,12 @@ class LiveStore:
             if is_trusted:
                 for each in due:
                     messages += encode_flights_observed(
-                        *target, to_instant(each.begin), to_instant(each.end), (), provenance=PROVENANCE_LIVE
+                        *target,
+                        to_instant(each.begin),
+                        to_instant(each.end),
+                        (),
+                        covered_from=to_instant(self._table.find_begin(target, each.end)),
+                        provenance=PROVENANCE_LIVE,
                     )
             if due:
                 reached = due[-1].end

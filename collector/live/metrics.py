@@ -24,6 +24,10 @@ class LiveMetrics:
         )
         self._interval = metrics.gauge("live_poll_interval_seconds", "From one poll of the feed to the next", "feed")
 
+    def begin(self, feed: str) -> None:
+        """Let the age of the feed's last poll count from now on: it has none yet, or nothing is asked of it."""
+        self._count_age_from_now(feed)
+
     def count_round(self, feed: str, *, counts: bool) -> None:
         """Count a round of polls: one that counts, or one that failed."""
         self._rounds.labels(feed=feed, outcome="success" if counts else "failure").inc()
@@ -37,15 +41,19 @@ class LiveMetrics:
 
     def set_poll(self, feed: str, aircraft: int, airports: int, interval_s: float) -> None:
         """Set the gauges after a poll that counts; its age grows from now on."""
-        polled_at = self._clock.elapsed()
+        self._count_age_from_now(feed)
         self._aircraft.labels(feed=feed).set(aircraft)
         self._airports.labels(feed=feed).set(airports)
         self._interval.labels(feed=feed).set(interval_s)
-        self._age.labels(feed=feed).set_function(lambda: (self._clock.elapsed() - polled_at).total_seconds())
 
     def set_airports(self, feed: str, airports: int) -> None:
         """Set the number of airports that are heard without a pause."""
         self._airports.labels(feed=feed).set(airports)
+
+    def _count_age_from_now(self, feed: str) -> None:
+        """Let the gauge of the age show the time since now."""
+        since = self._clock.elapsed()
+        self._age.labels(feed=feed).set_function(lambda: (self._clock.elapsed() - since).total_seconds())
 
     def end_term(self, feed: str) -> None:
         """Set the gauges of a feed to 0: another replica may poll now."""

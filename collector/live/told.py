@@ -22,6 +22,7 @@ class _LastStretch:
     """The last stretch of the table of live coverage of an airport and direction."""
 
     row_id: int
+    begin: int
     end: int
     published: bool
 
@@ -37,6 +38,7 @@ class LiveCoverageTable:
         self._published_until: dict[Target, int] = {}
         self._last: dict[Target, _LastStretch] = {}
         self._noted: dict[Target, tuple[int | None, _LastStretch]] = {}
+        self._begins: dict[tuple[Target, int], int] = {}
         self._is_loaded = False
 
     def load(self, session: Session, now: datetime) -> None:
@@ -49,15 +51,16 @@ class LiveCoverageTable:
                 LiveCoverageRow.id,
                 LiveCoverageRow.airport,
                 LiveCoverageRow.direction,
+                LiveCoverageRow.begin_at,
                 LiveCoverageRow.end_at,
                 LiveCoverageRow.published,
             )
             .where(LiveCoverageRow.end_at > now - _LOOKED_BACK)
             .order_by(LiveCoverageRow.end_at, LiveCoverageRow.id)
         )
-        for row_id, airport, direction, end_at, published in rows:
+        for row_id, airport, direction, begin_at, end_at, published in rows:
             target, end = (airport, Direction(direction)), to_seconds(end_at)
-            self._last[target] = _LastStretch(row_id, end, published)
+            self._last[target] = _LastStretch(row_id, to_seconds(begin_at), end, published)
             if published:
                 self._published_until[target] = end
         self._is_loaded = True
@@ -72,14 +75,17 @@ class LiveCoverageTable:
         return last.end if last is not None else None
 
     def add(self, session: Session, target: Target, stretches: Iterable[WholeStretch], *, published: bool) -> None:
-        """Store stretches, in their order, all of them later than what is stored; extend the last one if they touch."""
+        """Store stretches, in their order, all of them later than what is stored; extend the last one if they touch.
+
+        `find_begin` then tells where each of them began.
+        """
         for begin, end in stretches:
             last = self._noted[target][1] if target in self._noted else self._last.get(target)
             if last is not None and last.end == begin and last.published is published:
                 session.execute(
                     update(LiveCoverageRow).where(LiveCoverageRow.id == last.row_id).values(end_at=to_instant(end))
                 )
-                row_id = last.row_id
+                row_id, since = last.row_id, last.begin
             else:
                 airport, direction = target
                 row = LiveCoverageRow(
@@ -91,8 +97,13 @@ class LiveCoverageTable:
                 )
                 session.add(row)
                 session.flush()
-                row_id = row.id
-            self._noted[target] = end if published else None, _LastStretch(row_id, end, published)
+                row_id, since = row.id, begin
+            self._noted[target] = end if published else None, _LastStretch(row_id, since, end, published)
+            self._begins[target, end] = since
+
+    def find_begin(self, target: Target, end: int) -> int:
+        """Return where the coverage began that reaches the end of a stretch which was added in this transaction."""
+        return self._begins[target, end]
 
     def confirm(self) -> None:
         """Keep what was noted: the transaction has committed."""
@@ -100,11 +111,11 @@ class LiveCoverageTable:
             self._last[target] = last
             if published_until is not None:
                 self._published_until[target] = published_until
-        self._noted = {}
+        self._noted, self._begins = {}, {}
 
     def discard(self) -> None:
         """Forget everything: the transaction failed, perhaps only after its commit."""
-        self._noted, self._is_loaded = {}, False
+        self._noted, self._begins, self._is_loaded = {}, {}, False
 
 
 def load_settled_until(session: Session, targets: Iterable[Target]) -> dict[Target, int]:

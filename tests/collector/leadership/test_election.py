@@ -274,3 +274,60 @@ def test_a_leader_that_gives_up_logs_no_error(caplog: pytest.LogCaptureFixture) 
     with caplog.at_level("WARNING", "apscheduler"):
         run(scenario)
     assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+class RecordingLive:
+    """Live work that records its terms; it ends as the test plans, else only when it is cancelled."""
+
+    def __init__(self, *outcomes: Exception) -> None:
+        self.terms: list[Term] = []
+        self.stopped = 0
+        self._outcomes = list(outcomes)
+
+    async def collect_live(self, term: Term) -> None:
+        """Record the term, and raise the next planned error or wait."""
+        self.terms.append(term)
+        if self._outcomes:
+            raise self._outcomes.pop(0)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.stopped += 1
+
+
+def test_live_work_goes_on_for_the_whole_term() -> None:
+    """An unexpected error does not end it; a newer term of another leader ends the term, and the next one begins."""
+    collector = RecordingCollector()
+    live = RecordingLive(ValueError("as planned"), SupersededError("as planned"))
+
+    async def confirm() -> None:
+        """Confirm the ownership."""
+
+    async def scenario() -> None:
+        gauge = Metrics(ServiceIdentity("collector", "local")).gauge("leading", "1").labels()
+        session = _LeaderSession(collector, confirm, A_LONG_TIME_S, gauge, live)
+        await wait_until(lambda: live.terms == [1, 1, 2] and len(collector.collected) == 2)
+        await session.stop()
+        assert live.stopped == 1
+
+    run(scenario)
+
+
+def test_live_work_stops_with_its_term() -> None:
+    """Another collector has begun a newer term: the live work must not publish in the old one any more."""
+    collector, live = RecordingCollector(), RecordingLive()
+    collector.failure = SupersededError("as planned")
+
+    async def confirm() -> None:
+        """Confirm the ownership."""
+
+    async def scenario() -> None:
+        gauge = Metrics(ServiceIdentity("collector", "local")).gauge("leading", "1").labels()
+        session = _LeaderSession(collector, confirm, A_LONG_TIME_S, gauge, live)
+        await wait_until(lambda: live.stopped == 1 or live.terms[-1:] == [2])
+        collector.failure = None
+        await wait_until(lambda: len(live.terms) > live.stopped)
+        await session.stop()
+        assert live.stopped == len(live.terms)
+
+    run(scenario)

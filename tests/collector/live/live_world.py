@@ -1,6 +1,8 @@
 """A leader's live collection on a real database, from the replay's sky over HTTP, in simulated time."""
 
 import asyncio
+import heapq
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -17,16 +19,21 @@ from collector.interests import InterestStore
 from collector.leadership.terms import Term, begin_term
 from collector.live.airfields import load_airfields
 from collector.live.collection import LiveCollector
-from collector.live.live_store import LiveStore, LoadDistrusted, distrust_none
+from collector.live.feeds import Feed
+from collector.live.live_store import LiveStore
 from collector.live.metrics import LiveMetrics
 from collector.live.movements import MovementDetector
 from collector.live.opensky_feeds import OpenSkyFeed
+from collector.live.readsb_feeds import ReceiversFeed
 from collector.model import OUTBOX, SCHEMA, LiveMovementRow
 from collector.settled.quota import Bucket, QuotaStore
 from collector.sources.merging import merge_polls
 from collector.sources.opensky.connection import OpenSkyConnection
 from collector.sources.opensky.states_client import OpenSkyStatesClient
 from collector.sources.position_metrics import PositionMetrics
+from collector.sources.readsb.addresses import parse_addresses
+from collector.sources.readsb.client import ReadsbClient
+from collector.sources.readsb.pace import HostPaces
 from collector.sources.regions import StatesRegion
 from collector.sources.state_vector import Poll
 from domain.interests import Direction
@@ -34,9 +41,11 @@ from local.opensky.access import AccessControl
 from local.opensky.flights import Timetable, TimetableFlight
 from local.opensky.nightly_record import NIGHTLY
 from local.opensky.server import make_app, make_sky
+from local.opensky.sky.geometry import Point
+from local.opensky.sky.receiver import Receiver
 from local.opensky.sky.settings import SkySettings
 from local.opensky.state_faults import StateFaultPlan
-from local.opensky.state_requests import StateRequests
+from local.opensky.state_requests import AIRCRAFT_PATH, StateRequests
 from tests.collector.conftest import wish
 from tests.fakes.clock import FakeClock
 from tests.fakes.faulty_database import DatabaseFault, FaultyDatabase, Killed
@@ -48,6 +57,8 @@ BEGIN: Final = datetime(2013, 2, 13, 12, tzinfo=UTC)
 AIRPORTS: Final = ("KJFK", "KEWR")
 CREDITS_PER_DAY: Final = 1_500
 """A poll every half minute."""
+RECEIVER: Final = Receiver(Point(40.68, -74.0))
+NO_FAULTS: Final = StateFaultPlan()
 SKY: Final = SkySettings(seed=7, floors_m={"KJFK": 0.0, "KEWR": 150.0}, other_traffic=False)
 FOUND: Final = {
     Direction.ARRIVALS: flights_pb.DIRECTION_ARRIVALS,
@@ -78,7 +89,8 @@ class LiveWorld:
     polls: list[Poll] = field(default_factory=list)
     """All polls that the source gave, in their order."""
     metrics: Metrics = field(default_factory=lambda: Metrics(ServiceIdentity("collector", "local")))
-    load_distrusted: LoadDistrusted = distrust_none
+    has_receiver: bool = False
+    """True if the leaders have a feed of a receiver's aircraft.json, too."""
 
     def lead(self, until: datetime, faults: Iterable[DatabaseFault | None] = ()) -> None:
         """Be the leader until a time, or until a planned fault kills it. A stop at the time stores the last memory."""
@@ -96,20 +108,35 @@ class LiveWorld:
         client = RecordingClient(f"{self.url}/api", connection, self.clock, metrics, PositionMetrics(metrics))
         client.polls = self.polls
 
+        waiting: list[tuple[timedelta, int, asyncio.Future[None]]] = []
+        numbers = itertools.count()
+        feeds: list[Feed] = []
+
         async def sleep(seconds: float) -> None:
-            """Let so much time pass; for ever once the leader has to stop."""
-            self.clock.advance(timedelta(seconds=seconds))
-            if self.clock.now() >= until:
-                done.set()
-                await asyncio.Event().wait()
-            await asyncio.sleep(0)
+            """Wait until all feeds do and this one is the next; for ever once the leader has to stop."""
+            turn = asyncio.get_running_loop().create_future()
+            heapq.heappush(waiting, (self.clock.elapsed() + timedelta(seconds=seconds), next(numbers), turn))
+            if len(waiting) == len(feeds):
+                due, _, following = heapq.heappop(waiting)
+                self.clock.advance(due - self.clock.elapsed())
+                if self.clock.now() >= until:
+                    done.set()
+                else:
+                    following.set_result(None)
+            await turn
 
         quota = QuotaStore(CREDITS_PER_DAY, Bucket.STATES)
+        feeds.append(OpenSkyFeed(client, database, self.clock, quota, CREDITS_PER_DAY))
+        if self.has_receiver:
+            addresses = parse_addresses(f"{self.url}{AIRCRAFT_PATH}")
+            shared = PositionMetrics(Metrics(ServiceIdentity("collector", "local")))
+            receivers = [ReadsbClient(each, self.clock, HostPaces(self.clock), shared) for each in addresses]
+            feeds.append(ReceiversFeed(receivers, self.clock))
         collector = LiveCollector(
             database,
             self.clock,
-            [OpenSkyFeed(client, database, self.clock, quota, CREDITS_PER_DAY)],
-            LiveStore(database, self.clock, self.load_distrusted),
+            feeds,
+            LiveStore(database, self.clock),
             LiveMetrics(metrics, self.clock),
             sleep=sleep,
         )
@@ -180,9 +207,13 @@ def detect_in(polls: Iterable[Poll]) -> set[Movement]:
 def running_world(
     database_url: str,
     hours: float,
-    faults: StateFaultPlan = StateFaultPlan(),  # noqa: B008 - frozen
+    faults: StateFaultPlan = NO_FAULTS,
+    receiver_faults: StateFaultPlan | None = None,
 ) -> Iterator[LiveWorld]:
-    """Yield a world with interests at the airports, and with flights for so many hours."""
+    """Yield a world with interests at the airports, and with flights for so many hours.
+
+    `receiver_faults`: those of a receiver near the airports; None: there is none.
+    """
     database = Database(database_url)
     SCHEMA.create_all(database.engine)
     clock = FakeClock(BEGIN)
@@ -190,10 +221,11 @@ def running_world(
     for airport in AIRPORTS:
         interests.set(uuid4(), wish(airport, Direction.BOTH))
     timetable = Timetable(make_flights(hours))
-    states = StateRequests(make_sky(timetable, NIGHTLY, SKY), faults=faults)
+    sky = make_sky(timetable, NIGHTLY, SKY)
+    states = StateRequests(sky, RECEIVER, faults, receiver_faults or NO_FAULTS)
     app = make_app(timetable, clock, AccessControl(CREDENTIALS, 1_000_000), states=states)
     with serve_app(app) as url:
-        yield LiveWorld(url, clock, database)
+        yield LiveWorld(url, clock, database, has_receiver=receiver_faults is not None)
     database.close()
 
 

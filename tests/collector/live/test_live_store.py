@@ -76,6 +76,13 @@ class StoreUnderTest:
             for each in values
         ]
 
+    def list_coverage_begins(self) -> list[int]:
+        """Return where the coverage began that each message goes on with, in seconds after NOW."""
+        with self.database.reading() as session:
+            rows = session.execute(OUTBOX.rows.select().order_by(OUTBOX.rows.c.id)).all()
+        values = [flights_pb.FlightsObserved.FromString(row.value) for row in rows]
+        return [each.covered_from.seconds - S for each in values if each.coverage == flights_pb.COVERAGE_COMPLETE]
+
     def list_stretches(self) -> list[tuple[int, int, bool]]:
         """Return the rows of live coverage, in seconds after NOW."""
         with self.database.reading() as session:
@@ -140,6 +147,7 @@ def test_coverage_is_published_behind_movements_and_extended(stored: StoreUnderT
         ("complete", 600, 700, []),
     ]
     assert stored.list_stretches() == [(0, 520, True), (600, 700, True)]
+    assert stored.list_coverage_begins() == [0, 0, 600]
     assert stored.get_state("opensky").stretches == {TARGET: ((S + 700, S + 700.9),)}
 
 

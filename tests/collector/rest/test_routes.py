@@ -9,7 +9,10 @@ import pytest
 from flask.testing import FlaskClient
 
 from chassis.db.database import Database
+from collector.live.live_store import REPORT_FORMAT, name_report, write_state
+from collector.live.reports import FeedReport, encode_report
 from collector.rest.users import Authenticator
+from collector.settled.quota import Bucket, QuotaStore
 from domain.interests import HIGHEST_THRESHOLD, MAX_FOR_WINDOWS, Direction
 from tests.chassis.web.test_preconditions import MALFORMED, NOT_PRESENT, PRESENT
 from tests.collector.conftest import (
@@ -467,6 +470,30 @@ def test_the_operator_sees_the_scheduler(client: FlaskClient, service: Service) 
         for direction in ("arrivals", "departures")
     ]  # fmt: skip
     assert (shown["clock_error_seconds"], shown["clock_compared_at"], shown["foreign_answers"]) == (None, None, [])
+    idle = {
+        "last_poll_at": None, "aircraft": 0, "interval_seconds": 0.0, "live_airports": [], "settled_airports": {},
+        "error": None,
+    }  # fmt: skip
+    assert shown["live"] == {
+        "feeds": [{"name": "opensky", **idle}, {"name": "receivers", **idle}], "budget": BUDGET, "left": BUDGET,
+    }  # fmt: skip
+
+
+def test_the_operator_sees_what_is_live(client: FlaskClient, service: Service) -> None:
+    """Each feed of this replica with its last report, and the credits for positions."""
+    report = FeedReport(
+        "receivers", NOON.timestamp(), NOON.timestamp() - 1, 17, 10.0, ("KJFK",), {"KLGA": "no runway"}, "it is down"
+    )
+    with service.database.transaction() as session:
+        QuotaStore(BUDGET, Bucket.STATES).charge(session, 7, NOON)
+        write_state(session, name_report("receivers"), REPORT_FORMAT, 0.0, encode_report(report))
+    live = json_of(client.get("/scheduler/status", headers=OPERATOR))["live"]
+    assert isinstance(live, dict)
+    assert (live["budget"], live["left"]) == (BUDGET, BUDGET - 7)
+    assert live["feeds"][1] == {
+        "name": "receivers", "last_poll_at": "2013-02-13T12:00:00Z", "aircraft": 17, "interval_seconds": 10.0,
+        "live_airports": ["KJFK"], "settled_airports": {"KLGA": "no runway"}, "error": "it is down",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(("method", "path"), OPERATORS)
