@@ -67,7 +67,10 @@ class AirportFlight:
     """Of a live movement this and `last_seen` are its event time: no more is known."""
     last_seen: datetime
     event_time: datetime
-    """The instant that counts: first_seen of a departure, last_seen of an arrival, as it was first published."""
+    """The instant that counts: first_seen of a departure, last_seen of an arrival, as it was first published.
+
+    Of a flight that was seen live, the time of its movement.
+    """
     other_airport: str
     """The airport at the other end (ICAO), empty where unknown."""
     provenance: Provenance = Provenance.SETTLED

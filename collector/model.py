@@ -140,7 +140,8 @@ class FlightRow(Base):
     first_seen: Mapped[datetime] = mapped_column(UtcDateTime)
     last_seen: Mapped[datetime] = mapped_column(UtcDateTime)
     event_time: Mapped[datetime] = mapped_column(UtcDateTime)
-    """The event time as first published: first_seen of a departure, last_seen of an arrival. Never changed later."""
+    """The event time as first published: first_seen of a departure, last_seen of an arrival; of a flight that was
+    published live, the movement's. Never changed later."""
     other_airport: Mapped[str] = mapped_column(String(4))
 
 

@@ -13,7 +13,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from chassis.clock import Clock
 from chassis.db.database import Database
-from collector.event_log.republication import REPUBLISHED_DAYS
+from collector.event_log.retained import REPUBLISHED_DAYS
 from collector.event_log.told import limit_told_flights
 from collector.intervals import DAY, day_of
 from collector.model import (

@@ -4,19 +4,27 @@ What was told is published first, as past: the stream folds it and raises nothin
 on. Behind a barrier of the outbox comes what was not told yet, as when it was new: its alerts are raised. The stream
 must have read the first part before the second is published, because interests and flights are two topics that may
 overtake each other. Everything that happens meanwhile is added behind the barrier, too.
+
+What was live was told minutes after it happened: it is past, but for what was still in the outbox.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import groupby
 from typing import Final
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from chassis.db.outbox import OutboxMessage
-from collector.intervals import DAY, Interval, day_of, split_by_days
+from collector.event_log.retained import (
+    RetainedCoverage,
+    RetainedFlight,
+    load_flights,
+    load_targets,
+    load_unpublished_live,
+)
+from collector.intervals import DAY, Interval, split_by_days
 from collector.messages import (
     encode_flights_observed,
     encode_interest_removal,
@@ -24,37 +32,22 @@ from collector.messages import (
     encode_new_beginning,
     encode_partial_flights,
 )
-from collector.model import OUTBOX, CoverageRow, FlightRow, InterestRow, LeadershipRow
+from collector.model import OUTBOX, InterestRow, LeadershipRow
 from collector.sources.flight import Flight
-from domain.interests import Direction
+from towerwatch.flights.v1.events_pb2 import PROVENANCE_LIVE, PROVENANCE_SETTLED
 from towerwatch.topics import FLIGHTS_OBSERVED
-
-REPUBLISHED_DAYS: Final = 42
-"""Days before the end of coverage that are published again; the judgement needs the last 41."""
 
 _LONGEST_EARLY: Final = 7 * DAY
 """The longest interval of a batch; flights never come earlier than their coverage by as much."""
 
 
 @dataclass(frozen=True, slots=True)
-class RetainedCoverage:
-    """The covered range of one airport and direction, and up to where it was told."""
+class _Piece:
+    """A covered range [begin, end) of one provenance."""
 
-    airport: str
-    direction: Direction
-    covered_from: datetime
-    covered_until: datetime
-    told_until: datetime | None
-    """None: nothing was told."""
-
-
-@dataclass(frozen=True, slots=True)
-class RetainedFlight:
-    """A stored flight, its event time as first published, and whether what follows from it was told."""
-
-    flight: Flight
-    event_time: datetime
-    was_told: bool
+    begin: datetime
+    end: datetime
+    is_live: bool
 
 
 def republish(session: Session, told_flight_id: int) -> None:
@@ -65,14 +58,12 @@ def republish(session: Session, told_flight_id: int) -> None:
     flights meanwhile. Flights up to the id `told_flight_id` were told.
     """
     session.execute(select(LeadershipRow).with_for_update()).all()
+    unpublished = load_unpublished_live(session)
     OUTBOX.withdraw(session, FLIGHTS_OBSERVED.name)
     OUTBOX.remove_barriers(session)
-    targets = [
-        RetainedCoverage(row.airport, Direction(row.direction), row.covered_from, row.covered_until, row.told_until)
-        for row in session.scalars(select(CoverageRow).order_by(CoverageRow.airport, CoverageRow.direction))
-    ]
+    targets = load_targets(session, unpublished)
     for target in targets:
-        OUTBOX.add(session, encode_told(target, _load_flights(session, target, told_flight_id)))
+        OUTBOX.add(session, encode_told(target, load_flights(session, target, told_flight_id, unpublished)))
     rows = session.scalars(select(InterestRow).order_by(InterestRow.interest_id).with_for_update()).all()
     told = {row.interest_id for row in rows if row.told_version == row.version}
     OUTBOX.add(
@@ -86,108 +77,115 @@ def republish(session: Session, told_flight_id: int) -> None:
     )
     OUTBOX.add_barrier(session)
     for target in targets:
-        OUTBOX.add(session, encode_untold(target, _load_flights(session, target, told_flight_id)))
+        OUTBOX.add(session, encode_untold(target, load_flights(session, target, told_flight_id, unpublished)))
     OUTBOX.add(session, [encode_interest_set(row.value()) for row in rows if row.interest_id not in told])
 
 
-def encode_told(target: RetainedCoverage, flights: list[RetainedFlight]) -> Iterator[OutboxMessage]:
-    """Yield the events of what was told of a target, as past: a new beginning, its days, and what came early.
+def encode_told(target: RetainedCoverage, flights: Sequence[RetainedFlight]) -> Iterator[OutboxMessage]:
+    """Yield the events of what was told of a target, as past: a new beginning, what was covered, and what came early.
 
-    `flights`: its flights in the order of their event times; those that were not told are ignored.
+    `flights`: its flights in the order of their event times; those that were not told are ignored. A day at a time is
+    published, each with its flights, and with those from before that no range covers.
     """
-    begin = _find_begin(target)
+    begin = target.find_begin()
     yield encode_new_beginning(target.airport, target.direction, begin, begin + DAY)
     told = [each for each in flights if each.was_told]
-    until = max(begin, target.told_until or begin)
-    yield from _encode_days(target, begin, until, told, past=True)
-    yield from _encode_early(target, until, told, past=True)
+    published, end, unbroken_from = 0, begin, begin
+    for piece in _list_told_pieces(target):
+        unbroken_from = piece.begin if piece.begin > end else unbroken_from
+        for interval in split_by_days(target.airport, target.direction, piece.begin, piece.end):
+            following = next(
+                (number for number in range(published, len(told)) if told[number].event_time >= interval.end), len(told)
+            )
+            yield from encode_flights_observed(
+                target.airport,
+                target.direction,
+                interval.begin,
+                interval.end,
+                [each.flight for each in told[published:following]],
+                past=True,
+                covered_from=unbroken_from,
+                provenance=PROVENANCE_LIVE if piece.is_live else PROVENANCE_SETTLED,
+            )
+            published = following
+        end = piece.end
+    yield from _encode_early(target, end, told[published:], past=True)
 
 
-def encode_untold(target: RetainedCoverage, flights: list[RetainedFlight]) -> Iterator[OutboxMessage]:
+def encode_untold(target: RetainedCoverage, flights: Sequence[RetainedFlight]) -> Iterator[OutboxMessage]:
     """Yield the events of what was not told of a target yet: late flights of told days, days, and what came early.
 
-    `flights`: its flights in the order of their event times; those that were told are ignored.
+    `flights`: its flights in the order of their event times; those that were told are ignored, but for those that were
+    taken back with a day that was not told. At the end comes the live coverage that was not published.
     """
-    begin = _find_begin(target)
+    begin, (settled_from, told_until) = target.find_begin(), _find_told_range(target)
     untold = [each for each in flights if not each.was_told]
-    told_until = max(begin, target.told_until or begin)
-    for interval in split_by_days(target.airport, target.direction, begin, told_until):
+    for interval in split_by_days(target.airport, target.direction, begin, settled_from):
+        yield from encode_partial_flights(interval, _select(untold, interval.begin, interval.end))
+    for interval in split_by_days(target.airport, target.direction, settled_from, told_until):
         if late := _select(untold, interval.begin, interval.end):
             yield from encode_flights_observed(
-                target.airport, target.direction, interval.begin, interval.end, late, covered_from=begin
+                target.airport, target.direction, interval.begin, interval.end, late, covered_from=settled_from
             )
-    yield from _encode_days(target, told_until, target.covered_until, untold, past=False)
-    yield from _encode_early(target, max(told_until, target.covered_until), untold, past=False)
-
-
-def _find_begin(target: RetainedCoverage) -> datetime:
-    """Return where the republished coverage of a target begins: REPUBLISHED_DAYS before its end, or later."""
-    return max(target.covered_from, day_of(target.covered_until - REPUBLISHED_DAYS * DAY))
-
-
-def _encode_days(
-    target: RetainedCoverage, begin: datetime, end: datetime, flights: list[RetainedFlight], past: bool
-) -> Iterator[OutboxMessage]:
-    """Yield the events of [begin, end), a UTC day after the other, each with its flights and its coverage."""
-    by_day = {
-        day: [each for each in group if begin <= each.event_time < end]
-        for day, group in groupby(flights, lambda each: day_of(each.event_time))
-    }
-    for interval in split_by_days(target.airport, target.direction, begin, end):
-        of_day = [each.flight for each in by_day.get(day_of(interval.begin), ())]
+    retracted = [each.identity for each in flights if each.is_retracted]
+    for interval in split_by_days(target.airport, target.direction, told_until, target.covered_until):
         yield from encode_flights_observed(
-            target.airport, target.direction, interval.begin, interval.end, of_day, past, _find_begin(target)
+            target.airport,
+            target.direction,
+            interval.begin,
+            interval.end,
+            _select(untold, interval.begin, interval.end),
+            covered_from=settled_from,
+            retracted=[each for each in retracted if each.event_time < interval.end],
         )
+        retracted = [each for each in retracted if each.event_time >= interval.end]
+    covered_until = max(told_until, target.covered_until)
+    early = [each for each in untold if each.event_time >= covered_until]
+    watermark = max([covered_until, *(piece.end for piece in _list_told_pieces(target))])
+    yield from _encode_early(target, watermark, early, past=False)
+    for live_begin, end in target.live:
+        since = max(live_begin, target.covered_until, target.untold_live_from or end)
+        for interval in split_by_days(target.airport, target.direction, since, end):
+            yield from encode_flights_observed(
+                target.airport, target.direction, interval.begin, interval.end, (), provenance=PROVENANCE_LIVE
+            )
+
+
+def _find_told_range(target: RetainedCoverage) -> tuple[datetime, datetime]:
+    """Return the begin and the end of the settled coverage that was told and is published again; equal without any."""
+    begin = min(max(target.find_begin(), target.covered_from), target.covered_until)
+    return begin, min(max(begin, target.told_until or begin), target.covered_until)
+
+
+def _list_told_pieces(target: RetainedCoverage) -> list[_Piece]:
+    """Return what was told to be covered, in order and without overlaps: the record's days, and live around them."""
+    first, (begin, end) = target.find_begin(), _find_told_range(target)
+    pieces = [_Piece(begin, end, False)]
+    for live_begin, live_end in target.live:
+        until = min(live_end, target.untold_live_from or live_end)
+        pieces.append(_Piece(max(live_begin, first), min(until, begin), True))
+        pieces.append(_Piece(max(live_begin, first, end), until, True))
+    return sorted((each for each in pieces if each.begin < each.end), key=lambda each: each.begin)
 
 
 def _encode_early(
-    target: RetainedCoverage, begin: datetime, flights: list[RetainedFlight], past: bool
+    target: RetainedCoverage, begin: datetime, flights: Sequence[RetainedFlight], past: bool
 ) -> Iterator[OutboxMessage]:
-    """Yield the events of flights that came before their time was covered: from `begin` on, as partial batches."""
-    end = begin + _LONGEST_EARLY
-    if early := _select(flights, begin, end):
-        # Begins where coverage ends: a later begin would declare a gap.
-        yield from encode_partial_flights(Interval(target.airport, target.direction, begin, end), early, past)
+    """Yield the events of flights that came before their time was covered, as partial batches from `begin` on.
+
+    `flights`: in the order of their event times. `begin`: where coverage ends; a later begin would declare a gap. Only
+    flights that lie more than a week after the coverage, which are live ones, have such a begin.
+    """
+    rest = list(flights)
+    while rest:
+        if rest[0].event_time >= begin + _LONGEST_EARLY:
+            begin = rest[0].event_time
+        end = begin + _LONGEST_EARLY
+        batch = [each.flight for each in rest if each.event_time < end]
+        yield from encode_partial_flights(Interval(target.airport, target.direction, begin, end), batch, past)
+        rest = rest[len(batch) :]
 
 
-def _select(flights: list[RetainedFlight], begin: datetime, end: datetime) -> list[Flight]:
+def _select(flights: Sequence[RetainedFlight], begin: datetime, end: datetime) -> list[Flight]:
     """Return the flights with event times in [begin, end)."""
     return [each.flight for each in flights if begin <= each.event_time < end]
-
-
-def _load_flights(session: Session, target: RetainedCoverage, told_flight_id: int) -> list[RetainedFlight]:
-    """Load the flights of a target from its republished begin on, in the order of their event times."""
-    rows = session.execute(
-        select(
-            FlightRow.id,
-            FlightRow.icao24,
-            FlightRow.callsign,
-            FlightRow.first_seen,
-            FlightRow.last_seen,
-            FlightRow.event_time,
-            FlightRow.other_airport,
-        )
-        .where(
-            FlightRow.airport == target.airport,
-            FlightRow.direction == target.direction.value,
-            FlightRow.event_time >= _find_begin(target),
-        )
-        .order_by(FlightRow.event_time, FlightRow.id)
-    )
-    is_departure = target.direction is Direction.DEPARTURES
-    return [
-        RetainedFlight(
-            # Not validated again. A flight counts at the time that was published first, whatever the source says now.
-            Flight.model_construct(
-                icao24=row.icao24,
-                callsign=row.callsign,
-                first_seen=row.event_time if is_departure else row.first_seen,
-                last_seen=row.last_seen if is_departure else row.event_time,
-                departure_airport="" if is_departure else row.other_airport,
-                arrival_airport=row.other_airport if is_departure else "",
-            ),
-            row.event_time,
-            row.id <= told_flight_id,
-        )
-        for row in rows
-    ]

@@ -181,7 +181,8 @@ class Flight(BaseModel):
     first_seen: datetime
     last_seen: datetime
     event_time: datetime = Field(
-        description="When it counts: first_seen of a departure, last_seen of an arrival, as it was first published."
+        description="When it counts: first_seen of a departure, last_seen of an arrival, as it was first published; "
+        "of a flight that was seen live, the time of its movement."
     )
     other_airport: str | None = Field(description="The ICAO code of the airport at the other end.")
     provenance: flight_lists.Provenance = Field(

@@ -13,8 +13,11 @@ from domain.interests import Direction
 class LiveStretch(BaseModel):
     """A stretch in which all movements of an airport were found from positions; the end is not part of it."""
 
-    begin: datetime
-    end: datetime
+    covered_from: datetime
+    covered_until: datetime
+    is_published: bool = Field(
+        description="False if the airport agreed badly with the record then: nothing was judged by this stretch."
+    )
 
 
 class HourlyAgreement(BaseModel):
@@ -67,7 +70,10 @@ class LiveCoverage(BaseModel):
     def build(cls, report: LiveReport) -> "LiveCoverage":
         """Build the body from what is known of one direction's live coverage."""
         return cls(
-            stretches=[LiveStretch(begin=each.begin, end=each.end) for each in report.stretches],
+            stretches=[
+                LiveStretch(covered_from=each.begin, covered_until=each.end, is_published=each.is_published)
+                for each in report.stretches
+            ],
             agreement=[Agreement.build(each) for each in report.agreements],
             is_trusted=report.is_trusted,
         )

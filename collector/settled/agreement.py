@@ -54,6 +54,16 @@ class DailyAgreement:
         return self.matched / self.live if self.live else None
 
 
+@dataclass(frozen=True, slots=True)
+class LiveStretch:
+    """A stretch [begin, end) of live coverage."""
+
+    begin: datetime
+    end: datetime
+    is_published: bool
+    """False if the airport was distrusted at that time."""
+
+
 def compute_agreement(
     day: datetime, flights: Iterable[PublishedFlight], movements: Iterable[LiveMovement], stretches: Sequence[_Stretch]
 ) -> DailyAgreement | None:
@@ -116,10 +126,10 @@ def store_agreement(session: Session, interval: Interval, cursor: CoverageRow) -
 
 def load_stretches(
     session: Session, airport: str, direction: Direction, begin: datetime, end: datetime
-) -> list[_Stretch]:
+) -> list[LiveStretch]:
     """Load the stretches of live coverage that overlap [begin, end), also those that were not published, in order."""
-    rows = session.execute(
-        select(LiveCoverageRow.begin_at, LiveCoverageRow.end_at)
+    rows = session.scalars(
+        select(LiveCoverageRow)
         .where(
             LiveCoverageRow.airport == airport,
             LiveCoverageRow.direction == direction.value,
@@ -128,7 +138,19 @@ def load_stretches(
         )
         .order_by(LiveCoverageRow.begin_at)
     )
-    return [(row.begin_at, row.end_at) for row in rows]
+    return [LiveStretch(row.begin_at, row.end_at, row.published) for row in rows]
+
+
+def has_published_stretch(session: Session, airport: str, direction: Direction, begin: datetime, end: datetime) -> bool:
+    """Return True if a published stretch of live coverage overlaps [begin, end), False if none does."""
+    query = select(LiveCoverageRow.id).where(
+        LiveCoverageRow.airport == airport,
+        LiveCoverageRow.direction == direction.value,
+        LiveCoverageRow.end_at > begin,
+        LiveCoverageRow.begin_at < end,
+        LiveCoverageRow.published,
+    )
+    return session.scalar(query.limit(1)) is not None
 
 
 def load_agreements(session: Session, airport: str, direction: Direction, days: int) -> list[DailyAgreement]:
@@ -197,9 +219,9 @@ def _build_row(interval: Interval, agreement: DailyAgreement) -> LiveAgreementRo
     )
 
 
-def _clip(stretches: Iterable[_Stretch], limits: _Stretch) -> list[_Stretch]:
+def _clip(stretches: Iterable[LiveStretch], limits: _Stretch) -> list[_Stretch]:
     """Return the parts of the stretches within the limits."""
-    parts = [(max(begin, limits[0]), min(end, limits[1])) for begin, end in stretches]
+    parts = [(max(each.begin, limits[0]), min(each.end, limits[1])) for each in stretches]
     return [(begin, end) for begin, end in parts if begin < end]
 
 

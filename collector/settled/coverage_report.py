@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from chassis.clock import Clock
 from chassis.db.database import Database
@@ -14,7 +15,9 @@ from collector.model import CoverageRow
 from collector.settled.agreement import (
     JUDGED_DAYS,
     DailyAgreement,
+    LiveStretch,
     find_distrusted,
+    has_published_stretch,
     load_agreements,
     load_stretches,
 )
@@ -31,7 +34,7 @@ from domain.interests import Direction
 class LiveReport:
     """The live coverage of one direction of an airport, and how well it agreed with the settled record."""
 
-    stretches: list[CoveredInterval]
+    stretches: list[LiveStretch]
     """Of the last days, in order; also those that were found and not published."""
     agreements: list[DailyAgreement]
     """Of the last days that have one, newest first."""
@@ -80,10 +83,11 @@ class CoverageReports:
             }
             since = find_unheard_since(session, icao, now)
             covered = load_covered_intervals(session, icao)
+            live_gaps = {part for part, row in rows.items() if _was_gap_live(session, row)}
             distrusted = find_distrusted(session, icao)
             live = {
                 part: LiveReport(
-                    [CoveredInterval(*each) for each in load_stretches(session, icao, part, begin, now)],
+                    load_stretches(session, icao, part, begin, now),
                     load_agreements(session, icao, part, SHOWN_DAYS),
                     (icao, part) not in distrusted,
                 )
@@ -93,7 +97,8 @@ class CoverageReports:
         for target in schedule.targets:
             row = rows.get(target.direction.value)
             progress = build_progress(target, row, since)
-            if row is not None and (gap := explain_gap(row, target.next_begin)) is not None:
+            was_live = target.direction.value in live_gaps
+            if row is not None and (gap := explain_gap(row, target.next_begin, was_live)) is not None:
                 gaps[target.direction] = gap
             sentence = explain_waiting(progress, schedule.records, self._timing.record, now)
             if sentence is not None:
@@ -102,3 +107,10 @@ class CoverageReports:
         if notice is None and since is not None:
             notice = explain_unheard(icao, since)
         return CoverageReport(covered, waiting, gaps, schedule.records.list_newest(SHOWN_DAYS), notice, live)
+
+
+def _was_gap_live(session: Session, row: CoverageRow) -> bool:
+    """Return True if a part of the coverage's last gap was covered live, False if none was or there is no gap."""
+    if row.gap_from is None or row.gap_until is None:
+        return False
+    return has_published_stretch(session, row.airport, Direction(row.direction), row.gap_from, row.gap_until)

@@ -63,8 +63,10 @@ def explain_waiting(progress: Progress, records: NightlyRecords, timing: RecordT
     return None if unproven is None else _explain_record(unproven, timing, now)
 
 
-def explain_gap(row: CoverageRow, next_begin: datetime) -> str | None:
+def explain_gap(row: CoverageRow, next_begin: datetime, was_live: bool) -> str | None:
     """Return in words which days of an airport and direction are never collected: its last gap, or the next one.
+
+    `was_live`: True if a part of the last gap was covered live.
 
     The next one is between the end of the coverage and `next_begin`, where collection will go on. None: there is
     neither. Both consist of whole days, unless coverage ended within one.
@@ -76,9 +78,12 @@ def explain_gap(row: CoverageRow, next_begin: datetime) -> str | None:
         )
     if row.gap_from is None or row.gap_until is None:
         return None
+    days = _format_days(row.gap_from, row.gap_until)
+    if was_live:
+        return f"{days}: not collected, and never will be; windows in this time are judged where it was covered live"
     return (
-        f"{_format_days(row.gap_from, row.gap_until)}: not collected, and never will be; windows in this time are not "
-        "judged, so that no alert for too little traffic comes of it"
+        f"{days}: not collected, and never will be; windows in this time are not judged, so that no alert for too "
+        "little traffic comes of it"
     )
 
 

@@ -1,6 +1,7 @@
 """Tests of the encoding of events."""
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from uuid import UUID
 
 import pytest
@@ -14,7 +15,7 @@ from collector.messages import (
     encode_interest_removal,
     encode_interest_set,
 )
-from collector.sources.flight import Flight
+from collector.sources.flight import Flight, PublishedFlight
 from domain.interests import Direction
 from domain.notices import compute_unheard_notice_id
 from tests.collector.conftest import Service, wish
@@ -136,3 +137,25 @@ def test_the_notice_of_an_unheard_airport_goes_to_its_users_partition() -> None:
     assert encode_airport_unheard(user, "KPWM", BEGIN) == message
     other = AirportUnheard.FromString(encode_airport_unheard(UUID(int=8), "KPWM", BEGIN).value or b"")
     assert other.notice_id != value.notice_id
+
+
+@pytest.mark.parametrize(("new", "taken"), [(0, 1), (1, 1), (999, 1), (1000, 1), (1, 1000), (700, 900), (0, 2000)])
+def test_batches_with_retracted_flights_hold_a_thousand_changes(new: int, taken: int) -> None:
+    """New and retracted flights together are 1,000 at most; each is in one batch, and the last covers."""
+    flights = [flight(2 * number) for number in range(new)]
+    retracted = [PublishedFlight(f"{number:06x}", BEGIN + timedelta(seconds=2 * number + 1)) for number in range(taken)]
+    day = BEGIN, BEGIN + timedelta(days=1)
+    messages = encode_flights_observed("KJFK", Direction.DEPARTURES, *day, flights, retracted=retracted)
+    batches = [flights_pb.FlightsObserved.FromString(each.value or b"") for each in messages]
+    assert all(len(each.flights) + len(each.retracted) <= MAX_FLIGHTS_PER_MESSAGE for each in batches)
+    assert [each.coverage for each in batches] == [
+        *[flights_pb.COVERAGE_PARTIAL] * (len(batches) - 1),
+        flights_pb.COVERAGE_COMPLETE,
+    ]
+    assert len(batches) == max(1, -(-(new + taken) // MAX_FLIGHTS_PER_MESSAGE))
+    assert [each.icao24 for batch in batches for each in batch.flights] == [each.icao24 for each in flights]
+    assert [
+        PublishedFlight(each.icao24, each.first_seen.ToDatetime(UTC)) for batch in batches for each in batch.retracted
+    ] == retracted
+    times = [[each.first_seen.seconds for each in (*batch.flights, *batch.retracted)] for batch in batches]
+    assert all(max(before) < min(after) for before, after in pairwise(times))

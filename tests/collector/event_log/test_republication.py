@@ -8,7 +8,8 @@ from uuid import UUID
 from hypothesis import given, settings, strategies as st
 
 from chassis.db.outbox import OutboxMessage
-from collector.event_log.republication import RetainedCoverage, RetainedFlight, encode_told, encode_untold
+from collector.event_log.republication import encode_told, encode_untold
+from collector.event_log.retained import RetainedCoverage, RetainedFlight
 from collector.intervals import DAY, Interval
 from collector.messages import (
     encode_flights_observed,

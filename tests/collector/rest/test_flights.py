@@ -13,7 +13,7 @@ from collector.airlines import find_airline_name, parse_operator
 from collector.errors import BadCursorError
 from collector.flight_lists import Provenance, decode_cursor, encode_cursor
 from collector.intervals import DAY, day_of
-from collector.model import LiveMovementRow, LiveOutcome
+from collector.model import CoverageRow, LiveMovementRow, LiveOutcome
 from domain.interests import Direction
 from tests.collector.conftest import ANN, ANNS, BOBS, NOON, Service, json_of, status_of, wish
 from tests.collector.settled.live_rows import cover_live, publish_live, store_agreement_rows
@@ -366,17 +366,39 @@ def test_coverage_is_shown_by_direction(client: FlaskClient, service: Service) -
     }
 
 
+def test_a_gap_that_was_live_is_said_to_be_judged(client: FlaskClient, service: Service) -> None:
+    """Days that the record never gave are judged as far as they were covered live; without that they are not."""
+    service.set(wish(), ANN)
+    service.cover(DEPARTURES, TODAY, TODAY)
+    with service.database.transaction() as session:
+        session.execute(update(CoverageRow).values(gap_from=TODAY - 3 * DAY, gap_until=TODAY))
+
+    def read_gap() -> str:
+        """Return what is said of the gap."""
+        gaps = json_of(client.get("/flights/KJFK/coverage", headers=ANNS))["gaps"]
+        return str(gaps["departures"])  # type: ignore[index]
+
+    cover_live(service.database, DEPARTURES, TODAY - 2 * DAY, TODAY - 2 * DAY + HOUR, published=False)
+    assert "windows in this time are not judged" in read_gap()
+    cover_live(service.database, DEPARTURES, TODAY - HOUR, TODAY + HOUR)
+    assert "windows in this time are judged where it was covered live" in read_gap()
+
+
 def test_coverage_shows_what_was_live_and_how_it_agreed(client: FlaskClient, service: Service) -> None:
     """The stretches of the last days are shown, the agreement by day and hour, and whether it is good enough."""
     service.set(wish(), ANN)
     cover_live(service.database, DEPARTURES, TODAY - 6 * DAY, TODAY - 5 * DAY)
+    cover_live(service.database, DEPARTURES, TODAY + 9 * HOUR, TODAY + 10 * HOUR, published=False)
     cover_live(service.database, DEPARTURES, TODAY + 10 * HOUR, TODAY + 11 * HOUR)
     store_agreement_rows(service.database, DEPARTURES, [(4, 3, 2)])
     live = json_of(client.get("/flights/KJFK/coverage", headers=ANNS))["live"]
     assert live["arrivals"] == {"stretches": [], "agreement": [], "is_trusted": True}  # type: ignore[index]
     (day,) = live["departures"].pop("agreement")  # type: ignore[index]
     assert live["departures"] == {  # type: ignore[index]
-        "stretches": [{"begin": "2013-02-13T10:00:00Z", "end": "2013-02-13T11:00:00Z"}],
+        "stretches": [
+            {"covered_from": "2013-02-13T09:00:00Z", "covered_until": "2013-02-13T10:00:00Z", "is_published": False},
+            {"covered_from": "2013-02-13T10:00:00Z", "covered_until": "2013-02-13T11:00:00Z", "is_published": True},
+        ],
         "is_trusted": False,
     }
     assert day.pop("hours") == [{"recorded": 4, "live": 3}, *[{"recorded": 0, "live": 0}] * 23]

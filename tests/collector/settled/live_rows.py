@@ -15,6 +15,7 @@ from domain.interests import Direction
 from domain.traffic import DirectionTraffic
 from streams.messages import decode_flights
 from tests.collector.conftest import NOON, outbox
+from towerwatch.flights.v1.events_pb2 import PROVENANCE_LIVE
 from towerwatch.topics import FLIGHTS_OBSERVED
 
 
@@ -41,7 +42,7 @@ def publish_live(
             seconds = int(at.timestamp())
             flight = Flight.model_validate({"icao24": icao24, "firstSeen": seconds, "lastSeen": seconds})
             interval = Interval(airport, direction, at - DAY, at + timedelta(seconds=1))  # begins in covered time
-            OUTBOX.add(session, encode_partial_flights(interval, [flight]))
+            OUTBOX.add(session, encode_partial_flights(interval, [flight], provenance=PROVENANCE_LIVE))
 
 
 def cover_live(
@@ -58,7 +59,7 @@ def cover_live(
             LiveCoverageRow(airport=airport, direction=direction.value, begin_at=begin, end_at=end, published=published)
         )
         if published:
-            OUTBOX.add(session, encode_flights_observed(airport, direction, begin, end, ()))
+            OUTBOX.add(session, encode_flights_observed(airport, direction, begin, end, (), provenance=PROVENANCE_LIVE))
 
 
 def fold_outbox(database: Database, direction: Direction, airport: str = "KJFK") -> DirectionTraffic:

@@ -25,7 +25,7 @@ from tests.collector.settled.live_rows import (
     load_outcomes,
     publish_live,
 )
-from tests.collector.settled.polling import build_collector, list_complete, list_notices, poll
+from tests.collector.settled.polling import build_collector, list_notices, poll
 from tests.fakes.nightly_source import NightlySource, build_flight
 from towerwatch.flights.v1 import events_pb2 as flights_pb
 from towerwatch.topics import FLIGHTS_OBSERVED
@@ -157,14 +157,19 @@ def test_a_day_that_is_given_up_stays_as_it_was_live(service: Service) -> None:
     source, collector = watch(service, [])
     source.recorded_at = lambda day: None if TODAY <= day < TOMORROW else day + DAY + 3 * HOUR
     publish_live(service.database, DEPARTURES, [(1, TODAY + 14 * HOUR), (2, TOMORROW - MINUTE)])
+    cover_live(service.database, DEPARTURES, TODAY, TOMORROW)
     source.available += [build_flight(TODAY + number * DAY + HOUR, number=50 + number) for number in range(12)]
     for number in range(4 * 9):
         service.clock.advance(NOON + number * 6 * HOUR + HOUR - service.clock.now())
         poll(collector)
-    assert TODAY not in [begin for begin, _, _ in list_complete(service.database, direction=DEPARTURES)]
-    assert len(list_complete(service.database, direction=DEPARTURES)) > 2
+    by_record = [each for each in list_events(service) if each.provenance == flights_pb.PROVENANCE_SETTLED]
+    settled = [each.begin.seconds for each in by_record if each.coverage == flights_pb.COVERAGE_COMPLETE]
+    assert int(TODAY.timestamp()) not in settled
+    assert len(settled) > 2
     assert load_outcomes(service.database) == [(1, PUBLISHED), (2, PUBLISHED)]
     assert read_counts(service)[int((TODAY + 14 * HOUR).timestamp()) // HOUR_S] == 1
+    traffic = fold_outbox(service.database, DEPARTURES)
+    assert not traffic.has_gap_in(int(TODAY.timestamp()), int(TOMORROW.timestamp()))
 
 
 def test_departures_of_today_that_were_seen_live_are_not_published(service: Service) -> None:
