@@ -50,7 +50,9 @@ class Correction(NamedTuple):
     @property
     def day(self) -> int:
         """The last day (since 1970) that was changed: the record is kept with it."""
-        return max(self.days)
+        last_days = [hour // DAY_HOURS for hour, _ in self.changes[-1:]]
+        last_days += [(end - 1) // _DAY_S for _, end in self.filled[-1:]]
+        return max(last_days)
 
     @property
     def days(self) -> frozenset[int]:
@@ -62,7 +64,7 @@ class Correction(NamedTuple):
 
     def touches(self, begin: int, end: int) -> bool:
         """Return True if an hour from `begin` up to, but not including, `end` (since 1970) was changed."""
-        if any(first < end * HOUR_S and last > begin * HOUR_S for first, last in self.filled):
+        if self.filled and any(first < end * HOUR_S and last > begin * HOUR_S for first, last in self.filled):
             return True
         if not self.changes or self.changes[-1][0] < begin or self.changes[0][0] >= end:
             return False

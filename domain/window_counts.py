@@ -43,8 +43,9 @@ class WindowCounts:
             covered_from = max(covered_from, part.covered_from)
             covered_until = part.watermark if covered_until is None else min(covered_until, part.watermark)
         self._covered_until = covered_until if are_all_covered else None
-        self.is_truncated = any(part.is_truncated for part in self._directions)
-        """True if windows before the first were covered once, and are not retained any more."""
+        self.is_truncated = any(part.is_truncated and part.covered_from == covered_from for part in self._directions)
+        """True if windows before the first were covered once, and are not retained any more. False also if only one of
+        two directions was covered before the first: then none of these windows was ever judged."""
         self._first = -(-covered_from // (self._hours * HOUR_S))
         self._counts: dict[int, WindowCount] = {}
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
 
+import pytest
 from hypothesis import given, settings, strategies as st
 
 from domain.alerts import Alert
@@ -145,6 +146,40 @@ def test_a_high_that_a_gap_did_not_hide_stands_unless_the_fill_takes_its_flights
     ]
 
 
+@pytest.mark.parametrize(
+    ("interest", "parts", "told"),
+    [
+        (
+            {"repeat": True},
+            [[full(0), full(2)], [full(1)], [calm(3)]],
+            [
+                [("FIRING", 0, 3), ("FIRING", 2, 3)],
+                [("STILL", 1, 3), ("STILL", 2, 3)],
+                [("RESOLVED", 3, 0)],
+            ],
+        ),
+        (
+            {},
+            [[calm(0), calm(2)], [message(1, 1.5, (1.1, 1.2, 1.3))], [message(1.5, 2)]],
+            [[], [("FIRING", 1, 3)], [("RESOLVED", 2, 0)]],
+        ),
+        (
+            {"high": None, "low": 1},
+            [[calm(0), calm(2)], [calm(1)]],
+            [[("FIRING", 0, 0), ("FIRING", 2, 0)], []],
+        ),
+        (
+            {"effective_from": BASE - DAY},
+            [[full(5)], [full(1)], [message(0, 6, coverage=Coverage.GAP)], [message(2, 5)], [calm(6)]],
+            [[("FIRING", 5, 3)], [("FIRING", 1, 3)], [], [("RESOLVED", 2, 0)], [("RESOLVED", 6, 0)]],
+        ),
+    ],
+)
+def test_the_examples_of_the_decision_are_what_the_rule_says(interest, parts, told):
+    """Rows of the table in ADR 41 that no other test has."""
+    assert describe_parts(an_interest(**interest), *parts) == told
+
+
 def test_a_filled_window_completes_the_runs_that_it_is_part_of():
     """`for_windows` = 2: the run after the gap began in the gap, so its FIRING comes late, one window earlier."""
     two = an_interest(for_windows=2)
@@ -220,10 +255,18 @@ def test_nothing_is_filled_before_the_retained_days():
     assert describe(alerts) == [("FIRING", 24 * 50, 0)]
 
 
+def test_the_first_window_of_both_directions_is_judged_late_also_if_one_of_them_is_older_than_what_is_retained():
+    """Before it no window of both was ever known, so nothing is forgotten that could have been said of it."""
+    both = an_interest(window=Window.ONE_DAY, direction=Direction.BOTH, effective_from=BASE + 40 * DAY)
+    departures = [message(24 * day, 24 * (day + 1)) for day in range(50)]
+    today, yesterday = arriving(message(24 * 50, 24 * 51)), arriving(message(24 * 49, 24 * 50, (24 * 49 + 1,) * 3))
+    assert describe_parts(both, [*departures, today], [yesterday]) == [[], [("FIRING", 24 * 49, 3)]]
+
+
 # Properties of any log.
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(log=filled_logs, interest=interests)
 def test_each_message_says_what_the_model_says(log, interest):
     """Each message raises exactly the model's statements, with the model's ids; who comes after sees the outcome.
