@@ -8,6 +8,7 @@ from typing import Final, Protocol, assert_never
 from uuid import UUID, uuid5
 
 from domain.interests import Direction
+from domain.live_record import Provenance
 from domain.windows import Window
 
 _NAMESPACE = UUID("6f3b1f0e-58a5-5f0b-9d4f-2a1f6f5d8c11")
@@ -134,6 +135,13 @@ class Alert:
     recorded (then it was a breach)."""
     revision: int = 0
     """How often such a statement about the window was withdrawn before; with WITHDRAWN that of the withdrawn alert."""
+    provenance: Provenance | None = None
+    """Where the fact that caused the alert comes from; of an alert that an interest gets when it is set, where what is
+    known of the window comes from. None: not recorded."""
+    corrects: bool = False
+    """True if the alert follows only from the settled record, which corrects what was known from positions before."""
+    count_before: int | None = None
+    """With `corrects`: the count that was known before the correction. None: no correction."""
 
     @property
     def reports_breach(self) -> bool:

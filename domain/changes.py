@@ -9,10 +9,11 @@ from collections.abc import Container, Iterator, Mapping
 from datetime import datetime
 from typing import Final, NamedTuple
 
-from domain.alerts import Bound
+from domain.alerts import AlertState, Bound
 from domain.episodes import Lookback
 from domain.hourly_counts import DAY_HOURS
 from domain.interests import Direction
+from domain.live_record import Provenance
 from domain.range_alerts import RangeAlert, find_range_alerts
 from domain.rule import ANY_THRESHOLD, NO_HIGH, NO_LOW, THRESHOLDS_END, ThresholdRange
 from domain.statements import PastStatements
@@ -48,12 +49,13 @@ class TrafficChange:
     """A change of an airport's traffic, which computes the range alerts that follow from it, window by window.
 
     `before` and `after`: the traffic before and after the change; with `before` = NO_TRAFFIC all alerts so far follow.
-    One object serves all interests of the airport: it caches the counts and the history of the windows.
+    `cause`: where the message comes from that made the change; None: no message did, an interest was set. One object
+    serves all interests of the airport: it caches the counts and the history of the windows.
     """
 
-    def __init__(self, before: Traffic, after: Traffic) -> None:
+    def __init__(self, before: Traffic, after: Traffic, cause: Provenance | None = None) -> None:
         """Find the changed hours of each direction; counts and history are computed when they are first requested."""
-        self._before, self._after = before, after
+        self._before, self._after, self._cause = before, after, cause
         self._is_correction = _is_correction(before, after)
         """True if windows that were judged before may be different now: by flights, or by a gap that was filled."""
         hours = {
@@ -240,6 +242,53 @@ class TrafficChange:
             before, after = self._get_window_counts(direction, window)
             lookbacks = self._lookbacks[key] = Lookback(before), Lookback(after)
         return lookbacks
+
+    def find_provenance(self, direction: Direction, window: Window, number: int) -> Provenance:
+        """Return where the change comes from; without a message, where what is known of window `number` comes from."""
+        if self._cause is not None:
+            return self._cause
+        begin, end = _find_window_seconds(window, number)
+        parts = self._after.select_directions(direction)
+        is_live = any(part.live is not None and part.live.is_unsettled(begin, end) for part in parts)
+        return Provenance.LIVE if is_live else Provenance.SETTLED
+
+    def find_corrected_count(
+        self,
+        direction: Direction,
+        window: Window,
+        number: int,
+        for_windows: int,
+        first_window: int,
+        state: AlertState,
+    ) -> int | None:
+        """Return the count before the change if an alert about window `number` only corrects what was known live.
+
+        The message is not from positions, and either it withdraws an alert of a window of which positions told; or
+        positions had covered the window, it was closed before, and so was each other window of the alert's run that is
+        closed now, as far as the interest (from `first_window` on) is concerned. None for a first statement: of a
+        window that becomes known with the message, such as all windows where nothing is told from positions.
+        """
+        if self._cause is not Provenance.SETTLED:
+            return None
+        lives = [part.live for part in self._before.select_directions(direction) if part.live is not None]
+        begin, end = _find_window_seconds(window, number)
+        before, after = self._get_window_counts(direction, window)
+        if state is AlertState.WITHDRAWN:
+            is_correction = any(live.has_told_of(begin, end) for live in lives)
+        else:
+            run = range(max(number - for_windows, min(first_window, number)), number)
+            is_correction = (
+                any(live.has_covered(begin, end) for live in lives)
+                and before[number].is_closed
+                and all(before[each].is_closed or not after[each].is_closed for each in run)
+            )
+        return before[number].flights if is_correction else None
+
+
+def _find_window_seconds(window: Window, number: int) -> tuple[int, int]:
+    """Return the begin and the end of window `number`, in seconds since 1970."""
+    length = window.hours * HOUR_S
+    return number * length, (number + 1) * length
 
 
 def _is_correction(before: Traffic, after: Traffic) -> bool:

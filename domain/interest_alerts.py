@@ -39,8 +39,9 @@ def compute_alerts(interest: Interest, before: Traffic, after: Traffic) -> Itera
 def build_alert(interest: Interest, change: TrafficChange, range_alert: RangeAlert, threshold: int) -> Alert:
     """Return the alert of one interest from a range alert that applies to it and holds its threshold (not checked).
 
-    Adds the alert's id, its episode (the id of the FIRING that began its breach, its own id for FIRING) and the counts
-    of the windows before. In an open window the count is `threshold` + 1, the first that breaches the threshold.
+    Adds the alert's id, its episode (the id of the FIRING that began its breach, its own id for FIRING), the counts of
+    the windows before, and where its cause comes from. In an open window the count is `threshold` + 1, the first that
+    breaches the threshold.
     """
     bound, number, state = range_alert.bound, range_alert.number, range_alert.state
     withdrawn_state = range_alert.withdrawn_state
@@ -60,6 +61,9 @@ def build_alert(interest: Interest, change: TrafficChange, range_alert: RangeAle
             AlertState.FIRING,
             revision=_find_revision(interest, change, bound, threshold, first, AlertState.FIRING),
         )
+    count_before = change.find_corrected_count(
+        interest.direction, interest.window, number, interest.for_windows, find_first_window(interest), state
+    )
     return Alert(
         alert_id=own_id,
         interest_id=interest.interest_id,
@@ -79,6 +83,9 @@ def build_alert(interest: Interest, change: TrafficChange, range_alert: RangeAle
         episode_id=episode_id,
         withdrawn_state=withdrawn_state,
         revision=revision,
+        provenance=change.find_provenance(interest.direction, interest.window, number),
+        corrects=count_before is not None,
+        count_before=count_before,
     )
 
 

@@ -16,6 +16,7 @@ from domain.hourly_counts import DAY_HOURS, HourlyCounts
 from domain.interests import Direction
 from domain.intervals import Intervals, clip_intervals, cut_interval, merge_intervals, subtract_intervals
 from domain.known_flights import KnownFlights, add_flights, drop_days, remove_flight
+from domain.live_record import LiveRecord, Provenance, record_message
 from domain.windows import HOUR_S
 
 _DAY_S: Final = DAY_HOURS * HOUR_S
@@ -60,6 +61,8 @@ class Observation:
     retracted: tuple[tuple[int, int], ...] = ()
     """Event time and fingerprint of flights that were published before and are taken back now. They are taken away
     before the new flights are counted. A flight that is not known, or no more, has no effect."""
+    provenance: Provenance = Provenance.SETTLED
+    """Where all of it comes from."""
 
     @property
     def valid_times(self) -> range:
@@ -112,6 +115,8 @@ class DirectionTraffic:
     """The messages that changed what was known of the retained days, in their order."""
     forgotten: Mapping[int, int] = field(default_factory=dict)
     """By day (since 1970), the number of corrections that changed it and are kept no longer, because of too many."""
+    live: LiveRecord | None = None
+    """What was told from positions; None: nothing ever was."""
 
     def fold(self, observation: Observation) -> "DirectionTraffic":
         """Return the traffic after an observation: flights counted, coverage or gap added, expired days discarded.
@@ -132,7 +137,17 @@ class DirectionTraffic:
                 pass
             case _:
                 assert_never(observation.coverage)
-        return after._without_expired_coverage()._with_flights_of(observation)
+        return after._without_expired_coverage()._with_flights_of(observation)._with_provenance_of(observation, self)
+
+    def _with_provenance_of(self, observation: Observation, before: "DirectionTraffic") -> "DirectionTraffic":
+        """Return a copy that records where an observation comes from, or self; `before`: the traffic before it."""
+        if before.live is None and observation.provenance is Provenance.SETTLED:
+            return self
+        is_complete = observation.coverage is Coverage.COMPLETE
+        live = record_message(
+            before.live, observation.provenance, observation.begin, observation.end, is_complete, before.watermark
+        )
+        return self if live == before.live else replace(self, live=live)
 
     @property
     def first_retained_day(self) -> int:

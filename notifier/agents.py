@@ -12,10 +12,9 @@ from chassis.faust.app import publish_dead_letter
 from chassis.faust.sending import retry_until_sent
 from notifier.delivery.alert_batch import AlertBatch
 from notifier.delivery.confirmations import ConfirmationDelivery
-from notifier.delivery.dispatch import MailDispatcher
+from notifier.delivery.corrections import AlertLane
 from notifier.delivery.interfaces import PendingEvent
 from notifier.delivery.notices import NoticeDelivery
-from notifier.delivery.store import DeliveryStore
 from notifier.errors import TooLargeToWaitError, UndecodableError
 from notifier.messages import (
     REQUEUED_FROM,
@@ -85,17 +84,17 @@ class Agents:
 
     def __init__(
         self,
-        dispatcher: MailDispatcher,
+        alerts: AlertLane,
+        corrections: AlertLane,
         confirmations: ConfirmationDelivery,
         notices: NoticeDelivery,
-        store: DeliveryStore,
         topics: KafkaTopics,
         metrics: NotifierMetrics,
     ) -> None:
-        self._dispatcher = dispatcher
+        self._alerts = alerts
+        self._corrections = corrections
         self._confirmations = confirmations
         self._notices = notices
-        self._store = store
         self._topics = topics
         self._metrics = metrics
 
@@ -141,12 +140,16 @@ class Agents:
     async def _handle_alert(self, pending_event: PendingEvent) -> bool:
         """Queue the new alert of an event for mailing, in a batch of one, once there is capacity.
 
-        The alert's lifetime starts at the timestamp of its record. Always returns True: the alert is queued, or its
-        partition is revoked, and the event must not be acknowledged now. Raises UndecodableError.
+        A correction is queued with the corrections. The alert's lifetime starts at the timestamp of its record. Always
+        returns True: the alert is queued, or its partition is revoked, and the event must not be acknowledged now.
+        Raises UndecodableError.
         """
         alert = decode_raised_alert(pending_event.event.message.value)
         published_at = datetime.fromtimestamp(pending_event.event.message.timestamp, UTC)
-        return await self._enqueue(AlertBatch((alert,), pending_event, published_at))
+        if alert.alert.corrects:
+            batch = AlertBatch((alert,), pending_event, published_at, catch_up=True)
+            return await self._enqueue(self._corrections, batch)
+        return await self._enqueue(self._alerts, AlertBatch((alert,), pending_event, published_at))
 
     async def _handle_retry(self, pending_event: PendingEvent) -> bool:
         """Queue the deferred alerts of a retry record as one batch, with its attempts and times, once capacity is free.
@@ -163,6 +166,7 @@ class Agents:
             await self._confirmations.start(pending_event, retry)
             return True
         return await self._enqueue(
+            self._alerts if retry.gather_until is None else self._corrections,
             AlertBatch(
                 retry.alerts,
                 pending_event,
@@ -171,24 +175,27 @@ class Agents:
                 retry.not_before,
                 retry.sealed,
                 retry.catch_up,
-            )
+                retry.gather_until,
+            ),
         )
 
-    async def _enqueue(self, batch: AlertBatch) -> bool:
-        """Wait for capacity, then queue a batch, unless its partition is revoked or a later retry record replaced it.
+    async def _enqueue(self, lane: AlertLane, batch: AlertBatch) -> bool:
+        """Wait for capacity, then queue a batch in its lane.
+
+        Not if its partition is revoked, or if a later retry record replaced it.
 
         Returns True if the batch is queued, or if its partition is revoked: both must not be acknowledged now. Returns
         False if a later retry record replaced it (never for a new alert): then its event is complete.
         """
-        await self._dispatcher.wait_for_capacity(is_retry=batch.not_before is not None)
+        await lane.dispatcher.wait_for_capacity(is_retry=batch.not_before is not None)
         assert isinstance(batch.pending_event, PendingEvent)  # noqa: S101 - for mypy: it is what was put in
         event = batch.pending_event.event
         if not self._topics.is_still_ours(event):  # after a rebalance the partition's owner reads the event again
             return True
-        user = self._store.load_user_state(event, batch.user_id)
+        user = lane.store.load_user_state(event, batch.user_id)
         if batch.not_before and batch.batch_id and user.has_newer_retry(batch.batch_id, batch.not_before):
             return False  # completed before, but its offset was not committed; the newer record is in the topic
-        self._dispatcher.enqueue(batch, user)
+        lane.dispatcher.enqueue(batch, user)
         return True
 
     async def _handle_notice(self, pending_event: PendingEvent) -> bool:

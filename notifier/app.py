@@ -20,12 +20,13 @@ from notifier.agents import Agents, KafkaTopics
 from notifier.contacts import ContactsClient
 from notifier.delivery.batching import MailQueue
 from notifier.delivery.confirmations import ConfirmationDelivery
+from notifier.delivery.corrections import CONNECTIONS, AlertLane, CorrectionDelivery
 from notifier.delivery.deliver import AlertDelivery
 from notifier.delivery.dispatch import MailDispatcher
 from notifier.delivery.in_flight import InFlightLimit
 from notifier.delivery.notices import NoticeDelivery
 from notifier.delivery.policy import MailPolicy
-from notifier.delivery.store import STATUS_RETENTION, DeliveryStore
+from notifier.delivery.store import CORRECTIONS_PREFIX, STATUS_RETENTION, DeliveryStore
 from notifier.mail import sign_mail
 from notifier.metrics import NotifierMetrics
 from notifier.settings import NotifierSettings
@@ -57,11 +58,12 @@ def create_app(settings: NotifierSettings) -> faust.App:
     clock = SteadyClock(SystemClock())  # real time, whatever time the flights are from
     app = create_stream_app(SERVICE, settings, ALERTS_RAISED.partitions)
     app.conf.producer_linger = 0.0  # each mail waits for its record; there is nothing to gather
-    store = DeliveryStore(
+    tables = (
         _add_table(app, "sent", "What became of an alert, a notice or a confirmation, by its id"),
-        _add_table(app, "people", "The mails of one person, by user id"),
-        partial(crash_worker, app),
+        _add_table(app, "people", "The mails of one person, by user id; those of corrections apart"),
     )
+    store = DeliveryStore(*tables, partial(crash_worker, app))
+    corrections_store = DeliveryStore(*tables, partial(crash_worker, app), CORRECTIONS_PREFIX)
     contacts = ContactsClient(
         settings.user_manager_grpc_target, settings.contact_cache_s, split_secrets(settings.grpc_secret)
     )
@@ -81,25 +83,35 @@ def create_app(settings: NotifierSettings) -> faust.App:
     confirmations = ConfirmationDelivery(store, contacts, smtp, topics, policy, in_flight, clock, notifier_metrics)
     notices = NoticeDelivery(store, contacts, smtp, topics, policy, in_flight, clock, notifier_metrics)
     dispatcher = MailDispatcher(queue, delivery, clock, settings.smtp_connections)
-    agents = Agents(dispatcher, confirmations, notices, store, topics, notifier_metrics)
+    corrections_queue = MailQueue(timedelta(seconds=settings.group_wait_s))
+    correction_delivery = CorrectionDelivery(
+        corrections_queue, corrections_store, contacts, smtp, topics, policy, in_flight, clock, notifier_metrics,
+        settings.build_correction_policy(), store,
+    )  # fmt: skip
+    corrections_dispatcher = MailDispatcher(corrections_queue, correction_delivery, clock, CONNECTIONS)
+    alerts, corrections = AlertLane(dispatcher, store), AlertLane(corrections_dispatcher, corrections_store)
+    agents = Agents(alerts, corrections, confirmations, notices, topics, notifier_metrics)
     app.agent(app.topic(ALERTS_RAISED.name, value_serializer="raw"), name="alerts_raised")(agents.consume_alerts)
     app.agent(app.topic(ALERTS_RETRY.name, value_serializer="raw"), name="alerts_retried")(agents.consume_retries)
     app.agent(app.topic(NOTICES_RAISED.name, value_serializer="raw"), name="notices_raised")(agents.consume_notices)
     app.agent(app.topic(USERS_CHANGED.name, value_serializer="raw"), name="users_changed")(agents.consume_user_changes)
-    _register_background_tasks(app, dispatcher, store, clock)
-    _register_drain_handlers(app, (dispatcher, confirmations, notices), dispatcher, smtp, contacts)
+    dispatchers = (dispatcher, corrections_dispatcher)
+    _register_background_tasks(app, dispatchers, store, clock)
+    _register_drain_handlers(app, (*dispatchers, confirmations, notices), dispatchers, smtp, contacts)
+
+    queues = (queue, corrections_queue)
 
     def oldest_age_s() -> float:
-        oldest = queue.oldest_queued_at
+        oldest = min((at for each in queues if (at := each.oldest_queued_at) is not None), default=None)
         return 0.0 if oldest is None else (clock.now() - oldest).total_seconds()
 
     notifier_metrics.register_gauges(
-        lambda: float(len(queue)), oldest_age_s, lambda: smtp.state is not BreakerState.CLOSED
+        lambda: float(sum(map(len, queues))), oldest_age_s, lambda: smtp.state is not BreakerState.CLOSED
     )
     serve_health_and_metrics(app, metrics)
     cast(StreamApp, app).health.outage = "The mail server or user_manager is unavailable; mails wait for it."
     cast(StreamApp, app).health.are_dependencies_unavailable = lambda: (
-        smtp.state is not BreakerState.CLOSED or dispatcher.is_paused
+        smtp.state is not BreakerState.CLOSED or any(each.is_paused for each in dispatchers)
     )
     return app
 
@@ -144,36 +156,40 @@ def _create_mail_policy(settings: NotifierSettings) -> MailPolicy:
     )
 
 
-def _register_background_tasks(app: faust.App, dispatcher: MailDispatcher, store: DeliveryStore, clock: Clock) -> None:
-    """Register the dispatcher's loop and the hourly purge of the store, which run for the lifetime of the worker."""
+def _register_background_tasks(
+    app: faust.App, dispatchers: Sequence[MailDispatcher], store: DeliveryStore, clock: Clock
+) -> None:
+    """Register the dispatchers' loops and the hourly purge of the tables, which run for the lifetime of the worker."""
 
     async def purge() -> None:
         purged = await store.purge_expired(clock.now())
         if purged:
             log.info("ledger.purged", entries=purged)
 
-    app.task(dispatcher.run)
+    for dispatcher in dispatchers:
+        app.task(dispatcher.run)
     app.timer(_PURGE_INTERVAL_S)(purge)
 
 
 def _register_drain_handlers(
     app: faust.App,
     deliveries: Sequence[MailDispatcher | ConfirmationDelivery | NoticeDelivery],
-    dispatcher: MailDispatcher,
+    dispatchers: Sequence[MailDispatcher],
     smtp: SmtpClient,
     contacts: ContactsClient,
 ) -> None:
     """Register handlers that finish and record the mails in progress before a rebalance and before the worker stops.
 
     A mail that is cancelled might be sent twice. The queue is cleared: the partitions' next owner reads the queued
-    alerts again. After a rebalance the dispatcher resumes; before a stop the two clients are closed after the drain.
+    alerts again. After a rebalance the dispatchers resume; before a stop the two clients are closed after the drain.
     """
 
     async def drain(*_args: object, **_kwargs: object) -> None:
         await asyncio.gather(*(each.stop_and_drain(_DRAIN_TIMEOUT_S) for each in deliveries))
 
     async def resume(*_args: object, **_kwargs: object) -> None:
-        dispatcher.resume()
+        for dispatcher in dispatchers:
+            dispatcher.resume()
 
     async def drain_and_close(*_args: object, **_kwargs: object) -> None:
         await drain()

@@ -271,4 +271,5 @@ def _to_contact(user_id: UUID, message: ContactMessage) -> Contact:
         suppressed=message.suppressed,
         token_url=message.token_url,
         stop_url=message.stop_url,
+        without_corrections=message.without_corrections,
     )

@@ -25,6 +25,8 @@ class FailureReason(StrEnum):
     """The server will accept mails later."""
     ENOUGH_FOR_NOW = "enough_for_now"
     """The user has received the maximal number of mails of an hour."""
+    GATHERING = "gathering"
+    """The mail lists corrections, and more of them may come."""
     BREAKER_OPEN = "breaker_open"
     """No attempt was made: the circuit to the server is open after failures."""
     LOST = "lost"

@@ -2,7 +2,7 @@
 retry."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
@@ -14,6 +14,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from chassis.protobuf import parse_message
 from domain.alerts import Alert, AlertState, Bound
 from domain.interests import Direction
+from domain.live_record import Provenance
 from domain.notices import Notice, RetiredNotice, UnheardNotice
 from domain.windows import Window
 from notifier.errors import UndecodableError
@@ -35,6 +36,12 @@ _MAX_EARLIER_COUNTS: Final = 48
 writers."""
 
 _ICAO: Final = re.compile(r"[A-Z0-9]{4}")
+
+_PROVENANCES: Final[Mapping[int, Provenance]] = {
+    flights_pb.PROVENANCE_SETTLED: Provenance.SETTLED,
+    flights_pb.PROVENANCE_LIVE: Provenance.LIVE,
+}
+"""By its number in the contract; of an unspecified or unknown one a mail says nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +97,9 @@ class Retry:
     sealed: bool = False
     """True if the mail server may already have the mail: it is sent again unchanged, without other alerts."""
     catch_up: bool = False
-    """True if the alerts became too old to be mailed singly, and are listed in a catch-up mail."""
+    """True if the alerts became too old to be mailed singly, and are listed in a catch-up mail; or are corrections."""
+    gather_until: datetime | None = None
+    """The time until which corrections wait for others. None: the alerts are not kept with corrections."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +220,7 @@ def decode_retry(value: bytes | None) -> Retry | ScheduledNotice | ScheduledConf
         first_attempt_at=_to_datetime(message.first_attempt_at),
         sealed=message.sealed,
         catch_up=message.catch_up,
+        gather_until=_to_datetime(message.gather_until) if message.HasField("gather_until") else None,
     )
 
 
@@ -220,6 +230,8 @@ def encode_retry(retry: Retry | ScheduledNotice | ScheduledConfirmation) -> byte
     match retry:
         case Retry(alerts=(first, *others)):
             message.catch_up = retry.catch_up
+            if retry.gather_until is not None:
+                message.gather_until.FromDatetime(retry.gather_until)
             message.alert.ParseFromString(first.original)
             for each in others:
                 message.others.add().ParseFromString(each.original)
@@ -296,6 +308,9 @@ def _to_raised_alert(message: alerts_pb.AlertRaised) -> RaisedAlert:
         episode_id=_parse_uuid(message.episode_id) if message.episode_id else None,
         withdrawn_state=_to_withdrawn_state(message.withdrawn_state),
         revision=message.revision,
+        provenance=_PROVENANCES.get(message.provenance),
+        corrects=message.corrects,
+        count_before=message.count_before if message.HasField("count_before") else None,
     )
     return RaisedAlert(alert, _to_datetime(message.cause_published_at), message.SerializeToString())
 

@@ -59,14 +59,14 @@ class NotifierMetrics:
     def count_sent_mail(self, kind: str, took_s: float) -> None:
         """Count a mail that was sent and record its duration, in the histogram and as that of the last mail.
 
-        `kind`: "alerts", "catch_up", "confirmation" or "notice". `took_s`: seconds.
+        `kind`: "alerts", "catch_up", "corrections", "confirmation" or "notice". `took_s`: seconds.
         """
         self._emails.labels(status="success", kind=kind).inc()
         self._seconds.observe(took_s)
         self._last_seconds.set(took_s)
 
     def count_failed_mail(self, kind: str) -> None:
-        """Count a failed attempt to send a mail. `kind`: "alerts", "catch_up", "confirmation" or "notice"."""
+        """Count a failed attempt to send a mail, by kind (as in `count_sent_mail`)."""
         self._emails.labels(status="failure", kind=kind).inc()
 
     def observe_mailed_alerts(self, alerts: tuple[RaisedAlert, ...], now: datetime) -> None:

@@ -1,6 +1,7 @@
 """The settings of the notifier, read from environment variables."""
 
 import ssl
+from datetime import timedelta
 from email.errors import MessageError
 from email.headerregistry import Address
 from email.utils import parseaddr
@@ -12,6 +13,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from chassis.addresses import Host, Target
 from chassis.faust.app import StreamSettings
 from chassis.settings import Port
+from notifier.delivery.policy import CorrectionPolicy
 from notifier.mail import SigningKey
 
 
@@ -63,6 +65,13 @@ class NotifierSettings(StreamSettings):
     retry_lifetime_s: float = Field(default=86_400.0, ge=60, le=604_800)
     """Seconds after which an alert is listed in a catch-up mail, and no longer mailed singly; after its first attempt,
     at which a notice is given up. For confirmation mails it is `delivery.retries.CONFIRMATION_LIFETIME`."""
+    corrections_quiet_s: float = Field(default=1800.0, ge=0, le=21_600)
+    """Seconds without a further correction for a user after which the user's mail of corrections is sent …"""
+    corrections_wait_s: float = Field(default=21_600.0, ge=0, le=86_400)
+    """… or seconds since the first of them, whichever is earlier."""
+    corrections_pause_s: float = Field(default=72_000.0, ge=0, le=86_400)
+    """The shortest time between two mails of corrections to one user: corrections that come meanwhile are in the
+    next."""
     contact_cache_s: float = Field(default=5.0, ge=0, le=60)
     """Seconds for which a contact is cached: a deletion or a pause may take so long to have an effect."""
 
@@ -120,6 +129,14 @@ class NotifierSettings(StreamSettings):
         if not (self.dkim_domain and self.dkim_selector and self.dkim_key):
             return None
         return SigningKey(self.dkim_domain, self.dkim_selector, self.dkim_key.get_secret_value().encode())
+
+    def build_correction_policy(self) -> CorrectionPolicy:
+        """Return how long corrections wait for each other."""
+        return CorrectionPolicy(
+            timedelta(seconds=self.corrections_quiet_s),
+            timedelta(seconds=self.corrections_wait_s),
+            timedelta(seconds=self.corrections_pause_s),
+        )
 
     def parse_bounce_address(self) -> Address | None:
         """Return the parsed `bounces_to`, the mailbox for bounces; None: bounces go to the sender."""

@@ -23,6 +23,7 @@ from domain.traffic import DirectionTraffic, Traffic, find_oldest_coverage
 from domain.windows import HOUR_S
 from streams.correction_entries import decode_correction, encode_correction
 from streams.errors import UndecodableError
+from streams.live_entries import decode_live_record, encode_live_record
 from streams.messages import convert_interest
 from towerwatch.streams.v1 import state_pb2
 
@@ -188,6 +189,8 @@ def _encode_direction(state: state_pb2.FlowState, flow: DirectionTraffic, open_d
         state.watermark = flow.watermark
     for begin, end in flow.gaps:
         state.gaps.add(begin=begin, end=end)
+    if flow.live is not None:
+        encode_live_record(state.live, flow.live)
     for day in sorted(open_days):
         _encode_day(state.days.add(day=day, counts=flow.counts.day(day)), flow, day)
 
@@ -216,6 +219,7 @@ def _decode_direction(state: state_pb2.FlowState, read_history: Callable[[int], 
         known={day: each.flights for day, each in days.items() if each.flights},
         corrections=_decode_corrections(days.values()),
         forgotten={day: each.forgotten for day, each in days.items() if each.forgotten},
+        live=decode_live_record(state.live) if state.HasField("live") else None,
     )
 
 

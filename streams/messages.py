@@ -15,6 +15,7 @@ from domain.airports import is_icao
 from domain.alerts import Alert
 from domain.interests import Direction, Interest, InterestError, check_thresholds
 from domain.known_flights import compute_fingerprints
+from domain.live_record import Provenance
 from domain.traffic import LONGEST_INTERVAL_S, Coverage, Observation
 from domain.windows import Window, seconds
 from streams.errors import UndecodableError
@@ -57,7 +58,9 @@ def decode_flights(value: bytes | None) -> ObservedFlights:
         raise UndecodableError("FlightsObserved without an interval that can be")
     times, fingerprints = _read_flights(batch.flights, direction)
     retracted = tuple(zip(*_read_flights(batch.retracted, direction), strict=True)) if batch.retracted else ()
-    seen = Observation(direction, begin, end, times, coverage, fingerprints, retracted)
+    is_live = batch.provenance == flights_pb.PROVENANCE_LIVE  # all else has the settled record's word, also "not said"
+    provenance = Provenance.LIVE if is_live else Provenance.SETTLED
+    seen = Observation(direction, begin, end, times, coverage, fingerprints, retracted, provenance)
     has_earlier_coverage = batch.HasField("covered_from") and batch.covered_from.seconds < begin
     return ObservedFlights(batch.airport, seen, batch.past, batch.past and batch.begins_anew, has_earlier_coverage)
 
@@ -180,6 +183,13 @@ def encode_alert(alert: Alert, cause_published_at: datetime) -> bytes:
             else alerts_pb.State.Value(f"STATE_{alert.withdrawn_state.name}")
         ),
         revision=alert.revision,
+        provenance=(
+            flights_pb.PROVENANCE_UNSPECIFIED
+            if alert.provenance is None
+            else flights_pb.Provenance.Value(f"PROVENANCE_{alert.provenance.name}")
+        ),
+        corrects=alert.corrects,
+        count_before=alert.count_before,
     )
     message.window_start.FromDatetime(alert.window_start)
     message.cause_published_at.FromDatetime(cause_published_at)

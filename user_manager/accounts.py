@@ -47,6 +47,8 @@ class Account:
     confirmed: bool
     paused: bool
     """True if the person has paused all alerts."""
+    corrections: bool
+    """True if the person wants mails about what the settled record corrects."""
     suppressed: bool
     """True if mail to the address bounced: none is sent there until the owner confirms the address again."""
     created_at: datetime
@@ -63,6 +65,7 @@ class Account:
             time_zone=user.time_zone,
             confirmed=user.confirmed,
             paused=user.paused,
+            corrections=user.corrections is not False,
             suppressed=user.suppressed,
             created_at=user.created_at,
             version=user.version,
@@ -76,6 +79,7 @@ class AccountUpdate:
     name: str | None = None
     time_zone: str | None = None
     paused: bool | None = None
+    corrections: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +210,8 @@ class Accounts:
                 user.time_zone = changes.time_zone
             if changes.paused is not None:
                 user.paused = changes.paused
+            if changes.corrections is not None:
+                user.corrections = changes.corrections
             if Account.from_user(user) != before:
                 user.version += 1
             return Account.from_user(user)
@@ -324,6 +330,7 @@ class Accounts:
             time_zone="UTC",
             confirmed=False,
             paused=False,
+            corrections=True,
             suppressed=False,
             created_at=request.requested_at,
             version=1,

@@ -75,6 +75,8 @@ class User(Base):
     """How far that mail is, as the notifier reported last; None: it has reported nothing."""
     address_digest: Mapped[str | None] = mapped_column(String(64))
     """SHA-256 of `address_key` in hexadecimal, by which links name an address; None: written by a version before."""
+    corrections: Mapped[bool | None]
+    """False if the person wants no mails about what the settled record corrects; True or None: wants them."""
 
     @property
     def suppressed(self) -> bool:

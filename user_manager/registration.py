@@ -331,17 +331,18 @@ def _make_room_for_confirmed_account(session: Session, user: User) -> None:
 def _encode_answer(registration: Registration) -> bytes:
     """Encode a registration, token included, as the JSON text that the idempotency store keeps.
 
-    Leaves out `suppressed`.
+    Leaves out `suppressed` and `corrections`.
     """
     account = asdict(registration.account)
-    del account["suppressed"]  # False for a new account; and replicas of the version before can read the answer
+    # Known of a new account; and so replicas of the versions before can read the answer, and this one can read theirs.
+    del account["suppressed"], account["corrections"]
     account |= {"user_id": str(registration.account.user_id), "created_at": registration.account.created_at.isoformat()}
     return json.dumps({"account": account, "token": registration.token}).encode()
 
 
 def _decode_answer(answer: bytes) -> Registration:
-    """Return the registration (account and token) that `_encode_answer` encoded; `suppressed` is always False."""
+    """Return the registration (account and token) that `_encode_answer` encoded; the rest is as in a new account."""
     decoded = json.loads(answer)
     account = decoded["account"]
     account |= {"user_id": UUID(account["user_id"]), "created_at": datetime.fromisoformat(account["created_at"])}
-    return Registration(Account(**account, suppressed=False), decoded["token"])
+    return Registration(Account(**account, suppressed=False, corrections=True), decoded["token"])

@@ -110,6 +110,7 @@ def _encode_contact(contact: accounts.Contact) -> Contact:
         suppressed=account.suppressed,
         token_url=contact.token_url,
         stop_url=contact.stop_url,
+        without_corrections=not account.corrections,
     )
 
 

@@ -27,7 +27,10 @@ class AlertBatch:
     sealed: bool = False
     """True if the mail server may already have these alerts: they are sent again unchanged, without other alerts."""
     catch_up: bool = False
-    """True if the alerts became too old to be mailed singly (`notifier.delivery.catch_up`)."""
+    """True if the alerts became too old to be mailed singly (`notifier.delivery.catch_up`), or are corrections."""
+    gather_until: datetime | None = None
+    """Of corrections: the time until which they wait for others, unless others join them. None: other alerts, or not
+    queued yet."""
 
     alert_ids: frozenset[UUID] = field(init=False)
     batch_id: UUID | None = field(init=False)

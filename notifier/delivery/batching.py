@@ -126,7 +126,10 @@ class _UserQueue:
             self.sealed_batches.append(batch)
         elif batch.catch_up:
             begin = max(queued_at, batch.not_before or queued_at)
-            self.catch_up_complete_at = min(self.catch_up_complete_at, begin + CATCH_UP_WAIT)
+            complete_at = begin + CATCH_UP_WAIT
+            if batch.gather_until is not None and queued_at < batch.gather_until:
+                complete_at = min(complete_at, max(begin, batch.gather_until))  # corrections that have waited
+            self.catch_up_complete_at = min(self.catch_up_complete_at, complete_at)
         if self.user.in_flight_ids and not self.user.in_flight_ids.isdisjoint(batch.alert_ids):
             self.in_flight_entries.append(entry)
 

@@ -48,7 +48,8 @@ def build_retries(
                 attempt = max(batch.attempt for batch in batches) + was_tried
                 first_attempt_at = min(batch.lifetime_start for batch in batches)
                 is_late = any(batch.catch_up for batch in batches)
-                yield Retry(selected, attempt, until, first_attempt_at, is_sealed, is_late)
+                gather_until = max((at for batch in batches if (at := batch.gather_until) is not None), default=None)
+                yield Retry(selected, attempt, until, first_attempt_at, is_sealed, is_late, gather_until)
                 until += _RETRY_SPACING
 
 

@@ -11,10 +11,10 @@ import random
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from email.message import EmailMessage
 from itertools import chain
-from typing import Final
+from typing import ClassVar
 from uuid import UUID
 
 import structlog
@@ -27,6 +27,7 @@ from notifier.delivery.catch_up import cancel_withdrawn, convert_to_catch_up, is
 from notifier.delivery.deferral import build_retries
 from notifier.delivery.in_flight import InFlightLimit
 from notifier.delivery.interfaces import ContactsLike, EventTopics, SmtpClientLike
+from notifier.delivery.pauses import UserManagerPause
 from notifier.delivery.planned_mail import (
     clear_requeued_dead_letters,
     find_completed_batches,
@@ -41,7 +42,6 @@ from notifier.delivery.planned_mail import (
 from notifier.delivery.policy import MailPolicy, find_drop_reason
 from notifier.delivery.retries import (
     MAX_PAUSE,
-    compute_backoff,
     compute_lifetime_start,
     compute_next_attempt_time,
 )
@@ -61,9 +61,6 @@ from notifier.metrics import NotifierMetrics
 
 log = structlog.get_logger()
 
-_USER_MANAGER_BASE_PAUSE: Final = timedelta(seconds=1)
-_USER_MANAGER_MAX_PAUSE: Final = timedelta(seconds=30)
-
 
 class AlertDelivery:
     """The use case that delivers mails with alerts, several concurrently; the dispatcher calls `deliver` for each.
@@ -71,6 +68,12 @@ class AlertDelivery:
     Brings each mail to its end: requests the contact, sends the mail, stores the result, defers or dead-letters the
     alerts of a mail that failed, removes the completed batches from the queue and acknowledges their events.
     """
+
+    kind: ClassVar[str] = "alerts"
+    """The metric label of its mails."""
+    late_kind: ClassVar[str] = "catch_up"
+    """The metric label of its mails that are given up by their attempts alone; their dead letters have the subject."""
+    late_subject: ClassVar[str] = "what became too old"
 
     def __init__(
         self,
@@ -97,9 +100,7 @@ class AlertDelivery:
         """Limits mails with alerts, so that none waits inside the SMTP client and a confirmation mail is sent next."""
         self._clock = clock
         self._metrics = metrics
-        self._user_manager_failures = 0
-        """The number of consecutive pauses after failures of user_manager."""
-        self._paused_until: datetime | None = None
+        self._user_manager_pause = UserManagerPause()
 
     async def deliver(self, mail: PlannedMail) -> datetime | None:
         """Send, defer, drop or dead-letter a mail, and acknowledge the events of its completed batches.
@@ -149,17 +150,23 @@ class AlertDelivery:
             if not given_up:
                 self._convert_all_too_old(mail)
                 return None
-            text = f"gave up after {max(each.attempt for each in given_up)} tries of a mail about what became too old"
+            text = f"gave up after {max(each.attempt for each in given_up)} tries of a mail about {self.late_subject}"
             await self._dead_letter(mail, given_up, "gave_up", text)
             return None
-        if (
-            not mail.may_be_duplicate
-            and (allowed_at := user.compute_next_mail_time(now, self._policy.mails_per_hour)) > now
-        ):
-            until = min(allowed_at, now + MAX_PAUSE)
-            await self._defer(mail, undelivered, user, until, FailureReason.ENOUGH_FOR_NOW)
-            return None
+        if not mail.may_be_duplicate:
+            allowed_at, reason = self._find_allowed_time(mail, user, now)
+            if allowed_at > now:
+                await self._defer(mail, undelivered, user, min(allowed_at, now + MAX_PAUSE), reason)
+                return None
         return await self._request_contact_and_send(mail, undelivered, user)
+
+    def _find_allowed_time(self, mail: PlannedMail, user: UserState, now: datetime) -> tuple[datetime, FailureReason]:
+        """Return when the mail may be sent, by the hourly limit (not after `now`: at once), and why not before."""
+        return user.compute_next_mail_time(now, self._policy.mails_per_hour), FailureReason.ENOUGH_FOR_NOW
+
+    def _find_drop_reason(self, contact: Contact | None) -> str | None:
+        """Return the metric label that says why the user must not get the mail; None: the user may get it."""
+        return find_drop_reason(contact)
 
     async def _request_contact_and_send(
         self, mail: PlannedMail, alerts: Sequence[RaisedAlert], user: UserState
@@ -173,8 +180,8 @@ class AlertDelivery:
         """
         try:
             contact = await self._contacts.find_contact(mail.user_id)
-            self._user_manager_failures = 0
-            drop_reason = find_drop_reason(contact)
+            self._user_manager_pause.reset()
+            drop_reason = self._find_drop_reason(contact)
             if drop_reason is not None:
                 self._metrics.count_dropped_alerts(drop_reason, len(alerts))
                 if mail.may_be_duplicate:  # the user may have them: a duplicate event must not mail them differently
@@ -191,20 +198,8 @@ class AlertDelivery:
         except NotSent as error:
             await self._handle_failure(mail, alerts, user, error)
             if isinstance(error, UserManagerUnavailable):
-                return self._begin_user_manager_pause()
+                return self._user_manager_pause.begin(self._clock.now())
         return None
-
-    def _begin_user_manager_pause(self) -> datetime:
-        """Begin a pause after a failure of user_manager, unless one is running already; return the end of the pause.
-
-        The pauses grow with each consecutive one, from _USER_MANAGER_BASE_PAUSE to _USER_MANAGER_MAX_PAUSE.
-        """
-        now = self._clock.now()
-        if self._paused_until is None or self._paused_until <= now:
-            self._user_manager_failures += 1
-            pause = compute_backoff(self._user_manager_failures, _USER_MANAGER_BASE_PAUSE, random.random())
-            self._paused_until = now + min(pause, _USER_MANAGER_MAX_PAUSE)
-        return self._paused_until
 
     async def _send(self, mail: PlannedMail, alerts: Sequence[RaisedAlert], user: UserState, contact: Contact) -> None:
         """Write the in-flight state, send the mail, write that it was sent, acknowledge its events.
@@ -216,7 +211,7 @@ class AlertDelivery:
         the mail, sent or failed. Raises NotSent.
         """
         event, began = get_first_event(mail), time.perf_counter()
-        kind = "catch_up" if mail.is_catch_up else "alerts"
+        kind = self.late_kind if mail.is_catch_up else self.kind
         message = self._compose(mail, alerts, contact)
         in_flight_state = user.with_mail_in_flight(get_alert_ids(alerts))
         if in_flight_state != user:
@@ -243,7 +238,9 @@ class AlertDelivery:
             self._metrics.count_sent_mail(kind, time.perf_counter() - began)
             self._metrics.observe_mailed_alerts(tuple(alerts), now)
         completed = find_completed_batches(self._store, mail)
-        await self._save_and_acknowledge(mail, self._with_mail_sent(user, now, get_batch_ids(completed)), completed)
+        batch_ids = get_batch_ids(completed)
+        new_state = user.without_batches(batch_ids) if message is None else self._with_mail_sent(user, now, batch_ids)
+        await self._save_and_acknowledge(mail, new_state, completed)
 
     def _compose(self, mail: PlannedMail, alerts: Sequence[RaisedAlert], contact: Contact) -> EmailMessage | None:
         """Return the mail with these alerts; None if it is a catch-up mail whose alerts cancel each other."""
@@ -289,7 +286,9 @@ class AlertDelivery:
         )
         if until is None:
             until = now  # every batch is too old now: they become a catch-up mail once they are read again
-        log.warning("alerts.put_off", alerts=len(alerts), attempt=attempt, reason=str(error), about=str(error.reason))
+        log.warning(
+            f"{self.kind}.put_off", alerts=len(alerts), attempt=attempt, reason=str(error), about=str(error.reason)
+        )
         sealed = mail.may_be_duplicate or isinstance(error, LostAfterData)
         await self._defer(mail, alerts, user, until, error.reason, tried=True, sealed=sealed)
 
@@ -331,7 +330,7 @@ class AlertDelivery:
             user = user.with_deferred_batches((batch_id,), later.not_before, now)
         if sealed:  # otherwise other alerts could join an older record of these alerts that is read again
             user = user.with_mail_in_flight(mail_ids)
-        self._metrics.count_deferred_mail("alerts", reason)
+        self._metrics.count_deferred_mail(self.kind, reason)
         await self._save_and_acknowledge(mail, user, deferred)
 
     async def _dead_letter(self, mail: PlannedMail, batches: Sequence[AlertBatch], label: str, reason: str) -> None:
@@ -370,7 +369,11 @@ class AlertDelivery:
         for batch in completed:
             await get_pending_event(batch).acknowledge()
 
-    def convert_if_too_old(self, batch: AlertBatch) -> AlertBatch:
+    def prepare(self, batch: AlertBatch) -> AlertBatch:
+        """Return a batch as it is to be queued: as one of a catch-up mail if its lifetime is over, else unchanged."""
+        return self._convert_if_too_old(batch)
+
+    def _convert_if_too_old(self, batch: AlertBatch) -> AlertBatch:
         """Return a batch as one of a catch-up mail if its lifetime is over and it is none yet; else unchanged."""
         if batch.catch_up or not self._is_lifetime_over(batch):
             return batch
@@ -383,7 +386,7 @@ class AlertDelivery:
     def _convert_all_too_old(self, mail: PlannedMail) -> None:
         """Convert all batches of the mail's user whose lifetime is over; put the mail back into the queue untried."""
         batches = (*mail.batches, *chain.from_iterable(self._queue.list_other_batches(mail)))
-        converted = {each: later for each in batches if (later := self.convert_if_too_old(each)) is not each}
+        converted = {each: later for each in batches if (later := self._convert_if_too_old(each)) is not each}
         log.info("alerts.too_old", alerts=sum(len(each.alerts) for each in converted))
         self._queue.exchange(mail, converted)
 

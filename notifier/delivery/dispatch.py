@@ -71,7 +71,7 @@ class MailDispatcher:
 
         Does not wait and has no limit. `user`: the stored state of the user.
         """
-        self._queue.add(self._delivery.convert_if_too_old(batch), self._clock.now(), user)
+        self._queue.add(self._delivery.prepare(batch), self._clock.now(), user)
         self._changed.set()
 
     async def run(self) -> None:

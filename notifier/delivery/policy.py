@@ -29,6 +29,18 @@ class MailPolicy:
         return None if self.bounces_to is None else build_envelope_sender(self.bounces_to, contact.email)
 
 
+@dataclass(frozen=True, slots=True)
+class CorrectionPolicy:
+    """The configured times of mails of corrections: how long corrections wait for each other."""
+
+    quiet: timedelta = timedelta(minutes=30)
+    """A mail is sent once so much time has passed since the user's last correction arrived …"""
+    longest_wait: timedelta = timedelta(hours=6)
+    """… or since the first of those that wait arrived."""
+    pause: timedelta = timedelta(hours=20)
+    """The shortest time between two mails of corrections to one user, so that there is one a day."""
+
+
 def find_drop_reason(contact: Contact | None) -> str | None:
     """Return the metric label that explains why a user must not get alerts and notices; None: the user may get them.
 

@@ -20,6 +20,9 @@ STATUS_RETENTION: Final = timedelta(days=LONGEST_ABSENCE_DAYS + 1)
 """How long a delivery status is kept: a day longer than the topics keep alerts and notices, so that no replay mails one
 twice."""
 
+CORRECTIONS_PREFIX: Final = b"corrections/"
+"""The beginning of the keys under which the states of users are stored as far as corrections are concerned."""
+
 _DEAD_LETTER_PREFIX: Final = b"dead "
 
 
@@ -49,8 +52,14 @@ class DeliveryStore:
     `wait_until_persisted` has returned.
     """
 
-    def __init__(self, statuses: Table, users: Table, crash: Callable[[BaseException], None]) -> None:
-        """`crash` ends the worker, which is then restarted: called when a changelog will never contain a write."""
+    def __init__(
+        self, statuses: Table, users: Table, crash: Callable[[BaseException], None], user_key_prefix: bytes = b""
+    ) -> None:
+        """`crash` ends the worker, which is then restarted: called when a changelog will never contain a write.
+
+        Stores with the same tables share the statuses; with another `user_key_prefix` they have other user states.
+        """
+        self._user_key_prefix = user_key_prefix
         self._statuses = statuses
         self._users = users
         self._crash = crash
@@ -72,12 +81,12 @@ class DeliveryStore:
     def load_user_state(self, event: EventT[bytes], user_id: UUID) -> UserState:
         """Return the stored state of a user; an empty state if none is stored or the entry cannot be decoded."""
         set_current_event(event)
-        return UserState.decode(self._users.get(_encode_id(user_id)))
+        return UserState.decode(self._users.get(self._user_key_prefix + _encode_id(user_id)))
 
     def save_user_state(self, event: EventT[bytes], user_id: UUID, user: UserState) -> None:
         """Write the state of a user; delete the entry if the state is empty."""
         entry = user.encode()
-        self._users.write(event, _encode_id(user_id), entry or None)
+        self._users.write(event, self._user_key_prefix + _encode_id(user_id), entry or None)
 
     def mark_mailed(self, event: EventT[bytes], alert_ids: Iterable[UUID], at: datetime) -> None:
         """Write that these alerts were mailed at `at`, in place of any status that they had."""

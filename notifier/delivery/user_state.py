@@ -12,6 +12,12 @@ from towerwatch.notifier.v1 import state_pb2
 
 HOUR: Final = timedelta(hours=1)
 
+LONGEST_CORRECTIONS_PAUSE: Final = timedelta(days=1)
+"""The longest time that a setting may keep between two mails of corrections to one user."""
+
+_OVERDUE: Final = timedelta(minutes=2)
+"""How long after its time a batch of the retry topic counts as waiting: its record may be lost."""
+
 _NAMESPACE: Final = UUID("0f0d2b7e-6b0c-5d55-8a38-2f9f6b1d7c40")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)
@@ -37,6 +43,9 @@ class UserState:
     have. A worker that finds ids here sends exactly the same mail again, even if more alerts, or duplicates, arrive."""
     deferred_batches: tuple[tuple[UUID, datetime], ...] = ()
     """The batches in the retry topic: each batch's id and the time before which it must not be tried."""
+    corrections_mailed_at: datetime | None = None
+    """The time (UTC) at which the mail server accepted the last mail of corrections; None: none of late, or the state
+    is not that of corrections."""
 
     def with_bounded_mail_times(self, now: datetime) -> Self:
         """Return a copy in which no mail was sent after `now`.
@@ -45,7 +54,12 @@ class UserState:
         until an hour after them.
         """
         shown = _truncate_to_milliseconds(now)
-        return replace(self, mailed_at=tuple(min(each, shown) for each in self.mailed_at))
+        corrected_at = self.corrections_mailed_at
+        return replace(
+            self,
+            mailed_at=tuple(min(each, shown) for each in self.mailed_at),
+            corrections_mailed_at=None if corrected_at is None else min(corrected_at, shown),
+        )
 
     def compute_next_mail_time(self, now: datetime, per_hour: int | None) -> datetime:
         """Return the time from which another mail is allowed by a limit of `per_hour` mails in any hour.
@@ -74,6 +88,15 @@ class UserState:
             else ()
         )
         return replace(self.without_batches(batch_ids), mailed_at=recent)
+
+    def with_corrections_sent(self, now: datetime, batch_ids: Collection[UUID]) -> Self:
+        """Return a copy in which a mail of corrections was sent at `now`, without these batches and without a mail in
+        flight."""
+        return replace(self.without_batches(batch_ids), corrections_mailed_at=_truncate_to_milliseconds(now))
+
+    def has_waiting_mail(self, now: datetime) -> bool:
+        """Return True if a mail is in flight, or waits in the retry topic and is not overdue for long, else False."""
+        return bool(self.in_flight_ids) or any(now - until < _OVERDUE for _, until in self.deferred_batches)
 
     def without_batches(self, batch_ids: Collection[UUID]) -> Self:
         """Return a copy without these deferred batches, if it has them, and also without a mail in flight."""
@@ -117,11 +140,12 @@ class UserState:
     def is_expired(self, now: datetime) -> bool:
         """Return True if the state no longer affects any mail, so that it can be deleted.
 
-        False while a mail is in flight, for an hour after the last mail, and until an hour after the time of the last
-        deferred batch.
+        False while a mail is in flight, for an hour after the last mail, for a day after the last one of corrections,
+        and until an hour after the time of the last deferred batch.
         """
         return not (
             self.in_flight_ids
+            or (self.corrections_mailed_at is not None and now - self.corrections_mailed_at < LONGEST_CORRECTIONS_PAUSE)
             or self._find_recent_mail_times(now)
             or any(now - until < HOUR for _, until in self.deferred_batches)
         )
@@ -142,6 +166,7 @@ class UserState:
                 state_pb2.PutOff(name=batch_id.bytes, until=_to_milliseconds(until))
                 for batch_id, until in self.deferred_batches
             ],
+            corrections_mailed_at=_to_milliseconds(self.corrections_mailed_at) if self.corrections_mailed_at else 0,
         ).SerializeToString()
 
     @classmethod
@@ -156,6 +181,9 @@ class UserState:
                 in_flight_ids=frozenset(UUID(bytes=each) for each in state.on_its_way),
                 deferred_batches=tuple(
                     (UUID(bytes=each.name), _from_milliseconds(each.until)) for each in state.put_off
+                ),
+                corrections_mailed_at=(
+                    _from_milliseconds(state.corrections_mailed_at) if state.corrections_mailed_at else None
                 ),
             )
         except (DecodeError, ValueError, OverflowError):

@@ -10,6 +10,7 @@ from notifier.mail.compose import (
     compose_unheard_mail,
 )
 from notifier.mail.contact import Contact, is_printable_link
+from notifier.mail.corrections import compose_corrections_mail
 from notifier.mail.signing import SigningKey, sign_mail
 from notifier.mail.subject import format_subject
 from notifier.mail.verp import build_envelope_sender, parse_recipient
@@ -22,6 +23,7 @@ __all__ = [
     "compose_alerts_mail",
     "compose_catch_up_mail",
     "compose_confirmation_mail",
+    "compose_corrections_mail",
     "compose_retired_mail",
     "compose_token_mail",
     "compose_unheard_mail",

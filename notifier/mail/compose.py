@@ -2,18 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from email.headerregistry import Address
 from email.message import EmailMessage
-from functools import lru_cache
 from typing import Final
 from uuid import uuid5
-from zoneinfo import ZoneInfo
 
 from domain.alerts import Alert, AlertState
-from domain.local_times import format_time
 from domain.notices import RetiredNotice, UnheardNotice
-from domain.windows import Window
 from notifier.mail import headers, notice_wording, wording
 from notifier.mail.alert_header import (
     ALERT_HEADER,
@@ -24,8 +20,9 @@ from notifier.mail.alert_header import (
     format_notice_header,
     select_header_fields,
 )
-from notifier.mail.chart import HEIGHT, WIDTH, MailChart, render_chart
+from notifier.mail.chart import HEIGHT, WIDTH
 from notifier.mail.contact import Contact, require_link, sanitize_link, sanitize_name
+from notifier.mail.freshness import describe_freshness, describe_source, describe_sources
 from notifier.mail.parts import InlineImage, set_body
 from notifier.mail.serialization import WireMessage
 from notifier.mail.subject import (
@@ -36,10 +33,8 @@ from notifier.mail.subject import (
     format_unheard_subject,
 )
 from notifier.mail.summary import BreachRun, ThresholdSummary, find_time_range, group_by_threshold, select_latest
+from notifier.mail.threshold_charts import has_ended, render_charts
 from notifier.mail.times import ReaderTimes
-
-_MAX_CHARTS: Final = 6
-"""Charts in one mail; thresholds that are in breach now have theirs first."""
 
 _RECEIVERS_URL: Final = "https://opensky-network.org/about/faq"
 """OpenSky's FAQ; "I want coverage in my area! What can I do?" says who can host a receiver."""
@@ -125,10 +120,10 @@ def compose_alerts_mail(
     for alert in ordered:
         mail[ALERT_HEADER] = format_alert_header(select_header_fields(alert))
     mail[CAUSE_HEADER] = format_cause_header(cause_published_at)
-    charts = _render_charts(summaries, times, f"{mail_id}@{sender.domain}")
-    values = _build_common_values(contact) | {"pixels": (WIDTH, HEIGHT), "zone": _find_zone_name(times, ordered)}
+    charts = render_charts(summaries, times, f"{mail_id}@{sender.domain}")
+    values = build_common_values(contact) | {"pixels": (WIDTH, HEIGHT), "zone": find_zone_name(times, ordered)}
     if is_single:
-        values |= _build_alert_values(ordered[0], times, charts.get(summaries[0]))
+        values |= _build_alert_values(ordered[0], times, charts.get(summaries[0]), cause_published_at)
     else:
         values |= _build_alerts_values(summaries, times, charts)
     set_body(mail, "alert" if is_single else "alerts", values, tuple(charts.values()))
@@ -160,8 +155,8 @@ def compose_catch_up_mail(
         mail[ALERT_HEADER] = format_alert_header(select_header_fields(alert))
     mail[CAUSE_HEADER] = format_cause_header(cause_published_at)
     shown = select_latest(summaries, _MAX_CATCH_UP_THRESHOLDS)
-    charts = _render_charts(shown, times, f"{mail_id}@{sender.domain}")
-    values = _build_common_values(contact) | {"pixels": (WIDTH, HEIGHT), "zone": _find_zone_name(times, ordered)}
+    charts = render_charts(shown, times, f"{mail_id}@{sender.domain}")
+    values = build_common_values(contact) | {"pixels": (WIDTH, HEIGHT), "zone": find_zone_name(times, ordered)}
     values |= _build_alerts_values(shown, times, charts)
     begin, end = find_time_range(ordered)
     values |= {
@@ -223,7 +218,7 @@ def compose_unheard_mail(notice: UnheardNotice, contact: Contact, sender: Addres
     mail["Subject"] = format_unheard_subject(notice)
     headers.add_list_headers(mail, {notice.airport}, contact, sender)
     mail[NOTICE_HEADER] = format_notice_header(notice)
-    values = _build_common_values(contact) | {
+    values = build_common_values(contact) | {
         "airport": AirportSection(notice.airport, name, city, ()),
         "statement": notice_wording.format_unheard_statement(notice),
         "explanation": notice_wording.explain_unheard(notice, times),
@@ -243,7 +238,7 @@ def compose_retired_mail(notice: RetiredNotice, contact: Contact, sender: Addres
     mail["Subject"] = format_retired_subject(notice)
     headers.add_list_headers(mail, {notice.airport}, contact, sender)
     mail[NOTICE_HEADER] = format_notice_header(notice)
-    values = _build_common_values(contact) | {
+    values = build_common_values(contact) | {
         "former": notice.airport,
         "successor": notice.successor,
         "heading": notice_wording.name_retired_airport(notice),
@@ -254,19 +249,22 @@ def compose_retired_mail(notice: RetiredNotice, contact: Contact, sender: Addres
     return mail
 
 
-def _build_common_values(contact: Contact) -> dict[str, object]:
+def build_common_values(contact: Contact) -> dict[str, object]:
     """Return the variables that all templates have: the user's name, and the link that stops all alerts (or "")."""
     return {"name": sanitize_name(contact.name), "unsubscribe_url": sanitize_link(contact.unsubscribe_url)}
 
 
-def _find_zone_name(times: ReaderTimes, alerts: Sequence[Alert]) -> str:
+def find_zone_name(times: ReaderTimes, alerts: Sequence[Alert]) -> str:
     """Return the IANA name of the reader's time zone if it differs from UTC in the windows' time range, else ""."""
     zone = times.local_zone(*find_time_range(alerts))
     return zone.key if zone is not None else ""
 
 
-def _build_alert_values(alert: Alert, times: ReaderTimes, chart: InlineImage | None) -> dict[str, object]:
+def _build_alert_values(
+    alert: Alert, times: ReaderTimes, chart: InlineImage | None, cause_published_at: datetime
+) -> dict[str, object]:
     """Return the variables of the templates `alert.txt` and `alert.html`, for a mail about one alert."""
+    fresh = describe_freshness(alert, cause_published_at)
     name, city = wording.find_airport_names(alert.airport)
     return {
         "alert": alert,
@@ -280,7 +278,7 @@ def _build_alert_values(alert: Alert, times: ReaderTimes, chart: InlineImage | N
         "statement": wording.format_statement(alert),
         "threshold": wording.describe_threshold(alert),
         "times": wording.format_times(alert, times),
-        "background": wording.describe_background(alert, times.now),
+        "background": [*wording.describe_background(alert, times.now), *([fresh] if fresh else [])],
         "chart": chart,
     }
 
@@ -291,14 +289,16 @@ def _build_alerts_values(
     """Return the variables of the templates `alerts.txt` and `alerts.html`, for a mail about several alerts.
 
     They are the headline, a summary (the time range and number of all alerts), and the sections: by airport, then by
-    threshold, in the order of `summaries`. Explanation and omission are empty.
+    threshold, in the order of `summaries`. The explanation says where the alerts come from, if all from one source;
+    else their lines say it. The omission is empty.
     """
+    alerts = [alert for summary in summaries for alert in summary.alerts]
+    sources = describe_sources(alerts)
     by_airport: dict[str, list[ThresholdSection]] = {}
     for summary in summaries:
-        section = _build_threshold_section(summary, times, charts.get(summary))
+        section = _build_threshold_section(summary, times, charts.get(summary), has_sources=not sources)
         by_airport.setdefault(summary.latest.airport, []).append(section)
-    ended = sum(_has_ended(each) for each in summaries)
-    alerts = [alert for summary in summaries for alert in summary.alerts]
+    ended = sum(has_ended(each) for each in summaries)
     begin, end = find_time_range(alerts)
     airports = f"{len(by_airport)} airport{'s' if len(by_airport) > 1 else ''}"
     return {
@@ -308,22 +308,18 @@ def _build_alerts_values(
         ],
         "headline": wording.format_headline(len(summaries) - ended, ended),
         "summary": f"{len(alerts)} alerts about {airports}, {times.format_range(begin, end)} UTC",
-        "explanation": "",
+        "explanation": sources,
         "omission": "",
     }
 
 
-def _has_ended(summary: ThresholdSummary) -> bool:
-    """Return True if the latest alert reports no breach: it resolves one, or withdraws an earlier one."""
-    return not summary.latest.reports_breach
-
-
 def _build_threshold_section(
-    summary: ThresholdSummary, times: ReaderTimes, chart: InlineImage | None
+    summary: ThresholdSummary, times: ReaderTimes, chart: InlineImage | None, has_sources: bool
 ) -> ThresholdSection:
     """Return the section about one threshold: its latest state, a line for each of its latest 12 runs, and the chart.
 
-    The lines are ordered by time; earlier runs are only counted.
+    The lines are ordered by time; earlier runs are only counted. `has_sources`: the lines say where the alerts come
+    from.
     """
     runs = summary.split_into_runs()
     shown = runs[-_MAX_LINES:]
@@ -332,67 +328,21 @@ def _build_threshold_section(
         threshold=wording.describe_threshold(summary.latest),
         status=wording.format_status(summary.latest),
         tone=wording.choose_tone(summary.latest),
-        lines=tuple(_build_run_line(run, times) for run in shown),
+        lines=tuple(_build_run_line(run, times, has_sources) for run in shown),
         omitted_runs=len(runs) - len(shown),
         chart=chart,
     )
 
 
-def _build_run_line(run: BreachRun, times: ReaderTimes) -> RunLine:
-    """Return the line about one run: its time range in UTC and in the reader's time zone, and its description."""
+def _build_run_line(run: BreachRun, times: ReaderTimes, has_source: bool) -> RunLine:
+    """Return the line about one run: its time range in UTC and in the reader's time zone, and its description.
+
+    `has_source`: the description ends with where the run's alerts come from, if that is recorded.
+    """
     zone = times.local_zone(run.begin, run.end)
+    source = describe_source(run.alerts) if has_source else ""
     return RunLine(
         utc_range=f"{times.format_range(run.begin, run.end)} UTC",
         local_range=times.format_local_range(run.begin, run.end, zone) if zone is not None else "",
-        description=wording.describe_run(run),
+        description=wording.describe_run(run) + (f" ({source})" if source else ""),
     )
-
-
-def _render_charts(
-    summaries: Sequence[ThresholdSummary], times: ReaderTimes, mail_id: str
-) -> dict[ThresholdSummary, InlineImage]:
-    """Return the charts of up to six thresholds that have at least two known counts, by threshold.
-
-    Thresholds whose latest alert reports a breach come first, else the order of `summaries` is kept. The images are
-    named chart1, chart2, …, with the mail's id.
-    """
-    charted = [summary for summary in summaries if len(summary.collect_counts()) > 1]
-    first = sorted(charted, key=_has_ended)[:_MAX_CHARTS]
-    return {
-        summary: _render_chart(summary, times, f"chart{number}.{mail_id}") for number, summary in enumerate(first, 1)
-    }
-
-
-def _render_chart(summary: ThresholdSummary, times: ReaderTimes, name: str) -> InlineImage:
-    """Return the chart of one threshold as an image of this name, with its content in words.
-
-    It shows the latest windows, at most 36; local times below the bars only if they differ from UTC and the windows are
-    shorter than a day.
-    """
-    latest = summary.latest
-    first, counts = summary.collect_chart_counts()
-    zone = None if latest.window is Window.ONE_DAY else times.local_zone(latest.window_start)
-    labels = _build_time_labels(first, latest.window, len(counts), zone)
-    label_rows = ("UTC", "local" if zone is not None else "")
-    chart = MailChart(tuple(counts), latest.threshold, latest.bound, labels, label_rows)
-    return InlineImage(name, render_chart(chart), wording.describe_chart(latest, counts))
-
-
-@lru_cache(maxsize=512)  # the alerts of one night are about the same windows
-def _build_time_labels(
-    first: datetime, window: Window, how_many: int, zone: ZoneInfo | None
-) -> tuple[tuple[str, str], ...]:
-    """Return for each bar of a chart its time in UTC and in the reader's time zone (empty without a zone).
-
-    A local time that clocks show twice has its offset.
-    """
-    starts = [first + each * window.length for each in range(how_many)]
-    return tuple(
-        (_format_bar_time(each, window), format_time(each, zone) if zone is not None else "") for each in starts
-    )
-
-
-def _format_bar_time(start: datetime, window: Window) -> str:
-    """Return the UTC time at which a bar's window starts, "06:00"; at midnight, and for one-day windows, "8 Feb"."""
-    day_begins = window is Window.ONE_DAY or start.hour == 0
-    return f"{start.astimezone(UTC).day} {start:%b}" if day_begins else f"{start:%H:%M}"

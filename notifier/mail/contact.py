@@ -42,6 +42,8 @@ class Contact:
     """The link to a new token, in place of `confirm_url` if the address has a confirmed account; empty: no link."""
     stop_url: str = ""
     """The link "this was not me", which stops mails about accounts, by GET and POST; empty: no such link."""
+    without_corrections: bool = False
+    """True if the person wants no mails about what the settled record corrects."""
 
 
 def sanitize_name(name: str) -> str:

@@ -1,6 +1,6 @@
 """Subjects of the mails of alerts and notices; they say the most important facts of a mail."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
@@ -74,13 +74,19 @@ def format_catch_up_subject(alerts: Sequence[Alert], times: ReaderTimes) -> str:
 
     After 70 characters further airports are only counted ("and 3 more").
     """
-    airports = sorted({each.airport for each in alerts})
+    airports = format_airports({each.airport for each in alerts})
+    how_many = f"{format_number(len(alerts))} alert{'s' if len(alerts) > 1 else ''}"
+    return f"Mailed late: {how_many}, {times.format_range(*find_time_range(alerts))} UTC ({airports})"
+
+
+def format_airports(icaos: Collection[str]) -> str:
+    """Return the codes of some airports in order: "KBOS, KJFK"; after 70 characters further ones are only counted."""
+    airports = sorted(icaos)
     listed = airports[:1]
     while len(listed) < len(airports) and len(", ".join((*listed, airports[len(listed)]))) <= _MAX_LIST_LENGTH:
         listed.append(airports[len(listed)])
     more = f" and {len(airports) - len(listed)} more" if len(listed) < len(airports) else ""
-    how_many = f"{format_number(len(alerts))} alert{'s' if len(alerts) > 1 else ''}"
-    return f"Mailed late: {how_many}, {times.format_range(*find_time_range(alerts))} UTC ({', '.join(listed)}{more})"
+    return f"{', '.join(listed)}{more}"
 
 
 def format_unheard_subject(notice: UnheardNotice) -> str:

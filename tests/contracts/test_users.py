@@ -84,7 +84,9 @@ def test_a_contact_arrives_as_the_account_is(service: Service, run_with_client: 
     """Each field arrives unchanged, also among more users than one request may hold."""
     registration = service.register("ann@example.org", "Ánn")
     service.confirm(registration)
-    account = service.accounts.update(registration.token, "ann@example.org", None, AccountUpdate(paused=True))
+    account = service.accounts.update(
+        registration.token, "ann@example.org", None, AccountUpdate(paused=True, corrections=False)
+    )
 
     async def use_client(contacts: ContactsClient) -> None:
         found = await contacts.find_contacts([account.user_id, *(uuid4() for _ in range(MAX_USERS_PER_REQUEST))])
@@ -93,6 +95,7 @@ def test_a_contact_arrives_as_the_account_is(service: Service, run_with_client: 
         assert (contact.user_id, contact.email, contact.name) == (account.user_id, "ann@example.org", "Ánn")
         assert contact.time_zone == "Europe/Rome"
         assert (contact.confirmed, contact.paused, contact.suppressed) == (True, True, False)
+        assert contact.without_corrections
         assert contact.confirm_url == ""
         assert contact.unsubscribe_url == service.links.build_unsubscription_url(account.user_id)
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from domain.alerts import Alert, AlertState, Bound
 from domain.interests import Direction
+from domain.live_record import Provenance
 from domain.notices import RetiredNotice, UnheardNotice, compute_retired_notice_id, compute_unheard_notice_id
 from domain.windows import Window
 from notifier.mail import Contact
@@ -149,6 +150,9 @@ alerts = st.builds(
     revision=st.integers(0, 2**32 - 1),
     earlier=st.lists(st.none() | st.integers(0, 2**32 - 1), max_size=12).map(tuple),
     episode_id=st.none() | st.uuids(),
+    provenance=st.none() | st.sampled_from(Provenance),
+    corrects=st.booleans(),
+    count_before=st.none() | st.integers(0, 2**32 - 1),
 )
 
 names = st.text(max_size=200) | st.from_regex(r"[\r\n\t\"<>(),:;@\\=?_ a-zé蝶🛫]{0,80}", fullmatch=True)

@@ -247,6 +247,8 @@ class AcceptedMail:
     """The ids of its alerts, or of its notice."""
     at: datetime
     is_catch_up: bool = False
+    listed_ids: frozenset[UUID] | None = None
+    """Of a mail of corrections: the ids of those that it lists. None: another mail."""
 
 
 class Simulation:
@@ -319,7 +321,8 @@ class Simulation:
     def accept(self, mail: Any) -> None:
         """Record that the mail server has accepted a mail."""
         is_catch_up = getattr(mail, "is_catch_up", False)
-        self.mails.append(AcceptedMail(mail.user_id, mail.alert_ids, self.true_clock.now(), is_catch_up))
+        listed = getattr(mail, "listed_ids", None)
+        self.mails.append(AcceptedMail(mail.user_id, mail.alert_ids, self.true_clock.now(), is_catch_up, listed))
 
     def lose_uncommitted_offsets(self) -> None:
         """Drop some uncommitted acknowledgements of all logs, as at the start of a new reader."""

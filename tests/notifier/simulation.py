@@ -29,18 +29,20 @@ from domain.notices import UnheardNotice
 from notifier.agents import Agents, KafkaTopics
 from notifier.delivery import (
     batching as batching_module,
+    corrections as corrections_module,
     deferral as deferral_module,
     deliver as deliver_module,
     notices as notices_module,
 )
 from notifier.delivery.batching import MailQueue
 from notifier.delivery.confirmations import ConfirmationDelivery
+from notifier.delivery.corrections import CONNECTIONS, AlertLane, CorrectionDelivery
 from notifier.delivery.deliver import AlertDelivery
 from notifier.delivery.dispatch import MailDispatcher
 from notifier.delivery.in_flight import InFlightLimit
 from notifier.delivery.notices import NoticeDelivery
 from notifier.delivery.policy import MailPolicy
-from notifier.delivery.store import DeliveryStore
+from notifier.delivery.store import CORRECTIONS_PREFIX, DeliveryStore
 from notifier.mail import Contact
 from notifier.messages import REQUEUED_FROM
 from notifier.metrics import NotifierMetrics
@@ -67,6 +69,13 @@ def build_fake_catch_up_mail(_listed: list[Alert], alerts: list[Alert], contact:
     """Return a substitute for a catch-up mail."""
     alert_ids = frozenset(each.alert_id for each in alerts)
     return SimpleNamespace(user_id=contact.user_id, alert_ids=alert_ids, is_catch_up=True)
+
+
+def build_fake_corrections_mail(listed: list[Alert], alerts: list[Alert], contact: Contact, *_: object) -> Any:
+    """Return a substitute for a mail of corrections."""
+    mail = build_fake_mail(alerts, contact)
+    mail.listed_ids = frozenset(each.alert_id for each in listed)
+    return mail
 
 
 def build_fake_notice_mail(notice: UnheardNotice, contact: Contact, *_: object) -> Any:
@@ -113,12 +122,24 @@ class SimulatedWorker:
         confirmations = ConfirmationDelivery(store, contacts, server, topics, policy, in_flight, clock, metrics)
         self.dispatcher = MailDispatcher(self.queue, delivery, clock, settings.connections, settings.max_queued_alerts)
         self.notices = NoticeDelivery(store, contacts, server, topics, policy, in_flight, clock, metrics)
-        self.agents = Agents(self.dispatcher, confirmations, self.notices, store, topics, metrics)
+        corrections_store = DeliveryStore(
+            self.tables["statuses"], self.tables["users"], crashed.append, CORRECTIONS_PREFIX
+        )
+        self.corrections_queue = MailQueue(settings.group_wait)
+        correction_delivery = CorrectionDelivery(
+            self.corrections_queue, corrections_store, contacts, server, topics, policy, in_flight, clock, metrics,
+            settings.corrections, store,
+        )  # fmt: skip
+        self.corrections = MailDispatcher(
+            self.corrections_queue, correction_delivery, clock, CONNECTIONS, settings.max_queued_alerts
+        )
+        lanes = AlertLane(self.dispatcher, store), AlertLane(self.corrections, corrections_store)
+        self.agents = Agents(*lanes, confirmations, self.notices, topics, metrics)
         self._reading: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Start the dispatcher and the agents."""
-        self._running = asyncio.create_task(self.dispatcher.run())
+        self._running = [asyncio.create_task(each.run()) for each in (self.dispatcher, self.corrections)]
         self._start_reading()
 
     def _start_reading(self) -> None:
@@ -133,7 +154,7 @@ class SimulatedWorker:
     async def rebalance(self) -> None:
         """Revoke all partitions and assign them again."""
         self.process.owns_partitions = False
-        await asyncio.gather(self.dispatcher.stop_and_drain(8.0), self.notices.stop_and_drain(8.0))
+        await asyncio.gather(*(each.stop_and_drain(8.0) for each in (self.dispatcher, self.corrections, self.notices)))
         for task in self._reading:
             task.cancel()
         await asyncio.wait(self._reading)
@@ -143,11 +164,12 @@ class SimulatedWorker:
         self.process.owns_partitions = True
         self.simulation.lose_uncommitted_offsets()
         self.dispatcher.resume()
+        self.corrections.resume()
         self._start_reading()
 
     async def stop(self) -> None:
         """Let the mails in progress end, and start no more."""
-        await asyncio.gather(self.dispatcher.stop_and_drain(8.0), self.notices.stop_and_drain(8.0))
+        await asyncio.gather(*(each.stop_and_drain(8.0) for each in (self.dispatcher, self.corrections, self.notices)))
 
     def crash(self) -> None:
         """Kill the process; some pending writes still reach the broker."""
@@ -294,6 +316,7 @@ async def run_simulation(
             and simulation.is_all_acknowledged
             and not requeues
             and not len(worker.queue)
+            and not len(worker.corrections_queue)
         ):
             break
     await publishing
@@ -302,7 +325,9 @@ async def run_simulation(
     worker.crash()
     await simulation.cancel_process_tasks()
     assert not any(unacknowledged.values()), f"never acknowledged: {unacknowledged}"
-    assert len(worker.queue) == 0, "every event is acknowledged, and the queue is not empty"
+    assert len(worker.queue) == len(worker.corrections_queue) == 0, (
+        "every event is acknowledged, and the queue is not empty"
+    )
     check_results(simulation, user_states)
 
 
@@ -555,6 +580,7 @@ def run_seed(seed: int, *, has_wild_clock: bool = False, has_absences: bool = Fa
     with (
         mock.patch.object(deliver_module, "compose_alerts_mail", build_fake_mail),
         mock.patch.object(deliver_module, "compose_catch_up_mail", build_fake_catch_up_mail),
+        mock.patch.object(corrections_module, "compose_corrections_mail", build_fake_corrections_mail),
         mock.patch.object(notices_module, "compose_unheard_mail", build_fake_notice_mail),
         mock.patch.object(deferral_module, "MAX_ALERTS_PER_MAIL", settings.max_alerts_per_mail),
         mock.patch.object(batching_module, "MAX_ALERTS_PER_MAIL", settings.max_alerts_per_mail),

@@ -1,7 +1,9 @@
 """The settings of a simulation of the notifier's core: rates of faults, and settings of the notifier."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
+
+from notifier.delivery.policy import CorrectionPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,3 +41,4 @@ class DeliverySettings:
     max_alerts_per_mail: int = 200
     max_queued_alerts: int = 1000
     lifetime: timedelta = timedelta(hours=24)
+    corrections: CorrectionPolicy = field(default_factory=CorrectionPolicy)

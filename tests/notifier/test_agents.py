@@ -13,6 +13,7 @@ from chassis.metrics import Metrics, ServiceIdentity
 from collector.messages import encode_airport_unheard
 from notifier.agents import Agents, KafkaTopics
 from notifier.delivery.alert_batch import AlertBatch
+from notifier.delivery.corrections import AlertLane
 from notifier.delivery.interfaces import PendingEvent
 from notifier.delivery.user_state import UserState, compute_batch_id
 from notifier.errors import TooLargeToWaitError
@@ -57,11 +58,12 @@ class AgentsFixture:
             lambda event: self.owns_partitions,
         )
         metrics = NotifierMetrics(Metrics(ServiceIdentity("notifier", "test")))
+        lane = AlertLane(self, self)  # type: ignore[arg-type]
         self.agents = Agents(
-            self,  # type: ignore[arg-type]
+            lane,
+            lane,
             _FakeConfirmations(self),  # type: ignore[arg-type]
             _FakeNotices(self),  # type: ignore[arg-type]
-            self,  # type: ignore[arg-type]
             self.topics,
             metrics,
         )

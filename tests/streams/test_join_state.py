@@ -8,7 +8,9 @@ from uuid import UUID
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from domain.alerts import AlertState
 from domain.interests import Direction, Interest
+from domain.live_record import Provenance
 from domain.traffic import Coverage
 from domain.windows import HOUR_S, seconds
 from streams.errors import UndecodableError
@@ -18,7 +20,7 @@ from tests.domain.logs import BASE, an_interest, expected_ids, interests, interl
 from tests.domain.test_rule import seen
 from tests.streams.events import AIRPORTS, Event, interest_removed, interest_set, observed
 from tests.streams.join_state_on_dicts import JoinStateOnDicts
-from towerwatch.flights.v1.events_pb2 import FlightsObserved
+from towerwatch.flights.v1.events_pb2 import PROVENANCE_UNSPECIFIED, FlightsObserved
 
 THREE = seen(0, 1, (0.1, 0.2, 0.3))
 
@@ -49,6 +51,25 @@ def test_a_duplicate_batch_is_dropped(join):
     assert join.compute_result(observed("KJFK", 1, seen(1, 2))) is None
     assert join.airports == before
     assert join.compute_result(observed("LICC", 1, THREE)) is not None, "another airport has a count of its own"
+
+
+def test_what_the_record_corrects_is_marked_also_after_a_crash(join):
+    """What was told from positions is read from the entry; a message from before provenance is of the record."""
+    join.fold(interest_set(an_interest(), 1))
+    live = replace(THREE, provenance=Provenance.LIVE)
+    [first] = join.fold(observed("KJFK", 2, live))
+    assert (first.provenance, first.corrects) == (Provenance.LIVE, False)
+    record = FlightsObserved.FromString(observed("KJFK", 3, seen(0, 2, (1.1, 1.2, 1.3, 1.4))).value)
+    record.provenance = PROVENANCE_UNSPECIFIED
+    record.retracted.extend(FlightsObserved.FromString(observed("KJFK", 2, live).value).flights)
+    event = replace(observed("KJFK", 3, THREE), value=record.SerializeToString())
+    result = join.compute_result(event)
+    join.state = join.new_state()
+    assert join.compute_result(event) == result
+    assert [(a.state, a.provenance, a.corrects) for a in join.fold(event)] == [
+        (AlertState.WITHDRAWN, Provenance.SETTLED, True),
+        (AlertState.FIRING, Provenance.SETTLED, False),
+    ]
 
 
 def test_an_older_version_does_not_overwrite_a_newer_one(join):

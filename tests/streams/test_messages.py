@@ -222,6 +222,11 @@ def test_an_alert_is_encoded_with_every_field(alert, published):
         0 if alert.withdrawn_state is None else alerts_pb.State.Value(f"STATE_{alert.withdrawn_state.name}")
     )
     assert message.revision == alert.revision
+    assert message.corrects is alert.corrects
+    assert (message.count_before if message.HasField("count_before") else None) == alert.count_before
+    assert message.provenance == (
+        0 if alert.provenance is None else flights_pb.Provenance.Value(f"PROVENANCE_{alert.provenance.name}")
+    )
     assert message.episode_id == (str(alert.episode_id) if alert.episode_id is not None else "")
     earlier = zip(message.earlier_counts, message.earlier_known, strict=True)
     assert tuple(count if known else None for count, known in earlier) == alert.earlier

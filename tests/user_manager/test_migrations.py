@@ -30,6 +30,7 @@ from tests.chassis.db.migration_checks import (
     differences,
     killed_after_change,
 )
+from user_manager.accounts import Account
 from user_manager.addresses import compute_address_digest
 from user_manager.model import OUTBOX, SCHEMA, User
 
@@ -96,7 +97,8 @@ class TestUserManagerMigrations(MigrationTests):
             user = session.scalars(select(User)).one()
             assert {name: getattr(user, name) for name in ANN} == ANN
             assert (user.version, user.confirmations_asked) == (1, 1)
-            assert (user.confirmed_at, user.bounced_at) == (None, None)
+            assert (user.confirmed_at, user.bounced_at, user.corrections) == (None, None, None)
+            assert Account.from_user(user).corrections, "who was asked nothing gets corrections"
             assert user.address_digest == compute_address_digest("ann@example.org")
             assert (user.suppressed, user.can_get_confirmation_mail) == (False, False)
             assert user.confirmation_asked_at == ANN["created_at"]

@@ -93,7 +93,7 @@ def test_contacts_hold_the_data_for_a_mail(stub: UserServiceStub, service: Servi
     (contact,) = stub.GetContacts(GetContactsRequest(user_ids=ids), timeout=60).contacts
     assert contact.user_id == ids[0]
     assert (contact.email, contact.name, contact.time_zone) == ("ann@example.org", "Ann", "Europe/Rome")
-    assert (contact.confirmed, contact.paused) == (False, False)
+    assert (contact.confirmed, contact.paused, contact.without_corrections) == (False, False, False)
     service.registrations.confirm(contact.confirm_url.rpartition("/")[2], registration.token)
     service.accounts.unsubscribe(contact.unsubscribe_url.rpartition("/")[2])
     (contact,) = stub.GetContacts(GetContactsRequest(user_ids=ids), timeout=60).contacts

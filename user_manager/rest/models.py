@@ -87,6 +87,9 @@ _ABSENT: Final[Any] = None
 """Default of a member that may be absent but must not be null."""
 
 _PAUSED: Final = "Whether no alerts are wanted at present."
+_CORRECTIONS: Final = (
+    "Whether a mail is wanted, at most once a day, about what the night's record corrects of that which was seen live."
+)
 
 
 class _Body(BaseModel):
@@ -111,12 +114,13 @@ class ChangedUser(_Body):
     name: Name = _ABSENT
     time_zone: TimeZone = _ABSENT
     paused: Annotated[bool, Field(strict=True)] = Field(default=_ABSENT, description=_PAUSED)
+    corrections: Annotated[bool, Field(strict=True)] = Field(default=_ABSENT, description=_CORRECTIONS)
 
     @model_validator(mode="after")
     def _require_one_field(self) -> "ChangedUser":
         """Return the body unchanged. Raises ValueError if it has no member."""
         if not self.model_fields_set:
-            raise ValueError("must say what to change: name, time_zone or paused")
+            raise ValueError("must say what to change: name, time_zone, paused or corrections")
         return self
 
     def to_update(self) -> AccountUpdate:
@@ -142,6 +146,7 @@ class User(BaseModel):
     time_zone: TimeZone
     confirmed: bool = Field(description="Whether somebody has followed the link in the confirmation mail.")
     paused: bool = Field(description=_PAUSED)
+    corrections: bool = Field(description=_CORRECTIONS)
     suppressed: bool = Field(
         description="Whether mail to the address came back. Nothing is sent there until its owner asks for another "
         "confirmation mail, and follows the link in it."

@@ -11,7 +11,7 @@ import pytest
 
 from domain.windows import Window
 from notifier.mail import compose_alert_mail, compose_alerts_mail
-from notifier.mail.compose import _build_time_labels
+from notifier.mail.threshold_charts import _build_time_labels
 from notifier.mail.times import ReaderTimes
 from tests.notifier.alerts import ALERT, CAUSE, CONTACT, SENDER, delivered
 

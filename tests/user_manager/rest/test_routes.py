@@ -85,6 +85,7 @@ def test_registering_answers_with_the_account_and_its_token(client: FlaskClient,
         **ANN,
         "confirmed": False,
         "paused": False,
+        "corrections": True,
         "suppressed": False,
         "created_at": service.clock.now().isoformat().replace("+00:00", "Z"),
     }
@@ -391,6 +392,8 @@ def test_the_operator_looks_up_addresses(client: FlaskClient, service: Service) 
         ({"time_zone": "UTC"}, {"time_zone": "UTC"}),
         ({"paused": True}, {"paused": True}),
         ({"paused": False}, {}),
+        ({"corrections": False}, {"corrections": False}),
+        ({"corrections": True}, {}),
         ({"name": "Zoë", "paused": True, "time_zone": "Asia/Tokyo"}, None),
     ],
 )
@@ -409,7 +412,16 @@ def test_a_patch_changes_only_the_given_members(
 
 @pytest.mark.parametrize(
     "fault",
-    [{}, *WRONG_NAMES, {"paused": None}, {"paused": 1}, {"paused": "true"}, {"email": "b@example.org"}],
+    [
+        {},
+        *WRONG_NAMES,
+        {"paused": None},
+        {"paused": 1},
+        {"paused": "true"},
+        {"corrections": None},
+        {"corrections": 0},
+        {"email": "b@example.org"},
+    ],
     ids=repr,
 )
 def test_an_empty_or_invalid_patch_is_refused(client: FlaskClient, service: Service, fault: dict[str, object]) -> None:

@@ -1,0 +1,86 @@
+"""What one direction of an airport was told from positions (live), and what from the settled record since. Pure.
+
+Movements that are inferred from positions are told minutes after they happen; the source's settled record of the day
+comes later and has the last word. From this record the rule finds the alerts that only correct what was known live
+(`domain.changes.TrafficChange.find_corrected_count`). It is a function of the log alone.
+"""
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Final
+
+from domain.windows import HOUR_S
+
+MAX_LIVE_STRETCHES: Final = 64
+"""Live stretches of one direction that are kept. Corrections of older ones count as first statements, so that a source
+that breaks off every hour cannot fill the state."""
+
+
+class Provenance(StrEnum):
+    """Where a message of flights, or the fact that caused an alert, comes from."""
+
+    SETTLED = "settled"
+    """The source's record of finished flights."""
+    LIVE = "live"
+    """Positions, minutes after the movement; the settled record may correct it."""
+
+
+@dataclass(frozen=True, slots=True)
+class LiveRecord:
+    """The messages from positions about one direction, summed up. Instants are seconds since 1970."""
+
+    begin: int
+    """The earliest begin of such a message."""
+    end: int
+    """The latest end of such a message."""
+    settled_until: int | None = None
+    """Up to where the settled record has covered the direction, since or before; None: it has covered nothing."""
+    covered: tuple[tuple[int, int], ...] = ()
+    """The stretches [begin, end) that such messages covered, in order; stretches that touch are merged."""
+
+    def has_covered(self, begin: int, end: int) -> bool:
+        """Return True if positions covered [begin, end) without a hole, False if not, or if that is forgotten."""
+        return any(first <= begin and end <= last for first, last in self.covered)
+
+    def has_told_of(self, begin: int, end: int) -> bool:
+        """Return True if a message from positions may have had flights of [begin, end), False if none can have."""
+        return begin < self.end and self.begin < end
+
+    def is_unsettled(self, begin: int, end: int) -> bool:
+        """Return True if what is known of [begin, end) comes from positions, and the settled record has not come."""
+        return self.has_told_of(begin, end) and (self.settled_until is None or self.settled_until < end)
+
+
+def record_message(
+    live: LiveRecord | None, provenance: Provenance, begin: int, end: int, is_complete: bool, watermark: int | None
+) -> LiveRecord | None:
+    """Return the record after a message about [begin, end); None: nothing was ever told from positions.
+
+    `live`: the record before it. `is_complete`: True if the message covers its interval. `watermark`: the end of the
+    coverage before the message (None: nothing was covered), which the settled record made if there is no record yet.
+    """
+    match provenance:
+        case Provenance.SETTLED:
+            if live is None or not is_complete or (live.settled_until or 0) >= end:
+                return live
+            return replace(live, settled_until=end)
+        case Provenance.LIVE:
+            if live is None:
+                live = LiveRecord(begin, end, watermark)
+            covered = _add_stretch(live.covered, begin, end) if is_complete else live.covered
+            return LiveRecord(min(live.begin, begin), max(live.end, end), live.settled_until, covered)
+
+
+def _add_stretch(covered: tuple[tuple[int, int], ...], begin: int, end: int) -> tuple[tuple[int, int], ...]:
+    """Return the stretches with one more, merged with those that it touches, at most the MAX_LIVE_STRETCHES latest.
+
+    Only the last stretch may lack a whole hour of the clock: it may still grow, and windows are whole hours.
+    """
+    merged: list[tuple[int, int]] = []
+    for first, last in sorted((*covered, (begin, end))):
+        if merged and first <= merged[-1][1]:
+            merged[-1] = merged[-1][0], max(merged[-1][1], last)
+        else:
+            merged.append((first, last))
+    kept = [each for each in merged[:-1] if -(-each[0] // HOUR_S) < each[1] // HOUR_S]
+    return (*kept, merged[-1])[-MAX_LIVE_STRETCHES:]

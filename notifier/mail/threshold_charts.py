@@ -1,0 +1,73 @@
+"""The charts of the thresholds in a mail."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from domain.local_times import format_time
+from domain.windows import Window
+from notifier.mail import wording
+from notifier.mail.chart import MailChart, render_chart
+from notifier.mail.parts import InlineImage
+from notifier.mail.summary import ThresholdSummary
+from notifier.mail.times import ReaderTimes
+
+_MAX_CHARTS: Final = 6
+"""Charts in one mail; thresholds that are in breach now have theirs first."""
+
+
+def has_ended(summary: ThresholdSummary) -> bool:
+    """Return True if the latest alert reports no breach: it resolves one, or withdraws an earlier one."""
+    return not summary.latest.reports_breach
+
+
+def render_charts(
+    summaries: Sequence[ThresholdSummary], times: ReaderTimes, mail_id: str
+) -> dict[ThresholdSummary, InlineImage]:
+    """Return the charts of up to six thresholds that have at least two known counts, by threshold.
+
+    Thresholds whose latest alert reports a breach come first, else the order of `summaries` is kept. The images are
+    named chart1, chart2, …, with the mail's id.
+    """
+    charted = [summary for summary in summaries if len(summary.collect_counts()) > 1]
+    first = sorted(charted, key=has_ended)[:_MAX_CHARTS]
+    return {
+        summary: _render_chart(summary, times, f"chart{number}.{mail_id}") for number, summary in enumerate(first, 1)
+    }
+
+
+def _render_chart(summary: ThresholdSummary, times: ReaderTimes, name: str) -> InlineImage:
+    """Return the chart of one threshold as an image of this name, with its content in words.
+
+    It shows the latest windows, at most 36; local times below the bars only if they differ from UTC and the windows are
+    shorter than a day.
+    """
+    latest = summary.latest
+    first, counts = summary.collect_chart_counts()
+    zone = None if latest.window is Window.ONE_DAY else times.local_zone(latest.window_start)
+    labels = _build_time_labels(first, latest.window, len(counts), zone)
+    label_rows = ("UTC", "local" if zone is not None else "")
+    chart = MailChart(tuple(counts), latest.threshold, latest.bound, labels, label_rows)
+    return InlineImage(name, render_chart(chart), wording.describe_chart(latest, counts))
+
+
+@lru_cache(maxsize=512)  # the alerts of one night are about the same windows
+def _build_time_labels(
+    first: datetime, window: Window, how_many: int, zone: ZoneInfo | None
+) -> tuple[tuple[str, str], ...]:
+    """Return for each bar of a chart its time in UTC and in the reader's time zone (empty without a zone).
+
+    A local time that clocks show twice has its offset.
+    """
+    starts = [first + each * window.length for each in range(how_many)]
+    return tuple(
+        (_format_bar_time(each, window), format_time(each, zone) if zone is not None else "") for each in starts
+    )
+
+
+def _format_bar_time(start: datetime, window: Window) -> str:
+    """Return the UTC time at which a bar's window starts, "06:00"; at midnight, and for one-day windows, "8 Feb"."""
+    day_begins = window is Window.ONE_DAY or start.hour == 0
+    return f"{start.astimezone(UTC).day} {start:%b}" if day_begins else f"{start:%H:%M}"
