@@ -23,7 +23,8 @@ from local.demo.live_report import DeliveredAlert, LiveRun, LiveTruth, print_liv
 from local.demo.options import Options, parse_options
 from local.demo.plan import DAY, DemoPlan, plan_demo
 from local.demo.screen import Screen
-from local.demo.story import Scenario, ScenarioResult, build_mailbox_url, compute_median_and_p99, list_urls
+from local.demo.story import Scenario, ScenarioResult, compute_median_and_p99
+from local.demo.urls import build_mailbox_url, list_urls
 from local.errors import LocalError
 from local.kafka import find_external_bootstrap_servers
 from local.opensky import nycflights

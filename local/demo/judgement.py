@@ -5,7 +5,7 @@ time that was told first (DESIGN.md, section 4), which may be some seconds off; 
 those of the timetable with each flight at the time that was told.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -21,6 +21,7 @@ from local.demo.expected import ExpectedCoverage, compute_expected_alerts
 from local.demo.live_log import Movement, Target
 from local.demo.plan import DAY
 from local.opensky.flights import Timetable, TimetableFlight
+from notifier.mail.alert_header import AlertHeaderFields, select_header_fields
 
 _STATED_ERROR: Final = 1 - LEAST_RECALL_PERCENT / 100
 """Share of the movements that live may miss: an airport of which it misses more is not covered live (DESIGN.md, 9)."""
@@ -56,6 +57,39 @@ def find_statements_in_force(alerts: Iterable[Alert]) -> dict[Statement, Alert]:
 def name_statement(alert: Alert) -> Statement:
     """Return what an alert speaks of; of a withdrawal, what it withdraws."""
     return Statement(alert.airport, alert.direction, alert.window, alert.bound, alert.window_start, alert.is_about_end)
+
+
+def find_told(mailed: Iterable[AlertHeaderFields]) -> set[Statement]:
+    """Return what a person was told and not told back since, by mails in the order of their delivery."""
+    told: set[Statement] = set()
+    for each in mailed:
+        statement = name_mailed_statement(each)
+        if each.state is AlertState.WITHDRAWN:
+            told.discard(statement)
+        else:
+            told.add(statement)
+    return told
+
+
+def name_mailed_statement(alert: AlertHeaderFields) -> Statement:
+    """Return what a mailed alert speaks of. A withdrawal of a breach's end says that the window is in breach."""
+    is_about_end = alert.state is AlertState.RESOLVED
+    if alert.state is AlertState.WITHDRAWN:
+        is_about_end = alert.bound.is_breached(alert.count, alert.threshold)
+    return Statement(alert.airport, alert.direction, alert.window, alert.bound, alert.window_start, is_about_end)
+
+
+def find_untold(alerts: Iterable[Alert], mailed: Sequence[AlertHeaderFields]) -> list[Statement]:
+    """Return the statements that a person does not know of: of an alert without a mail, or in force and not told.
+
+    Corrections by the night's record come in one mail that lists what remains of them: there only what is in force, and
+    what is not any more, must have been told.
+    """
+    raised = list(alerts)
+    missing = Counter(select_header_fields(each) for each in raised if not each.corrects) - Counter(mailed)
+    in_force, told = set(find_statements_in_force(raised)), find_told(mailed)
+    said = {name_statement(each) for each in raised}
+    return [*map(name_mailed_statement, missing), *sorted(in_force - told), *sorted((told & said) - in_force)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,10 @@ from local.demo.judgement import (
     compare_statements,
     find_knowable,
     find_statements_in_force,
+    find_untold,
     is_contradicted,
     move_flights,
+    name_mailed_statement,
     name_statement,
     select_timetable,
 )
@@ -146,11 +148,7 @@ class LiveTruth:
         for each in delivered:
             alert = each.alert
             if alert.state is not AlertState.WITHDRAWN:
-                statement = Statement(
-                    alert.airport, alert.direction, alert.window, alert.bound, alert.window_start,
-                    alert.state is AlertState.RESOLVED,
-                )  # fmt: skip
-                mailed_at.setdefault(statement, each.at)
+                mailed_at.setdefault(name_mailed_statement(alert), each.at)
         delays = []
         turn_up_s = max(build_rules(OpenSkyFeed.longest_interval_s).turn_up_s.values())
         for interest, statement in expected:
@@ -168,12 +166,12 @@ class LiveTruth:
 
 
 def _find_unmailed(run: LiveRun) -> list[str]:
-    """Return a sentence for each alert that was not mailed, and for each mail without an alert that was raised."""
-    mailed = Counter(each.alert for each in run.delivered)
-    settled, last = (Counter(map(select_header_fields, log.alerts)) for log in (run.settled, run.last))
+    """Return a sentence for each statement that no mail told, and for each mail without an alert that was raised."""
+    mailed = [each.alert for each in run.delivered]
+    unexplained = Counter(mailed) - Counter(map(select_header_fields, run.last.alerts))
     return [
-        *(f"raised, and not mailed: {each}" for each in settled - mailed),
-        *(f"mailed, and never raised, or twice: {each}" for each in mailed - last),
+        *(f"raised, and not mailed: {describe_statement(each)}" for each in find_untold(run.settled.alerts, mailed)),
+        *(f"mailed, and never raised, or twice: {each}" for each in unexplained),
     ]
 
 

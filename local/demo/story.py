@@ -3,9 +3,9 @@
 import contextlib
 import statistics
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,15 +14,16 @@ import httpx
 from chassis.clock import Clock
 from domain.alerts import AlertState
 from domain.interests import Direction
+from local.demo.judgement import find_untold
 from local.demo.live_log import NO_ALERTS, LiveLog, RaisedAlerts, count_raised_alerts, read_live_log
 from local.demo.options import Options
 from local.demo.plan import DemoPlan
 from local.demo.screen import Screen
 from local.demo.topics import DemoTopicContents, read_topic_contents
+from local.demo.urls import build_url
 from local.demo.wording import build_interest_body, describe_interest, describe_record
 from local.errors import LocalError
 from local.mailbox.reading import ReceivedMail, find_confirmation_link, get_plain_text, read_mails
-from local.ports import HOST, Ports
 from local.stack import assign_worker_ports
 from notifier.mail.alert_header import (
     ALERT_HEADER,
@@ -36,6 +37,8 @@ EMAIL: Final = "ada@towerwatch.test"
 _POLL_INTERVAL_S: Final = 0.1
 _MAIL_TIMEOUT_S: Final = 60.0
 _STUCK_AFTER_S: Final = 60.0
+_CORRECTIONS_WAIT: Final = timedelta(hours=27)
+"""Corrections wait up to six hours for others, and twenty since the person's last mail of corrections."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +92,7 @@ class Scenario:
         """
         ports = self._options.ports
         self._screen.print_heading("Somebody registers")
-        registered = self._post(_build_url(ports.user_manager_http, "/users"), _build_account_body())
+        registered = self._post(build_url(ports.user_manager_http, "/users"), _build_account_body())
         token: str = registered["token"]
         self._screen.print_line(
             f"  POST /users → {registered['user']['name']}, {EMAIL}; a mail asks to confirm the address"
@@ -107,7 +110,7 @@ class Scenario:
         ports = self._options.ports
         self._screen.print_heading("and says what to watch")
         for interest in self._options.interests:
-            self._post(_build_url(ports.collector_http, "/interests"), build_interest_body(interest), token)
+            self._post(build_url(ports.collector_http, "/interests"), build_interest_body(interest), token)
             self._screen.print_line(f"  POST /interests → {describe_interest(interest)}")
         for line in describe_record(plan, unheard):
             self._screen.print_line(f"  {line}")
@@ -119,7 +122,10 @@ class Scenario:
         else:
             self._wait_until_covered(plan, unheard)
         published = read_topic_contents(self._kafka, self._options.begin, self._options.end)
-        self._wait_for_mails(published)
+        if settled is None:
+            self._wait_for_mails(lambda mailed: len(published.alert_ids) - len(mailed))
+        else:
+            self._wait_for_mails(lambda mailed: len(find_untold(settled.alerts, mailed)))
         self._screen.end_progress()
         alerts = [mail for mail in self._received if ALERT_HEADER in mail.message]
         return ScenarioResult(
@@ -284,7 +290,7 @@ class Scenario:
         found = {}
         for icao in sorted(airports):
             with contextlib.suppress(httpx.HTTPError):
-                url = _build_url(self._options.ports.collector_http, f"/flights/{icao}/coverage")
+                url = build_url(self._options.ports.collector_http, f"/flights/{icao}/coverage")
                 answer = self._http.get(url, headers={"Authorization": f"Bearer {token}"}).raise_for_status().json()
                 for part in Direction.BOTH.parts:
                     if answer[part.value] is not None:
@@ -300,7 +306,7 @@ class Scenario:
         for ports in assign_worker_ports(self._options.ports, self._options.streams_workers).values():
             # A worker may be recovering, or have ended; the deadline is on progress.
             with contextlib.suppress(httpx.HTTPError):
-                answer = self._http.get(_build_url(ports.streams_web, "/api/airports?scope=worker")).raise_for_status()
+                answer = self._http.get(build_url(ports.streams_web, "/api/airports?scope=worker")).raise_for_status()
                 airports.update({each["icao"]: each for each in answer.json()})
         return airports
 
@@ -309,19 +315,22 @@ class Scenario:
         icaos = [each.airport for each in self._options.interests]
         return all(airports.get(icao, {}).get("interests") == icaos.count(icao) for icao in icaos)
 
-    def _wait_for_mails(self, published: DemoTopicContents) -> None:
-        """Wait until as many alerts are mailed as were raised; after a minute, print how many are missing and return.
+    def _wait_for_mails(self, count_missing: Callable[[Sequence[AlertHeaderFields]], int]) -> None:
+        """Wait until no mail is missing; after a while, print how many are missing and return.
 
-        Prints mails that arrive meanwhile, and shows the progress. Raises LocalError if a process has ended.
+        That is a minute, and as long as corrections may wait for each other by the stack's clock. `count_missing`: says
+        how many are missing if these alerts were mailed. Prints mails that arrive meanwhile, and shows the progress.
+        Raises LocalError if a process has ended.
         """
-        deadline = time.monotonic() + _MAIL_TIMEOUT_S
+        timeout_s = _MAIL_TIMEOUT_S + self._clock.real_seconds(_CORRECTIONS_WAIT)
+        deadline = time.monotonic() + timeout_s
         while True:
             self._receive_new_mails()
-            missing = len(published.alert_ids) - sum(len(_parse_alerts(mail)) for mail in self._received)
+            missing = count_missing([alert for mail in self._received for alert in _parse_alerts(mail)])
             if missing <= 0:
                 return
             if time.monotonic() > deadline:
-                self._screen.print_line(f"  {missing} alerts were not mailed within {_MAIL_TIMEOUT_S:.0f} s")
+                self._screen.print_line(f"  {missing} alerts were not mailed within {timeout_s:.0f} s")
                 return
             self._screen.show_progress(f"  waiting for {missing} mails")
             time.sleep(_POLL_INTERVAL_S)
@@ -373,28 +382,5 @@ def _find_watermark(airports: dict[str, dict[str, Any]], icao: str, direction: D
     return datetime.fromisoformat(watermark) if watermark else None
 
 
-def build_mailbox_url(ports: Ports) -> str:
-    """Build the URL of the page that lists the mails."""
-    return _build_url(ports.mailbox_web, "/")
-
-
-def _build_url(port: int, path: str) -> str:
-    return f"http://{HOST}:{port}{path}"
-
-
 def _build_account_body() -> dict[str, object]:
     return {"email": EMAIL, "name": "Ada", "time_zone": "America/New_York"}
-
-
-def list_urls(ports: Ports, workers: int) -> list[tuple[str, str]]:
-    """Return the stack's web pages, each with a caption and its URL; the overview of each of the stream workers."""
-    others = list(assign_worker_ports(ports, workers).values())[1:]
-    return [
-        ("mails", build_mailbox_url(ports)),
-        ("airports, as the stream sees them", _build_url(ports.streams_web, "/overview")),
-        *(("the same, of another worker", _build_url(each.streams_web, "/overview")) for each in others),
-        ("the same as JSON", _build_url(ports.streams_web, "/api/airports")),
-        ("what can be done with accounts", _build_url(ports.user_manager_http, "/docs")),
-        ("metrics of the collector", _build_url(ports.collector_http, "/metrics")),
-        ("metrics of the notifier", _build_url(ports.notifier_web, "/metrics")),
-    ]
