@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
+from uuid import UUID
 
 from domain.alerts import Alert
 from domain.interests import Direction
@@ -90,13 +91,16 @@ def build_live_log(flights: Iterable[bytes], alerts: Iterable[bytes]) -> LiveLog
             stretches.setdefault(target, []).append((begin, end))
         else:
             settled[target] = max(end, settled.get(target, 0))
-    raised = {each.alert_id: each for each in (decode_raised_alert(value).alert for value in reversed(list(alerts)))}
+    raised: dict[UUID, Alert] = {}
+    for value in alerts:
+        alert = decode_raised_alert(value).alert
+        raised.setdefault(alert.alert_id, alert)
     return LiveLog(
         flights={target: frozenset(known) for target, known in in_force.items()},
         retracted=retracted,
         covered_live={target: merge_stretches(found) for target, found in stretches.items()},
         settled_until=settled,
-        alerts=tuple(reversed(raised.values())),
+        alerts=tuple(raised.values()),
     )
 
 

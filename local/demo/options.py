@@ -71,9 +71,9 @@ def parse_options(arguments: Sequence[str]) -> Options:
     """Parse and validate the command line. Raises LocalError, which names the invalid option.
 
     Invalid are: days out of 2013 or in the wrong order, a JSON file in a missing folder, a malformed interest, two
-    interests of the same airport, direction and window length, a number of workers or a port out of range, an existing
-    data folder that no demo has made, and a late or missing record of a day that the demo does not ask for. `--help`
-    and unknown options end the program as argparse does.
+    interests of the same airport, direction and window length, faults of positions where there are none, a number of
+    workers or a port out of range, an existing data folder that no demo has made, and a late or missing record of a day
+    that the demo does not ask for. `--help` and unknown options end the program as argparse does.
     """
     parser = argparse.ArgumentParser(prog="make demo ARGS=…", description=_DESCRIPTION, allow_abbrev=False)
     parser.add_argument("--once", action="store_true", help="exit when the story is over; 0 if all was right")
@@ -126,6 +126,8 @@ def parse_options(arguments: Sequence[str]) -> Options:
         raise LocalError(f"--to {given.end} must be a day after --from {given.begin}")
     if given.json is not None and not given.json.absolute().parent.is_dir():
         raise LocalError(f"--json {given.json}: there is no such folder")
+    if given.settled and given.state_faults is not None:
+        raise LocalError("--state-faults: without positions (--settled) there are no faults of them")
     interests = tuple(parse_interest(text, begin) for text in given.interest or DEFAULT_INTERESTS)
     kinds = [(each.airport, each.direction, each.window) for each in interests]
     for kind in kinds:
