@@ -159,8 +159,10 @@ class _FeedRunner:
         self._is_changed = False
         """True if the state has changed since it was stored."""
         self._stored_at: timedelta | None = None
-        self._reported: tuple[str | None, timedelta] | None = None
-        """The error of the last stored report, and when it was stored."""
+        self._reported: tuple[tuple[str | None, bool], timedelta] | None = None
+        """What the last stored report said (`_summarize_report`), and when it was stored."""
+        self._lacks_database = False
+        """True since the database was found unavailable, until something is stored again."""
 
     async def run(self, term: Term) -> None:
         """Poll until cancelled; after an unexpected error, begin again from what is stored. Raises SupersededError."""
@@ -206,6 +208,7 @@ class _FeedRunner:
             planned = await self._feed.plan_round(term, wanted)
         except DatabaseUnavailableError:
             self._note_error("the database is unavailable")
+            self._log_missing_database()
             await self._sleep(RETRY_AFTER_S)
             return
         if isinstance(planned, Wait):
@@ -215,7 +218,7 @@ class _FeedRunner:
         try:
             await self._feed.note_result(term, planned, result)
         except DatabaseUnavailableError:
-            log.warning("live.without_database", feed=self._feed.name)
+            self._log_missing_database()
         now, elapsed = self._clock.now(), self._clock.elapsed()
         counted, failures = counter.judge(result, now, elapsed.total_seconds())
         self._log_failures(failures, [each.source for each in planned.requests])
@@ -235,6 +238,7 @@ class _FeedRunner:
             self._note_error(wait.reason)
         if not self._shared.wanted.airports:
             self._metrics.begin(self._feed.name)
+            self._report = FeedReport(self._feed.name, error=wait.reason or None)
         if settled != self._report.settled and (wait.settled or not self._report.settled):
             self._report = replace(self._report, settled=settled)
         await self._store_if_due(term, state)
@@ -282,16 +286,26 @@ class _FeedRunner:
                 await _run_to_end(
                     partial(self._shared.store.store_report, term, self._feed.name, state.stated_at, body)
                 )
-                self._reported = self._report.error, elapsed
+                self._reported, self._lacks_database = (self._summarize_report(), elapsed), False
         except DatabaseUnavailableError:
-            log.warning("live.without_database", feed=self._feed.name)
+            self._log_missing_database()
 
     def _is_report_due(self, elapsed: timedelta) -> bool:
-        """Return True if the stored report tells another error than the present one, or none was stored yet."""
+        """Return True if the present report tells something else than the stored one, or none was stored yet."""
         if self._reported is None:
             return True
-        error, at = self._reported
-        return _strip_numbers(error) != _strip_numbers(self._report.error) and elapsed - at >= timedelta(seconds=5)
+        told, at = self._reported
+        return told != self._summarize_report() and elapsed - at >= timedelta(seconds=5)
+
+    def _summarize_report(self) -> tuple[str | None, bool]:
+        """Return what of the report is stored before the next memory is: the error, and whether any airport is live."""
+        return _strip_numbers(self._report.error), bool(self._report.live)
+
+    def _log_missing_database(self) -> None:
+        """Log that the database is unavailable, once until something is stored again."""
+        if not self._lacks_database:
+            log.warning("live.without_database", feed=self._feed.name)
+        self._lacks_database = True
 
     async def _store(self, term: Term, state: FeedState) -> None:
         """Store what a feed has found, and its memory. Raises SupersededError, DatabaseUnavailableError."""
@@ -303,7 +317,7 @@ class _FeedRunner:
         """Store in a thread, and note there that it is done: the task may be cancelled meanwhile."""
         stored = self._shared.store.store(term, self._feed.name, state, known, body)
         self._is_changed, self._stored_at = False, self._clock.elapsed()
-        self._reported = self._report.error, self._stored_at
+        self._reported, self._lacks_database = (self._summarize_report(), self._stored_at), False
         for each in stored.movements:
             self._metrics.count_movement(self._feed.name, each)
 

@@ -14,7 +14,7 @@ from tests.collector.live.live_world import BEGIN, detect_in, draw_faults, runni
 from tests.fakes.faulty_database import DatabaseFault
 from towerwatch.flights.v1 import events_pb2 as flights_pb
 
-HOURS = 1.5
+HOURS = 1.2
 
 
 def test_what_a_detector_finds_is_published_with_its_coverage(database_url: str) -> None:
@@ -22,7 +22,7 @@ def test_what_a_detector_finds_is_published_with_its_coverage(database_url: str)
     with running_world(database_url, HOURS) as world:
         world.lead(BEGIN + timedelta(hours=HOURS))
         published, covered = world.list_published(), world.list_covered()
-        assert len(published) == len(set(published)) > 20
+        assert len(published) == len(set(published)) > 12
         assert set(published) == detect_in(world.polls)
         assert len(covered) == 4
         for stretches in covered.values():
@@ -60,7 +60,7 @@ def test_leaders_that_are_stopped_or_killed_lose_and_repeat_nothing(database_url
             world.clock.advance(timedelta(seconds=chance.uniform(1, 20)))
         published = world.list_published()
         once = Counter(each[:3] for each in published)
-        assert leaders > 8
+        assert leaders > 6
         assert set(once.values()) == {1}
         expected = detect_in(world.polls)
         assert set(once) == {each[:3] for each in expected}
@@ -97,12 +97,15 @@ def test_a_source_that_lies_covers_nothing(database_url: str) -> None:
 
 @ON_SQLITE
 def test_what_one_feed_misses_the_other_covers(database_url: str) -> None:
-    """An account and a receiver, each with outages: no movement is published twice, and there is no hole anywhere."""
+    """An account and a receiver, each with outages: no movement is published twice, and there is no hole anywhere.
+
+    Nor is there one while the database refuses everything for some minutes: what was found is stored later.
+    """
     first = int(BEGIN.timestamp()) + 1_800
     spells = (FaultSpell(StateFault.OUTAGE, first, first + 600),)
     other_spells = (FaultSpell(StateFault.OUTAGE, first + 1_500, first + 2_000),)
     with running_world(database_url, 1.4, StateFaultPlan(spells), StateFaultPlan(other_spells)) as world:
-        world.lead(BEGIN + timedelta(hours=1.4))
+        world.lead(BEGIN + timedelta(hours=1.4), [*[None] * 150, *[DatabaseFault.REFUSED] * 40])
         published = world.list_published()
         for airport, direction, icao24, at in published:
             same = [each for each in published if each[:3] == (airport, direction, icao24) and abs(each[3] - at) <= 180]

@@ -206,7 +206,6 @@ def test_a_state_that_cannot_be_read_is_worth_nothing(stored: StoreUnderTest, ch
     assert stored.store.load_memory("opensky", AIRFIELDS) is None
 
 
-@ON_SQLITE
 def test_reports_come_back_in_the_order_of_the_feeds(stored: StoreUnderTest) -> None:
     """A feed without a report has had no poll."""
     report = FeedReport("own", 12.5, 11.0, 7, 10.0, ("EDLA",), {"EDNX": "why"}, "it fails")
