@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from domain.interests import Direction, Interest
 from domain.traffic import Coverage, Observation
 from domain.windows import HOUR_S, instant, seconds
-from tests.domain.brute_force import Log, ModelInterest, ModelTeller, judge_model_windows
+from tests.domain.brute_force import Log, ModelAlert, ModelInterest, ModelTeller, judge_model_windows
 from tests.domain.corrected_logs import compute_statement_id
 from tests.domain.logs import BASE
 
@@ -112,6 +112,17 @@ def build_filled_log(log: Iterable[Observation]) -> Log:
     return Log(times, (instant(slots.start), instant(end)), gaps)
 
 
+def judge_filled_windows(interest: Interest, log: Iterable[Observation]) -> set[ModelAlert]:
+    """Return what the model says of each window of an interest now, with all STILL and with UNDECIDED breaches."""
+    events = list(log)
+    return judge_model_windows(
+        [build_filled_log(event for event in events if event.direction is part) for part in interest.direction.parts],
+        ModelInterest(
+            interest.window.value, interest.high, interest.low, interest.for_windows, True, interest.effective_from
+        ),
+    )
+
+
 def tell_filled_statements(interest: Interest, log: list[Observation]) -> tuple[list[set[UUID]], set[UUID]]:
     """Return what the model says to an interest from a log in which gaps are filled, as ids.
 
@@ -119,17 +130,8 @@ def tell_filled_statements(interest: Interest, log: list[Observation]) -> tuple[
     set after all.
     """
     teller = ModelTeller(interest.repeat)
-    wanted = ModelInterest(
-        interest.window.value, interest.high, interest.low, interest.for_windows, True, interest.effective_from
-    )
-    told, now = [], set()
+    told, now = [], set[ModelAlert]()
     for number in range(1, len(log) + 1):
-        now = judge_model_windows(
-            [
-                build_filled_log(event for event in log[:number] if event.direction is part)
-                for part in interest.direction.parts
-            ],
-            wanted,
-        )
+        now = judge_filled_windows(interest, log[:number])
         told.append({compute_statement_id(interest, each) for each in teller.tell(now)})
     return told, {compute_statement_id(interest, each) for each in teller.tell_late(now)}

@@ -7,13 +7,22 @@ from uuid import UUID
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from domain.alerts import Alert
+from domain.alerts import Alert, Bound
 from domain.changes import NO_TRAFFIC, TrafficChange
+from domain.corrections import MAX_CORRECTIONS_A_DAY
+from domain.explanation import judge_windows
 from domain.interest_alerts import compute_alerts
 from domain.interests import Direction, Interest
 from domain.traffic import RETAINED_HOURS, Coverage, DirectionTraffic, Observation, find_oldest_coverage
 from domain.windows import HOUR_S, Window, seconds
-from tests.domain.filled_logs import LONG_SLOT_S, filled_logs, filled_logs_of_days, tell_filled_statements
+from tests.domain import brute_force
+from tests.domain.filled_logs import (
+    LONG_SLOT_S,
+    filled_logs,
+    filled_logs_of_days,
+    judge_filled_windows,
+    tell_filled_statements,
+)
 from tests.domain.logs import BASE, an_interest, interests
 from tests.domain.test_corrections import describe, message
 from tests.domain.test_rule import raise_alerts
@@ -263,6 +272,18 @@ def test_the_first_window_of_both_directions_is_judged_late_also_if_one_of_them_
     assert describe_parts(both, [*departures, today], [yesterday]) == [[], [("FIRING", 24 * 49, 3)]]
 
 
+def test_a_day_whose_gaps_are_filled_for_ever_takes_no_more_than_its_share_of_the_state():
+    """Of the records of a day only so many are kept, whatever they changed."""
+    traffic = NO_TRAFFIC
+    for part in range(MAX_CORRECTIONS_A_DAY + 20):
+        traffic = traffic.fold(message(part / 10, part / 10 + 0.05))
+    for part in range(MAX_CORRECTIONS_A_DAY + 19):
+        traffic = traffic.fold(message(part / 10, part / 10 + 0.1))
+    departures = traffic.departures
+    assert (departures.gaps, len(departures.corrections)) == ((), MAX_CORRECTIONS_A_DAY)
+    assert sum(departures.forgotten.values()) == 19
+
+
 # Properties of any log.
 
 
@@ -302,6 +323,21 @@ def test_who_comes_in_between_is_told_nothing_that_who_came_first_was_not(log, i
         traffic = after
     assert {alert.alert_id for alert in alerts} <= first
     assert len({alert.alert_id for alert in alerts}) == len(alerts)
+
+
+@settings(max_examples=150, deadline=None)
+@given(log=filled_logs, interest=interests)
+def test_an_interest_is_explained_by_what_is_known_now(log, interest):
+    """A filled window is explained as any other, and the windows after it by what it turned out to be."""
+    traffic = NO_TRAFFIC
+    for event in log:
+        traffic = traffic.fold(event)
+    verdicts = [
+        (each.start, bound, each.state_of(bound)) for each in judge_windows(interest, traffic) for bound in Bound
+    ]
+    explained = {(bound.value, state.value, start) for start, bound, state in verdicts if state is not None}
+    judged = judge_filled_windows(interest, log)
+    assert explained == {(bound, state, start) for bound, state, start in judged if state != brute_force.UNDECIDED}
 
 
 @settings(max_examples=150, deadline=None)
