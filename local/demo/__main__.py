@@ -51,7 +51,13 @@ that positions are polled from the first hour on.
 
 Interests that are set by then make the collector ask for the day before the scenario first.
 """
-_ONE_MAIL_PER_ALERT: Final = {"GROUP_WAIT_S": "0", "PERSON_MAILS_PER_HOUR": "0"}
+_ONE_MAIL_PER_ALERT: Final = {
+    "GROUP_WAIT_S": "0",
+    "PERSON_MAILS_PER_HOUR": "0",
+    "CORRECTIONS_QUIET_S": "5",
+    "CORRECTIONS_WAIT_S": "30",
+    "CORRECTIONS_PAUSE_S": "0",
+}
 """Notifier settings without grouping: weeks of alerts come in one minute here, and each shall be seen by itself."""
 
 

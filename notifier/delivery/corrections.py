@@ -23,7 +23,7 @@ from notifier.delivery.in_flight import InFlightLimit
 from notifier.delivery.interfaces import ContactsLike, EventTopics, SmtpClientLike
 from notifier.delivery.planned_mail import get_first_event
 from notifier.delivery.policy import CorrectionPolicy, MailPolicy, find_drop_reason
-from notifier.delivery.retries import MAX_PAUSE, compute_lifetime_start
+from notifier.delivery.retries import compute_lifetime_start
 from notifier.delivery.store import DeliveryStore
 from notifier.delivery.user_state import UserState
 from notifier.errors import FailureReason
@@ -87,8 +87,8 @@ class CorrectionDelivery(AlertDelivery):
         latest = min(self._compute_arrival(each, now) for each in mail.batches) + self._times.longest_wait
         allowed_at = min(max(each.gather_until or now for each in mail.batches), latest)
         alerts_state = self._alerts_store.load_user_state(get_first_event(mail), mail.user_id)
-        if allowed_at <= now < latest and alerts_state.has_waiting_mail(now):
-            allowed_at = min(now + MAX_PAUSE, latest)
+        if allowed_at <= now < latest:
+            allowed_at = min(alerts_state.compute_quiet_time(now), latest)
         if user.corrections_mailed_at is not None:
             allowed_at = max(allowed_at, user.corrections_mailed_at + self._times.pause)
         return allowed_at, FailureReason.GATHERING

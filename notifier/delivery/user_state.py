@@ -15,6 +15,9 @@ HOUR: Final = timedelta(hours=1)
 LONGEST_CORRECTIONS_PAUSE: Final = timedelta(days=1)
 """The longest time that a setting may keep between two mails of corrections to one user."""
 
+_FLIGHT_TIME: Final = timedelta(seconds=10)
+"""How long a mail that is in flight is given, before somebody looks again whether it is sent."""
+
 _OVERDUE: Final = timedelta(minutes=2)
 """How long after its time a batch of the retry topic counts as waiting: its record may be lost."""
 
@@ -94,9 +97,16 @@ class UserState:
         flight."""
         return replace(self.without_batches(batch_ids), corrections_mailed_at=_truncate_to_milliseconds(now))
 
-    def has_waiting_mail(self, now: datetime) -> bool:
-        """Return True if a mail is in flight, or waits in the retry topic and is not overdue for long, else False."""
-        return bool(self.in_flight_ids) or any(now - until < _OVERDUE for _, until in self.deferred_batches)
+    def compute_quiet_time(self, now: datetime) -> datetime:
+        """Return the time at which mails of this state will have been tried: `now` if none is in flight or waits.
+
+        Of those in the retry topic their own time, but none that is overdue for two minutes: its record may be lost.
+        Ten seconds from now at least, while there are such mails.
+        """
+        waiting = [until for _, until in self.deferred_batches if now - until < _OVERDUE]
+        if not waiting and not self.in_flight_ids:
+            return now
+        return max((now + _FLIGHT_TIME, *waiting))
 
     def without_batches(self, batch_ids: Collection[UUID]) -> Self:
         """Return a copy without these deferred batches, if it has them, and also without a mail in flight."""

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -14,7 +15,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from collector.messages import encode_airport_unheard, encode_code_retired
-from domain.alerts import Alert
+from domain.alerts import Alert, AlertState
 from domain.notices import Notice, RetiredNotice
 from local.kafka import Broker
 from local.mailbox.reading import ReceivedMail, find_confirmation_link, read_mails
@@ -25,10 +26,11 @@ from notifier.mail.alert_header import (
     parse_cause_header,
     select_header_fields,
 )
+from notifier.mail.headers import compute_mail_id
 from streams.messages import encode_alert
 from tests.fakes.smtp_server import HANG_UP, FakeSmtpServer
 from tests.fakes.user_service import FakeUserService
-from tests.notifier.alerts import CAUSE, NOTICE, build_retired_notice, build_unheard_notice, new_alert
+from tests.notifier.alerts import ALERT, CAUSE, NOTICE, build_retired_notice, build_unheard_notice, new_alert
 from tests.notifier.process import (
     UserEvent,
     build_contact,
@@ -169,7 +171,7 @@ def test_rejected_mails_delay_no_other_mail(
     users.add(
         build_contact(asks.user_id, confirmed=False, confirm_url="https://x.example.org/", email="asks@example.net")
     )
-    smtp.rcpt_script_for[f"{later.user_id}@example.net"] = ["450 4.2.1 over quota"] * 3
+    smtp.rcpt_script_for[f"{later.user_id}@example.net"] = ["450 4.2.1 over quota"] * 4
     smtp.rcpt_script_for[f"{never.user_id}@example.net"] = [f"550 5.1.1 {never.user_id}@example.net unknown"]
     smtp.rcpt_script_for[f"{lost.user_id}@example.net"] = [HANG_UP]
     smtp.rcpt_script_for["asks@example.net"] = ["451 not yet"]
@@ -319,6 +321,48 @@ def test_kill_9_mails_nothing_twice(kafka: Broker, users: FakeUserService, tmp_p
     assert set(repeated) <= before
 
 
+def test_corrections_are_one_mail_that_survives_kill_9_and_a_mail_server_that_is_away(
+    kafka: Broker, users: FakeUserService, smtp: FakeSmtpServer, tmp_path: Path
+) -> None:
+    """They hold up no other alert; duplicates, and what was superseded, are not told; who wants none gets none."""
+    user_id, unwilling = uuid4(), uuid4()
+    users.add(build_contact(user_id, email=f"{user_id}@example.net"))
+    users.add(build_contact(unwilling, without_corrections=True))
+    begin = ALERT.window_start
+    firing = new_alert(user_id=user_id, corrects=True, count=24, count_before=19)
+    taken = new_alert(
+        user_id=user_id, corrects=True, state=AlertState.WITHDRAWN, withdrawn_state=AlertState.FIRING,
+        window_start=begin + timedelta(hours=3), count=18, count_before=23, withdrawn_count=23,
+    )  # fmt: skip
+    passing = new_alert(user_id=user_id, corrects=True, window_start=begin + timedelta(hours=6), count=77)
+    undone = replace(passing, alert_id=uuid4(), state=AlertState.WITHDRAWN, withdrawn_state=AlertState.FIRING, count=20)
+    corrections = [firing, taken, passing, undone]
+    unwanted, other = (new_alert(user_id=unwilling, corrects=flag) for flag in (True, False))
+    events = [build_alert_event(each) for each in (*corrections, unwanted, other)]
+    smtp.rcpt_script_for[f"{user_id}@example.net"] = ["450 4.2.1 over quota"] * 3
+    settings = {"RETRY_BASE_S": "1", "CORRECTIONS_QUIET_S": "1"}
+    with running_notifier(tmp_path, kafka.bootstrap_servers, users.target, smtp.port, **settings) as notifier:
+        publish(kafka.bootstrap_servers, events)
+        eventually(lambda: notifier.events().count("corrections.put_off") >= 2, within_s=90)
+        eventually(lambda: len(smtp.mails) == 1)
+        notifier.kill()
+    with running_notifier(tmp_path, kafka.bootstrap_servers, users.target, smtp.port, **settings) as notifier:
+        publish(kafka.bootstrap_servers, events)
+        eventually(lambda: len(smtp.mails) >= 2, within_s=120)
+        eventually(lambda: is_everything_acknowledged(kafka.bootstrap_servers), within_s=90)
+        assert 'reason="not_wanted"' in notifier.page("/metrics")
+    assert [mail["Message-ID"] for mail in smtp.mails] == [
+        get_message_id(other),
+        f"<{compute_mail_id(corrections)}@example.org>",
+    ]
+    text = " ".join(smtp.mails[1].get_body(("plain",)).get_content().split())
+    assert "24 departures, not 19: more than your level of 20." in text
+    assert "18 departures, not 23: not more than your level of 20. We take back the alert." in text
+    assert "77" not in text
+    assert text.count("more than your level") == 2
+    assert read_dead_letters(kafka.bootstrap_servers, user_id) == []
+
+
 def test_an_unheard_airport_is_told_once_to_each_user_who_may_be_mailed(
     kafka: Broker, users: FakeUserService, tmp_path: Path
 ) -> None:
@@ -384,7 +428,7 @@ def test_a_rejected_notice_waits_in_the_retry_topic_and_survives_kill_9(
     later, never, behind = (build_unheard_notice(uuid4(), "KPWM", NOTICE.since) for _ in range(3))
     for notice in (later, never, behind):
         users.add(build_contact(notice.user_id, email=f"{notice.user_id}@example.net"))
-    smtp.rcpt_script_for[f"{later.user_id}@example.net"] = ["450 4.2.1 over quota"] * 4
+    smtp.rcpt_script_for[f"{later.user_id}@example.net"] = ["450 4.2.1 over quota"] * 3
     smtp.rcpt_script_for[f"{never.user_id}@example.net"] = [f"550 5.1.1 {never.user_id}@example.net unknown"]
     events = [build_notice_event(notice) for notice in (later, never, behind)]
     with running_notifier(tmp_path, kafka.bootstrap_servers, users.target, smtp.port, RETRY_BASE_S="2") as notifier:

@@ -8,7 +8,9 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from chassis.errors import SettingsError
 from chassis.settings import load_settings
 from notifier.delivery.batching import MISSING_RETRY_TIMEOUT
+from notifier.delivery.policy import CorrectionPolicy
 from notifier.delivery.retries import MAX_PAUSE
+from notifier.delivery.user_state import LONGEST_CORRECTIONS_PAUSE
 from notifier.settings import NotifierSettings
 from tests.fakes.tls import server_context
 
@@ -55,6 +57,9 @@ def test_mail_is_encrypted_unless_plaintext_is_set(monkeypatch: pytest.MonkeyPat
         {"GROUP_WAIT_S": "-1"},
         {"GROUP_WAIT_S": "61"},
         {"PERSON_MAILS_PER_HOUR": "-1"},
+        {"CORRECTIONS_QUIET_S": "-1"},
+        {"CORRECTIONS_WAIT_S": "86401"},
+        {"CORRECTIONS_PAUSE_S": "86401"},
         {"BOUNCES_TO": "nobody"},
         {"BOUNCES_TO": "ü@example.org"},
         {"STUCK_AFTER_S": "300"},
@@ -92,6 +97,15 @@ def test_mails_to_one_user_are_grouped_and_limited_by_default(monkeypatch: pytes
     assert (settings.group_wait_s, settings.person_mails_per_hour, settings.smtp_mails_in_doubt) == (5.0, 12, 1)
     settings = loaded(monkeypatch, GROUP_WAIT_S="0", PERSON_MAILS_PER_HOUR="0", SMTP_MAILS_IN_DOUBT="4")
     assert (settings.group_wait_s, settings.person_mails_per_hour, settings.smtp_mails_in_doubt) == (0.0, 0, 4)
+
+
+def test_corrections_are_one_mail_a_day_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A night's corrections come within hours; the pause between two mails is a day at most, as long as it is kept."""
+    assert loaded(monkeypatch).build_correction_policy() == CorrectionPolicy()
+    settings = loaded(monkeypatch, CORRECTIONS_QUIET_S="0", CORRECTIONS_WAIT_S="1", CORRECTIONS_PAUSE_S="86400")
+    policy = settings.build_correction_policy()
+    assert policy == CorrectionPolicy(timedelta(0), timedelta(seconds=1), timedelta(days=1))
+    assert policy.pause <= LONGEST_CORRECTIONS_PAUSE
 
 
 def test_a_queued_alert_does_not_make_a_worker_stuck(monkeypatch: pytest.MonkeyPatch) -> None:

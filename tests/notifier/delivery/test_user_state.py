@@ -13,13 +13,14 @@ A, B = UUID(int=1), UUID(int=2)
 
 instants = st.datetimes(datetime(1990, 1, 1), datetime(2090, 1, 1), timezones=st.just(UTC))
 people = st.builds(
-    lambda mailed, way, off: UserState(tuple(mailed), frozenset(way), tuple(off)),
+    lambda mailed, way, off, corrected: UserState(tuple(mailed), frozenset(way), tuple(off), corrected),
     st.lists(instants.map(lambda each: each.replace(microsecond=each.microsecond // 1000 * 1000)), max_size=5),
     st.sets(st.uuids(), max_size=5),
     st.lists(
         st.tuples(st.uuids(), instants.map(lambda each: each.replace(microsecond=each.microsecond // 1000 * 1000))),
         max_size=5,
     ),
+    st.none() | instants.map(lambda each: each.replace(microsecond=each.microsecond // 1000 * 1000)),
 )
 
 
@@ -32,7 +33,11 @@ def test_a_state_survives_encoding_and_decoding(person: UserState) -> None:
 @given(instants, st.uuids())
 def test_a_new_state_equals_its_decoded_copy(now: datetime, name: UUID) -> None:
     """Otherwise each mail would write the state once more, because of its microseconds."""
-    for person in (UserState().with_mail_sent(now, (), 12), UserState().with_deferred_batches((name,), now, now)):
+    for person in (
+        UserState().with_mail_sent(now, (), 12),
+        UserState().with_deferred_batches((name,), now, now),
+        UserState().with_corrections_sent(now, ()),
+    ):
         assert UserState.decode(person.encode()) == person
 
 
@@ -88,6 +93,27 @@ def test_a_state_expires_after_an_hour_without_mail_in_flight() -> None:
     for person in (mailed, put_off):
         assert [person.is_expired(NOW + each) for each in (HOUR - timedelta(seconds=1), HOUR)] == [False, True]
     assert not mailed.with_mail_in_flight((A,)).is_expired(NOW + 1000 * HOUR)
+
+
+def test_a_mail_of_corrections_is_remembered_for_a_day() -> None:
+    """So long a setting may keep the next one back; a clock that was ahead keeps it back no longer than that."""
+    person = UserState().with_mail_in_flight((A,)).with_corrections_sent(NOW, ())
+    assert (person.corrections_mailed_at, person.in_flight_ids) == (NOW, frozenset())
+    assert [person.is_expired(NOW + each * HOUR) for each in (23, 24)] == [False, True]
+    assert person.with_bounded_mail_times(NOW - 50 * HOUR).corrections_mailed_at == NOW - 50 * HOUR
+    assert person.without_batches(()).corrections_mailed_at == NOW
+
+
+def test_corrections_wait_for_mails_that_are_in_flight_or_deferred() -> None:
+    """Until the time of a deferred mail, ten seconds at least; a record of the retry topic may be lost, and is not
+    waited for any longer two minutes after its time."""
+    minute, moment = timedelta(minutes=1), timedelta(seconds=10)
+    person = UserState().with_deferred_batches((A,), NOW, NOW)
+    assert person.compute_quiet_time(NOW - 3 * minute) == NOW
+    assert person.compute_quiet_time(NOW + minute) == NOW + minute + moment
+    assert person.compute_quiet_time(NOW + 2 * minute) == NOW + 2 * minute
+    assert UserState().with_mail_in_flight((A,)).compute_quiet_time(NOW) == NOW + moment
+    assert UserState().compute_quiet_time(NOW) == NOW
 
 
 def test_every_transition_ends_the_flight_of_a_mail() -> None:
