@@ -84,7 +84,7 @@ class FakeDelivery:
         self.pause_until: Any = None
         self.cancelled = 0
 
-    def convert_if_too_old(self, batch: AlertBatch) -> AlertBatch:
+    def prepare(self, batch: AlertBatch) -> AlertBatch:
         """Return the batch: none is too old."""
         return batch
 
