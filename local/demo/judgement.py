@@ -25,7 +25,7 @@ from notifier.mail.alert_header import AlertHeaderFields, select_header_fields
 
 _STATED_ERROR: Final = 1 - LEAST_RECALL_PERCENT / 100
 """Share of the movements that live may miss: an airport of which it misses more is not covered live (DESIGN.md, 9)."""
-_CHANCE: Final = 1e-6
+_CHANCE: Final = 1e-4
 """A count is wrong by more than that error if chance alone makes it so wrong less often than this."""
 _EDGE: Final = timedelta(seconds=90)
 """A movement so near a window's edge may be told in the window next to it: the time of one is an estimate."""
@@ -262,7 +262,7 @@ def is_window_decided(interest: Interest, start: datetime, coverage: ExpectedCov
 def is_contradicted(timetable: Timetable, interest: Interest, alert: Alert) -> bool:
     """Return True if an alert says of a window that it has few movements, and the truth is that it has clearly more.
 
-    Clearly: so many are missing that chance makes it so once in a million, if live misses one movement in five (what
+    Clearly: so many are missing that chance makes it so once in ten thousand, if live misses one movement in five (what
     it may miss). Movements at the window's edges do not count. An alert of another kind is never contradicted.
     """
     if alert.bound is not Bound.LOW or not alert.state.is_breach:

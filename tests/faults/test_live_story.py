@@ -16,13 +16,13 @@ from tests.faults.live_story import BEGIN, MIDNIGHT, TARGETS, tell_story
 pytestmark = pytest.mark.faults
 
 OUTAGES = parse_state_faults(
-    "outage@2013-02-13T12:20Z+2,outage@2013-02-13T13:40Z+5,outage@2013-02-13T15:10Z+15,outage@2013-02-13T17:15Z+60,"
-    "outage@2013-02-13T20:50Z+15,outage@2013-02-13T22:58Z+5"
+    "outage@2013-02-13T12:20Z+2,outage@2013-02-13T13:40Z+5,outage@2013-02-13T15:10Z+15,outage@2013-02-13T20:01Z+60,"
+    "outage@2013-02-13T21:50Z+15,outage@2013-02-13T22:58Z+5"
 )
-"""Outages of 2, 5, 15 and 60 minutes, within busy hours and over their ends."""
+"""Outages of 2, 5, 15 and 60 minutes, within busy hours and over their ends; the longest takes the busiest hour."""
 LIES = parse_state_faults(
-    "frozen@2013-02-13T12:05Z+70,empty@2013-02-13T14:00Z+65,null@2013-02-13T16:10Z+70,old@2013-02-13T18:00Z+75,"
-    "html@2013-02-13T20:00Z+30,frozen@2013-02-13T21:30Z+20,empty@2013-02-13T22:30Z+60"
+    "frozen@2013-02-13T12:55Z+70,empty@2013-02-13T14:30Z+65,null@2013-02-13T16:10Z+70,html@2013-02-13T18:00Z+30,"
+    "old@2013-02-13T19:55Z+75,frozen@2013-02-13T21:30Z+20,empty@2013-02-13T22:05Z+60"
 )
 """A source that lies: its time stands still, its positions are old, or its sky is empty."""
 
