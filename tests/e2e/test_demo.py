@@ -159,3 +159,19 @@ def test_the_demo_takes_no_proxy(tmp_path, port_base, monkeypatch, variables):
             assert process.wait(400) == 0, read_output(data)
         assert json.loads(out.read_text())
         assert proxy.requests == []
+
+
+@pytest.mark.faults
+def test_the_live_demo_is_right_whatever_happens_to_its_positions(tmp_path, port_base):
+    """Positions fail, stand still and are empty for a while: what is not seen live comes with the night's record.
+
+    How much is seen live depends on the machine; that the alerts in force are the timetable's, and that each is mailed,
+    does not.
+    """
+    data = tmp_path / "demo"
+    faults = "outage@2013-02-09T02:10Z+15,frozen@2013-02-09T11:00Z+30,empty@2013-02-09T16:30Z+60"
+    interests = ("--interest", "KJFK:departures:1h:high=20:low=1")
+    with run_demo(data, port_base, "--once", "--state-faults", faults, *interests) as process:
+        assert process.wait(900) == 0, read_output(data)
+    assert "every alert in force is the timetable's" in read_output(data)
+    assert not find_processes(data)
