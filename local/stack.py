@@ -128,8 +128,30 @@ def with_replay(environment: Mapping[str, str], ports: Ports, schedule: RecordSc
         "OPENSKY_CLIENT_ID": "",
         "OPENSKY_CLIENT_SECRET": "",
         "OPENSKY_CREDENTIALS_FILE": "",
+        "LIVE": "off",
         "LIVE_URLS": "",  # real aircraft have no place among the replay's
         "CREDITS_PER_DAY": "1000000",  # as the Procfile gives the replay
+    }
+
+
+def with_positions(environment: Mapping[str, str], credits_per_day: int, faults: str | None) -> dict[str, str]:
+    """Return a copy of the environment of `with_replay` with an account at the replay, by which positions are polled.
+
+    `credits_per_day`: the account's credits for positions; `faults`: an option --state-faults of the replay, without
+    spaces; None: none.
+    """
+    options = [
+        environment["OPENSKY_REPLAY_OPTIONS"],
+        "--sky-goes-on",
+        *([f"--state-faults={faults}"] if faults else []),
+    ]
+    return {
+        **environment,
+        "OPENSKY_REPLAY_OPTIONS": " ".join(options),
+        "OPENSKY_CLIENT_ID": "towerwatch-demo",
+        "OPENSKY_CLIENT_SECRET": secrets.token_urlsafe(32),
+        "LIVE": "auto",
+        "LIVE_CREDITS_PER_DAY": str(credits_per_day),
     }
 
 

@@ -17,11 +17,14 @@ from typing import Final, NoReturn
 from chassis.clock import ScaledClock
 from chassis.process import keep_files_private
 from local.demo.broker import ensure_no_topics
-from local.demo.expected import AlertDifference, compare_alerts, compute_expected_story
+from local.demo.expected import ExpectedStory, compare_alerts, compute_expected_story
+from local.demo.live_credits import compute_live_credits
+from local.demo.live_report import DeliveredAlert, LiveRun, LiveTruth, print_live_report
 from local.demo.options import Options, parse_options
 from local.demo.plan import DAY, DemoPlan, plan_demo
 from local.demo.screen import Screen
-from local.demo.story import Scenario, ScenarioResult, build_mailbox_url, compute_median_and_p99, list_urls
+from local.demo.story import Scenario, ScenarioResult, compute_median_and_p99
+from local.demo.urls import build_mailbox_url, list_urls
 from local.errors import LocalError
 from local.kafka import find_external_bootstrap_servers
 from local.opensky import nycflights
@@ -36,12 +39,15 @@ from local.stack import (
     start_streams_worker,
     wait_until_ready,
     with_mailbox,
+    with_positions,
     with_replay,
 )
 from notifier.mail.alert_header import AlertHeaderFields
 
 START_UP_S: Final = 12
-"""Real seconds until the clock reaches the scenario's first day; the services start meanwhile.
+LIVE_START_UP_S: Final = 25
+"""Real seconds until the clock reaches the scenario's first day; the services start meanwhile. Live it is longer, so
+that positions are polled from the first hour on.
 
 Interests that are set by then make the collector ask for the day before the scenario first.
 """
@@ -111,7 +117,7 @@ def _run_demo(options: Options, screen: Screen) -> int:
     the interests are set after the first day, so that it is certain to begin with that day.
     """
     data = options.data
-    plan = plan_demo(options.begin, options.end, options.schedule)
+    plan = plan_demo(options.begin, options.end, options.schedule, is_live=options.is_live)
     external = find_external_bootstrap_servers(os.environ)
     names = (*(() if external else ("kafka",)), "opensky", "mailbox", *SERVICES)
     kill_leftovers(data)
@@ -127,6 +133,8 @@ def _run_demo(options: Options, screen: Screen) -> int:
     settings = build_environment(options.ports, data, Secrets.random(), external)
     settings = with_mailbox(with_replay(settings, options.ports, plan.schedule), options.ports)
     settings |= _ONE_MAIL_PER_ALERT
+    if plan.is_live:
+        settings = with_positions(settings, compute_live_credits(options.interests), options.state_faults)
     if len(workers) > 1:
         settings["SESSION_TIMEOUT_S"] = "6"  # the others take over sooner; brokers allow no less
     with ProcessSupervisor(settings, data) as processes:
@@ -146,6 +154,7 @@ def _run_demo(options: Options, screen: Screen) -> int:
         told_in_time, told_late = (
             compute_expected_story(timetable, options.interests, each) for each in (plan, plan.without_day_before())
         )
+        truth = LiveTruth(timetable, options.interests, plan)
         del timetable
         wait_until_ready(processes, names, options.ports, data)
         for ports in workers.values():
@@ -170,18 +179,21 @@ def _run_demo(options: Options, screen: Screen) -> int:
             time.sleep(0.05)
         story = told_late if is_late else told_in_time
         result = scenario.run(token, story.plan, story.unheard)
-        difference = compare_alerts(story.alerts, result.mailed)
-        _print_report(screen, options, result, len(story.alerts), difference)
+        is_right = (
+            _report_live(screen, truth, result, clock) if plan.is_live else _report_settled(screen, story, result)
+        )
         if options.json is not None:
             options.json.write_text(json.dumps([_encode_alert(each) for each in result.mailed], indent=1) + "\n")
+            screen.print_line(f"  what was mailed: {options.json}")
         if not options.once:
             _wait_for_ctrl_c(require_alive, options, screen)
-        return 1 if difference else 0
+        return 0 if is_right else 1
 
 
 def _make_clock(plan: DemoPlan, begin: datetime) -> ScaledClock:
-    """Make the scenario's clock: it shows `begin` in START_UP_S real seconds, with the plan's rate and stop."""
-    return ScaledClock(begin, plan.rate, datetime.now(UTC) + timedelta(seconds=START_UP_S), plan.stop)
+    """Make the scenario's clock, with the plan's rate and stop: it shows `begin` in some real seconds."""
+    start_up_s = LIVE_START_UP_S if plan.is_live else START_UP_S
+    return ScaledClock(begin, plan.rate, datetime.now(UTC) + timedelta(seconds=start_up_s), plan.stop)
 
 
 def _build_clock_environment(clock: ScaledClock, plan: DemoPlan) -> dict[str, str]:
@@ -204,24 +216,19 @@ def _encode_duration(duration_s: float) -> str:
     return f"PT{duration_s:.0f}S"
 
 
-def _print_report(
-    screen: Screen, options: Options, result: ScenarioResult, expected: int, difference: AlertDifference
-) -> None:
+def _report_settled(screen: Screen, story: ExpectedStory, result: ScenarioResult) -> bool:
     """Print the numbers of flights, alerts and mails, the latencies, and every missing or unexpected alert.
 
-    `expected`: number of the expected alerts.
+    Returns True if exactly the expected alerts were mailed, else False.
     """
+    difference = compare_alerts(story.alerts, result.mailed)
     screen.print_heading("The story in figures")
-    latency = compute_median_and_p99(result.latencies_s)
     screen.print_table(
         [
             ("flights", f"{result.published.flights:,} in {result.published.batches:,} batches"),
             ("alerts", f"{len(result.published.alert_ids):,}"),
-            ("mails", f"{len(result.mailed):,} of {expected:,} expected"),
-            (
-                "from flight event to delivered mail",
-                f"median {latency[0]:.2f} s, 99th percentile {latency[1]:.2f} s" if latency else "no mail, no figure",
-            ),
+            ("mails", f"{len(result.mailed):,} of {len(story.alerts):,} expected"),
+            ("from flight event to delivered mail", _describe_latencies(result)),
         ]
     )
     for name, alerts in (("missing", difference.missing), ("unexpected", difference.unexpected)):
@@ -229,8 +236,28 @@ def _print_report(
             screen.print_line(f"  {name}: {json.dumps(_encode_alert(alert))}")
     if not difference:
         screen.print_line("  every expected mail came, and no other")
-    if options.json is not None:
-        screen.print_line(f"  what was mailed: {options.json}")
+    return not difference
+
+
+def _report_live(screen: Screen, truth: LiveTruth, result: ScenarioResult, clock: ScaledClock) -> bool:
+    """Print the figures of a live run, and what was wrong; return True if nothing was, else False."""
+    if result.logs is None:
+        raise LocalError("the run was live, and has no log")
+    settled, last, raised = result.logs
+    delivered = [
+        DeliveredAlert(alert, clock.start + (at - clock.anchor) * clock.rate)
+        for alert, at in zip(result.mailed, result.delivered_at, strict=True)
+    ]
+    verdict = truth.judge(LiveRun(settled, last, raised, delivered))
+    screen.print_heading("The story in figures")
+    print_live_report(screen, verdict, settled, _describe_latencies(result))
+    return not verdict.faults
+
+
+def _describe_latencies(result: ScenarioResult) -> str:
+    """Return the latencies of the mails in words."""
+    latency = compute_median_and_p99(result.latencies_s)
+    return f"median {latency[0]:.2f} s, 99th percentile {latency[1]:.2f} s" if latency else "no mail, no figure"
 
 
 def _encode_alert(alert: AlertHeaderFields) -> dict[str, object]:

@@ -16,6 +16,7 @@ from local.arguments import parse_whole_number
 from local.errors import LocalError
 from local.opensky.nightly_record import RecordSchedule
 from local.opensky.record_options import add_shared_options, parse_record_options
+from local.opensky.sky_options import STATE_FAULTS_FORM, STATE_FAULTS_HELP, check_state_faults
 from local.ports import DEFAULT_BASE, Ports
 from local.processes import ROOT
 from towerwatch.topics import JOIN_PARTITIONS
@@ -30,6 +31,9 @@ DEFAULT_INTERESTS: Final = (
     "KBOS:arrivals:1d:low=10",
     "KLGA:both:6h:low=20",
 )
+_SETTLED_DAYS: Final = ("2013-02-08", "2013-02-11")
+_LIVE_DAYS: Final = ("2013-02-09", "2013-02-10")
+"""The days of the blizzard that the story is about, and the days after them: live fewer, as the clock is slow."""
 _DESCRIPTION: Final = "What can be asked of the demo, and clear words for what cannot."
 _FORM: Final = "AIRPORT:DIRECTION:WINDOW[:high=N][:low=N][:for=N][:repeat]"
 _NO_ID: Final = UUID(int=0)
@@ -57,21 +61,33 @@ class Options:
     """The folder of this demo alone; what is in it is deleted."""
     schedule: RecordSchedule
     """When the replay's record of each day appears, and what it lacks."""
+    is_live: bool
+    """True: positions are polled, and mails come minutes after the movements; False: the night's record alone."""
+    state_faults: str | None
+    """The faults of the replay's positions, in the form of its option --state-faults; None: none."""
 
 
 def parse_options(arguments: Sequence[str]) -> Options:
     """Parse and validate the command line. Raises LocalError, which names the invalid option.
 
     Invalid are: days out of 2013 or in the wrong order, a JSON file in a missing folder, a malformed interest, two
-    interests of the same airport, direction and window length, a number of workers or a port out of range, an existing
-    data folder that no demo has made, and a late or missing record of a day that the demo does not ask for. `--help`
-    and unknown options end the program as argparse does.
+    interests of the same airport, direction and window length, faults of positions where there are none, a number of
+    workers or a port out of range, an existing data folder that no demo has made, and a late or missing record of a day
+    that the demo does not ask for. `--help` and unknown options end the program as argparse does.
     """
     parser = argparse.ArgumentParser(prog="make demo ARGS=…", description=_DESCRIPTION, allow_abbrev=False)
-    parser.add_argument("--once", action="store_true", help="exit when the story is over; 0 if every mail came")
-    parser.add_argument("--from", dest="begin", default="2013-02-08", metavar="DAY", help="first UTC day (%(default)s)")
+    parser.add_argument("--once", action="store_true", help="exit when the story is over; 0 if all was right")
     parser.add_argument(
-        "--to", dest="end", default="2013-02-11", metavar="DAY", help="the day after the last (%(default)s)"
+        "--from",
+        dest="begin",
+        metavar="DAY",
+        help=f"first UTC day ({_LIVE_DAYS[0]}; with --settled {_SETTLED_DAYS[0]})",
+    )
+    parser.add_argument(
+        "--to",
+        dest="end",
+        metavar="DAY",
+        help=f"the day after the last ({_LIVE_DAYS[1]}; with --settled {_SETTLED_DAYS[1]})",
     )
     parser.add_argument(
         "--interest", action="append", metavar=_FORM, help="repeatable; replaces the demo's own interests"
@@ -95,13 +111,23 @@ def parse_options(arguments: Sequence[str]) -> Options:
     parser.add_argument(
         "--data", type=Path, default=DATA, metavar="DIR", help="the demo's own folder, emptied at its start"
     )
+    parser.add_argument(
+        "--settled",
+        action="store_true",
+        help="without positions: every mail comes from the night's record, and the clock runs faster",
+    )
+    parser.add_argument("--state-faults", type=check_state_faults, metavar=STATE_FAULTS_FORM, help=STATE_FAULTS_HELP)
     add_shared_options(parser)
     given = parser.parse_args(arguments)
+    days = _SETTLED_DAYS if given.settled else _LIVE_DAYS
+    given.begin, given.end = given.begin or days[0], given.end or days[1]
     begin, end = _parse_day("--from", given.begin), _parse_day("--to", given.end)
     if end <= begin:
         raise LocalError(f"--to {given.end} must be a day after --from {given.begin}")
     if given.json is not None and not given.json.absolute().parent.is_dir():
         raise LocalError(f"--json {given.json}: there is no such folder")
+    if given.settled and given.state_faults is not None:
+        raise LocalError("--state-faults: without positions (--settled) there are no faults of them")
     interests = tuple(parse_interest(text, begin) for text in given.interest or DEFAULT_INTERESTS)
     kinds = [(each.airport, each.direction, each.window) for each in interests]
     for kind in kinds:
@@ -125,6 +151,8 @@ def parse_options(arguments: Sequence[str]) -> Options:
         given.streams_workers,
         given.data.absolute(),
         _parse_schedule(given, begin, end),
+        not given.settled,
+        given.state_faults,
     )
 
 

@@ -11,6 +11,11 @@ DAY: Final = timedelta(days=1)
 
 SCENARIO_S: Final = 40
 """Real seconds from the begin of the scenario's first day until its last day is covered, as a rule."""
+LIVE_CLOCK_RATE: Final = 900
+"""Clock seconds per real second while positions are polled. A poll may then take 100 ms, and 133 ms may lie between two
+of them: more is a gap."""
+LIVE_INTERVAL_S: Final = 45
+"""Seconds between two polls of positions, with the credits that the demo's account has."""
 MAX_CLOCK_RATE: Final = 72_000
 """Maximum of clock seconds per real second: a stack on two cores must keep up."""
 POLL_S: Final = 0.3
@@ -55,6 +60,8 @@ class DemoPlan:
     poll_interval: timedelta
     stop: datetime
     """Time at which the clock stops: by then all days are covered or given up in any case."""
+    is_live: bool
+    """True: positions are polled, and the record settles afterwards what they told."""
 
     def is_recorded(self, day: datetime) -> bool:
         """Return True if the source's record of the day appears at some time, False if never."""
@@ -84,8 +91,10 @@ class DemoPlan:
         return self.covered_until < self.end
 
 
-def plan_demo(begin: datetime, end: datetime, schedule: RecordSchedule) -> DemoPlan:
+def plan_demo(begin: datetime, end: datetime, schedule: RecordSchedule, *, is_live: bool = False) -> DemoPlan:
     """Plan a demo run over the days [begin, end), with a source that records them by this schedule.
+
+    `is_live`: True if positions are polled, for which the clock must run slowly.
 
     The source is limited to these days and the day before, by which the collector decides whether an airport is heard.
     So no later day is ever covered, even if the clock runs on.
@@ -101,7 +110,7 @@ def plan_demo(begin: datetime, end: datetime, schedule: RecordSchedule) -> DemoP
     covered_until = recorded[-1] + DAY if recorded else first_day
     last_decided = max(_find_decision_time(schedule, day.date()) for day in days)
     settled_at = last_decided + SETTLED_AFTER
-    rate = min((settled_at - begin).total_seconds() / SCENARIO_S, MAX_CLOCK_RATE)
+    rate = LIVE_CLOCK_RATE if is_live else min((settled_at - begin).total_seconds() / SCENARIO_S, MAX_CLOCK_RATE)
     poll_interval = max(timedelta(seconds=round(rate * POLL_S)), SHORTEST_POLL_INTERVAL)
     return DemoPlan(
         schedule=schedule,
@@ -113,6 +122,7 @@ def plan_demo(begin: datetime, end: datetime, schedule: RecordSchedule) -> DemoP
         rate=rate,
         poll_interval=poll_interval,
         stop=last_decided + COVERED_AFTER + POLLS_UNTIL_COVERED * poll_interval,
+        is_live=is_live,
     )
 
 

@@ -3,9 +3,9 @@
 import contextlib
 import statistics
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,15 +13,17 @@ import httpx
 
 from chassis.clock import Clock
 from domain.alerts import AlertState
-from domain.interests import Direction, Interest
+from domain.interests import Direction
+from local.demo.judgement import find_untold
+from local.demo.live_log import NO_ALERTS, LiveLog, RaisedAlerts, count_raised_alerts, read_live_log
 from local.demo.options import Options
 from local.demo.plan import DemoPlan
 from local.demo.screen import Screen
 from local.demo.topics import DemoTopicContents, read_topic_contents
+from local.demo.urls import build_url
+from local.demo.wording import build_interest_body, describe_interest, describe_record
 from local.errors import LocalError
 from local.mailbox.reading import ReceivedMail, find_confirmation_link, get_plain_text, read_mails
-from local.opensky.record_options import encode_time
-from local.ports import HOST, Ports
 from local.stack import assign_worker_ports
 from notifier.mail.alert_header import (
     ALERT_HEADER,
@@ -34,6 +36,9 @@ from notifier.mail.alert_header import (
 EMAIL: Final = "ada@towerwatch.test"
 _POLL_INTERVAL_S: Final = 0.1
 _MAIL_TIMEOUT_S: Final = 60.0
+_STUCK_AFTER_S: Final = 60.0
+_CORRECTIONS_WAIT: Final = timedelta(hours=27)
+"""Corrections wait up to six hours for others, and twenty since the person's last mail of corrections."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +50,10 @@ class ScenarioResult:
     latencies_s: tuple[float, ...]
     """Real seconds from the flight event on Kafka to the delivered mail, one per mail with alerts."""
     published: DemoTopicContents
+    delivered_at: tuple[datetime, ...]
+    """When the mail of each mailed alert was delivered, in real time."""
+    logs: tuple[LiveLog, LiveLog, RaisedAlerts] | None
+    """Of a live run: the log once all is settled, the log after the last mail, and how many alerts were raised."""
 
 
 class Scenario:
@@ -83,7 +92,7 @@ class Scenario:
         """
         ports = self._options.ports
         self._screen.print_heading("Somebody registers")
-        registered = self._post(_build_url(ports.user_manager_http, "/users"), _build_account_body())
+        registered = self._post(build_url(ports.user_manager_http, "/users"), _build_account_body())
         token: str = registered["token"]
         self._screen.print_line(
             f"  POST /users → {registered['user']['name']}, {EMAIL}; a mail asks to confirm the address"
@@ -101,14 +110,22 @@ class Scenario:
         ports = self._options.ports
         self._screen.print_heading("and says what to watch")
         for interest in self._options.interests:
-            self._post(_build_url(ports.collector_http, "/interests"), build_interest_body(interest), token)
-            self._screen.print_line(f"  POST /interests → {_describe_interest(interest)}")
+            self._post(build_url(ports.collector_http, "/interests"), build_interest_body(interest), token)
+            self._screen.print_line(f"  POST /interests → {describe_interest(interest)}")
         for line in describe_record(plan, unheard):
             self._screen.print_line(f"  {line}")
         self._screen.print_heading(f"The clock runs from {self._options.begin:%-d %B} to {self._options.end:%-d %B %Y}")
-        self._wait_until_covered(plan, unheard)
+        settled, raised = None, NO_ALERTS
+        if plan.is_live:
+            self._wait_until_settled(token, plan, unheard)
+            settled, raised = self._wait_for_alerts(plan, unheard)
+        else:
+            self._wait_until_covered(plan, unheard)
         published = read_topic_contents(self._kafka, self._options.begin, self._options.end)
-        self._wait_for_mails(published)
+        if settled is None:
+            self._wait_for_mails(lambda mailed: len(published.alert_ids) - len(mailed))
+        else:
+            self._wait_for_mails(lambda mailed: len(find_untold(settled.alerts, mailed)))
         self._screen.end_progress()
         alerts = [mail for mail in self._received if ALERT_HEADER in mail.message]
         return ScenarioResult(
@@ -118,6 +135,8 @@ class Scenario:
                 for mail in alerts
             ),
             published=published,
+            delivered_at=tuple(mail.delivered_at for mail in alerts for _ in _parse_alerts(mail)),
+            logs=(settled, read_live_log(self._kafka), raised) if settled is not None else None,
         )
 
     def _post(self, url: str, body: dict[str, object], token: str | None = None) -> dict[str, Any]:
@@ -188,16 +207,9 @@ class Scenario:
         about them has enough time to come. Prints mails that arrive meanwhile, and shows the progress. Raises
         LocalError if the clock has stopped and no watermark has advanced for a minute.
         """
-        keys = {
-            (interest.airport, part)
-            for interest in self._options.interests
-            if interest.airport not in unheard
-            for part in interest.direction.parts
-        }
+        keys = self._list_keys(unheard)
         must_reach_stop = bool(unheard) or plan.must_reach_stop
-        # The deadline is on progress, not on the whole: a stack that covers nothing more is stuck.
-        stuck_after = 60.0
-        last_progress, progressed_at = None, time.monotonic()
+        progress = _Progress(self._clock, plan.stop)
         while True:
             self._receive_new_mails()
             airports = self._fetch_airports()
@@ -214,13 +226,76 @@ class Scenario:
                 if covered
                 else f"  {now:%a %d %b %H:%M} UTC"
             )
-            if marks != last_progress or not has_stopped:
-                last_progress, progressed_at = marks, time.monotonic()
-            if time.monotonic() - progressed_at > stuck_after:
-                raise LocalError(
-                    f"nothing more is covered for {stuck_after:.0f} s; see the logs of collector and streams"
-                )
+            progress.require(marks)
             time.sleep(_POLL_INTERVAL_S)
+
+    def _wait_until_settled(self, token: str, plan: DemoPlan, unheard: Collection[str]) -> None:
+        """Wait until the night's record has covered all of the scenario's days that are recorded, and it is published.
+
+        Prints mails that arrive meanwhile, and shows the progress. Raises LocalError if the clock has stopped and the
+        record has covered nothing more for a minute.
+        """
+        keys = self._list_keys(unheard)
+        progress = _Progress(self._clock, plan.stop)
+        while True:
+            self._receive_new_mails()
+            settled = self._fetch_settled(token, {airport for airport, _ in keys})
+            has_stopped = self._clock.now() >= plan.stop
+            must_reach_stop = bool(unheard) or plan.must_reach_stop
+            if all(settled.get(key, plan.begin) >= plan.covered_until for key in keys) and (
+                has_stopped or not must_reach_stop
+            ):
+                return
+            progress.require(settled)
+            alerts = sum(len(_parse_alerts(mail)) for mail in self._received)
+            self._screen.show_progress(f"  {self._clock.now():%a %d %b %H:%M} UTC   {alerts} alerts mailed")
+            time.sleep(_POLL_INTERVAL_S)
+
+    def _list_keys(self, unheard: Collection[str]) -> set[tuple[str, Direction]]:
+        """Return the airports and directions that are watched and heard."""
+        return {
+            (interest.airport, part)
+            for interest in self._options.interests
+            if interest.airport not in unheard
+            for part in interest.direction.parts
+        }
+
+    def _wait_for_alerts(self, plan: DemoPlan, unheard: Collection[str]) -> tuple[LiveLog, RaisedAlerts]:
+        """Wait until all is settled in the log, too, and the alerts are raised that follow from it; return both.
+
+        After a minute in which no more was published or raised, returns what is there. Raises LocalError if a process
+        has ended.
+        """
+        keys = self._list_keys(unheard)
+        last, progressed_at = None, time.monotonic()
+        while True:
+            self._receive_new_mails()
+            log = read_live_log(self._kafka)
+            is_settled = log.is_settled(keys, plan.covered_until)
+            raised = count_raised_alerts(self._kafka) if is_settled else NO_ALERTS
+            if is_settled and raised.are_all_there:
+                return log, raised
+            if (log.settled_until, raised) != last:
+                last, progressed_at = (log.settled_until, raised), time.monotonic()
+            if time.monotonic() - progressed_at > _STUCK_AFTER_S:
+                return log, raised
+            self._screen.show_progress("  waiting for the alerts of the last night")
+            time.sleep(_POLL_INTERVAL_S)
+
+    def _fetch_settled(self, token: str, airports: Collection[str]) -> dict[tuple[str, Direction], datetime]:
+        """Fetch up to when the record has covered the airports, by airport and direction, from the collector.
+
+        Those that it has not covered at all are missing, and so is what the collector does not answer now.
+        """
+        found = {}
+        for icao in sorted(airports):
+            with contextlib.suppress(httpx.HTTPError):
+                url = build_url(self._options.ports.collector_http, f"/flights/{icao}/coverage")
+                answer = self._http.get(url, headers={"Authorization": f"Bearer {token}"}).raise_for_status().json()
+                for part in Direction.BOTH.parts:
+                    if answer[part.value] is not None:
+                        found[icao, part] = datetime.fromisoformat(answer[part.value]["covered_until"])
+        return found
 
     def _fetch_airports(self) -> dict[str, dict[str, Any]]:
         """Fetch the airports as the pages show them, by ICAO code, from every worker; each returns its own airports.
@@ -231,7 +306,7 @@ class Scenario:
         for ports in assign_worker_ports(self._options.ports, self._options.streams_workers).values():
             # A worker may be recovering, or have ended; the deadline is on progress.
             with contextlib.suppress(httpx.HTTPError):
-                answer = self._http.get(_build_url(ports.streams_web, "/api/airports?scope=worker")).raise_for_status()
+                answer = self._http.get(build_url(ports.streams_web, "/api/airports?scope=worker")).raise_for_status()
                 airports.update({each["icao"]: each for each in answer.json()})
         return airports
 
@@ -240,22 +315,45 @@ class Scenario:
         icaos = [each.airport for each in self._options.interests]
         return all(airports.get(icao, {}).get("interests") == icaos.count(icao) for icao in icaos)
 
-    def _wait_for_mails(self, published: DemoTopicContents) -> None:
-        """Wait until as many alerts are mailed as were raised; after a minute, print how many are missing and return.
+    def _wait_for_mails(self, count_missing: Callable[[Sequence[AlertHeaderFields]], int]) -> None:
+        """Wait until no mail is missing; after a while, print how many are missing and return.
 
-        Prints mails that arrive meanwhile, and shows the progress. Raises LocalError if a process has ended.
+        That is a minute, and as long as corrections may wait for each other by the stack's clock. `count_missing`: says
+        how many are missing if these alerts were mailed. Prints mails that arrive meanwhile, and shows the progress.
+        Raises LocalError if a process has ended.
         """
-        deadline = time.monotonic() + _MAIL_TIMEOUT_S
+        timeout_s = _MAIL_TIMEOUT_S + self._clock.real_seconds(_CORRECTIONS_WAIT)
+        deadline = time.monotonic() + timeout_s
         while True:
             self._receive_new_mails()
-            missing = len(published.alert_ids) - sum(len(_parse_alerts(mail)) for mail in self._received)
+            missing = count_missing([alert for mail in self._received for alert in _parse_alerts(mail)])
             if missing <= 0:
                 return
             if time.monotonic() > deadline:
-                self._screen.print_line(f"  {missing} alerts were not mailed within {_MAIL_TIMEOUT_S:.0f} s")
+                self._screen.print_line(f"  {missing} alerts were not mailed within {timeout_s:.0f} s")
                 return
             self._screen.show_progress(f"  waiting for {missing} mails")
             time.sleep(_POLL_INTERVAL_S)
+
+
+class _Progress:
+    """The deadline on a wait's progress, not on the whole: a stack that gets no further is stuck."""
+
+    def __init__(self, clock: Clock, stop: datetime) -> None:
+        """`stop`: before the clock has reached it, no progress is required."""
+        self._clock = clock
+        self._stop = stop
+        self._last: object = None
+        self._progressed_at = time.monotonic()
+
+    def require(self, state: object) -> None:
+        """Raise LocalError if the state has been the same for a minute since the clock's stop."""
+        if state != self._last or self._clock.now() < self._stop:
+            self._last, self._progressed_at = state, time.monotonic()
+        elif time.monotonic() - self._progressed_at > _STUCK_AFTER_S:
+            raise LocalError(
+                f"nothing more is covered for {_STUCK_AFTER_S:.0f} s; see the logs of collector and streams"
+            )
 
 
 def compute_median_and_p99(latencies_s: tuple[float, ...]) -> tuple[float, float] | None:
@@ -284,75 +382,5 @@ def _find_watermark(airports: dict[str, dict[str, Any]], icao: str, direction: D
     return datetime.fromisoformat(watermark) if watermark else None
 
 
-def build_mailbox_url(ports: Ports) -> str:
-    """Build the URL of the page that lists the mails."""
-    return _build_url(ports.mailbox_web, "/")
-
-
-def _build_url(port: int, path: str) -> str:
-    return f"http://{HOST}:{port}{path}"
-
-
 def _build_account_body() -> dict[str, object]:
     return {"email": EMAIL, "name": "Ada", "time_zone": "America/New_York"}
-
-
-def build_interest_body(interest: Interest) -> dict[str, object]:
-    """Build the JSON body of `POST /interests` that sets an interest."""
-    return {
-        "airport_icao": interest.airport,
-        "direction": interest.direction.value,
-        "window": interest.window.value,
-        "high_value": interest.high,
-        "low_value": interest.low,
-        "for_windows": interest.for_windows,
-        "repeat": interest.repeat,
-        "effective_from": interest.effective_from.isoformat(),
-    }
-
-
-def describe_record(plan: DemoPlan, unheard: Collection[str]) -> list[str]:
-    """Return lines that say when the replay's record of each day appears in this run, and what it lacks.
-
-    `unheard`: the airports of the interests of which no flight is ever recorded.
-    """
-    schedule = plan.schedule
-    times = encode_time(schedule.record_after)
-    if schedule.second_part_after is not None:
-        times += f" and, the other half of it, at {encode_time(schedule.record_after + schedule.second_part_after)}"
-    lines = [f"The source records the flights of each day in the night after it, at {times} UTC"]
-    lines += [f"The record of {day:%-d %B} comes a day late" for day in sorted(schedule.late_days)]
-    lines += [
-        f"The record of {day:%-d %B} never comes: the day becomes a gap, a week after its end"
-        for day in sorted(schedule.missing_days)
-    ]
-    if schedule.departures_live:
-        lines.append("The source gives departures of today, too; they prove nothing")
-    lines += [
-        f"No flight of {airport} is ever recorded, so no alert is said about it, and one mail says that nobody hears it"
-        for airport in sorted(unheard)
-    ]
-    return lines
-
-
-def _describe_interest(interest: Interest) -> str:
-    """Return an interest in words for the console: its thresholds, direction, window length, airport and run."""
-    limits = [f"more than {interest.high}"] if interest.high is not None else []
-    limits += [f"fewer than {interest.low}"] if interest.low is not None else []
-    what = "arrivals and departures" if interest.direction is Direction.BOTH else interest.direction.value
-    run = f", {interest.for_windows} windows in a row" if interest.for_windows > 1 else ""
-    return f"{' or '.join(limits)} {what} in {interest.window.value} at {interest.airport}{run}"
-
-
-def list_urls(ports: Ports, workers: int) -> list[tuple[str, str]]:
-    """Return the stack's web pages, each with a caption and its URL; the overview of each of the stream workers."""
-    others = list(assign_worker_ports(ports, workers).values())[1:]
-    return [
-        ("mails", build_mailbox_url(ports)),
-        ("airports, as the stream sees them", _build_url(ports.streams_web, "/overview")),
-        *(("the same, of another worker", _build_url(each.streams_web, "/overview")) for each in others),
-        ("the same as JSON", _build_url(ports.streams_web, "/api/airports")),
-        ("what can be done with accounts", _build_url(ports.user_manager_http, "/docs")),
-        ("metrics of the collector", _build_url(ports.collector_http, "/metrics")),
-        ("metrics of the notifier", _build_url(ports.notifier_web, "/metrics")),
-    ]

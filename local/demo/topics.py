@@ -36,19 +36,19 @@ def read_topic_contents(bootstrap_servers: str, begin: datetime, end: datetime) 
 
 async def _read_topic_contents(bootstrap_servers: str, begin: int, end: int) -> DemoTopicContents:
     """Read and summarize the topics, as `read_topic_contents` describes; `begin` and `end` are Unix seconds."""
-    batches = set(await _read_values(bootstrap_servers, FLIGHTS_OBSERVED))  # a duplicate has the same bytes
+    batches = set(await read_values(bootstrap_servers, FLIGHTS_OBSERVED))  # a duplicate has the same bytes
     flights = 0
     for value in batches:
         batch = FlightsObserved.FromString(value)
         if begin <= batch.begin.seconds < end:
             flights += len(batch.flights)
     alerts = frozenset(
-        AlertRaised.FromString(value).alert_id for value in await _read_values(bootstrap_servers, ALERTS_RAISED)
+        AlertRaised.FromString(value).alert_id for value in await read_values(bootstrap_servers, ALERTS_RAISED)
     )
     return DemoTopicContents(len(batches), flights, alerts)
 
 
-async def _read_values(bootstrap_servers: str, topic: Topic) -> list[bytes]:
+async def read_values(bootstrap_servers: str, topic: Topic) -> list[bytes]:
     """Read the values of all records of a topic up to its present end, in order within each partition.
 
     Records that are published meanwhile are left out. No consumer group is joined and no offset is committed.

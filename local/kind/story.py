@@ -11,7 +11,7 @@ import httpx
 from domain.interests import Interest
 from local.demo.expected import AlertDifference, compare_alerts
 from local.demo.screen import Screen
-from local.demo.story import build_interest_body
+from local.demo.wording import build_interest_body
 from local.errors import LocalError
 from notifier.mail.alert_header import AlertHeaderFields, parse_alert_header
 

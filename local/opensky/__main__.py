@@ -47,7 +47,7 @@ def main() -> int:
     gc.freeze()
     gc.enable()
     access = AccessControl(credentials, options.credits_per_day)
-    sky = make_sky(timetable, schedule, build_sky_settings(options))
+    sky = make_sky(timetable, schedule, build_sky_settings(options), goes_on=options.sky_goes_on)
     states = StateRequests(sky, options.receiver, options.state_faults, options.receiver_faults)
     app = make_app(timetable, clock, access, options.faults, schedule, states)
     try:

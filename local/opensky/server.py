@@ -78,10 +78,19 @@ def make_app(
     return app
 
 
-def make_sky(timetable: Timetable, schedule: RecordSchedule, settings: SkySettings = DEFAULT_SETTINGS) -> Sky:
-    """Make the sky over a timetable, with the days of the record's schedule, and with its unheard airports."""
+def make_sky(
+    timetable: Timetable,
+    schedule: RecordSchedule,
+    settings: SkySettings = DEFAULT_SETTINGS,
+    *,
+    goes_on: bool = False,
+) -> Sky:
+    """Make the sky over a timetable, with the days of the record's schedule, and with its unheard airports.
+
+    `goes_on`: True if aircraft also fly on the days before and after those.
+    """
     unheard = settings.unheard_airports | schedule.unheard_airports
-    days = (schedule.first_day, schedule.last_day)
+    days = (None, None) if goes_on else (schedule.first_day, schedule.last_day)
     return Sky(timetable, replace(settings, unheard_airports=unheard), first_day=days[0], last_day=days[1])
 
 

@@ -15,6 +15,11 @@ from local.opensky.state_faults import StateFault, StateFaultPlan, parse_state_f
 
 _HIGHEST_FLOOR_FT: Final = 10_000
 _FARTHEST_NM: Final = 250.0
+STATE_FAULTS_FORM: Final = "SEED[:RATE]|KIND@START+MINUTES[,…]"
+STATE_FAULTS_HELP: Final = (
+    f"let requests for states fail for some minutes: {', '.join(StateFault)}; of each hour with probability "
+    "RATE, or at given times, like outage@2013-02-08T14:00Z+15"
+)
 
 
 def add_sky_options(parser: argparse.ArgumentParser) -> None:
@@ -41,9 +46,13 @@ def add_sky_options(parser: argparse.ArgumentParser) -> None:
         "--state-faults",
         type=_parse_faults,
         default=StateFaultPlan(),
-        metavar="SEED[:RATE]|KIND@START+MINUTES[,…]",
-        help=f"let requests for states fail for some minutes: {', '.join(StateFault)}; of each hour with probability "
-        "RATE, or at given times, like outage@2013-02-08T14:00Z+15",
+        metavar=STATE_FAULTS_FORM,
+        help=STATE_FAULTS_HELP,
+    )
+    parser.add_argument(
+        "--sky-goes-on",
+        action="store_true",
+        help="aircraft fly on all days, also on those before --first-day and after --last-day",
     )
     parser.add_argument(
         "--receiver-faults",
@@ -58,6 +67,12 @@ def build_sky_settings(options: argparse.Namespace) -> SkySettings:
     """Build the settings of the sky from the parsed options of `add_sky_options`."""
     floors: Mapping[str, float] = dict(options.heard_from)
     return SkySettings(seed=options.sky_seed, floors_m=floors)
+
+
+def check_state_faults(text: str) -> str:
+    """Return the text of an option --state-faults unchanged. Raises ArgumentTypeError if it is invalid."""
+    _parse_faults(text)
+    return text
 
 
 def _parse_floor(text: str) -> tuple[str, float]:

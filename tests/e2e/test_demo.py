@@ -41,7 +41,7 @@ def find_processes(data: Path) -> list[int]:
 def test_a_killed_demo_leaves_no_process_and_the_next_run_mails_each_alert_once(tmp_path, port_base):
     """After kill -9 no process remains; the next run, in the same folder, mails each alert once and no other."""
     data = tmp_path / "demo"
-    with run_demo(data, port_base, "--once") as process:
+    with run_demo(data, port_base, "--settled", "--once") as process:
         eventually(lambda: "The clock runs" in read_output(data) or process.poll() is not None, "the story begins", 400)
         assert process.poll() is None, read_output(data)
         mails = f"http://{HOST}:{Ports.from_base(port_base).mailbox_web}/"
@@ -53,7 +53,7 @@ def test_a_killed_demo_leaves_no_process_and_the_next_run_mails_each_alert_once(
 
     out = tmp_path / "mailed.json"
     interests = ("--interest", "KJFK:departures:1h:high=20:low=1", "--interest", "KBOS:arrivals:1d:low=10")
-    with run_demo(data, port_base, "--once", "--json", str(out), *interests) as process:
+    with run_demo(data, port_base, "--settled", "--once", "--json", str(out), *interests) as process:
         assert process.wait(300) == 0, read_output(data)
     assert not find_processes(data)
     assert_blizzard(json.loads(out.read_text()))
@@ -84,7 +84,9 @@ def test_a_killed_stream_worker_loses_and_repeats_no_alert(tmp_path, port_base):
     data, out = tmp_path / "demo", tmp_path / "mailed.json"
     interests = ("--interest", "KJFK:departures:1h:high=20:low=1", "--interest", "KBOS:arrivals:1d:low=10")
     workers = {"streams": port_base + 4, "streams_2": port_base + PORTS}
-    with run_demo(data, port_base, "--once", "--streams-workers", "2", "--json", str(out), *interests) as process:
+    with run_demo(
+        data, port_base, "--settled", "--once", "--streams-workers", "2", "--json", str(out), *interests
+    ) as process:
         owner = eventually(
             lambda: find_worker_with_progress(workers) or (process.poll() is not None and "nobody"), "the story", 400
         )
@@ -152,8 +154,24 @@ def test_the_demo_takes_no_proxy(tmp_path, port_base, monkeypatch, variables):
         set_proxies(monkeypatch, {name: value.format(f"127.0.0.1:{proxy.port}") for name, value in variables.items()})
         data, out = tmp_path / "demo", tmp_path / "mailed.json"
         with run_demo(
-            data, port_base, "--once", "--json", str(out), "--interest", "KBOS:arrivals:1d:low=10"
+            data, port_base, "--settled", "--once", "--json", str(out), "--interest", "KBOS:arrivals:1d:low=10"
         ) as process:
             assert process.wait(400) == 0, read_output(data)
         assert json.loads(out.read_text())
         assert proxy.requests == []
+
+
+@pytest.mark.faults
+def test_the_live_demo_is_right_whatever_happens_to_its_positions(tmp_path, port_base):
+    """Positions fail, stand still and are empty for a while: what is not seen live comes with the night's record.
+
+    How much is seen live depends on the machine; that the alerts in force are the timetable's, and that each is mailed,
+    does not.
+    """
+    data = tmp_path / "demo"
+    faults = "outage@2013-02-09T02:10Z+15,frozen@2013-02-09T11:00Z+30,empty@2013-02-09T16:30Z+60"
+    interests = ("--interest", "KJFK:departures:1h:high=20:low=1")
+    with run_demo(data, port_base, "--once", "--state-faults", faults, *interests) as process:
+        assert process.wait(900) == 0, read_output(data)
+    assert "every alert in force is the timetable's" in read_output(data)
+    assert not find_processes(data)

@@ -135,7 +135,7 @@ def watch_demo(process: subprocess.Popen[str], data: Path, timetable: Timetable)
 def run_and_watch(tmp_path: Path, timetable: Timetable, draw: Draw, *arguments: str) -> str:
     """Run a demo and watch its mails: no alert is false at any time, and all expected ones come; return its output."""
     data = tmp_path / "demo"
-    options = ["--once", *draw.list_arguments(), *arguments]
+    options = ["--settled", "--once", *draw.list_arguments(), *arguments]
     with run_demo(data, free_ports(PORTS), *options) as process:
         states = watch_demo(process, data, timetable)
         assert process.returncode == 0, f"{options}: {read_output(data)}"

@@ -14,9 +14,12 @@ from local.opensky.nightly_record import NIGHTLY, RecordSchedule
 
 
 def test_without_options_it_is_the_blizzard_of_february_2013():
-    """The defaults are the demo's own days and interests."""
-    options = parse_options([])
-    assert (options.begin, options.end) == (datetime(2013, 2, 8, tzinfo=UTC), datetime(2013, 2, 11, tzinfo=UTC))
+    """The defaults are the demo's own days and interests; settled it has more days than live, as its clock is fast."""
+    options, settled = parse_options([]), parse_options(["--settled"])
+    assert (options.begin, options.end) == (datetime(2013, 2, 9, tzinfo=UTC), datetime(2013, 2, 10, tzinfo=UTC))
+    assert (settled.begin, settled.end) == (datetime(2013, 2, 8, tzinfo=UTC), datetime(2013, 2, 11, tzinfo=UTC))
+    assert (options.is_live, settled.is_live) == (True, False)
+    assert options.state_faults is None
     assert [parse_interest(text, options.begin) for text in DEFAULT_INTERESTS] == list(options.interests)
     assert not options.once
     assert options.streams_workers == 1
@@ -43,7 +46,7 @@ def test_an_interest_is_parsed():
 
 def test_the_record_is_the_one_that_is_asked_for():
     """The options of the replay's record are the demo's, too; the day before the first one may be late as well."""
-    arguments = ["--record-parts", "2", "--record-late", "2013-02-07", "--record-missing", "2013-02-10"]
+    arguments = ["--settled", "--record-parts", "2", "--record-late", "2013-02-07", "--record-missing", "2013-02-10"]
     assert parse_options([*arguments, "--without", "kbos", "--departures-live"]).schedule == RecordSchedule(
         second_part_after=timedelta(hours=1),
         late_days=frozenset({date(2013, 2, 7)}),
@@ -88,6 +91,7 @@ def test_a_malformed_interest_is_rejected(text, says):
         (["--from", "8 February"], "is no day; write it as 2013-02-08"),
         (["--from", "2013-02-30"], "is no day"),
         (["--from", "2013-02-11"], "must be a day after --from"),
+        (["--settled", "--state-faults", "outage@2013-02-09T14:00Z+15"], "--state-faults: without positions"),
         (["--interest", "KJFK:both:1h:high=1", "--interest", "KJFK:both:1h:low=1"], "is given twice"),
         (["--port-base", "80"], "must be from 1024"),
         (["--streams-workers", "0"], "--streams-workers 0: take from 1 to 12"),

@@ -5,7 +5,19 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 from hypothesis import given, strategies as st
 
-from local.demo.plan import MAX_CLOCK_RATE, SCENARIO_S, SHORTEST_POLL_INTERVAL, DemoPlan, list_days, plan_demo
+from collector.live.region_planner import LONGEST_INTERVAL_S
+from collector.sources.regions import WORLD_PRICE
+from local.demo.live_credits import compute_live_credits
+from local.demo.options import parse_interest
+from local.demo.plan import (
+    LIVE_INTERVAL_S,
+    MAX_CLOCK_RATE,
+    SCENARIO_S,
+    SHORTEST_POLL_INTERVAL,
+    DemoPlan,
+    list_days,
+    plan_demo,
+)
 from local.opensky.nightly_record import NIGHTLY, RecordSchedule
 
 DAY = timedelta(days=1)
@@ -88,3 +100,20 @@ def test_no_day_after_the_scenario_is_ever_recorded(
             assert day < made.covered_until
     assert 0 < made.rate <= MAX_CLOCK_RATE
     assert made.poll_interval >= SHORTEST_POLL_INTERVAL
+
+
+def test_live_the_clock_runs_slowly_enough_for_a_poll_each_minute_and_a_half() -> None:
+    """A poll may take a twentieth of a second, and two may lie as far apart as the detector bridges, or less."""
+    made = plan_demo(BEGIN, END, NIGHTLY, is_live=True)
+    assert made.is_live
+    assert made.rate * 0.05 <= LIVE_INTERVAL_S <= LONGEST_INTERVAL_S
+    assert made.covered_until == END
+    assert made.settled_at < made.stop
+
+
+def test_the_accounts_credits_last_for_a_poll_of_all_airports_each_interval() -> None:
+    """Airports near each other share a box, and far ones need as many; more than four are the whole world's price."""
+    near = [parse_interest(text, BEGIN) for text in ("KJFK:both:1h:high=1", "KBOS:both:1h:high=1")]
+    far = [parse_interest(f"{icao}:both:1h:high=1", BEGIN) for icao in ("KJFK", "KLAX", "PHNL", "KATL", "KSEA", "KDEN")]
+    assert compute_live_credits(near) == 86_400 // LIVE_INTERVAL_S
+    assert compute_live_credits(far) == WORLD_PRICE * 86_400 // LIVE_INTERVAL_S

@@ -3,7 +3,7 @@
 from datetime import UTC, date, datetime, timedelta
 
 from local.demo.plan import plan_demo
-from local.demo.story import describe_record
+from local.demo.wording import describe_record
 from local.opensky.nightly_record import NIGHTLY, RecordSchedule
 
 BEGIN, END = datetime(2013, 2, 8, tzinfo=UTC), datetime(2013, 2, 11, tzinfo=UTC)
