@@ -74,8 +74,7 @@ def encode_flights_observed(
     `covered_from`: where the coverage began that reaches `begin` without a hole; None: not said. `provenance`: what the
     flights and the coverage come from. `retracted`: flights that are taken back; they are put into the batches by event
     time, as the flights then are, so that the changes of an hour come together: between two batches the counts must not
-    seem to fall. `provenance`: what the flights and the
-    coverage come from.
+    seem to fall.
     """
     batches = _split_into_batches(direction, flights, retracted)
     for number, (batch, taken_back) in enumerate(batches, 1):

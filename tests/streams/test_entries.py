@@ -21,6 +21,7 @@ from streams.entries import (
 from tests.domain.corrected_logs import corrected_logs
 from tests.domain.filled_logs import filled_logs, filled_logs_of_days
 from tests.domain.logs import BASE, an_interest, interests, interleaved, with_late_flights
+from tests.domain.test_live_record import draw_provenances
 from tests.domain.test_rule import seen
 from tests.streams.events import build_interest_message
 from towerwatch.streams.v1.state_pb2 import AirportState as AirportStateMessage
