@@ -6,7 +6,7 @@ hears would look as if they had landed. See docs/adr/0034-live-collection.md.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final, Protocol
@@ -22,6 +22,11 @@ from collector.sources.state_vector import MAX_CLOCK_LEAD_S, Poll
 
 RECEIVERS_INTERVAL_S: Final = 10.0
 """Seconds between two polls of a receiver: it costs nothing, and its `aircraft.json` is written once a second."""
+
+FEWEST_ROUNDS_TO_JOIN: Final = 3
+"""Good answers in a row after which a source takes part beside others."""
+MOST_ROUNDS_TO_JOIN: Final = 360
+"""The most that a source which was given up again and again must give: an hour of a receiver's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +163,10 @@ class RoundCounter:
         """
         self._empty_counts = empty_counts
         self._members = members
+        self._good_rounds: dict[str, int] = {}
+        """By source that is not a member: its good answers in a row."""
+        self._rounds_to_join: dict[str, int] = {}
+        """By source that was given up: how many such answers make it a member again."""
         self._hearing: set[str] = set()
         self._counted_at: float | None = None
         self._begun_at: float | None = None
@@ -171,12 +180,13 @@ class RoundCounter:
         A source has no part if it failed, if the time that it states stands still or differs from `now` by more than
         clocks and answers may, or if it heard aircraft before and hears none now. The round counts if all sources have
         a part that had one in the last that counted, or once that is longer ago than the detector bridges: the missing
-        sources are given up then. `elapsed_s` is of a monotonic clock.
+        sources are given up then. Beside others a new source takes part from its third good answer in a row on, and
+        from twice as many each time that it was given up: one that answers now and then must not stop the rest.
+        `elapsed_s` is of a monotonic clock.
         """
         if self._begun_at is None:
             self._begun_at = elapsed_s
         failures = dict(result.failures)
-        good: dict[str, Poll] = {}
         present: set[str] = set()
         is_alone = len(result.polls) + len(failures) == 1
         latest_known = now.timestamp() + LONGEST_LEAD_S  # a later time is from before the clocks were set back
@@ -192,20 +202,34 @@ class RoundCounter:
             else:
                 (self._hearing.discard if is_deaf else self._hearing.add)(source)
                 present.add(source)
-                good |= polls
         for polls in result.polls.values():
             self._times |= {name: max(poll.time, self._times.get(name, 0.0)) for name, poll in polls.items()}
+        self._good_rounds = {source: self._good_rounds.get(source, 0) + 1 for source in sorted(present - self._members)}
         if not present:
             return None, failures
         since = self._counted_at if self._counted_at is not None else self._begun_at
         is_complete = present >= self._members
         if not is_complete and elapsed_s - since <= BRIDGED_PAUSE_S:
             return None, failures
-        self._hearing &= present
-        self._members, self._counted_at = frozenset(present), elapsed_s
+        self._give_up(self._members - present)
+        members = frozenset(filter(self._may_join, present) if present & self._members else present)
+        self._hearing &= members
+        self._members, self._counted_at = members, elapsed_s
+        good = {name: poll for source in sorted(members) for name, poll in result.polls[source].items()}
         latest = max(poll.time for poll in good.values())
         merged = merge_polls(good, latest if is_alone else now.timestamp())
         return CountedRound(merged.poll, self._members, not is_complete), failures
+
+    def _give_up(self, sources: Iterable[str]) -> None:
+        """Note that sources have no part any more, and need twice as many good answers to have one again."""
+        for source in sources:
+            needed = self._rounds_to_join.get(source, FEWEST_ROUNDS_TO_JOIN)
+            self._rounds_to_join[source] = min(2 * needed, MOST_ROUNDS_TO_JOIN)
+
+    def _may_join(self, source: str) -> bool:
+        """Return True if a source with a good answer is a member, or has given enough good answers to become one."""
+        needed = self._rounds_to_join.get(source, FEWEST_ROUNDS_TO_JOIN)
+        return source in self._members or self._good_rounds.get(source, 0) >= needed
 
     def _may_be_deaf(self, source: str, is_alone: bool) -> bool:
         """Return True if an answer counts in which no aircraft has a fresh position.

@@ -81,7 +81,7 @@ def test_a_round_without_a_source_that_had_a_part_does_not_count() -> None:
 
 
 def test_a_source_that_is_missing_for_too_long_is_given_up() -> None:
-    """The others go on without it, and begin anew; when it answers again, it takes part again."""
+    """The others go on without it, and begin anew; once it answers again for a while, it takes part again."""
     judge = Judge()
     assert judge.judge(0, one=poll(0, "aaaaaa"), two=poll(0, "bbbbbb"))
     assert judge.judge(BRIDGED_PAUSE_S, one=poll(BRIDGED_PAUSE_S, "aaaaaa"), two=DOWN) is None
@@ -89,8 +89,32 @@ def test_a_source_that_is_missing_for_too_long_is_given_up() -> None:
     assert judge.begins_anew
     assert judge.judge(140, one=poll(140, "aaaaaa"), two=DOWN) == {"aaaaaa"}
     assert not judge.begins_anew
-    assert judge.judge(150, one=poll(150, "aaaaaa"), two=poll(150, "bbbbbb")) == {"aaaaaa", "bbbbbb"}
+    rounds = [judge.judge(at, one=poll(at, "aaaaaa"), two=poll(at, "bbbbbb")) for at in range(150, 210, 10)]
+    assert rounds == [{"aaaaaa"}] * 5 + [{"aaaaaa", "bbbbbb"}]
     assert not judge.begins_anew
+
+
+@pytest.mark.parametrize("answers_of", [1, 2, 3, 5, 7])
+def test_a_source_that_comes_and_goes_does_not_stop_the_others(answers_of: int) -> None:
+    """It answers in a few of 20 rounds, for half a day: all but a few minutes of the others' rounds count."""
+    judge = Judge()
+    missed = anew = 0
+    for number in range(4_320):
+        at = 10 * number
+        two = poll(at, "bbbbbb") if 1 <= number % 20 <= answers_of else DOWN
+        found = judge.judge(at, one=poll(at, "aaaaaa"), two=two)
+        missed += found is None
+        anew += found is not None and judge.begins_anew
+    assert anew <= 2
+    assert missed <= 2 * (BRIDGED_PAUSE_S / 10 + 1)
+
+
+def test_a_new_source_takes_part_once_it_has_answered_for_a_while() -> None:
+    """Its aircraft are left out until then: they must not look as if they had landed when it goes at once."""
+    judge = Judge()
+    assert judge.judge(0, one=poll(0, "aaaaaa"), two=DOWN) == {"aaaaaa"}
+    rounds = [judge.judge(at, one=poll(at, "aaaaaa"), two=poll(at, "bbbbbb")) for at in (10, 20, 30)]
+    assert rounds == [{"aaaaaa"}, {"aaaaaa"}, {"aaaaaa", "bbbbbb"}]
 
 
 def test_the_next_leader_waits_for_the_same_sources() -> None:
