@@ -22,7 +22,7 @@ def test_the_demo_is_exact_on_a_broker_with_tls_and_sasl(tmp_path: Path, port_ba
     try:
         done = subprocess.run(
             [
-                *(sys.executable, "-m", "local.demo", "--once"),
+                *(sys.executable, "-m", "local.demo", "--once", "--settled"),
                 *("--port-base", str(port_base), "--data", str(tmp_path / "demo")),
             ],
             cwd=ROOT,
