@@ -23,6 +23,8 @@ NEAR_M: Final = 25_000.0
 _METRES_PER_DEGREE: Final = 111_195.0
 _FOOT_M: Final = 0.3048
 _CELLS_PER_DEGREE: Final = 4
+_NEAREST_TO_POLE: Final = 89.9
+"""A latitude in degrees: meridians are no closer to each other than here, when squares are listed."""
 _NEAR_WITHOUT_RUNWAYS_M: Final = 3_000.0
 _APRON_M: Final = {"l": 1_600.0, "m": 1_000.0, "s": 700.0}
 """How far from a runway an aircraft still stands or taxies on a large, medium or small airport (OurAirports' types)."""
@@ -154,8 +156,8 @@ def _list_cells(airfield: Airfield, reach_m: float) -> Iterator[tuple[int, int]]
     """Yield the squares that have a position at most `reach_m` from an airfield's centre, and their neighbours."""
     row, column = _compute_cell(airfield.latitude, airfield.longitude)
     rows = math.ceil(reach_m / _METRES_PER_DEGREE * _CELLS_PER_DEGREE)
-    cosine = max(math.cos(math.radians(min(abs(airfield.latitude) + 0.25, 89.0))), 0.02)
-    columns = math.ceil(reach_m / (_METRES_PER_DEGREE * cosine) * _CELLS_PER_DEGREE)
+    cosine = math.cos(math.radians(min(abs(airfield.latitude) + 0.25, _NEAREST_TO_POLE)))
+    columns = min(math.ceil(reach_m / (_METRES_PER_DEGREE * cosine) * _CELLS_PER_DEGREE), 180 * _CELLS_PER_DEGREE)
     for north in range(-rows, rows + 1):
         for east in range(-columns, columns + 1):
             yield row + north, (column + east) % (360 * _CELLS_PER_DEGREE)
