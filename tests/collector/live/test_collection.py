@@ -106,8 +106,8 @@ def test_what_one_feed_misses_the_other_covers(database_url: str) -> None:
     # The account's first poll may come two minutes after its outage, by the breaker's chance, and covers nothing for
     # three minutes more; the receiver's coverage ends some eleven minutes before its own outage.
     other_spells = (FaultSpell(StateFault.OUTAGE, first + 1_700, first + 2_200),)
-    with running_world(database_url, 1.4, StateFaultPlan(spells), StateFaultPlan(other_spells)) as world:
-        world.lead(BEGIN + timedelta(hours=1.4), [*[None] * 150, *[DatabaseFault.REFUSED] * 40])
+    with running_world(database_url, 1.6, StateFaultPlan(spells), StateFaultPlan(other_spells)) as world:
+        world.lead(BEGIN + timedelta(hours=1.6), [*[None] * 150, *[DatabaseFault.REFUSED] * 40])
         published = world.list_published()
         for airport, direction, icao24, at in published:
             same = [each for each in published if each[:3] == (airport, direction, icao24) and abs(each[3] - at) <= 180]
