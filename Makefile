@@ -52,8 +52,8 @@ tools: environment  ## Install what checks the manifests (kustomize, schemas, ch
 test: stubs  ## Run the tests
 	@$(BIN)/python -m pytest -m "not faults" -n $(TESTS_AT_ONCE) --dist loadfile --no-loadscope-reorder $(ARGS)
 
-test-mysql: stubs  ## Run the tests that need MariaDB, on a server that they start (or on TOWERWATCH_MYSQL_URL)
-	@TOWERWATCH_REQUIRE_MARIADB=1 $(BIN)/python -m pytest -m mariadb $(ARGS)
+test-mysql: stubs  ## Run the tests of databases on a real MySQL: Debian's newest, unpacked below build (or TOWERWATCH_MYSQL_URL)
+	@tests/mysql.sh $(ARGS)
 
 test-faults: stubs  ## Run the tests that kill workers and brokers, and compare what comes out exactly
 	@$(BIN)/python -m pytest -m faults $(ARGS)

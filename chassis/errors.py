@@ -48,5 +48,9 @@ class SchemaTooNewError(ChassisError):
     """A later version of the code has upgraded the schema to a revision that this version does not know."""
 
 
+class SchemaRefusedError(RefusedStartError):
+    """The database answers, and refuses again and again a statement that brings the schema up to date."""
+
+
 class CannotListenError(ChassisError):
     """The port to listen on is in use, or the process may not use it."""

@@ -55,6 +55,11 @@ def describe_driver_error(error: DBAPIError | PoolExhaustedError) -> dict[str, o
     return {"error": type(cause).__name__, "number": _get_mysql_error_number(error)}
 
 
+def is_contended(error: DBAPIError) -> bool:
+    """Return True if the error reports a lock that was not released in time, or a deadlock; False for any other."""
+    return _get_mysql_error_number(error) in _CONTENDED or _is_sqlite_busy(error)
+
+
 def _translate_driver_error(error: DBAPIError | PoolExhaustedError) -> DatabaseUnavailableError | None:
     """Return the chassis' error for a driver's transient error, or None if the error is permanent.
 
@@ -62,7 +67,7 @@ def _translate_driver_error(error: DBAPIError | PoolExhaustedError) -> DatabaseU
     connection, a lost one, a server that takes no writes, or a missing table.
     """
     number = _get_mysql_error_number(error)
-    if number in _CONTENDED or _is_sqlite_busy(error):
+    if isinstance(error, DBAPIError) and is_contended(error):
         return ContendedError("Another request is changing the same; try again shortly.")
     cause = error.orig if isinstance(error, DBAPIError) else None
     if reports_damage(cause):

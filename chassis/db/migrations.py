@@ -15,6 +15,7 @@ rules hold in whatever order the replicas start:
 """
 
 import asyncio
+import hashlib
 import logging
 import threading
 from collections.abc import Callable, Iterator
@@ -32,12 +33,14 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import SchemaItem
 
 from chassis.db.database import TABLE_OPTIONS, Database
-from chassis.db.driver_errors import UNAVAILABLE, describe_driver_error
-from chassis.errors import ChassisError, SchemaBusyError, SchemaTooNewError
+from chassis.db.driver_errors import UNAVAILABLE, describe_driver_error, is_contended
+from chassis.errors import ChassisError, SchemaBusyError, SchemaRefusedError, SchemaTooNewError
 
 log = structlog.get_logger()
 
 MAX_PAUSE_S = 10.0
+MAX_REFUSALS = 8
+"""Attempts in a row that a database may refuse while it answers, some 45 s, before the service ends with the reason."""
 
 _LOCK_WAIT_S = 5
 """Seconds that a replica waits for the migration lock before it logs this and retries; it may be stopped in between."""
@@ -98,9 +101,10 @@ def upgrade_when_reachable(
 
     An SQLite file is read whole before. Each error of the driver or of the chassis (also SchemaTooNewError) is logged,
     and `note_failure` gets a sentence about it; others are raised. The pauses between the attempts double from 0.2 s to
-    10 s, so that an outage does not flood the log.
+    10 s, so that an outage does not flood the log. Raises SchemaRefusedError when the database has refused a statement
+    MAX_REFUSALS times in a row although it answers: waiting does not mend that, and an operator must see it.
     """
-    pause = 0.2
+    pause, refusals = 0.2, 0
     while not stopping.is_set():
         try:
             database.check_pages()
@@ -108,12 +112,28 @@ def upgrade_when_reachable(
             return
         except DBAPIError as error:
             log.warning("database.waiting", **describe_driver_error(error), again_in_s=pause)
-            note_failure(database.explain_outage() or UNAVAILABLE)
+            outage = database.explain_outage()
+            refusals = 0 if outage is not None or is_contended(error) else refusals + 1
+            if refusals == MAX_REFUSALS:
+                raise SchemaRefusedError(_explain_refusal(error)) from None
+            note_failure(outage or (_explain_refusal(error) if refusals else UNAVAILABLE))
         except ChassisError as error:
+            refusals = 0
             log.warning("database.waiting", reason=str(error), again_in_s=pause)
             note_failure(str(error))
         stopping.wait(pause)
         pause = min(pause * 2, MAX_PAUSE_S)
+
+
+def _explain_refusal(error: DBAPIError) -> str:
+    """Return a sentence about a statement of an upgrade that the database refuses, without the error's own text."""
+    described = describe_driver_error(error)
+    number = "" if described["number"] is None else f" {described['number']}"
+    return (
+        "The database answers, but refuses a statement that brings the schema up to date "
+        f"({described['error']}{number}): look that error up in the database's manual, and see that its version is "
+        "supported and that the account may create and alter tables."
+    )
 
 
 def upgrade(database: Database, migrations: str) -> None:
@@ -143,12 +163,20 @@ def _hold_migration_lock(connection: Connection) -> Iterator[None]:
     """
     with connection.begin():
         if connection.dialect.name != "sqlite":
-            # All databases of a server share its named locks, so the name contains the database's. It ends with the
-            # session.
-            name = func.concat("migrations:", func.sha1(func.database()))
+            name = _name_lock(connection.scalar(select(func.database())) or "")
             if connection.scalar(select(func.get_lock(name, _LOCK_WAIT_S))) != 1:
                 raise SchemaBusyError("Another replica is bringing the schema up to date.")
         yield
+
+
+def _name_lock(database: str) -> str:
+    """Return the name of a database's migration lock: different for each database, for a server shares its locks.
+
+    It is hashed here, because the database's own name may be too long (64 characters are allowed) and because servers
+    differ in their functions: MySQL 9 has no `sha1()`. It must stay what it is, so that replicas of two versions of the
+    code keep each other from upgrading.
+    """
+    return f"migrations:{hashlib.sha1(database.encode(), usedforsecurity=False).hexdigest()}"
 
 
 def _load_revision(connection: Connection, config: Config) -> str | None:

@@ -1,6 +1,8 @@
 """Schema upgrades: waiting for the database, the lock between replicas, and databases of a later version."""
 
 import asyncio
+import hashlib
+import itertools
 import multiprocessing
 import os
 import signal
@@ -9,13 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import inspect, text
+from sqlalchemy import event, inspect, text
 from structlog.testing import capture_logs
 
 from chassis.db import migrations
 from chassis.db.database import Database
-from chassis.db.migrations import MAX_PAUSE_S, upgrade, upgrade_when_reachable
-from chassis.errors import SchemaBusyError, SchemaTooNewError
+from chassis.db.migrations import MAX_PAUSE_S, MAX_REFUSALS, upgrade, upgrade_when_reachable
+from chassis.errors import RefusedStartError, SchemaBusyError, SchemaRefusedError, SchemaTooNewError
 from tests.mariadb_fixture import DatabaseServer
 from tests.waiting import eventually
 
@@ -141,6 +143,55 @@ def test_the_wait_ends_once_the_later_version_is_deployed(database: Database, fo
     stopping = DeployDuringWait(2)
     upgrade_when_reachable(database, str(folder), stopping)
     assert len(stopping.pauses) == 1
+
+
+REFUSED = """
+from alembic import op
+
+revision = "{number}"
+down_revision = {before!r}
+
+
+def upgrade() -> None:
+    op.execute("SELECT no_such_function_of_any_server(1)")
+"""
+
+
+def test_a_statement_that_the_database_always_refuses_ends_the_service(database: Database, folder: Path) -> None:
+    """The error says that the database answers, and names the driver's error; retrying for ever would hide it.
+
+    It is a refused start: the process ends with exit code 2, so that an orchestrator shows it.
+    """
+    (folder / "versions" / "0002_refused.py").write_text(REFUSED.format(number="0002", before="0001"))
+    stopping, reasons = FakeStopEvent(100), list[str]()
+    with pytest.raises(SchemaRefusedError, match="refuses a statement") as refused:
+        upgrade_when_reachable(database, str(folder), stopping, reasons.append)
+    assert isinstance(refused.value, RefusedStartError)
+    assert len(stopping.pauses) == MAX_REFUSALS - 1
+    assert set(reasons) == {str(refused.value)}, "readiness gave the reason before"
+    assert "no_such_function" not in str(refused.value)
+
+
+def test_refusals_count_only_in_a_row(database: Database, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A database that does not answer in between, such as one that is restarted, is waited for without end."""
+    (folder / "versions" / "0002_refused.py").write_text(REFUSED.format(number="0002", before="0001"))
+    answers = itertools.cycle([None] * (MAX_REFUSALS - 1) + ["The database does not answer."])
+    monkeypatch.setattr(database, "explain_outage", lambda: next(answers))
+    stopping = FakeStopEvent(3 * MAX_REFUSALS)
+    upgrade_when_reachable(database, str(folder), stopping)
+    assert len(stopping.pauses) == 3 * MAX_REFUSALS
+
+
+@pytest.mark.mariadb
+def test_the_lock_needs_no_function_that_some_servers_lack(mariadb_url: str, folder: Path) -> None:
+    """MySQL 9 has no `sha1()`. The name is the one that earlier versions asked MySQL 8 and MariaDB to compute."""
+    database = Database(mariadb_url)
+    statements: list[str] = []
+    event.listen(database.engine, "before_cursor_execute", lambda *arguments: statements.append(arguments[2]))
+    upgrade(database, str(folder))
+    assert not [each for each in statements if "sha" in each.lower()]
+    database.close()
+    assert migrations._name_lock("collector") == "migrations:" + hashlib.sha1(b"collector").hexdigest()
 
 
 def _upgrade(url: str, folder: str) -> None:
