@@ -121,7 +121,7 @@ def test_it_finds_its_flights_by_an_index(service: Service) -> None:
             assert "SCAN" not in plan
         else:
             session.execute(text("ANALYZE TABLE flights"))
-            (row,) = session.execute(text(f"EXPLAIN {statement}")).mappings()
+            (row,) = session.execute(text(f"EXPLAIN FORMAT=TRADITIONAL {statement}")).mappings()
             assert (row["type"], row["key"]) == ("range", "ix_flights_event_time")
 
 
