@@ -219,7 +219,7 @@ def test_no_step_of_the_relay_reads_the_whole_backlog(service: Service) -> None:
                 assert all("SEARCH" in row[-1] or ("SCAN" in row[-1] and "LIMIT" in statement) for row in plan), plan
                 assert not any("TEMP B-TREE" in row[-1] for row in plan), plan
             else:
-                (row,) = connection.exec_driver_sql(f"EXPLAIN {statement}", parameters).mappings()
+                (row,) = connection.exec_driver_sql(f"EXPLAIN FORMAT=TRADITIONAL {statement}", parameters).mappings()
                 assert row["type"] in ("range", "ref", "index"), (statement, dict(row))
                 assert "filesort" not in (row["Extra"] or "")
                 assert row["type"] != "index" or "LIMIT" in statement
