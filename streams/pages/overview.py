@@ -43,6 +43,8 @@ class DirectionShown:
     """Indexes in `hours` of the hours that a gap in coverage touches: they may have had more flights."""
     lag_s: int | None = None
     """Seconds by which the watermark is behind the stack's clock. None: never covered."""
+    is_live: bool = False
+    """True if the newest coverage was seen live, False if it comes from the night's record, or nothing is covered."""
 
     @property
     def last_covered_hour_end(self) -> datetime | None:
@@ -186,6 +188,7 @@ def _summarize_direction(traffic: DirectionTraffic, now: datetime) -> DirectionS
         hours=tuple(traffic.counts.total(hour, 1) for hour in hours),
         gaps=tuple(hour - first for hour in hours if traffic.has_gap_in(hour * HOUR_S, (hour + 1) * HOUR_S)),
         lag_s=max(seconds(now) - traffic.watermark, 0),
+        is_live=traffic.is_live,
     )
 
 

@@ -310,7 +310,7 @@ _TEXT = [
     *((ink, f"{ink}-soft") for ink in ("high", "low", "ok")),
     ("high", "ground"), ("ink", "notice"), ("link", "notice"),
 ]  # fmt: skip
-_SHAPES = [("bar", "card"), ("bar-kept", "card"), ("gap-line", "gap"), ("edge", "card"), ("focus", "ground"),
+_SHAPES = [("bar", "card"), ("bar-kept", "card"), ("live", "card"), ("live", "ground"), ("gap-line", "gap"), ("edge", "card"), ("focus", "ground"),
            ("focus", "card"), ("high", "card"), ("low", "card")]  # fmt: skip
 
 

@@ -337,7 +337,7 @@ def test_a_page_updates_itself_in_place(chromium: Browser, kafka: Broker, worker
             expect(figure).to_contain_text("Mon 11 Feb 01:00–02:00", timeout=1000 * UPDATE_INTERVAL_S + 500)
         visited.page.get_by_role("button", name="Resume").click()
         expect(figure.get_by_role("row").nth(1)).to_contain_text("Mon 11 Feb 01:00–02:00")
-        expect(visited.page.get_by_role("status")).to_have_text("Live")
+        expect(visited.page.get_by_role("status")).to_have_text("Updating")
         assert visited.faults == []
 
 
