@@ -17,6 +17,7 @@ from domain.threshold_index import ThresholdInForce
 from domain.traffic import Traffic
 from domain.windows import HOUR_S, Window, instant, seconds
 from streams.join_state import JoinState
+from streams.pages.agreement import NOTHING_AGREED, AirportAgreement
 from streams.pages.overview import BreachShown
 from streams.pages.windows import WindowShown, build_window, select_windows
 from streams.recent_activity import AlertGroup
@@ -103,6 +104,8 @@ class AirportDetail:
     coverage: tuple[CoverageShown, ...]
     alerts: tuple[AlertGroup, ...]
     """Alerts that this worker raised since its start, the newest first."""
+    agreement: AirportAgreement = NOTHING_AGREED
+    """How well live agrees with the night's record, as the collector tells it."""
 
 
 DETAIL_ADAPTER: Final = TypeAdapter(AirportDetail)

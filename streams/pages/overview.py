@@ -17,6 +17,7 @@ from domain.interests import Direction
 from domain.traffic import DirectionTraffic
 from domain.windows import HOUR_S, Window, instant, seconds
 from streams.join_state import JoinState
+from streams.pages.lights import SourcesShown
 from streams.pages.wording import format_iso_minute
 from streams.recent_activity import RATE_INTERVAL_S, AlertGroup, RecentActivity
 
@@ -112,6 +113,8 @@ class Overview:
     alerts_by_second: tuple[int, ...]
     """Number of alerts raised in each of the last seconds, the newest last."""
     workers: tuple[WorkerShown, ...]
+    sources: SourcesShown | None = None
+    """The lights of the sources. None in the overview of one worker alone."""
 
     @property
     def flights_rate(self) -> float:
