@@ -15,6 +15,9 @@ from towerwatch.collection.v1.source_service_pb2 import Credits, FeedSource, Get
 SILENT_AFTER_S: Final = 150
 """Age of the last poll at which a feed is silent: live coverage bridges 120 s, and reports are at most 30 s old."""
 
+_LATE_REPORT_S: Final = 60
+"""Seconds by which the last poll of a feed that is asked seldom may be older than its interval."""
+
 RECORD_LATE_S: Final = 36 * 3600
 """Lag of the record that needs attention, as the alert CoverageLags has it."""
 
@@ -150,7 +153,7 @@ def _describe_feed(feed: FeedSource, age_s: float | None, credits_: Credits | No
         light = Light.OFF if feed.name == "own" else Light.RED
         return light, f"No poll yet: {feed.error}."
     ago = f"{format_duration(age_s)} ago"
-    if age_s > SILENT_AFTER_S:
+    if age_s > max(SILENT_AFTER_S, feed.interval_seconds + _LATE_REPORT_S):
         return Light.RED, f"Silent: the last poll that counts was {ago}{f'; {feed.error}' if feed.error else ''}."
     heard = f"{pluralize(feed.aircraft, 'aircraft', 'aircraft')} in the poll of {ago}"
     if feed.error:

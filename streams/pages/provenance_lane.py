@@ -23,7 +23,7 @@ _LABELS: Final = {
     "gap": ("gap",),
     "not-covered": ("not covered",),
     "kept": ("history",),
-    "open": ("open",),
+    "open": ("not covered yet", "open"),
 }
 """For each kind of stretch its words, the longest first."""
 
@@ -36,7 +36,7 @@ _TOOLTIPS: Final = {
     "gap": "a gap: not all flights are known, unless the night's record fills it",
     "not-covered": "not covered",
     "kept": "from the history of closed windows",
-    "open": "open: nothing is known yet",
+    "open": "open, not covered yet: what is known may be little of it",
 }
 
 
@@ -89,7 +89,7 @@ def classify_window(window: WindowShown) -> str:
     """Return how a window's flights are known, as `LaneStretch.kind` lists it; an open one by what is known so far."""
     match window.known:
         case WindowCoverage.CLOSED | WindowCoverage.OPEN:
-            return "open" if window.provenance is None else window.provenance.value
+            return window.provenance.value if window.is_begun and window.provenance is not None else "open"
         case WindowCoverage.GAP:
             return "gap"
         case WindowCoverage.UNCOVERED:
@@ -107,7 +107,10 @@ def describe_knowledge(window: WindowShown) -> str:
             is_live = window.provenance is Provenance.LIVE
             return "closed, seen live" if is_live else "closed, from the night's record"
         case WindowCoverage.OPEN:
-            return "open, seen live so far" if window.provenance is Provenance.LIVE else "open"
+            is_live = window.provenance is Provenance.LIVE
+            if window.is_begun:
+                return "open, seen live so far" if is_live else "open"
+            return "not covered yet; these were seen live" if is_live else "not covered yet"
         case WindowCoverage.GAP:
             return "a gap: flights may be missing"
         case WindowCoverage.UNCOVERED | WindowCoverage.FROM_HISTORY:
@@ -125,7 +128,7 @@ def summarize_knowledge(windows: Sequence[WindowShown]) -> str:
         "live": "{} seen live",
         "gap": "{} with a gap",
         "not-covered": "{} not covered",
-        "open": "{} still open",
+        "open": "{} not covered yet",
     }
     parts = [text.format(kinds.count(kind)) for kind, text in texts.items() if kind in kinds]
     return f"Of {len(windows)} windows: {', '.join(parts)}."

@@ -45,6 +45,8 @@ class WindowShown:
     provenance: Provenance | None = None
     """LIVE if what is known of it, or a part of that, comes from positions alone; SETTLED if all comes from the night's
     record. None of other windows than CLOSED and OPEN, and of an open one of which nothing is known yet."""
+    is_begun: bool = True
+    """False: no part of it is covered yet, so that the flights that are known may be few of many."""
 
 
 def select_windows(traffic: Traffic, past: Mapping[Direction, HourlyCounts], window: Window) -> range:
@@ -108,13 +110,12 @@ def build_window(number: int, window: Window, parts: list[tuple[DirectionTraffic
         if coverage in coverages
     )
     count = sum(past.total(hour, window.hours) for _, past in parts)
+    is_begun = least is not WindowCoverage.OPEN or all((flow.watermark or 0) > start for flow, _ in parts)
     provenance = None
-    if least in (WindowCoverage.CLOSED, WindowCoverage.OPEN):
-        if any(flow.live is not None and flow.live.is_unsettled(start, end) for flow, _ in parts):
-            provenance = Provenance.LIVE
-        elif count or least is WindowCoverage.CLOSED:
-            provenance = Provenance.SETTLED
-    return WindowShown(instant(start), count, least, provenance)
+    if least is WindowCoverage.CLOSED or (least is WindowCoverage.OPEN and (is_begun or count)):
+        is_live = any(flow.live is not None and flow.live.is_unsettled(start, end) for flow, _ in parts)
+        provenance = Provenance.LIVE if is_live else Provenance.SETTLED
+    return WindowShown(instant(start), count, least, provenance, is_begun)
 
 
 def _classify_coverage(

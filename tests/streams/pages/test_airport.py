@@ -156,6 +156,7 @@ def test_the_json_has_the_data_of_the_page() -> None:
         "count": 3,
         "known": "closed",
         "provenance": "settled",
+        "is_begun": True,
     }
     assert decoded["series"][0]["statements"][0]["state"] == "FIRING"
     assert decoded["thresholds"][0]["interests"] == 1

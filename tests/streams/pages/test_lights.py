@@ -66,6 +66,7 @@ def show(feed: FeedSource, left: int = 3_000) -> SourceShown:
         (polled(SILENT_AFTER_S), 3_000, Light.GREEN, "2 min ago"),
         (polled(SILENT_AFTER_S + 1), 3_000, Light.RED, "Silent"),
         (polled(7_200, error="no region can be paid"), 3_000, Light.RED, "2 h ago; no region can be paid"),
+        (polled(610, name="own", interval_seconds=600.0), 3_000, Light.GREEN, "10 min ago"),
         (polled(-30), 3_000, Light.GREEN, "0 s ago"),
         (FeedSource(name="opensky", error="refused"), 3_000, Light.RED, "No poll yet: refused."),
         (FeedSource(name="opensky"), 3_000, Light.OFF, "nobody has an interest"),

@@ -62,10 +62,25 @@ def test_a_day_that_the_source_never_gives_stays_live() -> None:
 
 def test_an_open_hour_is_live_as_soon_as_positions_tell_of_it() -> None:
     """An hour that is covered in part is live, also if no movement was seen in it."""
-    for log in ([seen(0, 24), live(24, 24.5)], [seen(0, 24), live(24, 25, (24.1,), Coverage.PARTIAL)]):
-        window = build_detail(log).series[0].windows[-1]
-        assert window.known is WindowCoverage.OPEN
-        assert (window.provenance, describe_knowledge(window)) == (Provenance.LIVE, "open, seen live so far")
+    window = build_detail([seen(0, 24), live(24, 24.5)]).series[0].windows[-1]
+    assert (window.known, window.provenance, window.is_begun) == (WindowCoverage.OPEN, Provenance.LIVE, True)
+    assert (describe_knowledge(window), classify_window(window)) == ("open, seen live so far", "live")
+
+
+def test_hours_of_which_only_some_movements_are_known_are_not_called_covered() -> None:
+    """An airport that is distrusted, or whose polls fail, has movements and no coverage: few flights say nothing."""
+    log = [seen(0, 24), live(24, 24.2, (24.1,), Coverage.PARTIAL), live(24, 26.2, (26.1,), Coverage.PARTIAL)]
+    detail = build_detail(log)
+    windows = detail.series[0].windows[-3:]
+    assert [(each.known, each.is_begun, each.provenance) for each in windows] == [
+        (WindowCoverage.OPEN, False, Provenance.LIVE),
+        (WindowCoverage.OPEN, False, None),
+        (WindowCoverage.OPEN, False, Provenance.LIVE),
+    ]
+    assert {classify_window(each) for each in windows} == {"open"}
+    words = ["not covered yet; these were seen live", "not covered yet", "not covered yet; these were seen live"]
+    assert [describe_knowledge(each) for each in windows] == words
+    assert detail.coverage[0].is_live is False
 
 
 def test_a_window_of_both_directions_is_live_if_either_is() -> None:
