@@ -43,7 +43,7 @@ from collector.retention import FlightRetention
 from collector.retired_codes import RetirementNotices
 from collector.settings import CollectorSettings
 from collector.settled.collection import FlightCollector
-from collector.settled.coverage_report import CoverageReports
+from collector.settled.coverage_report import CoverageReports, LiveReports
 from collector.settled.evidence import RecordTiming
 from collector.settled.quota import QuotaStore
 from collector.settled.schedule import CollectionTiming
@@ -51,6 +51,7 @@ from collector.settled.status import SchedulerStatus
 from collector.sources.opensky.client import OpenSkyClient
 from collector.sources.opensky.connection import OpenSkyConnection, OpenSkyTimeouts
 from collector.write_limits import WriteLimit
+from towerwatch.collection.v1.source_service_pb2_grpc import add_SourceServiceServicer_to_server
 from towerwatch.interests.v1.interest_service_pb2_grpc import add_InterestServiceServicer_to_server
 from towerwatch.topics import (
     CATALOGUE,
@@ -189,7 +190,15 @@ async def _run(settings: CollectorSettings) -> None:
     grpc_server = GrpcServer(
         settings.listen_host,
         settings.grpc_port,
-        {rpc.SERVICE_NAME: partial(add_InterestServiceServicer_to_server, rpc.InterestService(interests))},
+        {
+            rpc.SERVICE_NAME: partial(add_InterestServiceServicer_to_server, rpc.InterestService(interests)),
+            rpc.SOURCES_NAME: partial(
+                add_SourceServiceServicer_to_server,
+                rpc.SourceService(
+                    status.load_record_state, live_status.load_state, LiveReports(database, clock).load_live
+                ),
+            ),
+        },
         rpc.STATUSES,
         metrics,
         grpc_secrets,

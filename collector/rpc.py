@@ -1,18 +1,29 @@
-"""The collector's gRPC service InterestService: parses a request, makes one call, translates the result."""
+"""The collector's gRPC services: each method parses a request, makes one call, translates the result."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
 
 import grpc
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from chassis.errors import DatabaseUnavailableError
 from collector.errors import BadUserIdError, CallerGoneError
 from collector.interests import InterestStore
+from collector.live.reports import FeedReport
+from collector.live.status import LiveState
+from collector.settled.coverage_report import LiveReport
+from collector.settled.status import RecordState
+from domain.interests import Direction
+from towerwatch.collection.v1 import source_service_pb2 as sources_pb
+from towerwatch.collection.v1.source_service_pb2_grpc import SourceServiceServicer
+from towerwatch.flights.v1 import events_pb2 as flights_pb
 from towerwatch.interests.v1.interest_service_pb2 import DeleteInterestsRequest, DeleteInterestsResponse
 from towerwatch.interests.v1.interest_service_pb2_grpc import InterestServiceServicer
 
 SERVICE_NAME: Final = "towerwatch.interests.v1.InterestService"
+SOURCES_NAME: Final = "towerwatch.collection.v1.SourceService"
 
 STATUSES: Final[Mapping[type[Exception], grpc.StatusCode]] = {
     BadUserIdError: grpc.StatusCode.INVALID_ARGUMENT,
@@ -40,3 +51,79 @@ class InterestService(InterestServiceServicer):
         except ValueError:
             raise BadUserIdError("user_id must be a UUID") from None
         return DeleteInterestsResponse(deleted=self._interests.remove_all(user_id, context.is_active))
+
+
+class SourceService(SourceServiceServicer):
+    """The gRPC service that tells operators' pages of the sources; any replica answers, from the database."""
+
+    def __init__(
+        self,
+        load_record: Callable[[], RecordState],
+        load_feeds: Callable[[], LiveState],
+        load_live: Callable[[str], Mapping[Direction, LiveReport]],
+    ) -> None:
+        """`load_live` returns what is known of the live coverage of an airport, by its ICAO code."""
+        self._load_record = load_record
+        self._load_feeds = load_feeds
+        self._load_live = load_live
+
+    def GetSources(  # noqa: N802 - the contract's name
+        self, request: sources_pb.GetSourcesRequest, context: grpc.ServicerContext
+    ) -> sources_pb.GetSourcesResponse:
+        """Reply with the state of all sources. Raises DatabaseUnavailableError."""
+        record, live = self._load_record(), self._load_feeds()
+        reply = sources_pb.GetSourcesResponse(
+            at=_to_timestamp(record.at), feeds=[_to_feed_source(each) for each in live.feeds]
+        )
+        reply.record.credits.budget, reply.record.credits.left = record.budget, max(record.left, 0)
+        reply.record.lag_seconds = record.lag_s
+        if record.paused_until is not None:
+            reply.record.paused_until.CopyFrom(_to_timestamp(record.paused_until))
+        if live.budget is not None:
+            reply.position_credits.budget, reply.position_credits.left = live.budget, max(live.left or 0, 0)
+        return reply
+
+    def GetAgreement(  # noqa: N802 - the contract's name
+        self, request: sources_pb.GetAgreementRequest, context: grpc.ServicerContext
+    ) -> sources_pb.GetAgreementResponse:
+        """Reply with the agreement of an airport, of both directions. Raises DatabaseUnavailableError."""
+        reports = self._load_live(request.airport)
+        return sources_pb.GetAgreementResponse(
+            directions=[
+                sources_pb.DirectionAgreement(
+                    direction=flights_pb.Direction.Value(f"DIRECTION_{direction.name}"),
+                    is_trusted=report.is_trusted,
+                    days=[
+                        sources_pb.DayAgreement(
+                            day=_to_timestamp(each.day),
+                            recorded=each.recorded,
+                            live=each.live,
+                            matched=each.matched,
+                        )
+                        for each in report.agreements
+                    ],
+                )
+                for direction, report in reports.items()
+            ]
+        )
+
+
+def _to_feed_source(report: FeedReport) -> sources_pb.FeedSource:
+    """Return the message of a feed's report."""
+    at = report.last_poll_at
+    return sources_pb.FeedSource(
+        name=report.feed,
+        last_poll_at=None if at is None else _to_timestamp(datetime.fromtimestamp(at, UTC)),
+        aircraft=report.aircraft,
+        interval_seconds=report.interval_s,
+        live_airports=report.live,
+        settled_airports=report.settled,
+        error=report.error or "",
+    )
+
+
+def _to_timestamp(instant: datetime) -> Timestamp:
+    """Return the message of an aware instant."""
+    stamp = Timestamp()
+    stamp.FromDatetime(instant)
+    return stamp

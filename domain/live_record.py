@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
+from domain.intervals import Intervals, cut_interval, merge_intervals
 from domain.windows import HOUR_S
 
 MAX_LIVE_STRETCHES: Final = 64
@@ -37,6 +38,9 @@ class LiveRecord:
     """Up to where the settled record has covered the direction, since or before; None: it has covered nothing."""
     covered: tuple[tuple[int, int], ...] = ()
     """The stretches [begin, end) that such messages covered, in order; stretches that touch are merged."""
+    left_live: Intervals = ()
+    """Stretches before `settled_until` that the settled record has not covered, as a day that the source never gave:
+    what is known of them still comes from positions. The first begins at 0 if positions came before the record."""
 
     def has_covered(self, begin: int, end: int) -> bool:
         """Return True if positions covered [begin, end) without a hole, False if not, or if that is forgotten."""
@@ -48,7 +52,11 @@ class LiveRecord:
 
     def is_unsettled(self, begin: int, end: int) -> bool:
         """Return True if what is known of [begin, end) comes from positions, and the settled record has not come."""
-        return self.has_told_of(begin, end) and (self.settled_until is None or self.settled_until < end)
+        if not self.has_told_of(begin, end):
+            return False
+        if self.settled_until is None or self.settled_until < end:
+            return True
+        return any(first < end and begin < last for first, last in self.left_live)
 
 
 def record_message(
@@ -61,14 +69,23 @@ def record_message(
     """
     match provenance:
         case Provenance.SETTLED:
-            if live is None or not is_complete or (live.settled_until or 0) >= end:
-                return live
-            return replace(live, settled_until=end)
+            return live if live is None or not is_complete else _settle(live, begin, end)
         case Provenance.LIVE:
             if live is None:
                 live = LiveRecord(begin, end, watermark)
             covered = _add_stretch(live.covered, begin, end) if is_complete else live.covered
-            return LiveRecord(min(live.begin, begin), max(live.end, end), live.settled_until, covered)
+            return replace(live, begin=min(live.begin, begin), end=max(live.end, end), covered=covered)
+
+
+def _settle(live: LiveRecord, begin: int, end: int) -> LiveRecord:
+    """Return the record after the settled record has covered [begin, end); `live` itself if that changes nothing."""
+    settled_until, left_live = live.settled_until or 0, live.left_live
+    if settled_until < begin:
+        left_live = merge_intervals((*left_live, (settled_until, begin)))[-MAX_LIVE_STRETCHES:]
+    left_live = cut_interval(left_live, begin, end)
+    if end <= settled_until and left_live is live.left_live:
+        return live
+    return replace(live, settled_until=max(settled_until, end), left_live=left_live)
 
 
 def _add_stretch(covered: tuple[tuple[int, int], ...], begin: int, end: int) -> tuple[tuple[int, int], ...]:

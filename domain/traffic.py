@@ -150,6 +150,21 @@ class DirectionTraffic:
         return self if live == before.live else replace(self, live=live)
 
     @property
+    def settled_until(self) -> int | None:
+        """Up to where the settled record has covered it (seconds since 1970); None if the record has covered nothing.
+
+        Without positions that is the watermark.
+        """
+        return self.watermark if self.live is None else self.live.settled_until
+
+    @property
+    def is_live(self) -> bool:
+        """True if its newest coverage comes from positions, False if from the settled record, or if nothing is."""
+        if self.live is None or self.watermark is None:
+            return False
+        return self.live.is_unsettled(self.watermark - 1, self.watermark)
+
+    @property
     def first_retained_day(self) -> int:
         """The first day (since 1970) whose counts are retained, also if coverage began later and may be filled to it.
 

@@ -13,6 +13,7 @@ from chassis.faust.app import (
     serve_health_and_metrics,
 )
 from chassis.faust.table import add_table
+from chassis.grpc_secret import split_secrets
 from chassis.metrics import Metrics, ServiceIdentity
 from domain.interests import Direction
 from domain.windows import instant
@@ -22,6 +23,7 @@ from streams.metrics import StreamMetrics
 from streams.pages import serve_pages
 from streams.recent_activity import RecentActivity
 from streams.settings import JoinSettings
+from streams.source_client import SourceClient
 from streams.tables import SequencedTable, Tables
 from towerwatch.topics import (
     ALERTS_DEAD_LETTER,
@@ -81,8 +83,19 @@ def create_app(settings: JoinSettings) -> faust.App:
     def is_owned(airport: str) -> bool:
         return is_partition_assigned(app, FLIGHTS_OBSERVED, partition_of(airport, FLIGHTS_OBSERVED))
 
-    serve_pages(app, join_state, tables.airports, is_owned, activity, clock)
+    sources = SourceClient(settings.collector_grpc_target, split_secrets(settings.grpc_secret))
+    _close_at_shutdown(app, sources)
+    serve_pages(app, join_state, tables.airports, is_owned, activity, clock, sources)
     return app
+
+
+def _close_at_shutdown(app: faust.App, sources: SourceClient) -> None:
+    """Make the app close the client of the sources before it stops."""
+
+    async def close(*_args: object, **_kwargs: object) -> None:
+        await sources.close()
+
+    app.on_before_shutdown.connect(close, weak=False)
 
 
 def _add_table(app: faust.App, name: str, help_text: str) -> SequencedTable:

@@ -11,6 +11,8 @@ def encode_live_record(state: state_pb2.LiveRecord, live: LiveRecord) -> None:
         state.settled_until = live.settled_until
     for begin, end in live.covered:
         state.covered.add(begin=begin, end=end)
+    for begin, end in live.left_live:
+        state.left_live.add(begin=begin, end=end)
 
 
 def decode_live_record(state: state_pb2.LiveRecord) -> LiveRecord:
@@ -20,4 +22,5 @@ def decode_live_record(state: state_pb2.LiveRecord) -> LiveRecord:
         end=state.end,
         settled_until=state.settled_until if state.HasField("settled_until") else None,
         covered=tuple((each.begin, each.end) for each in state.covered),
+        left_live=tuple((each.begin, each.end) for each in state.left_live),
     )

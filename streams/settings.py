@@ -2,6 +2,7 @@
 
 from pydantic import Field
 
+from chassis.addresses import Target
 from chassis.faust.app import StreamSettings
 from streams.entries import LONGEST_HISTORY_DAYS
 from streams.join_state import DEFAULT_HISTORY_DAYS
@@ -12,3 +13,5 @@ class JoinSettings(StreamSettings):
 
     history_days: int = Field(default=DEFAULT_HISTORY_DAYS, ge=42, le=LONGEST_HISTORY_DAYS)
     """Days for which the pages can show the flights of closed windows; the judgement needs the last 41 days."""
+    collector_grpc_target: Target | None = None
+    """Where the pages ask the collector how its sources are. Unset: the pages say that it is not known."""

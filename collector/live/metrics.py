@@ -25,8 +25,12 @@ class LiveMetrics:
         self._interval = metrics.gauge("live_poll_interval_seconds", "From one poll of the feed to the next", "feed")
 
     def begin(self, feed: str) -> None:
-        """Let the age of the feed's last poll count from now on: it has none yet, or nothing is asked of it."""
+        """Let the age of the feed's last poll count from now on: it has none yet, or nothing is asked of it.
+
+        So nothing is heard or covered now: the gauges of a poll are 0.
+        """
         self._count_age_from_now(feed)
+        self._clear_poll(feed)
 
     def count_round(self, feed: str, *, counts: bool) -> None:
         """Count a round of polls: one that counts, or one that failed."""
@@ -57,6 +61,10 @@ class LiveMetrics:
 
     def end_term(self, feed: str) -> None:
         """Set the gauges of a feed to 0: another replica may poll now."""
+        self._clear_poll(feed)
+        self._age.labels(feed=feed).set_function(lambda: 0.0)
+
+    def _clear_poll(self, feed: str) -> None:
+        """Set the gauges of the last poll to 0."""
         for gauge in (self._aircraft, self._airports, self._interval):
             gauge.labels(feed=feed).set(0)
-        self._age.labels(feed=feed).set_function(lambda: 0.0)

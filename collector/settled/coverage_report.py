@@ -1,6 +1,7 @@
 """The coverage report of an airport: what is covered, by which evidence, and what the next day waits for."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import select
@@ -84,15 +85,7 @@ class CoverageReports:
             since = find_unheard_since(session, icao, now)
             covered = load_covered_intervals(session, icao)
             live_gaps = {part for part, row in rows.items() if _was_gap_live(session, row)}
-            distrusted = find_distrusted(session, icao)
-            live = {
-                part: LiveReport(
-                    load_stretches(session, icao, part, begin, now),
-                    load_agreements(session, icao, part, SHOWN_DAYS),
-                    (icao, part) not in distrusted,
-                )
-                for part in Direction.BOTH.parts
-            }
+            live = _load_live_reports(session, icao, begin, now)
         waiting, gaps = {}, {}
         for target in schedule.targets:
             row = rows.get(target.direction.value)
@@ -107,6 +100,33 @@ class CoverageReports:
         if notice is None and since is not None:
             notice = explain_unheard(icao, since)
         return CoverageReport(covered, waiting, gaps, schedule.records.list_newest(SHOWN_DAYS), notice, live)
+
+
+class LiveReports:
+    """Loads what is known of an airport's live coverage, whoever asks; thread-safe."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    def load_live(self, icao: str) -> dict[Direction, LiveReport]:
+        """Return the reports of both directions of an airport. Raises DatabaseUnavailableError."""
+        now = self._clock.now()
+        with self._database.reading() as session:
+            return _load_live_reports(session, icao, day_of(now) - JUDGED_DAYS * DAY, now)
+
+
+def _load_live_reports(session: Session, icao: str, begin: datetime, end: datetime) -> dict[Direction, LiveReport]:
+    """Return what is known of both directions' live coverage, with the stretches that overlap [begin, end)."""
+    distrusted = find_distrusted(session, icao)
+    return {
+        part: LiveReport(
+            load_stretches(session, icao, part, begin, end),
+            load_agreements(session, icao, part, SHOWN_DAYS),
+            (icao, part) not in distrusted,
+        )
+        for part in Direction.BOTH.parts
+    }
 
 
 def _was_gap_live(session: Session, row: CoverageRow) -> bool:

@@ -115,6 +115,19 @@ class SchedulerState:
     """Codes with interests that no airport has any more, in their order: nothing is collected there."""
 
 
+@dataclass(frozen=True, slots=True)
+class RecordState:
+    """A snapshot of the collection of the source's record: its credits, its lag, and the source's pause."""
+
+    at: datetime
+    budget: int
+    left: int
+    lag_s: float
+    """The largest `TargetCoverage.lag_s` of all airports and directions; 0 without any."""
+    paused_until: datetime | None
+    """Until when the source wants no call; None: it wants calls."""
+
+
 class SchedulerStatus:
     """A reader that loads quota, targets and coverage from the database and plans as the leader would; thread-safe."""
 
@@ -193,6 +206,20 @@ class SchedulerStatus:
             begins = load_earliest_begins(session, now)
             left = self._quota.load_balance(session, now).left
         return left, {part: max((now - begins.get(part, now)).total_seconds(), 0.0) for part in Direction.BOTH.parts}
+
+    def load_record_state(self) -> RecordState:
+        """Load the state of the record's source; as cheap as `load_lags`. Raises DatabaseUnavailableError."""
+        now = self._clock.now()
+        with self._database.reading() as session:
+            begins = load_earliest_begins(session, now)
+            balance = self._quota.load_balance(session, now)
+        return RecordState(
+            at=now,
+            budget=balance.budget,
+            left=balance.left,
+            lag_s=max((now - min(begins.values(), default=now)).total_seconds(), 0.0),
+            paused_until=balance.paused_until if balance.is_paused(now) else None,
+        )
 
     def _build_coverage(
         self,

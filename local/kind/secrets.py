@@ -19,7 +19,7 @@ OPERATOR: Final = "operator"
 CERTIFICATE: Final = "tls.crt"
 
 _GRPC_SECRET: Final = "GRPC_SECRET"  # noqa: S105 - the name of a variable
-_CALLING_SERVICES: Final = ("user-manager", "collector", "notifier")
+_CALLING_SERVICES: Final = ("user-manager", "collector", "notifier", "streams")
 """The services that serve gRPC or call it."""
 
 _CERTIFICATE_LIFETIME: Final = timedelta(days=365)
@@ -64,7 +64,7 @@ def make_secrets(folder: Path, now: datetime | None = None) -> bool:
 
 
 def _add_grpc_secret(folder: Path) -> None:
-    """Add a secret of gRPC calls, the same to the files of all three services, unless each has one."""
+    """Add a secret of gRPC calls, the same to the files of all these services, unless each has one."""
     paths = [folder / f"{service}.env" for service in _CALLING_SERVICES]
     if all(path.exists() and _GRPC_SECRET in path.read_text() for path in paths):
         return

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from enum import StrEnum
 from typing import Final, assert_never
 from uuid import UUID
 
@@ -15,47 +14,18 @@ from domain.explanation import judge_windows
 from domain.hourly_counts import HourlyCounts
 from domain.interests import Direction, Interest
 from domain.threshold_index import ThresholdInForce
-from domain.traffic import RETAINED_HOURS, DirectionTraffic, Traffic
+from domain.traffic import Traffic
 from domain.windows import HOUR_S, Window, instant, seconds
 from streams.join_state import JoinState
+from streams.pages.agreement import NOTHING_AGREED, AirportAgreement
 from streams.pages.overview import BreachShown
+from streams.pages.windows import WindowShown, build_window, select_windows
 from streams.recent_activity import AlertGroup
-
-MAX_WINDOWS: Final = {Window.ONE_HOUR: 72, Window.SIX_HOURS: 56, Window.ONE_DAY: 90}
-"""Largest number of windows on a chart: three days, two weeks, and the whole history."""
-
-MIN_WINDOWS: Final = {Window.ONE_HOUR: 24, Window.SIX_HOURS: 28, Window.ONE_DAY: 30}
-"""Least number of windows on a chart, covered or not: a day, a week, a month."""
 
 MAX_CHARTED_THRESHOLDS: Final = 6
 """Largest number of thresholds in one chart; more lines could not be distinguished."""
 
 _PLACEHOLDER_ID: Final = UUID(int=0)
-
-
-class WindowCoverage(StrEnum):
-    """The coverage of a window on the chart: how much of its flights is known."""
-
-    CLOSED = "closed"
-    """All its flights are known."""
-    OPEN = "open"
-    """Some of its flights are known; more may follow."""
-    GAP = "gap"
-    """A gap in coverage touches it: some of its flights are not known, unless the gap is filled."""
-    UNCOVERED = "not covered"
-    """It starts before the first coverage."""
-    FROM_HISTORY = "closed, from the history"
-    """It was closed so long ago that its coverage is discarded; only closed windows enter the history."""
-
-
-@dataclass(frozen=True, slots=True)
-class WindowShown:
-    """One window, its number of flights and its coverage."""
-
-    start: datetime
-    count: int
-    """Number of flights that are known; of both directions together for BOTH."""
-    known: WindowCoverage
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +78,10 @@ class CoverageShown:
     """Seconds by which the watermark is behind the stack's clock. None: never covered."""
     gaps: tuple[tuple[datetime, datetime], ...]
     """Begin and end of each gap in coverage, the newest first."""
+    settled_until: datetime | None = None
+    """End of the night's record; what is known after it was seen live. None: the record has covered nothing."""
+    is_live: bool = False
+    """True if the newest coverage was seen live, False if it comes from the night's record, or nothing is covered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +104,8 @@ class AirportDetail:
     coverage: tuple[CoverageShown, ...]
     alerts: tuple[AlertGroup, ...]
     """Alerts that this worker raised since its start, the newest first."""
+    agreement: AirportAgreement = NOTHING_AGREED
+    """How well live agrees with the night's record, as the collector tells it."""
 
 
 DETAIL_ADAPTER: Final = TypeAdapter(AirportDetail)
@@ -190,46 +166,6 @@ def _convert_threshold(threshold: ThresholdInForce) -> ThresholdShown:
     )
 
 
-def select_windows(traffic: Traffic, past: Mapping[Direction, HourlyCounts], window: Window) -> range:
-    """Return the numbers of the windows that the charts show: one range for all directions in `past`, to compare them.
-
-    Window `n` starts `n` window lengths after 1970. The range ends with the window of the newest coverage or flight; it
-    begins with the oldest coverage or kept history, but has at least `MIN_WINDOWS` windows, and of more than
-    `MAX_WINDOWS` only the newest. `past`: the counts of each direction as far back as they are kept. The range is empty
-    if no direction has coverage or counts.
-    """
-    begins, ends = [], []
-    for direction, counts in past.items():
-        direction_traffic = traffic.select_directions(direction)[0]
-        covered_from, watermark = direction_traffic.covered_from, direction_traffic.watermark
-        if covered_from is not None and watermark is not None:
-            begins.append(covered_from // HOUR_S)
-            ends.append(-(-watermark // HOUR_S))
-        if counts.first_hour < counts.end_hour:
-            ends.append(_find_last_hour_with_flights(counts) + 1)
-            if watermark is None or counts.first_hour < _compute_discard_hour(watermark):
-                begins.append(counts.first_hour)
-    if not ends:
-        return range(0)
-    end = -(-max(ends) // window.hours)
-    begin = min(min(begins, default=end) // window.hours, end - MIN_WINDOWS[window])
-    return range(max(begin, end - MAX_WINDOWS[window]), end)
-
-
-def _find_last_hour_with_flights(counts: HourlyCounts) -> int:
-    """Return the last hour (since 1970) that has flights, or the first hour of the counts if no hour has flights."""
-    hours = range(counts.end_hour - 1, counts.first_hour, -1)
-    return next((hour for hour in hours if counts.total(hour, 1)), counts.first_hour)
-
-
-def _compute_discard_hour(watermark: int) -> int:
-    """Return the hour (since 1970) before which coverage may be discarded already.
-
-    That is a day after `RETAINED_HOURS` before the watermark (seconds since 1970), since whole days are discarded.
-    """
-    return watermark // HOUR_S - RETAINED_HOURS + 24
-
-
 def _build_series(
     traffic: Traffic,
     past: Mapping[Direction, HourlyCounts],
@@ -249,7 +185,7 @@ def _build_series(
     return Series(
         direction=direction,
         window=window,
-        windows=tuple(_build_window(number, window, parts) for number in numbers),
+        windows=tuple(build_window(number, window, parts) for number in numbers),
         thresholds=charted,
         statements=tuple(
             sorted(
@@ -258,47 +194,6 @@ def _build_series(
             )
         ),
     )
-
-
-def _build_window(number: int, window: Window, parts: list[tuple[DirectionTraffic, HourlyCounts]]) -> WindowShown:
-    """Build one window from the traffic and history of its directions: the sum of their flights, the worst coverage.
-
-    The worst coverage is the first that any direction has, of: uncovered, gap, open, from the history, closed.
-    """
-    hour = number * window.hours
-    start, end = hour * HOUR_S, (hour + window.hours) * HOUR_S
-    coverages = {_classify_coverage(direction_traffic, past, hour, start, end) for direction_traffic, past in parts}
-    least = next(
-        coverage
-        for coverage in (
-            WindowCoverage.UNCOVERED,
-            WindowCoverage.GAP,
-            WindowCoverage.OPEN,
-            WindowCoverage.FROM_HISTORY,
-            WindowCoverage.CLOSED,
-        )
-        if coverage in coverages
-    )
-    return WindowShown(instant(start), sum(past.total(hour, window.hours) for _, past in parts), least)
-
-
-def _classify_coverage(
-    direction_traffic: DirectionTraffic, past: HourlyCounts, hour: int, start: int, end: int
-) -> WindowCoverage:
-    """Return one direction's coverage of the window [start, end).
-
-    A gap comes before closed or open. A window before the kept coverage is FROM_HISTORY if the history has its hours,
-    else UNCOVERED. `hour`: the window's first hour, in hours since 1970; `start` and `end`: in seconds since 1970.
-    """
-    if direction_traffic.covered_from is None or direction_traffic.watermark is None:
-        return WindowCoverage.UNCOVERED
-    if start < direction_traffic.covered_from:
-        # Coverage is kept for some forty days, closed windows for ninety.
-        is_kept = past.first_hour <= hour < min(past.end_hour, _compute_discard_hour(direction_traffic.watermark))
-        return WindowCoverage.FROM_HISTORY if is_kept else WindowCoverage.UNCOVERED
-    if direction_traffic.has_gap_in(start, end):
-        return WindowCoverage.GAP
-    return WindowCoverage.CLOSED if end <= direction_traffic.watermark else WindowCoverage.OPEN
 
 
 def _find_charted_alerts(threshold: ThresholdShown, traffic: Traffic, numbers: range) -> Iterator[ChartedAlert]:
@@ -383,6 +278,8 @@ def _summarize_coverage(direction: Direction, traffic: Traffic, now: datetime) -
         watermark=_convert_to_utc(direction_traffic.watermark),
         lag_s=None if direction_traffic.watermark is None else max(seconds(now) - direction_traffic.watermark, 0),
         gaps=tuple((instant(begin), instant(end)) for begin, end in reversed(direction_traffic.gaps)),
+        settled_until=_convert_to_utc(direction_traffic.settled_until),
+        is_live=direction_traffic.is_live,
     )
 
 

@@ -6,7 +6,8 @@ another worker (header `ASKED_BY`) is answered from this worker's tables alone.
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Final
 from uuid import UUID
@@ -22,8 +23,10 @@ from domain.interests import Interest
 from domain.windows import Window
 from streams.join_state import JoinState
 from streams.pages import rendering
-from streams.pages.airport import DETAIL_ADAPTER, build_airport_detail
+from streams.pages.agreement import build_agreement
+from streams.pages.airport import DETAIL_ADAPTER, AirportDetail, build_airport_detail
 from streams.pages.explain import EXPLANATION_ADAPTER, explain_interest
+from streams.pages.lights import build_lights
 from streams.pages.overview import (
     OVERVIEW_ADAPTER,
     AirportShown,
@@ -44,6 +47,7 @@ from streams.pages.worker import (
 )
 from streams.recent_activity import RecentActivity
 from streams.routing import ASKED_BY, WorkerResponse, Workers, worker_name
+from streams.source_client import SourceClient
 
 RESPONSE_HEADERS: Final = {
     "Content-Security-Policy": (
@@ -100,6 +104,7 @@ class PageResponder:
         is_owned: Callable[[str], bool],
         activity: RecentActivity,
         clock: Clock,
+        sources: SourceClient,
     ) -> None:
         """`airports`: keys of the table of airports. `is_owned`: returns True if this worker owns the airport.
 
@@ -113,6 +118,7 @@ class PageResponder:
         self._is_owned = is_owned
         self._activity = activity
         self._clock = clock
+        self._sources = sources
         self._overview: tuple[float, Overview] | None = None
         self._overview_lock = asyncio.Lock()
 
@@ -126,12 +132,15 @@ class PageResponder:
 
         For the whole group the other workers are requested in parallel, and their overviews are merged with this
         worker's. A worker without a usable response is listed with `answered` False and the reason; its airports are
-        missing. This worker's own part may be `_OVERVIEW_CACHE_S` old.
+        missing. This worker's own part may be `_OVERVIEW_CACHE_S` old. The lights of the sources are asked for by this
+        worker alone.
         """
         if not whole_group:
             return await self._get_own_overview()
         path = "/api/overview?scope=worker"
-        own, responses = await asyncio.gather(self._get_own_overview(), self.workers.request_others(path))
+        own, responses, sources = await asyncio.gather(
+            self._get_own_overview(), self.workers.request_others(path), self._sources.find_sources()
+        )
         others: list[Overview] = []
         unanswered: list[WorkerShown] = []
         partitions = self.workers.list_partitions()
@@ -144,7 +153,7 @@ class PageResponder:
                 )
             else:
                 others.append(overview)
-        return merge_overviews(own, others, unanswered)
+        return replace(merge_overviews(own, others, unanswered), sources=build_lights(sources))
 
     async def _get_own_overview(self) -> Overview:
         """Return this worker's overview from the cache, or read the tables again if the cache has expired.
@@ -187,7 +196,9 @@ class PageResponder:
         icaos = {key.decode() for key in self._airports} | set(self._join_state.list_watched_airports())
         return {icao for icao in icaos if self._is_owned(icao)}
 
-    async def answer_for_airport(self, request: Request, icao: str, answer_here: Callable[[], Response]) -> Response:
+    async def answer_for_airport(
+        self, request: Request, icao: str, answer_here: Callable[[], Awaitable[Response]]
+    ) -> Response:
         """Return the response about an airport: from `answer_here` if this worker owns it, else from its owner.
 
         A request from another worker is never forwarded. Raises PageError: 404 for a malformed code or an airport
@@ -202,7 +213,7 @@ class PageResponder:
             await self._finish_index()
             if icao.encode() not in self._airports and not len(self._join_state.find_thresholds(icao)):
                 raise PageError(HTTPStatus.NOT_FOUND, _describe_unwatched_airport(icao))
-            return answer_here()
+            return await answer_here()
         owner = self.workers.find_owner(icao)
         if owner is None or owner == self.workers.own_url or ASKED_BY in request.headers:
             raise PageError(HTTPStatus.SERVICE_UNAVAILABLE, _MOVING_NOTE.format(airport=icao))
@@ -255,19 +266,23 @@ class PageResponder:
             )
         raise PageError(HTTPStatus.NOT_FOUND, "No interest has this id: it was removed, or never set.")
 
-    def render_airport_page(self, icao: str, window: Window) -> Response:
+    async def render_airport_page(self, icao: str, window: Window) -> Response:
         """Return the HTML page of an airport that this worker owns, with charts of one window length."""
-        detail = build_airport_detail(
-            self._join_state, icao, window, self._clock.now(), self._activity.list_alert_groups(icao)
-        )
+        detail = await self._build_airport_detail(icao, window)
         return build_html_response(rendering.render_airport(detail, self.own_name))
 
-    def encode_airport_json(self, icao: str, window: Window) -> Response:
+    async def encode_airport_json(self, icao: str, window: Window) -> Response:
         """Return the JSON of an airport that this worker owns: the data of `render_airport_page`."""
+        detail = await self._build_airport_detail(icao, window)
+        return build_json_response(DETAIL_ADAPTER.dump_json(detail))
+
+    async def _build_airport_detail(self, icao: str, window: Window) -> AirportDetail:
+        """Build the data of an airport that this worker owns, with its agreement as far as the collector tells it."""
+        agreement = build_agreement(await self._sources.find_agreement(icao))
         detail = build_airport_detail(
             self._join_state, icao, window, self._clock.now(), self._activity.list_alert_groups(icao)
         )
-        return build_json_response(DETAIL_ADAPTER.dump_json(detail))
+        return replace(detail, agreement=agreement)
 
     def render_explain_page(self, interest: Interest, page: int, only_said: bool) -> Response:
         """Return the HTML page that explains an interest's alerts; this worker must own the interest's airport.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from domain.windows import Window
-from streams.pages.airport import WindowShown
+from streams.pages.windows import WindowShown
 from streams.pages.wording import format_day
 
 PLOT_TOP: Final = 26

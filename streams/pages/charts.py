@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Final, assert_never
 
 from domain.alerts import AlertState, Bound
-from streams.pages.airport import ChartedAlert, Series, ThresholdShown, WindowCoverage, WindowShown
+from streams.pages.airport import ChartedAlert, Series, ThresholdShown
 from streams.pages.axes import (
     AXIS_HEIGHT,
     PLOT_HEIGHT,
@@ -23,6 +23,8 @@ from streams.pages.axes import (
     round_percent,
     round_pixels,
 )
+from streams.pages.provenance_lane import LANE_HEIGHT, LaneStretch, build_lane, describe_knowledge, summarize_knowledge
+from streams.pages.windows import WindowCoverage, WindowShown
 from streams.pages.wording import (
     ALERT_SYMBOLS,
     PER_WINDOW,
@@ -110,10 +112,13 @@ class Chart:
     markers: tuple[AlertMarker, ...]
     x_ticks: tuple[Tick, ...]
     y_ticks: tuple[Tick, ...]
+    lane: tuple[LaneStretch, ...]
+    """Where the counts come from, below the axis of time."""
 
     plot_top: int = PLOT_TOP
     plot_bottom: int = PLOT_TOP + PLOT_HEIGHT
-    height: int = PLOT_TOP + PLOT_HEIGHT + AXIS_HEIGHT
+    lane_top: int = PLOT_TOP + PLOT_HEIGHT + AXIS_HEIGHT
+    height: int = PLOT_TOP + PLOT_HEIGHT + AXIS_HEIGHT + LANE_HEIGHT
 
 
 def build_chart(series: Series) -> Chart | None:
@@ -143,6 +148,7 @@ def build_chart(series: Series) -> Chart | None:
         markers=_build_alert_markers(series, slot),
         x_ticks=build_time_ticks(windows, series.window, slot),
         y_ticks=tuple(Tick(compute_y(count, top_count), format_number(count)) for count in ticks),
+        lane=build_lane(windows, series.window, slot),
     )
 
 
@@ -166,7 +172,7 @@ def _build_bar(window: WindowShown, index: int, slot: float, top_count: int, ser
 def _describe_window(window: WindowShown, series: Series) -> str:
     """Return a window's time, its number of flights and its coverage, as one text."""
     time = format_window(window.start, series.window)
-    return f"{time}: {format_flight_count(window.count, series.direction)}, {window.known.value}"
+    return f"{time}: {format_flight_count(window.count, series.direction)}, {describe_knowledge(window)}"
 
 
 def _compute_bar_height(window: WindowShown, top_count: int, css_class: str) -> float:
@@ -228,7 +234,7 @@ def _build_bands(windows: Sequence[WindowShown], slot: float) -> tuple[Band, ...
     Other windows have no band. `slot`: width of a window in percent.
     """
     texts = {
-        WindowCoverage.GAP: ("gap", "a gap in coverage: the source will never tell of all flights here"),
+        WindowCoverage.GAP: ("gap", "a gap: not all flights are known, unless the night's record fills it"),
         WindowCoverage.UNCOVERED: ("not-covered", "not covered"),
     }
     bands: list[Band] = []
@@ -314,7 +320,7 @@ def _build_alert_markers(series: Series, slot: float) -> tuple[AlertMarker, ...]
 
 
 def _describe_chart(series: Series, highest_count: int) -> str:
-    """Return a chart in one sentence: its time, its newest closed and its highest count, its number of FIRING alerts.
+    """Return a chart in words: its time, its newest closed and highest count, its FIRING alerts, and what is known.
 
     The newest closed count is left out if no window is closed.
     """
@@ -327,5 +333,6 @@ def _describe_chart(series: Series, highest_count: int) -> str:
     newest = f"{format_number(closed[-1].count)} in the last closed window, " if closed else ""
     return (
         f"{name_flights(series.direction).capitalize()} {PER_WINDOW[series.window]}, {span}: {newest}"
-        f"at most {format_number(highest_count)}; thresholds were passed {pluralize(fired, 'time')}."
+        f"at most {format_number(highest_count)}; thresholds were passed {pluralize(fired, 'time')}. "
+        f"{summarize_knowledge(series.windows)}"
     )

@@ -17,6 +17,7 @@ from domain.interests import Direction
 from domain.traffic import DirectionTraffic
 from domain.windows import HOUR_S, Window, instant, seconds
 from streams.join_state import JoinState
+from streams.pages.lights import SourcesShown
 from streams.pages.wording import format_iso_minute
 from streams.recent_activity import RATE_INTERVAL_S, AlertGroup, RecentActivity
 
@@ -43,6 +44,8 @@ class DirectionShown:
     """Indexes in `hours` of the hours that a gap in coverage touches: they may have had more flights."""
     lag_s: int | None = None
     """Seconds by which the watermark is behind the stack's clock. None: never covered."""
+    is_live: bool = False
+    """True if the newest coverage was seen live, False if it comes from the night's record, or nothing is covered."""
 
     @property
     def last_covered_hour_end(self) -> datetime | None:
@@ -110,6 +113,8 @@ class Overview:
     alerts_by_second: tuple[int, ...]
     """Number of alerts raised in each of the last seconds, the newest last."""
     workers: tuple[WorkerShown, ...]
+    sources: SourcesShown | None = None
+    """The lights of the sources. None in the overview of one worker alone."""
 
     @property
     def flights_rate(self) -> float:
@@ -186,6 +191,7 @@ def _summarize_direction(traffic: DirectionTraffic, now: datetime) -> DirectionS
         hours=tuple(traffic.counts.total(hour, 1) for hour in hours),
         gaps=tuple(hour - first for hour in hours if traffic.has_gap_in(hour * HOUR_S, (hour + 1) * HOUR_S)),
         lag_s=max(seconds(now) - traffic.watermark, 0),
+        is_live=traffic.is_live,
     )
 
 

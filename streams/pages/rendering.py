@@ -11,11 +11,14 @@ from domain.alerts import Bound
 from domain.interests import Direction
 from domain.windows import Window
 from streams.pages import wording
-from streams.pages.airport import AirportDetail, WindowCoverage
+from streams.pages.airport import AirportDetail
 from streams.pages.charts import build_chart
 from streams.pages.explain import WINDOWS_PER_PAGE, InterestExplanation, describe_interest
+from streams.pages.lights import LIGHT_WORDS, describe_credits
 from streams.pages.overview import AIRPORTS_PER_PAGE, SHOWN_HOURS, SHOWN_SECONDS, Overview
+from streams.pages.provenance_lane import describe_knowledge
 from streams.pages.sparklines import build_sparkline
+from streams.pages.windows import WindowCoverage
 from streams.pages.worker import ProcessingGraph, WorkerState
 
 UPDATE_INTERVAL_S: Final = 2
@@ -68,6 +71,7 @@ _TEMPLATES.filters.update(
     plural=wording.pluralize,
     rate=wording.format_rate,
     duration=wording.format_duration,
+    day_name=wording.format_day,
     day_and_time=wording.format_day_and_time,
     full_time=wording.format_full_time,
     parse_iso=wording.parse_iso,
@@ -76,6 +80,9 @@ _TEMPLATES.filters.update(
     run=wording.describe_run,
 )
 _TEMPLATES.globals.update(
+    describe_credits=describe_credits,
+    describe_knowledge=describe_knowledge,
+    light_words=LIGHT_WORDS,
     describe_threshold=wording.describe_threshold,
     format_interval=wording.format_interval,
     format_window=wording.format_window,

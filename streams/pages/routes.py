@@ -21,6 +21,7 @@ from streams.pages.answers import RESPONSE_HEADERS, PageError, PageResponder, bu
 from streams.pages.overview import AIRPORTS_ADAPTER, OVERVIEW_ADAPTER
 from streams.recent_activity import RecentActivity
 from streams.routing import ASKED_BY
+from streams.source_client import SourceClient
 
 
 def serve_pages(
@@ -30,14 +31,16 @@ def serve_pages(
     is_owned: Callable[[str], bool],
     activity: RecentActivity,
     clock: Clock,
+    sources: SourceClient,
 ) -> None:
     """Add the pages for people, and the same data as JSON under /api, to the app's web server.
 
     Also adds the task to the app that samples the event loop's lag and the counters while the app runs.
     `airports`: the keys of the table of airports. `is_owned`: returns True if this worker owns the airport's partition;
     tables in memory also keep entries of partitions that other workers own now. `clock`: the clock of the flights.
+    `sources`: the client of the collector's state of its sources, which the app closes.
     """
-    responder = PageResponder(app, join_state, airports, is_owned, activity, clock)
+    responder = PageResponder(app, join_state, airports, is_owned, activity, clock, sources)
     app.task(responder.sampler.take_samples)
 
     def add_page(path: str, name: str, answer: Callable[..., Awaitable[Response]]) -> None:

@@ -1,6 +1,6 @@
 """The texts of the pages for numbers, durations, times, flights and thresholds. All times are UTC."""
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Final, assert_never
 
 from domain.alerts import AlertState, Bound
@@ -62,7 +62,7 @@ def format_duration(seconds: float) -> str:
     return f"{whole // large} {units[0]} {remainder} {units[1]}" if remainder else f"{whole // large} {units[0]}"
 
 
-def format_day(instant: datetime) -> str:
+def format_day(instant: date) -> str:
     """Return weekday, day and month, as `Fri 8 Feb`."""
     return f"{instant:%a} {instant.day} {instant:%b}"
 

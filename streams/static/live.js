@@ -62,7 +62,7 @@ function showState() {
   const time = fetchedAt.toISOString().slice(11, 19);
   controls.classList.toggle("paused", paused);
   controls.classList.remove("stale");
-  state.textContent = paused ? `Paused at ${time}` : "Live";
+  state.textContent = paused ? `Paused at ${time}` : "Updating";
   state.title = `Fetched at ${time} UTC`;
   button.textContent = paused ? "Resume" : "Pause";
 }

@@ -128,6 +128,31 @@ def test_an_hour_is_covered_live_if_messages_from_positions_cover_each_of_its_pa
     assert (record or LiveRecord(0, 0)).has_covered(first * HOUR_S, (first + length) * HOUR_S) is expected
 
 
+@given(
+    messages=st.lists(stretches, max_size=20),
+    watermark=st.none() | st.integers(0, 30),
+    first=st.integers(0, 70),
+    length=st.integers(1, 24),
+)
+def test_a_window_is_unsettled_until_the_record_has_covered_all_of_it(messages, watermark, first, length):
+    """Also when the record goes on behind a day that it never gives, and in any order of messages.
+
+    Compared with sets of quarters of an hour. Before the first message from positions all is known from the record.
+    """
+    record, settled, told = None, set(range(watermark or 0)), set[int]()
+    for begin, more, is_live, is_complete in messages:
+        provenance = Provenance.LIVE if is_live else Provenance.SETTLED
+        known_until = None if watermark is None else watermark * 900
+        record = record_message(record, provenance, begin * 900, (begin + more) * 900, is_complete, known_until)
+        if is_live:
+            told = set(range(min({begin} | told), max({begin + more - 1} | told) + 1))
+        elif is_complete and told:
+            settled.update(range(begin, begin + more))
+    window = set(range(first, first + length))
+    expected = bool(told & window) and not window <= settled
+    assert (record or LiveRecord(0, 0)).is_unsettled(first * 900, (first + length) * 900) is expected
+
+
 def draw_provenances(log: list[Observation], seed: int) -> list[Observation]:
     """Return the log with some of its messages from positions: those retract nothing."""
     chance = Random(seed)

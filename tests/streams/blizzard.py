@@ -10,6 +10,7 @@ from typing import Final
 from uuid import UUID
 
 from domain.interests import Direction, Interest
+from domain.live_record import Provenance
 from domain.traffic import Coverage, Observation
 from domain.windows import HOUR_S, Window, seconds
 from tests.domain.logs import BASE, an_interest
@@ -38,7 +39,11 @@ _SNOW: Final = {
 _GAPS: Final = {
     ("KEWR", Direction.ARRIVALS): (BASE + timedelta(hours=50), BASE + timedelta(hours=54)),
     ("KJFK", Direction.ARRIVALS): (BASE + timedelta(hours=7), BASE + timedelta(hours=9)),
+    ("LICC", Direction.DEPARTURES): (BASE + timedelta(hours=52), BASE + timedelta(hours=53)),
 }
+
+LIVE_FROM: Final = {"LICC": BASE + timedelta(hours=48)}
+"""By airport, from when on its flights are known from positions alone."""
 
 _NEVER_COVERED: Final = {("ZZZ9", Direction.ARRIVALS)}
 
@@ -129,6 +134,7 @@ def _build_six_hours(chance: random.Random, airport: str, direction: Direction, 
             (gap_begin, gap_end, Coverage.GAP),
             (gap_end, end, Coverage.COMPLETE),
         ]
+    is_live = airport in LIVE_FROM and begin >= seconds(LIVE_FROM[airport])
     return [
         Observation(
             direction,
@@ -136,6 +142,7 @@ def _build_six_hours(chance: random.Random, airport: str, direction: Direction, 
             stop,
             () if kind is Coverage.GAP else tuple(at for at in times if start <= at < stop),
             kind,
+            provenance=Provenance.LIVE if is_live else Provenance.SETTLED,
         )
         for start, stop, kind in intervals
         if start < stop

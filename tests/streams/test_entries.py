@@ -6,6 +6,7 @@ from hypothesis import given, settings, strategies as st
 
 from domain.hourly_counts import DAY_HOURS
 from domain.interests import Direction
+from domain.live_record import Provenance
 from domain.traffic import Observation
 from domain.windows import HOUR_S, seconds
 from streams.entries import (
@@ -112,6 +113,23 @@ def test_an_entry_of_a_live_airport_decodes_to_the_state_that_was_encoded(log, s
     entries.entry = older.SerializeToString()
     traffic = entries.decode().traffic
     assert (traffic.arrivals.live, traffic.departures.live) == (None, None)
+
+
+def test_a_day_that_the_record_left_out_is_recovered_and_an_older_entry_is_read_without_it():
+    """The record goes on behind a day that the source never gave; entries of before do not tell of such days."""
+    entries = WrittenEntries()
+    for day in range(3):
+        entries.fold(replace(build_day(day, 1), provenance=Provenance.LIVE))
+    entries.fold(build_day(0))
+    entries.fold(build_day(2))
+    day_0, day_1, day_2 = ((FIRST_DAY + day) * 24 * HOUR_S for day in range(3))
+    left_out = (0, day_0), (day_1, day_2)
+    live = entries.airport.traffic.departures.live
+    assert (live and live.left_live, entries.decode()) == (left_out, entries.airport)
+    older = AirportStateMessage.FromString(entries.entry)
+    older.departures.live.ClearField("left_live")
+    entries.entry = older.SerializeToString()
+    assert entries.decode().traffic.departures.live == replace(live, left_live=())
 
 
 def test_corrections_and_flights_of_closed_days_move_to_the_history_table():

@@ -16,20 +16,17 @@ from domain.windows import Window
 from streams.pages.airport import (
     DETAIL_ADAPTER,
     MAX_CHARTED_THRESHOLDS,
-    MAX_WINDOWS,
-    MIN_WINDOWS,
     AirportDetail,
     ChartedAlert,
     Series,
     ThresholdShown,
-    WindowCoverage,
-    WindowShown,
     build_airport_detail,
 )
 from streams.pages.axes import PLOT_HEIGHT, PLOT_TOP
 from streams.pages.charts import build_chart
 from streams.pages.rendering import render_airport
 from streams.pages.sparklines import build_sparkline
+from streams.pages.windows import MAX_WINDOWS, MIN_WINDOWS, WindowCoverage, WindowShown
 from tests.domain.logs import BASE, an_interest, compute_expected_alerts, interests, interleaved
 from tests.domain.test_rule import seen
 from tests.streams.events import interest_set, observed
@@ -154,7 +151,13 @@ def test_coverage_is_shown_with_its_gaps() -> None:
 def test_the_json_has_the_data_of_the_page() -> None:
     """The JSON has times as ISO 8601 in UTC, and no user."""
     decoded = json.loads(DETAIL_ADAPTER.dump_json(build_detail([seen(0, 1, (0.1, 0.2, 0.3))], an_interest())))
-    assert decoded["series"][0]["windows"][-1] == {"start": "2013-02-08T00:00:00Z", "count": 3, "known": "closed"}
+    assert decoded["series"][0]["windows"][-1] == {
+        "start": "2013-02-08T00:00:00Z",
+        "count": 3,
+        "known": "closed",
+        "provenance": "settled",
+        "is_begun": True,
+    }
     assert decoded["series"][0]["statements"][0]["state"] == "FIRING"
     assert decoded["thresholds"][0]["interests"] == 1
     assert str(an_interest().user_id) not in json.dumps(decoded)
@@ -208,7 +211,7 @@ def test_windows_in_breach_are_visible_even_without_flights() -> None:
     drawn = build_chart(make_series([0, 5, 30], [make_threshold(Bound.HIGH, 20), make_threshold(Bound.LOW, 1)]))
     assert [bar.css_class for bar in drawn.bars] == ["closed under", "closed", "closed over"]
     assert drawn.bars[0].height >= 3
-    assert drawn.bars[2].tooltip == "Fri 8 Feb 02:00–03:00: 30 departures, closed"
+    assert drawn.bars[2].tooltip == "Fri 8 Feb 02:00–03:00: 30 departures, closed, from the night's record"
 
 
 @pytest.mark.parametrize(

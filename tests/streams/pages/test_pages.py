@@ -306,11 +306,12 @@ def test_the_numbers_of_a_worker_have_their_units() -> None:
 
 _TEXT = [
     *((ink, ground) for ink in ("ink", "quiet", "link") for ground in ("ground", "card", "hover", "gap")),
-    *((ink, "card") for ink in ("high", "low", "ok")),
+    *((ink, "card") for ink in ("high", "low", "ok", "amber")),
     *((ink, f"{ink}-soft") for ink in ("high", "low", "ok")),
     ("high", "ground"), ("ink", "notice"), ("link", "notice"),
 ]  # fmt: skip
-_SHAPES = [("bar", "card"), ("bar-kept", "card"), ("gap-line", "gap"), ("edge", "card"), ("focus", "ground"),
+_SHAPES = [("bar", "card"), ("bar-kept", "card"), ("live", "card"), ("live", "ground"), ("gap-line", "gap"),
+           ("edge", "card"), ("focus", "ground"),
            ("focus", "card"), ("high", "card"), ("low", "card")]  # fmt: skip
 
 

@@ -18,14 +18,17 @@ from domain.windows import HOUR_S, seconds
 from local.kafka import Broker
 from streams.pages.rendering import UPDATE_INTERVAL_S
 from tests.domain.logs import BASE, compute_expected_alerts
+from tests.ports import free_port
 from tests.streams import blizzard
 from tests.streams.browser import PHONE, SCREENSHOTS, WIDE, require_installed, running_browser, visit
+from tests.streams.pages.snowed_in_sources import SnowedInSources, serving_sources
 from tests.streams.process import StreamsProcess, is_everything_acknowledged, publish, started_worker
 from tests.waiting import eventually
 
 PAGES = {
     "overview": "/overview",
     "airport": "/airports/KJFK",
+    "airport-live": "/airports/LICC",
     "airport-6h": "/airports/KLGA?window=6h",
     "airport-1d": "/airports/KBOS?window=1d",
     "explain": f"/explain/{blizzard.EXPLAINED}",
@@ -44,9 +47,16 @@ def run_in_thread(call: Callable[..., Any], *arguments: Any) -> Any:
 def workers(kafka: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[StreamsProcess, StreamsProcess]]:
     """Start two workers that share the partitions, and let them fold the blizzard."""
     folder = tmp_path_factory.mktemp("streams")
+    port = free_port()
     with ExitStack() as stack:
+        stack.enter_context(serving_sources(SnowedInSources(), port))
         both = tuple(
-            stack.enter_context(started_worker(folder, kafka.bootstrap_servers, **blizzard.CLOCK)) for _ in range(2)
+            stack.enter_context(
+                started_worker(
+                    folder, kafka.bootstrap_servers, COLLECTOR_GRPC_TARGET=f"127.0.0.1:{port}", **blizzard.CLOCK
+                )
+            )
+            for _ in range(2)
         )
         eventually(lambda: all(each.is_ready() for each in both))
         eventually(lambda: all(len(get_json(each, "/api/stats")["partitions"]) == 6 for each in both))
@@ -89,6 +99,32 @@ def send_request(worker: StreamsProcess, method: str, path: str, **headers: str)
         return answer.status, dict(answer.getheaders()), answer.read().decode()
     finally:
         connection.close()
+
+
+def find_json(worker: StreamsProcess, path: str, is_complete: Callable[[Any], Any]) -> Any:
+    """Return the JSON of a page once it is complete; on a busy machine a worker, or the collector, may be late."""
+
+    def look() -> Any:
+        """Return the JSON, or None if it is not there, or not complete yet."""
+        status, _, body = worker.get(path)
+        decoded = json.loads(body) if status == 200 else None
+        return decoded if decoded is not None and is_complete(decoded) else None
+
+    return eventually(look, f"the collector's answer in {path}")
+
+
+def test_the_overview_has_a_light_for_each_source_from_either_worker(workers) -> None:
+    """The worker that answers has asked the collector; an airport's owner has asked for its agreement."""
+    for worker in workers:
+        overview = find_json(worker, "/api/overview", lambda decoded: decoded["sources"]["at"])
+        sources = overview["sources"]["sources"]
+        assert [each["light"] for each in sources] == ["green", "amber", "red"]
+        assert sources[1]["not_live"] == [["KSFO", "nobody hears KSFO"]]
+        own = find_json(worker, "/api/overview?scope=worker", lambda decoded: True)
+        assert own["sources"] is None
+        airport = find_json(worker, "/api/airports/LICC", lambda decoded: decoded["agreement"]["directions"])
+        (departures,) = airport["agreement"]["directions"]
+        assert (departures["direction"], departures["days"][0]["recall"]) == ("departures", 0.95)
 
 
 def test_each_worker_shows_all_airports_or_its_own(workers) -> None:
@@ -315,6 +351,30 @@ def _count_hourly(icao: str, direction: Direction) -> list[int]:
     return [hours[hour] for hour in range(72)]
 
 
+def test_the_browser_shows_live_hours_and_sources(chromium: Browser, workers) -> None:
+    """The lane below the chart and the table say which hours are live; the overview has a light for each source."""
+    with visit(chromium, url(workers[0], "/airports/LICC"), viewport={"width": 360, "height": 780}) as visited:
+        chart = visited.page.get_by_role("figure", name="Departures an hour")
+        lane = chart.locator("g.lane")
+        expect(lane.get_by_text("night's record", exact=True)).to_be_visible()
+        expect(lane.get_by_text("seen live", exact=True)).to_be_visible()
+        assert [each.get_attribute("class") for each in lane.locator("> g").all()] == ["settled", "live", "gap", "live"]
+        expect(chart.get_by_role("img", name="48 from the night's record, 23 seen live, 1 with a gap")).to_be_visible()
+        chart.get_by_text("The counts of departures as a table").click()
+        expect(chart.get_by_role("row").nth(1)).to_contain_text("closed, seen live")
+        expect(chart.get_by_role("row").nth(72)).to_contain_text("closed, from the night's record")
+        expect(visited.page.get_by_role("group", name="Agreement")).to_contain_text("95 %", timeout=60_000)
+        assert visited.page.evaluate("document.documentElement.scrollWidth") <= 360
+        visited.page.get_by_role("link", name="Airports", exact=True).first.click()
+        source = visited.page.locator(".sources li").filter(has_text="Positions from OpenSky")
+        expect(source).to_contain_text("needs a look", timeout=60_000)
+        source.get_by_text("1 airport is not live here").click()
+        expect(source).to_contain_text("nobody hears KSFO")
+        expect(visited.page.locator(".sources")).to_contain_text("gives nothing")
+        assert visited.page.evaluate("document.documentElement.scrollWidth") <= 360
+        assert visited.faults == []
+
+
 def test_a_page_updates_itself_in_place(chromium: Browser, kafka: Broker, workers) -> None:
     """New numbers appear; focus, scroll position and opened details stay; a pause stops the updates."""
     with visit(chromium, url(workers[0], "/airports/KLGA")) as visited:
@@ -337,7 +397,7 @@ def test_a_page_updates_itself_in_place(chromium: Browser, kafka: Broker, worker
             expect(figure).to_contain_text("Mon 11 Feb 01:00–02:00", timeout=1000 * UPDATE_INTERVAL_S + 500)
         visited.page.get_by_role("button", name="Resume").click()
         expect(figure.get_by_role("row").nth(1)).to_contain_text("Mon 11 Feb 01:00–02:00")
-        expect(visited.page.get_by_role("status")).to_have_text("Live")
+        expect(visited.page.get_by_role("status")).to_have_text("Updating")
         assert visited.faults == []
 
 
@@ -353,7 +413,7 @@ def test_everything_can_be_reached_by_keyboard(chromium: Browser, workers) -> No
     """The first stop skips the navigation, every stop is visible, and Enter follows a link."""
     with visit(chromium, url(workers[1], "/overview")) as visited:
         stops = []
-        for _ in range(40):
+        for _ in range(60):
             visited.page.keyboard.press("Tab")
             stop = visited.page.evaluate(_FOCUS_SCRIPT)
             if stop[4] == "BODY":
