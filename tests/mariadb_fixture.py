@@ -136,6 +136,12 @@ class MariaDbProcess:
         # Without TLS, for which the driver spends 25 ms of computing on each connection.
         self.server = DatabaseServer(make_url(f"mysql+pymysql://root@{HOST}:{port}/?ssl_disabled=true"))
 
+    @property
+    def pid(self) -> int:
+        """The server's process id. It must have been started."""
+        assert self._process is not None
+        return self._process.pid
+
     def start(self) -> None:
         """Start the server and wait until it is available."""
         with self._log.open("ab") as log:

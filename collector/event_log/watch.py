@@ -257,17 +257,18 @@ class EventLogWatch:
     def _note_comparison(self, differences: list[InterestDifference]) -> bool:
         """Note a comparison's result and repair its differences, unless another replica has just done it.
 
+        An interest that was changed since the comparison began is not out of step: its own event is in the outbox.
         Return True if there are differences. Raises DatabaseUnavailableError, ContendedError.
         """
         with self._database.transaction() as session:
             row = session.get(EventLogRow, _ROW_ID, with_for_update=True)
             if row is None or row.republishing or not self._is_comparison_due(row):
                 return bool(differences)
-            row.compared_at, row.out_of_step = time.time(), len(differences)
-            repaired = repair(session, differences)
-        self._out_of_step.set(len(differences))
-        if differences:
-            log.error("interests.out_of_step", interests=len(differences), published_again=repaired)
+            out_of_step = repair(session, differences)
+            row.compared_at, row.out_of_step = time.time(), out_of_step
+        self._out_of_step.set(out_of_step)
+        if out_of_step:
+            log.error("interests.out_of_step", interests=out_of_step)
         return bool(differences)
 
     def _note_told(self, snapshot: Snapshot) -> None:

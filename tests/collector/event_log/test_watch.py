@@ -11,7 +11,9 @@ from chassis.db.database import Database
 from chassis.log_identity import LogClients, LogIdentity
 from chassis.metrics import Metrics, ServiceIdentity
 from collector.event_log import watch as watch_module
+from collector.event_log.comparison import find_differences, load_interests
 from collector.event_log.watch import EventLogWatch
+from collector.messages import encode_interest_set
 from collector.model import OUTBOX, SCHEMA, EventLogRow
 from tests.collector.conftest import ANN, Service, wish
 from towerwatch.topics import CATALOGUE
@@ -110,6 +112,33 @@ def test_a_log_that_ends_before_what_was_noted_is_lost(service: Service) -> None
     check(service.database, ScriptedClients(end=9))
     check(service.database, ScriptedClients(end=7))
     assert read_note(service.database) == (True, '{"alerts.raised.v1/10": 7}')
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_an_interest_that_is_changed_during_the_comparison_is_not_out_of_step(
+    lost: bool, service: Service, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Between the look at the database and at the stream somebody changes an interest: its own event is published.
+
+    An interest that the stream has lost is out of step, whatever else is changed meanwhile.
+    """
+    changed, other = service.set(wish("KJFK"), ANN), service.set(wish("LICC"), ANN)
+    check(service.database, ScriptedClients(end=5))
+    with service.database.reading() as session:
+        stored = load_interests(session)
+    service.interests.change(ANN, changed.interest_id, None, {"high": 9})
+    with service.database.reading() as session:
+        now = load_interests(session)
+    known = {key: encode_interest_set(each).value or b"" for key, each in now.items()}
+    if lost:
+        del known[encode_interest_set(other).key]
+    watch = EventLogWatch(service.database, "nowhere:1", 1, 30.0, Metrics(ServiceIdentity("collector", "local")))
+    watch._note_comparison(find_differences(stored, known))
+    with service.database.reading() as session:
+        row = session.get(EventLogRow, 1)
+        assert row is not None
+        assert row.out_of_step == int(lost)
+    assert ("interests.out_of_step" in capsys.readouterr().out) == lost
 
 
 @pytest.mark.mariadb
