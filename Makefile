@@ -14,7 +14,7 @@ TESTS_AT_ONCE ?= 2
 JRE := $(shell $(PYTHON) local/kafka/java.py >/dev/null 2>&1 || echo --group jre)
 PROTOS := $(shell find proto -name '*.proto')
 
-.PHONY: help demo up down clean backup restore test test-mysql test-faults bench lint format stubs environment kind-up kind-demo kind-down tools
+.PHONY: help demo up down clean backup restore test test-mysql test-faults bench bench-week lint format stubs environment kind-up kind-demo kind-down tools
 
 help:  ## Show what can be made
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z][a-z-]*:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,6 +69,10 @@ bench: stubs  ## Measure what README says about speed (some minutes; the machine
 	@$(BIN)/python -m benchmarks.mails $(ARGS)
 	@$(BIN)/python -m benchmarks.live $(ARGS)
 	@$(BIN)/python -m benchmarks.nightly $(ARGS)
+
+bench-week: stubs  ## A week of the world's traffic through collector and stream (hours; ARGS="--hours 6" for a look)
+	@$(BIN)/uv sync --quiet --frozen --inexact --group bench
+	@$(BIN)/python -m benchmarks.live_week $(ARGS)
 
 lint: stubs  ## Check style, types, import borders and the contract
 	$(BIN)/ruff check .
