@@ -11,6 +11,8 @@ from typing import Final
 
 import httpx
 
+from tests import plain_http
+
 ROOT: Final = Path(__file__).parents[1]
 """The root folder of the repository."""
 
@@ -54,7 +56,7 @@ class ServiceProcess:
         """Send a GET request; return the response, or None if the process does not respond. Fails if it has ended."""
         assert self.popen.poll() is None, self.log()
         try:
-            return httpx.get(f"{self.base_url}{path}", headers=headers, timeout=10)
+            return plain_http.get(f"{self.base_url}{path}", headers=headers, timeout=10)
         except httpx.TransportError:
             return None
 

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import grpc
-import httpx
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from tests import plain_http
 from tests.collector.process import OPERATOR_TOKEN, CollectorProcess
 from tests.service_process import ROOT, bare_environment
 from tests.waiting import eventually
@@ -113,16 +113,16 @@ def test_without_any_dependency_it_answers_and_stops_cleanly(start: Start) -> No
     process = start()
     eventually(lambda: process.answers("/health/ready"))
     assert process.answers("/health/live")
-    asked = httpx.get(f"{process.base_url}/interests", headers={"Authorization": "Bearer somebodys"}, timeout=60)
+    asked = plain_http.get(f"{process.base_url}/interests", headers={"Authorization": "Bearer somebodys"}, timeout=60)
     assert asked.status_code == 503
     assert "Retry-After" in asked.headers
     operator = {"Authorization": f"Bearer {OPERATOR_TOKEN}"}
-    assert httpx.post(f"{process.base_url}/collect/manual", headers=operator, timeout=60).status_code == 202
+    assert plain_http.post(f"{process.base_url}/collect/manual", headers=operator, timeout=60).status_code == 202
     with grpc.insecure_channel(process.grpc_target) as channel:
         health = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=60)
     assert health.status == health_pb2.HealthCheckResponse.SERVING
     assert process.metric("collector_leader") == 0
-    metrics = httpx.get(f"{process.base_url}/metrics", timeout=60).text
+    metrics = plain_http.get(f"{process.base_url}/metrics", timeout=60).text
     for name in (
         "opensky_api_calls_total",
         "flight_data_processing_seconds",
@@ -149,10 +149,10 @@ def test_without_a_database_it_stays_alive_and_becomes_ready_later(start: Start,
     eventually(lambda: process.answers("/health/live"))
     assert process.answers("/health/ready", 503)
     operator = {"Authorization": f"Bearer {OPERATOR_TOKEN}"}
-    assert httpx.post(f"{process.base_url}/collect/manual", headers=operator, timeout=60).status_code == 503
+    assert plain_http.post(f"{process.base_url}/collect/manual", headers=operator, timeout=60).status_code == 503
     later.mkdir()
     eventually(lambda: process.answers("/health/ready"))
-    assert httpx.post(f"{process.base_url}/collect/manual", headers=operator, timeout=60).status_code == 202
+    assert plain_http.post(f"{process.base_url}/collect/manual", headers=operator, timeout=60).status_code == 202
 
 
 @pytest.mark.mariadb
@@ -161,7 +161,7 @@ def test_it_runs_on_mysql_too(start: Start, mariadb_url: str) -> None:
     process = start(DATABASE_URL=mariadb_url)
     eventually(lambda: process.answers("/health/ready"))
     operator = {"Authorization": f"Bearer {OPERATOR_TOKEN}"}
-    assert httpx.post(f"{process.base_url}/collect/manual", headers=operator, timeout=60).status_code == 202
+    assert plain_http.post(f"{process.base_url}/collect/manual", headers=operator, timeout=60).status_code == 202
     assert process.terminate() == 0
     assert "Traceback" not in process.log()
 

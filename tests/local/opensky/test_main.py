@@ -59,7 +59,7 @@ def answering(port: int, process: "subprocess.Popen[str]") -> httpx.Client:
         except OSError:
             time.sleep(0.01)
         else:
-            return httpx.Client(base_url=f"http://127.0.0.1:{port}")
+            return httpx.Client(verify=False, base_url=f"http://127.0.0.1:{port}")
     raise AssertionError(f"no server on port {port}; it said: {process.stderr and process.stderr.read()}")
 
 
