@@ -79,9 +79,9 @@ class ServiceProcess:
         return next((float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{name}{{")), None)
 
     def terminate(self) -> int:
-        """Send SIGTERM and return the exit code. Fails if the process does not end within a minute."""
+        """Send SIGTERM and return the exit code. Fails if the process does not end within two minutes."""
         self.popen.send_signal(signal.SIGTERM)
-        return self.popen.wait(timeout=60)
+        return self.popen.wait(timeout=120)
 
     def kill(self) -> None:
         """Send SIGKILL, if the process still runs, and wait for its end."""

@@ -11,7 +11,7 @@ _LONGEST_PAUSE_S: Final = 0.2
 _GROWTH: Final = 1.3
 
 
-def eventually(look: Callable[[], T], what: str = "it", within_s: float = 120) -> T:
+def eventually(look: Callable[[], T], what: str = "it", within_s: float = 240) -> T:
     """Call `look` until it returns a true value, and return that value. Fails after `within_s` seconds.
 
     `what` names the expected event in the failure's message. The pauses between two looks grow from 20 ms to 200 ms: a

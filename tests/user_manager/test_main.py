@@ -42,7 +42,7 @@ def test_all_missing_settings_are_reported(tmp_path: Path) -> None:
     """The process prints a line for each missing setting, without a stack trace, and exits with code 2."""
     ended = subprocess.run(
         [sys.executable, "-m", "user_manager"],
-        cwd=ROOT, env=bare_environment(), capture_output=True, text=True, timeout=60, check=False,
+        cwd=ROOT, env=bare_environment(), capture_output=True, text=True, timeout=240, check=False,
     )  # fmt: skip
     assert ended.returncode == 2
     for name in (
@@ -63,7 +63,7 @@ def test_an_invalid_setting_is_reported_without_its_value(start: StartProcess) -
         COLLECTOR_GRPC_TARGET="http://collector",
         HTTP_PORT="0",
     )
-    assert process.popen.wait(timeout=60) == 2
+    assert process.popen.wait(timeout=240) == 2
     logged = process.log()
     for name in ("SIGNING_KEY", "OPERATOR_TOKEN", "PUBLIC_URL", "COLLECTOR_GRPC_TARGET", "HTTP_PORT"):
         assert f"user_manager: {name}: " in logged
@@ -76,7 +76,7 @@ def test_an_invalid_setting_is_reported_without_its_value(start: StartProcess) -
 def test_an_invalid_database_url_is_one_clear_sentence(start: StartProcess, url: str) -> None:
     """The process exits with code 2 and does not print the password in the URL."""
     process = start(DATABASE_URL=url)
-    assert process.popen.wait(timeout=60) == 2
+    assert process.popen.wait(timeout=240) == 2
     logged = process.log()
     assert "user_manager: DATABASE_URL: " in logged
     assert "hunter2" not in logged
@@ -90,7 +90,7 @@ def test_a_port_in_use_is_one_clear_sentence(start: StartProcess, setting: str) 
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         process = start(**{setting: str(taken.getsockname()[1])})
-        assert process.popen.wait(timeout=60) == 2
+        assert process.popen.wait(timeout=240) == 2
     logged = process.log()
     assert "cannot listen" in logged
     assert "Traceback" not in logged

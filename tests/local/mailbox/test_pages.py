@@ -224,7 +224,7 @@ def test_it_ends_with_pages_open(tmp_path: Path) -> None:
     with running_mailbox(tmp_path / "mail") as running, httpx.stream("GET", f"{running.url}/events") as events:
         assert events.status_code == 200
         running.process.terminate()
-        assert running.process.wait(10) == 0
+        assert running.process.wait(60) == 0
 
 
 def test_a_mail_that_moves_is_the_same_mail(mailbox: RunningMailbox) -> None:
