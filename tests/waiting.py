@@ -7,14 +7,14 @@ from typing import Final, TypeVar
 T = TypeVar("T")
 
 _FIRST_PAUSE_S: Final = 0.02
-_LONGEST_PAUSE_S: Final = 0.2
+_LONGEST_PAUSE_S: Final = 0.1
 _GROWTH: Final = 1.3
 
 
 def eventually(look: Callable[[], T], what: str = "it", within_s: float = 240) -> T:
     """Call `look` until it returns a true value, and return that value. Fails after `within_s` seconds.
 
-    `what` names the expected event in the failure's message. The pauses between two looks grow from 20 ms to 200 ms: a
+    `what` names the expected event in the failure's message. The pauses between two looks grow from 20 ms to 100 ms: a
     look at a broker or a service costs both sides computing, which what is waited for would need.
     """
     deadline = time.monotonic() + within_s
