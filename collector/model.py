@@ -182,9 +182,7 @@ class CreditsRow(Base):
     """The part of `spent` for departures of the day itself."""
     level: Mapped[int] = mapped_column(BigInteger, server_default="0", default=0)
     """The round of the people that was served last, in microcredits: who has paid less is counted as having paid this.
-
-    A new day does not change it.
-    """
+    A new day does not change it."""
 
 
 class PersonRow(Base):
