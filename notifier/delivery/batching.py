@@ -6,6 +6,7 @@ then contains all of them in their order. A mail that the server may already hav
 
 import heapq
 from bisect import insort
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -148,10 +149,21 @@ class MailQueue:
         self._due_heap: list[tuple[datetime, int, UUID]] = []
         self._tie_breaker = count()
         self._alert_count = 0
+        self._count_by_user: Counter[UUID] = Counter()
 
     def __len__(self) -> int:
         """Return the number of alerts that are queued or in flight."""
         return self._alert_count
+
+    def count_alerts_of(self, user_id: UUID, user: UserState) -> int:
+        """Return how many alerts a user has in the queue, and at most in the retry topic.
+
+        `user`: the stored state of the user. A deferred batch that is not read again counts as a full mail.
+        """
+        user_queue = self._user_queues.get(user_id)
+        read = user_queue.deferred_ids if user_queue is not None else ()
+        unread = sum(batch_id not in read for batch_id, _ in user.deferred_batches)
+        return self._count_by_user[user_id] + unread * MAX_ALERTS_PER_MAIL
 
     @property
     def oldest_queued_at(self) -> datetime | None:
@@ -169,6 +181,7 @@ class MailQueue:
         user_queue = self._user_queues.setdefault(batch.user_id, _UserQueue(user))
         user_queue.insert(_QueuedBatch(now, batch), self._group_wait)
         self._alert_count += len(batch.alerts)
+        self._count_by_user[batch.user_id] += len(batch.alerts)
         self._schedule_user(batch.user_id, user_queue)
         return batch
 
@@ -225,12 +238,14 @@ class MailQueue:
             return
         before = sum(len(each.batch.alerts) for each in user_queue.entries)
         user_queue.remove_batches(removed, user, self._group_wait)
-        self._alert_count -= before - sum(len(each.batch.alerts) for each in user_queue.entries)
+        left = sum(len(each.batch.alerts) for each in user_queue.entries)
+        self._alert_count -= before - left
+        self._count_by_user[mail.user_id] = left
         user_queue.mail_in_flight = None
         if user_queue.entries:
             self._schedule_user(mail.user_id, user_queue)
         else:
-            del self._user_queues[mail.user_id]
+            del self._user_queues[mail.user_id], self._count_by_user[mail.user_id]
 
     def put_back(self, mail: PlannedMail) -> None:
         """End the flight of a mail that was not tried: its batches stay queued, and the user's next mail is scheduled.
@@ -265,6 +280,7 @@ class MailQueue:
         self._user_queues.clear()
         self._due_heap.clear()
         self._alert_count = 0
+        self._count_by_user.clear()
 
     def _schedule_user(self, user_id: UUID, user_queue: _UserQueue) -> None:
         """Put the user into the heap with the due time of the next mail, if this time has changed.

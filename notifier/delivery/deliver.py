@@ -7,7 +7,6 @@ it is recorded as sent.
 """
 
 import asyncio
-import random
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -30,6 +29,7 @@ from notifier.delivery.interfaces import ContactsLike, EventTopics, SmtpClientLi
 from notifier.delivery.pauses import UserManagerPause
 from notifier.delivery.planned_mail import (
     clear_requeued_dead_letters,
+    compute_retry_time,
     find_completed_batches,
     find_open_alert_ids,
     get_alert_ids,
@@ -40,11 +40,7 @@ from notifier.delivery.planned_mail import (
     was_sent_before,
 )
 from notifier.delivery.policy import MailPolicy, find_drop_reason
-from notifier.delivery.retries import (
-    MAX_PAUSE,
-    compute_lifetime_start,
-    compute_next_attempt_time,
-)
+from notifier.delivery.retries import MAX_PAUSE
 from notifier.delivery.store import DeliveryStore
 from notifier.delivery.user_state import UserState, compute_batch_id
 from notifier.errors import (
@@ -155,7 +151,7 @@ class AlertDelivery:
             return None
         if not mail.may_be_duplicate:
             allowed_at, reason = self._find_allowed_time(mail, user, now)
-            if allowed_at > now:
+            if allowed_at > now and not (reason is FailureReason.ENOUGH_FOR_NOW and await self._is_unwanted(mail)):
                 await self._defer(mail, undelivered, user, min(allowed_at, now + MAX_PAUSE), reason)
                 return None
         return await self._request_contact_and_send(mail, undelivered, user)
@@ -173,8 +169,8 @@ class AlertDelivery:
     ) -> datetime | None:
         """Request the contact and send the mail; drop, defer or dead-letter the mail if that is not possible.
 
-        Drops the mail if the user does not exist or is unconfirmed, paused or suppressed; if the server may have the
-        mail, its alerts are then marked as mailed. Returns None; or the time until which no other mail should be tried:
+        Drops the mail, and what else waits for the user, if the user does not exist or is unconfirmed, paused or
+        suppressed. Returns None; or the time until which no other mail should be tried:
         the end of the pause if user_manager is unavailable, the next attempt of the circuit breaker if the circuit is
         open, in which case the mail is put back into the queue untried.
         """
@@ -183,10 +179,7 @@ class AlertDelivery:
             self._user_manager_pause.reset()
             drop_reason = self._find_drop_reason(contact)
             if drop_reason is not None:
-                self._metrics.count_dropped_alerts(drop_reason, len(alerts))
-                if mail.may_be_duplicate:  # the user may have them: a duplicate event must not mail them differently
-                    self._store.mark_mailed(get_first_event(mail), get_alert_ids(alerts), self._clock.now())
-                await self._save_and_acknowledge(mail, user.without_batches(get_batch_ids(mail.batches)))
+                await self._drop(mail, alerts, user, drop_reason)
                 return None
             assert contact is not None  # noqa: S101 - for mypy: without a contact there is a reason
             await self._send(mail, alerts, user, contact)
@@ -200,6 +193,25 @@ class AlertDelivery:
             if isinstance(error, UserManagerUnavailable):
                 return self._user_manager_pause.begin(self._clock.now())
         return None
+
+    async def _drop(self, mail: PlannedMail, alerts: Sequence[RaisedAlert], user: UserState, reason: str) -> None:
+        """Drop a mail and all that its user has in the queue, but for other mails that the server may have.
+
+        If the server may have the mail, its alerts are marked as mailed. `reason`: the metric label.
+        """
+        others = [each for each in chain.from_iterable(self._queue.list_other_batches(mail)) if not each.sealed]
+        self._metrics.count_dropped_alerts(reason, len(alerts) + sum(len(each.alerts) for each in others))
+        if mail.may_be_duplicate:  # the user may have them: a duplicate event must not mail them differently
+            self._store.mark_mailed(get_first_event(mail), get_alert_ids(alerts), self._clock.now())
+        dropped = (*mail.batches, *others)
+        await self._save_and_acknowledge(mail, user.without_batches(get_batch_ids(dropped)), dropped)
+
+    async def _is_unwanted(self, mail: PlannedMail) -> bool:
+        """Return True if the mail's user must not get it; False also while user_manager is unavailable."""
+        try:
+            return self._find_drop_reason(await self._contacts.find_contact(mail.user_id)) is not None
+        except UserManagerUnavailable:
+            return False
 
     async def _send(self, mail: PlannedMail, alerts: Sequence[RaisedAlert], user: UserState, contact: Contact) -> None:
         """Write the in-flight state, send the mail, write that it was sent, acknowledge its events.
@@ -271,21 +283,7 @@ class AlertDelivery:
                 await report_bounce_repeatedly(self._contacts, self._metrics, mail.user_id, self._clock)
             return
         attempt = max(batch.attempt for batch in mail.batches) + 1
-        wall_now = self._clock.wall.now()
-        lifetime_start = now  # a catch-up mail is given up by its attempts alone
-        if not mail.is_catch_up:
-            lifetime_start = max(compute_lifetime_start(each.lifetime_start, now, wall_now) for each in mail.batches)
-        until = compute_next_attempt_time(
-            now,
-            attempt,
-            lifetime_start,
-            self._policy.retry_base,
-            random.random(),
-            error.retry_at,
-            self._policy.lifetime,
-        )
-        if until is None:
-            until = now  # every batch is too old now: they become a catch-up mail once they are read again
+        until = compute_retry_time(mail, attempt, now, self._clock.wall.now(), error.retry_at, self._policy)
         log.warning(
             f"{self.kind}.put_off", alerts=len(alerts), attempt=attempt, reason=str(error), about=str(error.reason)
         )

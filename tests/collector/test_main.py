@@ -71,6 +71,7 @@ def test_invalid_settings_are_all_reported_without_their_values(start: Start) ->
         "INTERESTS_PER_PERSON": "0",
         "AIRPORTS_PER_PERSON": "0",
         "WRITES_PER_MINUTE": "0",
+        "PAST_WINDOWS_PER_DAY": "999",
         "HTTP_PORT": "0",
         "GRPC_PORT": "99999",
     }

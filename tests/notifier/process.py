@@ -118,8 +118,9 @@ class NotifierProcess:
         return self._log.read_text()
 
     def events(self) -> list[str]:
-        """Return the names of the events in the worker's log."""
-        return [json.loads(line).get("event", "") for line in self.log().splitlines() if line.startswith("{")]
+        """Return the names of the events in the worker's log; a line that is being written is left out."""
+        lines = [line for line in self.log().splitlines(keepends=True) if line.startswith("{") and line.endswith("\n")]
+        return [json.loads(line).get("event", "") for line in lines]
 
     def terminate(self) -> int:
         """Send SIGTERM and return the exit status. Fails if the worker does not end within a minute."""

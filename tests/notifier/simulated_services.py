@@ -38,7 +38,7 @@ from tests.fakes.hurried_loop import LoopClock, WildWallClock
 from tests.fakes.stream import FakeEvent
 from tests.notifier.alerts import CONTACT
 from tests.notifier.simulation_settings import DeliverySettings, FaultRates
-from towerwatch.topics import ALERTS_RAISED, ALERTS_RETRY, NOTICES_RAISED
+from towerwatch.topics import ALERTS_RAISED, ALERTS_RETRY, ALERTS_WAITING, NOTICES_RAISED
 
 
 @dataclass(slots=True)
@@ -265,7 +265,8 @@ class Simulation:
         self.users = [UUID(int=1000 + each) for each in range(users)]
         self.raised_log, self.retry_log = SimulatedLog(ALERTS_RAISED.name), SimulatedLog(ALERTS_RETRY.name)
         self.notices_log = SimulatedLog(NOTICES_RAISED.name)
-        self.logs = (self.raised_log, self.retry_log, self.notices_log)
+        self.waiting_log = SimulatedLog(ALERTS_WAITING.name)
+        self.logs = (self.raised_log, self.retry_log, self.notices_log, self.waiting_log)
         self.dead_letters = SimulatedLog("dead letters")
         self.changelogs: dict[str, dict[bytes, bytes]] = {"statuses": {}, "users": {}}
         self.alerts: dict[UUID, Alert] = {}
@@ -275,6 +276,8 @@ class Simulation:
         """Alerts and notices in mails that the server rejected permanently."""
         self.unmailable_users: set[UUID] = set()
         """Users who were not mailable at least once."""
+        self.has_flood = False
+        """True if one user has more alerts than the queue has places."""
         self.lost_after_data = 0
         self.crashes = 0
         self.rebalances = 0

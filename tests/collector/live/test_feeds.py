@@ -198,7 +198,9 @@ def test_one_request_after_another_stops_at_the_first_that_fails() -> None:
 
 def want(*airports: str) -> WantedAirports:
     """Return airports that are wanted."""
-    return build_wanted([(each, Direction.BOTH, 1) for each in airports], load_airfields())
+    directions = [(each, Direction.BOTH) for each in airports]
+    people = dict.fromkeys(airports, 1)
+    return build_wanted(directions, people, load_airfields())
 
 
 @pytest.fixture

@@ -70,9 +70,10 @@ class FeedUnderTest:
 
 
 def want(*airports: str) -> WantedAirports:
-    """Return airports with one interest each."""
-    interests = [(each, Direction.BOTH, 1) for each in airports]
-    return build_wanted(interests, load_airfields()) if airports else NOTHING_WANTED
+    """Return airports that one person each watches."""
+    directions = [(each, Direction.BOTH) for each in airports]
+    people = dict.fromkeys(airports, 1)
+    return build_wanted(directions, people, load_airfields()) if airports else NOTHING_WANTED
 
 
 SUCCESS: Final = RoundResult({"opensky": {"box": POLL}}, {})
