@@ -23,6 +23,8 @@ class Provenance(StrEnum):
     """The source's record of finished flights."""
     LIVE = "live"
     """Positions, minutes after the movement; the settled record may correct it."""
+    RECENT = "recent"
+    """The source's flights of a day before its record is there: not all of them. Only of facts, never of a message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,8 @@ def record_message(
             if live is None or not is_complete or (live.settled_until or 0) >= end:
                 return live
             return replace(live, settled_until=end)
+        case Provenance.RECENT:
+            return live  # the flights of a message that covers nothing
         case Provenance.LIVE:
             if live is None:
                 live = LiveRecord(begin, end, watermark)
