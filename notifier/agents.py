@@ -15,6 +15,7 @@ from notifier.delivery.confirmations import ConfirmationDelivery
 from notifier.delivery.corrections import AlertLane
 from notifier.delivery.interfaces import PendingEvent
 from notifier.delivery.notices import NoticeDelivery
+from notifier.delivery.told import must_wait_for_corrections, note_waiting
 from notifier.errors import TooLargeToWaitError, UndecodableError
 from notifier.messages import (
     REQUEUED_FROM,
@@ -140,13 +141,13 @@ class Agents:
     async def _handle_alert(self, pending_event: PendingEvent) -> bool:
         """Queue the new alert of an event for mailing, in a batch of one, once there is capacity.
 
-        A correction is queued with the corrections. The alert's lifetime starts at the timestamp of its record. Always
-        returns True: the alert is queued, or its partition is revoked, and the event must not be acknowledged now.
-        Raises UndecodableError.
+        A correction is queued with the corrections, as is an alert that follows one that waits. The alert's lifetime
+        starts at the timestamp of its record. Always returns True: the alert is queued, or its partition is revoked,
+        and the event must not be acknowledged now. Raises UndecodableError.
         """
         alert = decode_raised_alert(pending_event.event.message.value)
         published_at = datetime.fromtimestamp(pending_event.event.message.timestamp, UTC)
-        if alert.alert.corrects:
+        if must_wait_for_corrections(self._corrections.store, pending_event.event, alert.alert):
             batch = AlertBatch((alert,), pending_event, published_at, catch_up=True)
             return await self._enqueue(self._corrections, batch)
         return await self._enqueue(self._alerts, AlertBatch((alert,), pending_event, published_at))
@@ -195,6 +196,8 @@ class Agents:
         user = lane.store.load_user_state(event, batch.user_id)
         if batch.not_before and batch.batch_id and user.has_newer_retry(batch.batch_id, batch.not_before):
             return False  # completed before, but its offset was not committed; the newer record is in the topic
+        if lane is self._corrections:
+            note_waiting(lane.store, event, batch.alerts, batch.lifetime_start)
         lane.dispatcher.enqueue(batch, user)
         return True
 

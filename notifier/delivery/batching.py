@@ -158,6 +158,10 @@ class MailQueue:
         """The time at which the oldest queued alert was added; None: the queue is empty. Takes time linear in users."""
         return min((each.first_queued_at for each in self._user_queues.values()), default=None)
 
+    def has_alerts_of(self, user_id: UUID) -> bool:
+        """Return True if alerts of a user are queued or in flight."""
+        return user_id in self._user_queues
+
     def add(self, batch: AlertBatch, now: datetime, user: UserState) -> AlertBatch:
         """Add a batch to its user's queue and schedule the user's next mail; return the batch as queued.
 

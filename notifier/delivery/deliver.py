@@ -24,7 +24,7 @@ from notifier.delivery.alert_batch import AlertBatch, PlannedMail
 from notifier.delivery.batching import MailQueue
 from notifier.delivery.bounces import report_bounce_repeatedly, resolve_bounce
 from notifier.delivery.catch_up import cancel_withdrawn, convert_to_catch_up, is_lifetime_over
-from notifier.delivery.deferral import build_retries
+from notifier.delivery.deferral import build_retries, compute_retry_time
 from notifier.delivery.in_flight import InFlightLimit
 from notifier.delivery.interfaces import ContactsLike, EventTopics, SmtpClientLike
 from notifier.delivery.pauses import UserManagerPause
@@ -40,12 +40,9 @@ from notifier.delivery.planned_mail import (
     was_sent_before,
 )
 from notifier.delivery.policy import MailPolicy, find_drop_reason
-from notifier.delivery.retries import (
-    MAX_PAUSE,
-    compute_lifetime_start,
-    compute_next_attempt_time,
-)
+from notifier.delivery.retries import MAX_PAUSE
 from notifier.delivery.store import DeliveryStore
+from notifier.delivery.told import drop_unexpected, note_told
 from notifier.delivery.user_state import UserState, compute_batch_id
 from notifier.errors import (
     FailureReason,
@@ -130,15 +127,18 @@ class AlertDelivery:
         event, now = get_first_event(mail), self._clock.now()
         clear_requeued_dead_letters(self._store, mail.batches)
         user = self._store.load_user_state(event, mail.user_id).with_bounded_mail_times(now)
+        unexpected = 0 if mail.may_be_duplicate else drop_unexpected(self._store, mail, now)
+        self._metrics.count_dropped_alerts("not_begun", unexpected)
         undelivered = select_undelivered(self._store, mail)
         was_sent = was_sent_before(self._store, mail)
         if was_sent or not undelivered:
-            self._metrics.count_dropped_alerts("already_sent", len(mail.alerts))
+            self._metrics.count_dropped_alerts("already_sent", len(mail.alerts) - unexpected)
             self._store.mark_mailed(event, get_alert_ids(undelivered), now)  # only if a crash lost their records
             await self._store.wait_until_persisted(event)
             completed = find_completed_batches(self._store, mail)
             batch_ids = get_batch_ids(completed)
-            new_state = self._with_mail_sent(user, now, batch_ids) if was_sent else user.without_batches(batch_ids)
+            is_counted = was_sent and self._counts_as_mail(mail.alerts)
+            new_state = self._with_mail_sent(user, now, batch_ids) if is_counted else user.without_batches(batch_ids)
             await self._save_and_acknowledge(mail, new_state, completed)
             return None
         undelivered_ids = get_alert_ids(undelivered)
@@ -168,6 +168,16 @@ class AlertDelivery:
         """Return the metric label that says why the user must not get the mail; None: the user may get it."""
         return find_drop_reason(contact)
 
+    def _drop(self, mail: PlannedMail, alerts: Sequence[RaisedAlert], reason: str) -> Sequence[RaisedAlert]:
+        """Record alerts of a mail as dropped, and count them; return those that are to be mailed all the same: none.
+
+        If the server may have the mail they are recorded as mailed: a duplicate event must not mail them differently.
+        """
+        self._metrics.count_dropped_alerts(reason, len(alerts))
+        mark = self._store.mark_mailed if mail.may_be_duplicate else self._store.mark_untold
+        mark(get_first_event(mail), get_alert_ids(alerts), self._clock.now())
+        return ()
+
     async def _request_contact_and_send(
         self, mail: PlannedMail, alerts: Sequence[RaisedAlert], user: UserState
     ) -> datetime | None:
@@ -183,12 +193,11 @@ class AlertDelivery:
             self._user_manager_pause.reset()
             drop_reason = self._find_drop_reason(contact)
             if drop_reason is not None:
-                self._metrics.count_dropped_alerts(drop_reason, len(alerts))
-                if mail.may_be_duplicate:  # the user may have them: a duplicate event must not mail them differently
-                    self._store.mark_mailed(get_first_event(mail), get_alert_ids(alerts), self._clock.now())
-                await self._save_and_acknowledge(mail, user.without_batches(get_batch_ids(mail.batches)))
-                return None
-            assert contact is not None  # noqa: S101 - for mypy: without a contact there is a reason
+                alerts = self._drop(mail, alerts, drop_reason)
+                if not alerts:
+                    await self._save_and_acknowledge(mail, user.without_batches(get_batch_ids(mail.batches)))
+                    return None
+            assert contact is not None  # noqa: S101 - for mypy: without a contact all is dropped
             await self._send(mail, alerts, user, contact)
         except MailServerUnavailable as error:
             if error.reason is FailureReason.BREAKER_OPEN:
@@ -229,6 +238,7 @@ class AlertDelivery:
                 raise
             now = self._clock.now()
             self._store.mark_mailed(event, get_alert_ids(alerts), now)
+            note_told(self._store, event, alerts, now)
             self._store.clear_unproven_bounce(event, mail.user_id)
             # Before the user's state drops the in-flight ids: a crash between the two would let other alerts join them.
             await self._store.wait_until_persisted(event)
@@ -239,7 +249,8 @@ class AlertDelivery:
             self._metrics.observe_mailed_alerts(tuple(alerts), now)
         completed = find_completed_batches(self._store, mail)
         batch_ids = get_batch_ids(completed)
-        new_state = user.without_batches(batch_ids) if message is None else self._with_mail_sent(user, now, batch_ids)
+        is_counted = message is not None and self._counts_as_mail(alerts)
+        new_state = self._with_mail_sent(user, now, batch_ids) if is_counted else user.without_batches(batch_ids)
         await self._save_and_acknowledge(mail, new_state, completed)
 
     def _compose(self, mail: PlannedMail, alerts: Sequence[RaisedAlert], contact: Contact) -> EmailMessage | None:
@@ -271,21 +282,9 @@ class AlertDelivery:
                 await report_bounce_repeatedly(self._contacts, self._metrics, mail.user_id, self._clock)
             return
         attempt = max(batch.attempt for batch in mail.batches) + 1
-        wall_now = self._clock.wall.now()
-        lifetime_start = now  # a catch-up mail is given up by its attempts alone
-        if not mail.is_catch_up:
-            lifetime_start = max(compute_lifetime_start(each.lifetime_start, now, wall_now) for each in mail.batches)
-        until = compute_next_attempt_time(
-            now,
-            attempt,
-            lifetime_start,
-            self._policy.retry_base,
-            random.random(),
-            error.retry_at,
-            self._policy.lifetime,
+        until = compute_retry_time(
+            mail, attempt, self._policy, now, self._clock.wall.now(), random.random(), error.retry_at
         )
-        if until is None:
-            until = now  # every batch is too old now: they become a catch-up mail once they are read again
         log.warning(
             f"{self.kind}.put_off", alerts=len(alerts), attempt=attempt, reason=str(error), about=str(error.reason)
         )
@@ -389,6 +388,10 @@ class AlertDelivery:
         converted = {each: later for each in batches if (later := self._convert_if_too_old(each)) is not each}
         log.info("alerts.too_old", alerts=sum(len(each.alerts) for each in converted))
         self._queue.exchange(mail, converted)
+
+    def _counts_as_mail(self, _alerts: Sequence[RaisedAlert]) -> bool:
+        """Return True if a mail with these alerts counts for the limit of mails: always."""
+        return True
 
     def _with_mail_sent(self, user: UserState, now: datetime, batch_ids: frozenset[UUID]) -> UserState:
         return user.with_mail_sent(now, batch_ids, self._policy.mails_per_hour)

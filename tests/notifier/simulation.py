@@ -62,19 +62,20 @@ from tests.notifier.simulation_settings import DeliverySettings, FaultRates
 
 def build_fake_mail(alerts: list[Alert], contact: Contact, *_: object) -> Any:
     """Return a substitute for a mail with alerts, because a real one takes long to write."""
-    return SimpleNamespace(user_id=contact.user_id, alert_ids=frozenset(each.alert_id for each in alerts))
+    ids = frozenset(each.alert_id for each in alerts)
+    return SimpleNamespace(user_id=contact.user_id, alert_ids=ids, statements=tuple(alerts))
 
 
-def build_fake_catch_up_mail(_listed: list[Alert], alerts: list[Alert], contact: Contact, *_: object) -> Any:
+def build_fake_catch_up_mail(listed: list[Alert], alerts: list[Alert], contact: Contact, *_: object) -> Any:
     """Return a substitute for a catch-up mail."""
     alert_ids = frozenset(each.alert_id for each in alerts)
-    return SimpleNamespace(user_id=contact.user_id, alert_ids=alert_ids, is_catch_up=True)
+    return SimpleNamespace(user_id=contact.user_id, alert_ids=alert_ids, is_catch_up=True, statements=tuple(listed))
 
 
 def build_fake_corrections_mail(listed: list[Alert], alerts: list[Alert], contact: Contact, *_: object) -> Any:
     """Return a substitute for a mail of corrections."""
     mail = build_fake_mail(alerts, contact)
-    mail.listed_ids = frozenset(each.alert_id for each in listed)
+    mail.listed_ids, mail.statements = frozenset(each.alert_id for each in listed), tuple(listed)
     return mail
 
 
@@ -128,7 +129,7 @@ class SimulatedWorker:
         self.corrections_queue = MailQueue(settings.group_wait)
         correction_delivery = CorrectionDelivery(
             self.corrections_queue, corrections_store, contacts, server, topics, policy, in_flight, clock, metrics,
-            settings.corrections, store,
+            settings.corrections, store, self.queue.has_alerts_of,
         )  # fmt: skip
         self.corrections = MailDispatcher(
             self.corrections_queue, correction_delivery, clock, CONNECTIONS, settings.max_queued_alerts

@@ -32,7 +32,8 @@ def test_alerts_of_one_user_are_one_mail_recorded_and_acknowledged() -> None:
         delivery.publish_alerts(2)
         await asyncio.sleep(6)
         assert delivery.mailed_alert_numbers == [{1, 2}]
-        assert len(delivery.simulation.changelogs["statuses"]) == 2
+        entries = delivery.simulation.changelogs["statuses"]
+        assert len([each for each in entries if not each.startswith(b"told-breach/")]) == 2
         assert (len(delivery.user_state.mailed_at), delivery.user_state.in_flight_ids) == (1, frozenset())
 
     run_steps(steps, DeliverySettings(mails_per_hour=12))
