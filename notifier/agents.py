@@ -16,6 +16,7 @@ from notifier.delivery.corrections import AlertLane
 from notifier.delivery.interfaces import PendingEvent
 from notifier.delivery.notices import NoticeDelivery
 from notifier.delivery.overflow import AlertOverflow
+from notifier.delivery.told import must_wait_for_corrections, note_waiting
 from notifier.errors import TooLargeToWaitError, UndecodableError
 from notifier.messages import (
     REQUEUED_FROM,
@@ -169,10 +170,10 @@ class Agents:
     async def _handle_alert(self, pending_event: PendingEvent) -> bool:
         """Queue the new alert of an event for mailing, in a batch of one, once there is capacity.
 
-        A correction is queued with the corrections. The alert's lifetime starts at the timestamp of its record. An
-        alert of a user who has very many goes to alerts.waiting.v1 (but for one that an operator requeued). Returns
-        False then: the event is complete. Else True: the alert is queued, or its partition is revoked, and the event
-        must not be acknowledged now. Raises UndecodableError.
+        A correction is queued with the corrections, as is an alert that follows one that waits. The alert's lifetime
+        starts at the timestamp of its record. An alert of a user who has very many goes to alerts.waiting.v1 (but for
+        one that an operator requeued). Returns False then: the event is complete. Else True: the alert is queued, or
+        its partition is revoked, and the event must not be acknowledged now. Raises UndecodableError.
         """
         event = pending_event.event
         alert = decode_raised_alert(event.message.value)
@@ -199,10 +200,12 @@ class Agents:
         if not await self._overflow.wait_until_due(retry):
             return True
         lane, batch = self._build_new_batch(pending_event, retry.alerts, retry.first_attempt_at)
-        if await self._overflow.drop_unwanted(batch):
-            return False
+        drop_reason = await self._overflow.find_drop_reason(batch)
         if not self._topics.is_still_ours(event):
             return True
+        if drop_reason is not None:
+            await self._overflow.drop(lane, batch, drop_reason)
+            return False
         if self._overflow.must_wait_again(lane, batch, lane.store.load_user_state(event, batch.user_id)):
             await self._overflow.publish(batch)
             return False
@@ -211,10 +214,14 @@ class Agents:
     def _build_new_batch(
         self, pending_event: PendingEvent, alerts: tuple[RaisedAlert, ...], lifetime_start: datetime
     ) -> tuple[AlertLane, AlertBatch]:
-        """Build a batch of new alerts, and return it with its lane: that of corrections, or of all others."""
-        corrects = alerts[0].alert.corrects
-        batch = AlertBatch(alerts, pending_event, lifetime_start, catch_up=corrects)
-        return self._corrections if corrects else self._alerts, batch
+        """Build a batch of new alerts, and return it with its lane: that of corrections, or of all others.
+
+        An alert that follows one that waits for the mail of corrections is of their lane, too.
+        """
+        event, store = pending_event.event, self._corrections.store
+        waits = any(must_wait_for_corrections(store, event, each.alert) for each in alerts)
+        batch = AlertBatch(alerts, pending_event, lifetime_start, catch_up=waits)
+        return self._corrections if waits else self._alerts, batch
 
     async def _handle_retry(self, pending_event: PendingEvent) -> bool:
         """Queue the deferred alerts of a retry record as one batch, with its attempts and times, once capacity is free.
@@ -260,6 +267,8 @@ class Agents:
         user = lane.store.load_user_state(event, batch.user_id)
         if batch.not_before and batch.batch_id and user.has_newer_retry(batch.batch_id, batch.not_before):
             return False  # completed before, but its offset was not committed; the newer record is in the topic
+        if lane is self._corrections:
+            note_waiting(lane.store, event, batch.alerts, batch.lifetime_start)
         lane.dispatcher.enqueue(batch, user)
         return True
 

@@ -95,7 +95,7 @@ def create_app(settings: NotifierSettings) -> faust.App:
     corrections_queue = MailQueue(timedelta(seconds=settings.group_wait_s))
     correction_delivery = CorrectionDelivery(
         corrections_queue, corrections_store, contacts, smtp, topics, policy, in_flight, clock, notifier_metrics,
-        settings.build_correction_policy(), store,
+        settings.build_correction_policy(), store, queue.has_alerts_of,
     )  # fmt: skip
     corrections_dispatcher = MailDispatcher(corrections_queue, correction_delivery, clock, CONNECTIONS)
     alerts, corrections = AlertLane(dispatcher, store), AlertLane(corrections_dispatcher, corrections_store)

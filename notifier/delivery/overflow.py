@@ -15,9 +15,9 @@ from chassis.clock import SteadyClock
 from notifier.delivery.alert_batch import AlertBatch
 from notifier.delivery.corrections import AlertLane
 from notifier.delivery.interfaces import ContactsLike
-from notifier.delivery.policy import find_drop_reason
+from notifier.delivery.planned_mail import find_open_alert_ids, get_pending_event
+from notifier.delivery.policy import request_drop_reason
 from notifier.delivery.user_state import UserState
-from notifier.errors import UserManagerUnavailable
 from notifier.messages import Retry
 from notifier.metrics import NotifierMetrics
 
@@ -101,15 +101,20 @@ class AlertOverflow:
         self._revoked.set()
         self._revoked = asyncio.Event()
 
-    async def drop_unwanted(self, batch: AlertBatch) -> bool:
-        """Return True, and count the alerts, if their user does not exist or must get no mail.
+    async def find_drop_reason(self, batch: AlertBatch) -> str | None:
+        """Return the metric label that says why the user of alerts must get no mail; None: the user may get it.
 
-        False also while user_manager is unavailable.
+        None also while user_manager is unavailable.
         """
-        try:
-            reason = find_drop_reason(await self._contacts.find_contact(batch.user_id))
-        except UserManagerUnavailable:
-            return False
-        if reason is not None:
-            self._metrics.count_dropped_alerts(reason, len(batch.alerts))
-        return reason is not None
+        return await request_drop_reason(self._contacts, batch.user_id)
+
+    async def drop(self, lane: AlertLane, batch: AlertBatch, reason: str) -> None:
+        """Record the alerts of a batch as dropped, so that nobody is told their end, and count them.
+
+        Returns once the record is durable. `reason`: the metric label.
+        """
+        event = get_pending_event(batch).event
+        open_ids = find_open_alert_ids(lane.store, (batch,))
+        lane.store.mark_untold(event, open_ids, self._clock.now())
+        await lane.store.wait_until_persisted(event)
+        self._metrics.count_dropped_alerts(reason, len(open_ids))

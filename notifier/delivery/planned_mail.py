@@ -3,17 +3,13 @@
 An alert counts as delivered once the store has a status of it, mailed or dead-lettered; until then it is open.
 """
 
-import random
 from collections.abc import Iterable
-from datetime import datetime
 from uuid import UUID
 
 from faust.types import EventT
 
 from notifier.delivery.alert_batch import AlertBatch, PlannedMail
 from notifier.delivery.interfaces import PendingEvent
-from notifier.delivery.policy import MailPolicy
-from notifier.delivery.retries import compute_lifetime_start, compute_next_attempt_time
 from notifier.delivery.store import DeliveryStatus, DeliveryStore
 from notifier.messages import RaisedAlert
 
@@ -77,21 +73,3 @@ def was_sent_before(store: DeliveryStore, mail: PlannedMail) -> bool:
     was not in flight before a crash.
     """
     return any(store.find_status(get_first_event(mail), each) is DeliveryStatus.MAILED for each in mail.in_flight_ids)
-
-
-def compute_retry_time(
-    mail: PlannedMail, attempt: int, now: datetime, wall_now: datetime, retry_at: datetime | None, policy: MailPolicy
-) -> datetime:
-    """Return the time of the next attempt after attempt number `attempt` of a mail failed, by a backoff with jitter.
-
-    `now`, `wall_now`: as in `compute_lifetime_start`. `retry_at`: the time before which no attempt can succeed, if
-    known. Returns `now` at the end of the mail's lifetime: its alerts become a catch-up mail once they are read again.
-    A catch-up mail is given up by its attempts alone.
-    """
-    lifetime_start = now
-    if not mail.is_catch_up:
-        lifetime_start = max(compute_lifetime_start(each.lifetime_start, now, wall_now) for each in mail.batches)
-    until = compute_next_attempt_time(
-        now, attempt, lifetime_start, policy.retry_base, random.random(), retry_at, policy.lifetime
-    )
-    return until or now

@@ -249,6 +249,8 @@ class AcceptedMail:
     is_catch_up: bool = False
     listed_ids: frozenset[UUID] | None = None
     """Of a mail of corrections: the ids of those that it lists. None: another mail."""
+    statements: tuple[Alert, ...] = ()
+    """The alerts that a reader finds in it, in the order of the mail."""
 
 
 class Simulation:
@@ -325,7 +327,10 @@ class Simulation:
         """Record that the mail server has accepted a mail."""
         is_catch_up = getattr(mail, "is_catch_up", False)
         listed = getattr(mail, "listed_ids", None)
-        self.mails.append(AcceptedMail(mail.user_id, mail.alert_ids, self.true_clock.now(), is_catch_up, listed))
+        statements = getattr(mail, "statements", ())
+        self.mails.append(
+            AcceptedMail(mail.user_id, mail.alert_ids, self.true_clock.now(), is_catch_up, listed, statements)
+        )
 
     def lose_uncommitted_offsets(self) -> None:
         """Drop some uncommitted acknowledgements of all logs, as at the start of a new reader."""

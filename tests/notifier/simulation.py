@@ -30,9 +30,9 @@ from domain.notices import UnheardNotice
 from notifier.agents import Agents, KafkaTopics
 from notifier.delivery import (
     batching as batching_module,
+    composition as composition_module,
     corrections as corrections_module,
     deferral as deferral_module,
-    deliver as deliver_module,
     notices as notices_module,
 )
 from notifier.delivery.batching import MailQueue
@@ -64,19 +64,20 @@ from tests.notifier.simulation_settings import DeliverySettings, FaultRates
 
 def build_fake_mail(alerts: list[Alert], contact: Contact, *_: object) -> Any:
     """Return a substitute for a mail with alerts, because a real one takes long to write."""
-    return SimpleNamespace(user_id=contact.user_id, alert_ids=frozenset(each.alert_id for each in alerts))
+    ids = frozenset(each.alert_id for each in alerts)
+    return SimpleNamespace(user_id=contact.user_id, alert_ids=ids, statements=tuple(alerts))
 
 
-def build_fake_catch_up_mail(_listed: list[Alert], alerts: list[Alert], contact: Contact, *_: object) -> Any:
+def build_fake_catch_up_mail(listed: list[Alert], alerts: list[Alert], contact: Contact, *_: object) -> Any:
     """Return a substitute for a catch-up mail."""
     alert_ids = frozenset(each.alert_id for each in alerts)
-    return SimpleNamespace(user_id=contact.user_id, alert_ids=alert_ids, is_catch_up=True)
+    return SimpleNamespace(user_id=contact.user_id, alert_ids=alert_ids, is_catch_up=True, statements=tuple(listed))
 
 
 def build_fake_corrections_mail(listed: list[Alert], alerts: list[Alert], contact: Contact, *_: object) -> Any:
     """Return a substitute for a mail of corrections."""
     mail = build_fake_mail(alerts, contact)
-    mail.listed_ids = frozenset(each.alert_id for each in listed)
+    mail.listed_ids, mail.statements = frozenset(each.alert_id for each in listed), tuple(listed)
     return mail
 
 
@@ -132,7 +133,7 @@ class SimulatedWorker:
         self.corrections_queue = MailQueue(settings.group_wait)
         correction_delivery = CorrectionDelivery(
             self.corrections_queue, corrections_store, contacts, server, topics, policy, in_flight, clock, metrics,
-            settings.corrections, store,
+            settings.corrections, store, self.queue.has_alerts_of,
         )  # fmt: skip
         self.corrections = MailDispatcher(self.corrections_queue, correction_delivery, clock, CONNECTIONS, *places)
         lanes = AlertLane(self.dispatcher, store), AlertLane(self.corrections, corrections_store)
@@ -625,9 +626,10 @@ def run_seed(
 def fake_mails(settings: DeliverySettings, seed: int) -> Iterator[None]:
     """Replace the composition of mails, their size and the pauses' chance for the time of the block."""
     with (
-        mock.patch.object(deliver_module, "compose_alerts_mail", build_fake_mail),
-        mock.patch.object(deliver_module, "compose_catch_up_mail", build_fake_catch_up_mail),
+        mock.patch.object(composition_module, "compose_alerts_mail", build_fake_mail),
+        mock.patch.object(composition_module, "compose_catch_up_mail", build_fake_catch_up_mail),
         mock.patch.object(corrections_module, "compose_corrections_mail", build_fake_corrections_mail),
+        mock.patch.object(corrections_module, "compose_alerts_mail", build_fake_mail),
         mock.patch.object(notices_module, "compose_unheard_mail", build_fake_notice_mail),
         mock.patch.object(deferral_module, "MAX_ALERTS_PER_MAIL", settings.max_alerts_per_mail),
         mock.patch.object(batching_module, "MAX_ALERTS_PER_MAIL", settings.max_alerts_per_mail),

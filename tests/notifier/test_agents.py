@@ -1,7 +1,7 @@
 """The agents: how each event is queued, acknowledged or dead-lettered. Later steps are in the tests of `delivery`."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -76,6 +76,7 @@ class AgentsFixture:
         )
         self.has_room_for_users = True
         self.contact: Contact | None = CONTACT
+        self.untold: set[UUID] = set()
 
     def has_room(self, user_id: UUID, user: UserState) -> bool:
         """Return what the test says, for the user of the alert."""
@@ -98,6 +99,24 @@ class AgentsFixture:
     def load_user_state(self, event: Any, user_id: UUID) -> UserState:
         assert user_id == ALERT.user_id
         return self.user_state
+
+    def find_waiting(self, event: Any, name: str) -> UUID | None:
+        """Return None: nothing waits for a mail of corrections."""
+        return None
+
+    def find_status(self, event: Any, alert_id: UUID) -> None:
+        """Return None: no alert is mailed, dropped or dead-lettered."""
+        return
+
+    def mark_waiting(self, event: Any, name: str, alert_id: UUID, at: datetime) -> None:
+        """Take no note of what waits."""
+
+    def mark_untold(self, event: Any, alert_ids: Iterable[UUID], at: datetime) -> None:
+        """Note the alerts that are recorded as dropped."""
+        self.untold.update(alert_ids)
+
+    async def wait_until_persisted(self, event: Any) -> None:
+        """Return at once."""
 
     def stream(self, topic: str, *values: bytes | None, headers: dict[str, bytes] | None = None) -> Any:
         return FakeStream([an_event(topic, 0, USER.encode(), each, headers or {}) for each in values], self.deeds)
@@ -220,6 +239,7 @@ def test_what_waits_for_a_user_who_is_gone_is_dropped_at_its_time() -> None:
         fixture.has_room_for_users, fixture.contact = False, None
         await fixture.agents.consume_waiting(fixture.stream(ALERTS_WAITING.name, build_waiting(timedelta(0))))
         assert (fixture.deeds, fixture.enqueued) == ([("acknowledged", 7)], [])
+        assert fixture.untold == {ALERT.alert_id}, "nobody is told its end"
 
     run_hurried(check())
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from datetime import timedelta
 from typing import Final, assert_never
 
 import httpx
@@ -40,6 +41,9 @@ class OpenSkyStatesClient:
 
     remaining_credits: int | None = None
     """Credits left today for positions, as the source last reported; None: not reported since a caller's reset."""
+
+    clock_error: timedelta | None = None
+    """How far the clock is ahead of the source's, by its last answer; None: not known since a caller's reset."""
 
     def __init__(
         self,
@@ -121,10 +125,10 @@ class OpenSkyStatesClient:
         match answer.status_code:
             case httpx.codes.OK:
                 poll = await self._parse_poll(answer)
-                self._connection.compare_clocks(exchange)
+                self.clock_error = self._connection.compare_clocks(exchange)
                 return poll
             case httpx.codes.TOO_MANY_REQUESTS:
-                self._connection.compare_clocks(exchange)
+                self.clock_error = self._connection.compare_clocks(exchange)
                 raise self._pause.begin(answer.headers)
             case status if status == httpx.codes.NOT_FOUND or answer.is_redirect:
                 raise self._connection.foreign_answers.count(answer, classify_foreign_answer(answer))
