@@ -80,6 +80,17 @@ class AgentsFixture:
         assert user_id == ALERT.user_id
         return self.user_state
 
+    def find_waiting(self, event: Any, name: str) -> UUID | None:
+        """Return None: nothing waits for a mail of corrections."""
+        return None
+
+    def find_status(self, event: Any, alert_id: UUID) -> None:
+        """Return None: no alert is mailed, dropped or dead-lettered."""
+        return
+
+    def mark_waiting(self, event: Any, name: str, alert_id: UUID, at: datetime) -> None:
+        """Take no note of what waits."""
+
     def stream(self, topic: str, *values: bytes | None, headers: dict[str, bytes] | None = None) -> Any:
         return FakeStream([an_event(topic, 0, USER.encode(), each, headers or {}) for each in values], self.deeds)
 
