@@ -137,6 +137,9 @@ class ConcurrentCollectionError(CollectorError):
 class SourceError(CollectorError):
     """The source returned no flights or positions because of an error: never to be taken for "there are none"."""
 
+    is_unasked = False
+    """True if the source was not asked, because the server of tokens gave none: the request costs nothing."""
+
 
 class SourceUnavailableError(SourceError):
     """The source is unreachable, or its answer is unreadable."""

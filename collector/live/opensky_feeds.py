@@ -117,7 +117,9 @@ class OpenSkyFeed:
     def _store_result(self, term: Term, result: RoundResult) -> None:
         """Store what a round has told of pause, credits and clocks."""
         error, now, position_plan = result.failures.get(self.name), self._clock.now(), self._plan
-        is_unasked = isinstance(error, SourceLimitedError | BreakerOpenError)
+        is_unasked = error is not None and (
+            error.is_unasked or isinstance(error, SourceLimitedError | BreakerOpenError)
+        )
         unasked = result.unsent + is_unasked
         refund = 0
         if position_plan is not None and unasked:

@@ -171,10 +171,9 @@ class AlertDelivery:
         return find_drop_reason(contact)
 
     def _drop(self, mail: PlannedMail, alerts: Sequence[RaisedAlert], reason: str) -> Sequence[RaisedAlert]:
-        """Record alerts of a mail as dropped, and count them; return those that are to be mailed all the same: none.
+        """Record alerts of a mail as dropped, and count them; return those to be mailed all the same: none.
 
-        If the server may have the mail they are recorded as mailed: a duplicate event must not mail them differently.
-        """
+        If the server may have the mail they count as mailed: a duplicate event must not mail them differently."""
         self._metrics.count_dropped_alerts(reason, len(alerts))
         mark = self._store.mark_mailed if mail.may_be_duplicate else self._store.mark_untold
         mark(get_first_event(mail), get_alert_ids(alerts), self._clock.now())

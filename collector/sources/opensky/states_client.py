@@ -9,7 +9,7 @@ import httpx
 
 from chassis.clock import Clock
 from chassis.metrics import Metrics
-from collector.errors import ForeignAnswer, SourceRefusedError
+from collector.errors import ForeignAnswer, SourceError, SourceRefusedError
 from collector.sources.bounded_answers import build_timeout_error
 from collector.sources.breaker_guard import POSITIONS_POLICY, BreakerGuard
 from collector.sources.opensky.answers import classify_foreign_answer
@@ -105,7 +105,11 @@ class OpenSkyStatesClient:
 
     async def _fetch_once(self, request: httpx.Request, within_s: float) -> Poll:
         """Send the request once, with a token unless access is anonymous, and return the poll. Raises SourceError."""
-        token = await self._connection.get_token()
+        try:
+            token = await self._connection.get_token()
+        except SourceError as error:
+            error.is_unasked = True
+            raise
         if token is not None:
             request.headers["Authorization"] = f"Bearer {token.text}"
         self._pause.require_over()  # another region's answer may have been a 429 meanwhile

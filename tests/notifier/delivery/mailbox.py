@@ -76,11 +76,10 @@ class Mailbox:
             self.complaints.append(f"the same told twice: {_describe(alert)}")
         believed.add(window)
         self._states.add((*window, alert.state))
-        if not alert.is_about_end:
-            self._let_ends_lapse(alert)
+        self._let_ends_lapse(alert)
 
     def _let_ends_lapse(self, alert: Alert) -> None:
-        """After news of a breach, the ends after it may be told again: they lapsed with it."""
+        """After news of a breach or of its end, later ends may be told again: they lapsed."""
         threshold = _name(alert)
         for each in [each for each in self._states if each[2] is AlertState.RESOLVED]:
             if each[0] == threshold and each[1] > alert.window_start:
