@@ -15,6 +15,7 @@ A line of JSON for each simulated day, and the figures at the end. It is not in 
 
 import argparse
 import json
+import signal
 import subprocess
 import sys
 import tempfile
@@ -63,6 +64,7 @@ def main() -> int:
     parser.add_argument("--store", choices=("memory", "rocksdb"), default="rocksdb", help="of the stream's tables")
     parser.add_argument("--folder", type=Path, help="for data and logs, which are kept (default: a temporary one)")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the processes of the week end, too
     with tempfile.TemporaryDirectory() as name:
         folder = options.folder or Path(name)
         folder.mkdir(parents=True, exist_ok=True)
