@@ -172,9 +172,8 @@ class DirectionTraffic:
     @property
     def is_live(self) -> bool:
         """True if its newest coverage comes from positions, False if from the settled record, or if nothing is."""
-        if self.live is None or self.watermark is None:
-            return False
-        return self.live.is_unsettled(self.watermark - 1, self.watermark)
+        live, end = self.live, self.watermark
+        return live is not None and end is not None and live.is_unsettled(end - 1, end)
 
     @property
     def first_retained_day(self) -> int:
