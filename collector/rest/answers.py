@@ -165,7 +165,7 @@ class CoverageWithEvidence(Coverage):
             gaps=Gaps(**{direction.value: report.gaps.get(direction) for direction in Direction.BOTH.parts}),
             notice=report.notice,
             evidence=[Evidence.build(record) for record in report.records],
-            live=Live.build(report.live),
+            live=Live.build(report.live, report.heard),
         )
 
 
