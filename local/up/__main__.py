@@ -14,6 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+if __name__ == "__main__":  # the imports take seconds; until `main`, Ctrl-C ends the process without a stack trace
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 from chassis.process import keep_files_private
 from local.demo.options import DATA as DEMO_DATA
 from local.errors import LocalError
@@ -60,6 +63,7 @@ def main() -> int:
         help="start: first remove from Kafka what the databases do not have (after one was lost)",
     )
     given = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     keep_files_private()
     if given.command == "restore" and given.file is None:
         print(f"towerwatch: name the backup: make restore FILE=…; they are in {given.backups}", file=sys.stderr)
