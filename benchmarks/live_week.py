@@ -15,6 +15,7 @@ A line of JSON for each simulated day, and the figures at the end. It is not in 
 
 import argparse
 import json
+import signal
 import subprocess
 import sys
 import tempfile
@@ -63,6 +64,7 @@ def main() -> int:
     parser.add_argument("--store", choices=("memory", "rocksdb"), default="rocksdb", help="of the stream's tables")
     parser.add_argument("--folder", type=Path, help="for data and logs, which are kept (default: a temporary one)")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the processes of the week end, too
     with tempfile.TemporaryDirectory() as name:
         folder = options.folder or Path(name)
         folder.mkdir(parents=True, exist_ok=True)
@@ -283,11 +285,12 @@ def _summarize(line: Mapping[str, Any]) -> dict[str, Any]:
 def _report(days: list[dict[str, Any]], last: dict[str, Any], lag: _Lag, at_rest: float) -> None:
     """Print the figures of processor time, memory and lag."""
     seconds = last["simulated_s"]
-    live = last["cpu_s"] - last["settled_cpu_s"]
+    live = last["cpu_s"] - last["settled_cpu_s"] - last["rest_cpu_s"]
     report(NAME, "collector, live", 100 * live / seconds, "% of a core")
     report(NAME, "collector, the night's record", 100 * last["settled_cpu_s"] / seconds, "% of a core")
     for name, cpu_s in last["others_cpu_s"].items():
         report(NAME, name, 100 * cpu_s / seconds, "% of a core")
+    report(NAME, "the collector's relay at rest", 100 * last["at_rest"], "% of a core")
     report(NAME, "streams at rest", 100 * at_rest, "% of a core")
     memory = {"collector": last["memory_mb"], "streams": last["others_memory_mb"]["streams"]}
     for name, now in memory.items():

@@ -94,6 +94,23 @@ class TooManyWritesError(LimitError):
         self.retry_after_s = retry_after_s
 
 
+class TooManyPastWindowsError(LimitError):
+    """The person's changes of the last day have had as many past windows judged as one person may."""
+
+    transient = True
+    limit = "past_windows"
+    field = "effective_from"
+    """The member of the request that says which windows are judged."""
+
+    def __init__(self, windows: int, most: int, retry_after_s: int) -> None:
+        """`windows`: how many past windows the change would have judged."""
+        super().__init__(
+            f"Your changes may have {most} past windows judged in a day, and this one has {windows}; come back in "
+            f"{retry_after_s} s, or give a later effective_from."
+        )
+        self.retry_after_s = retry_after_s
+
+
 class CallerGoneError(CollectorError):
     """The caller has stopped waiting for the answer."""
 
@@ -119,6 +136,9 @@ class ConcurrentCollectionError(CollectorError):
 
 class SourceError(CollectorError):
     """The source returned no flights or positions because of an error: never to be taken for "there are none"."""
+
+    is_unasked = False
+    """True if the source was not asked, because the server of tokens gave none: the request costs nothing."""
 
 
 class SourceUnavailableError(SourceError):

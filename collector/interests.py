@@ -16,17 +16,13 @@ from chassis.clock import Clock
 from chassis.db.database import Database
 from chassis.errors import ContendedError
 from collector.airport_checks import require_airport
-from collector.errors import (
-    CallerGoneError,
-    NoSuchInterestError,
-    VersionMismatchError,
-)
+from collector.errors import CallerGoneError, NoSuchInterestError, VersionMismatchError
 from collector.intervals import DAY, FARTHEST_BACK, day_of
 from collector.messages import encode_collection_request, encode_interest_removal, encode_interest_set
 from collector.model import OUTBOX, CoverageRow, InterestRow
 from collector.people import delete_person, join_queue
 from collector.unheard import delete_notice_marks, explain_unheard, find_unheard_since, notify_unheard
-from collector.write_limits import DEFAULT_LIMITS, PersonLimits, require_room
+from collector.write_limits import DEFAULT_LIMITS, PastWindowsLimit, PersonLimits, require_room
 from domain.airports import explain_retired_code, is_icao
 from domain.interests import Direction, Interest, InterestError, check_low, check_thresholds
 from domain.windows import Window
@@ -86,6 +82,7 @@ class InterestStore:
         self._database = database
         self._clock = clock
         self._limits = limits
+        self._past_windows = PastWindowsLimit(limits)
 
     def set(self, user_id: UUID, request: InterestRequest) -> tuple[Interest, bool]:
         """Create an interest, or change the user's interest in the same airport, direction and window.
@@ -94,8 +91,7 @@ class InterestStore:
         changes nothing. The interest's event is added to the outbox in every case (a stream that has this version
         ignores it, one that lost it does not), and for a new interest also a request to collect its airport at once. An
         interest whose airport's code was retired since can be changed, but not created. Raises NoSuchAirportError,
-        InterestError, ContendedError; and TooManyInterestsError or TooManyAirportsError for a new interest above the
-        limits by person.
+        InterestError, ContendedError, and a LimitError above a limit by person.
         """
         if not is_icao(request.airport):
             require_airport(request.airport)
@@ -115,7 +111,8 @@ class InterestStore:
             interest_id = session.scalar(_build_interest_id_query(user_id, request))
             row = None if interest_id is None else _load_and_lock_row(session, interest_id)
             if row is not None:
-                _store_next_version(session, row, request, now)
+                if _store_next_version(session, row, request, now):
+                    self._past_windows.pay(session, row, now)
                 return row.value(), False
             require_airport(request.airport)
             check_effective_from(request, now)
@@ -133,6 +130,7 @@ class InterestStore:
             )
             session.add(row)
             _write_row_and_add_event(session, row, request, now)
+            self._past_windows.pay(session, row, now)
             # Its airport may never have been collected, and the first mail shall come at once.
             OUTBOX.add(session, [encode_collection_request(request.airport)])
             notify_unheard(session, request.airport, now)
@@ -143,7 +141,8 @@ class InterestStore:
 
         The result is the next version, whose event is added to the outbox; without a new `effective_from` it is judged
         from the present on. An update that equals what is stored changes nothing, and the event of what is stored is
-        added once more. Raises NoSuchInterestError, VersionMismatchError, InterestError, ContendedError.
+        added once more. Raises NoSuchInterestError, VersionMismatchError, InterestError, ContendedError,
+        TooManyPastWindowsError.
         """
         return _retry_if_contended(lambda: self._change_in_transaction(user_id, interest_id, version, update))
 
@@ -153,7 +152,7 @@ class InterestStore:
         """Lock, check and change the interest in one transaction, with its event, and return what is stored then.
 
         Raises NoSuchInterestError if the user has no such interest, VersionMismatchError if its version is another than
-        `version`, InterestError if the changed thresholds or `effective_from` are invalid.
+        `version`, InterestError if the changed thresholds or `effective_from` are invalid, TooManyPastWindowsError.
         """
         with self._database.transaction() as session:
             row = _require_owner(_load_and_lock_row(session, interest_id), user_id)
@@ -162,7 +161,9 @@ class InterestStore:
             request = replace(_build_equal_request(row), **update)
             check_thresholds(request.high, request.low, request.for_windows)
             check_low(update.get("low"))  # one that stays may be of a time when 0 was accepted
-            _store_next_version(session, row, request, self._clock.now())
+            now = self._clock.now()
+            if _store_next_version(session, row, request, now):
+                self._past_windows.pay(session, row, now)
             return row.value()
 
     def find_notice(self, airport: str) -> str | None:
@@ -311,21 +312,23 @@ def _build_equal_request(row: InterestRow) -> InterestRequest:
     )
 
 
-def _store_next_version(session: Session, row: InterestRow, request: InterestRequest, now: datetime) -> None:
+def _store_next_version(session: Session, row: InterestRow, request: InterestRequest, now: datetime) -> bool:
     """Store a request in a locked row as its next version, and add the interest's event to the outbox.
 
-    If the row equals the request, it stays as it is and its event is added once more: the log may have lost it. The new
-    version is effective from the request's `effective_from`, or from `now` if that is None. Raises InterestError if the
-    request's `effective_from` is out of range.
+    If the row equals the request, it stays as it is and its event is added once more: the log may have lost it. Returns
+    False then: a stream that has this version judges nothing. The new version is effective from the request's
+    `effective_from`, or from `now` if that is None. Raises InterestError if the request's `effective_from` is out of
+    range.
     """
     if not _would_change(row, request):
         OUTBOX.add(session, [encode_interest_set(row.value())])
-        return
+        return False
     check_effective_from(request, now)
     # Alerts that were raised stand: a new version is judged from the present on, unless the request names an instant.
     row.version += 1
     row.effective_from = request.effective_from or now
     _write_row_and_add_event(session, row, request, now)
+    return True
 
 
 def _write_row_and_add_event(session: Session, row: InterestRow, request: InterestRequest, now: datetime) -> None:

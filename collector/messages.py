@@ -80,6 +80,7 @@ def encode_flights_observed(
     for number, (batch, taken_back) in enumerate(batches, 1):
         coverage = flights_pb.COVERAGE_COMPLETE if number == len(batches) else flights_pb.COVERAGE_PARTIAL
         value = _build_observed_value(airport, direction, begin, end, coverage, batch, past, provenance)
+        value.record_part = number < len(batches) and provenance == flights_pb.PROVENANCE_SETTLED
         for each in taken_back:
             sent = value.retracted.add(icao24=each.icao24)
             sent.first_seen.FromDatetime(each.event_time)

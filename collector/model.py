@@ -182,13 +182,11 @@ class CreditsRow(Base):
     """The part of `spent` for departures of the day itself."""
     level: Mapped[int] = mapped_column(BigInteger, server_default="0", default=0)
     """The round of the people that was served last, in microcredits: who has paid less is counted as having paid this.
-
-    A new day does not change it.
-    """
+    A new day does not change it."""
 
 
 class PersonRow(Base):
-    """A row of a person: what they paid of the credits, and how many writes they made in the minute of the last one.
+    """A row of a person: what they paid of the credits, their writes in the minute of the last one, and past windows.
 
     Whoever adds an interest of a person holds the lock of this row.
     """
@@ -203,6 +201,8 @@ class PersonRow(Base):
     """The minute of the last write, counted from the epoch."""
     writes: Mapped[int] = mapped_column(default=0)
     """Number of writes in that minute."""
+    past_windows_until: Mapped[int] = mapped_column(BigInteger, server_default="0", default=0)
+    """When the past windows that the person's changes have had judged are paid off, in milliseconds since the epoch."""
 
 
 class NightlyRecordRow(Base):

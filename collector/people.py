@@ -1,4 +1,5 @@
-"""Storage of the table `people`: what each person has paid of the credits, and the writes of the present minute.
+"""Storage of the table `people`: what each person has paid of the credits, their writes of the present minute, and the
+past windows that their changes have had judged.
 
 Each function runs in the caller's transaction. A person is a user id; there is no name.
 """
@@ -8,7 +9,7 @@ from itertools import islice
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, case, delete, select
+from sqlalchemy import ColumnElement, case, delete, select, update
 from sqlalchemy.dialects import mysql, sqlite
 from sqlalchemy.orm import Session
 
@@ -17,6 +18,8 @@ from collector.settled.quota import Bucket
 from collector.settled.shares import NO_PAYMENTS, ROUND, Bill, Payments, charge
 
 T = TypeVar("T")
+
+_MINUTE_MS: Final = 60_000
 
 _BATCH: Final = 500
 """Number of people in one statement."""
@@ -77,22 +80,42 @@ def count_write(session: Session, user_id: UUID, minute: int) -> int:
     return session.scalar(select(PersonRow.writes).where(PersonRow.user_id == user_id)) or 0
 
 
+def pay_past_windows(session: Session, user_id: UUID, price_ms: int, most_ms: int, now_ms: int) -> int:
+    """Add a price to what a person pays off, if it is then at most `most_ms`; return by how much it would be more.
+
+    What is left to pay falls by a millisecond each millisecond (a leaky bucket). 0 or less: the price was added. All
+    times are in milliseconds, `now_ms` since the epoch. What is an hour more than `most_ms` was stored by a wrong
+    clock, and counts as nothing. The person's row is inserted if there is none, and is locked until the transaction
+    ends.
+    """
+    until = PersonRow.past_windows_until
+    bounded = case((until < now_ms, now_ms), (until > now_ms + most_ms + 60 * _MINUTE_MS, now_ms), else_=until)
+    row = {"user_id": user_id, "paid": 0, "minute": 0, "writes": 0, "past_windows_until": now_ms}
+    _upsert(session, [row], {"past_windows_until": bounded})
+    due = (session.scalar(select(until).where(PersonRow.user_id == user_id)) or now_ms) + price_ms
+    excess = due - (now_ms + most_ms)
+    if excess <= 0:
+        session.execute(update(PersonRow).where(PersonRow.user_id == user_id).values(past_windows_until=due))
+    return excess
+
+
 def delete_person(session: Session, user_id: UUID) -> None:
     """Delete a person's row; do nothing if there is none."""
     session.execute(delete(PersonRow).where(PersonRow.user_id == user_id))
 
 
 def delete_idle_people(session: Session, minute: int) -> None:
-    """Delete the rows of people who have no interest, have paid no more than the level, and wrote nothing lately.
+    """Delete the rows of people who have no interest, have nothing to pay off, and wrote nothing lately.
 
-    `minute`: the present one. A person who comes again begins as with such a row. At most 500 rows are deleted in a
-    call.
+    They have paid no more credits than the level, and no past windows are left to pay. `minute`: the present one. A
+    person who comes again begins as with such a row. At most 500 rows are deleted in a call.
     """
     idle = (
         select(PersonRow.user_id)
         .where(
             PersonRow.paid <= _load_level(session),
             PersonRow.minute < minute - 1,
+            PersonRow.past_windows_until <= minute * _MINUTE_MS,
             PersonRow.user_id.not_in(select(InterestRow.user_id)),
         )
         .limit(_BATCH)

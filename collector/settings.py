@@ -114,6 +114,8 @@ class CollectorSettings(DatabaseSettings):
     """The most airports in which one person may have interests."""
     writes_per_minute: int = Field(default=DEFAULT_LIMITS.writes_per_minute, ge=1, le=1_000_000)
     """The most requests of one person in a minute that set, change or remove interests."""
+    past_windows_per_day: int = Field(default=DEFAULT_LIMITS.past_windows_per_day, ge=1_000, le=1_000_000_000)
+    """The most windows between `effective_from` and the present that one person's changes have judged in 24 hours."""
     authentication_cache_s: float = Field(default=5.0, ge=0, le=60)
     """Seconds for which an answer of user_manager is cached; the contract allows 60."""
 
@@ -172,7 +174,9 @@ class CollectorSettings(DatabaseSettings):
 
     def build_person_limits(self) -> PersonLimits:
         """Return the limits of what one person may set and write."""
-        return PersonLimits(self.interests_per_person, self.airports_per_person, self.writes_per_minute)
+        return PersonLimits(
+            self.interests_per_person, self.airports_per_person, self.writes_per_minute, self.past_windows_per_day
+        )
 
     def opensky_credentials(self) -> tuple[str, str] | None:
         """Return client id and secret in plain text, from the file or the two variables; None: anonymous access."""

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 from uuid import UUID
 
@@ -12,11 +13,19 @@ from sqlalchemy.orm import Session
 
 from chassis.db.database import Database
 from chassis.metrics import Metrics
-from collector.errors import LimitError, TooManyAirportsError, TooManyInterestsError, TooManyWritesError
+from collector.errors import (
+    LimitError,
+    TooManyAirportsError,
+    TooManyInterestsError,
+    TooManyPastWindowsError,
+    TooManyWritesError,
+)
 from collector.model import InterestRow
-from collector.people import count_write
+from collector.people import count_write, pay_past_windows
+from domain.windows import EPOCH, Window
 
 _MINUTE_S: Final = 60
+_DAY_MS: Final = 86_400_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +37,8 @@ class PersonLimits:
     """Airports with at least one interest of the person."""
     writes_per_minute: int = 60
     """Requests that change interests, in one minute of the wall clock; what is refused counts as well."""
+    past_windows_per_day: int = 40_000
+    """Windows between `effective_from` and the present that the person's changes may have judged in 24 hours."""
 
 
 DEFAULT_LIMITS: Final = PersonLimits()
@@ -48,6 +59,39 @@ def require_room(session: Session, user_id: UUID, airport: str, limits: PersonLi
         raise TooManyAirportsError(limits.airports)
 
 
+def count_past_windows(window: Window, effective_from: datetime, now: datetime) -> int:
+    """Return how many windows start from `effective_from` to `now`: those that the stream judges at once."""
+    first = -((EPOCH - effective_from) // window.length)  # rounded up
+    return max((now - EPOCH) // window.length - first + 1, 0)
+
+
+class PastWindowsLimit:
+    """The limit of past windows that a person's changes of interests have judged, counted in the database.
+
+    A new interest, or a new version of one, that is effective from the past makes the stream judge each window since
+    then, and each may raise an alert. A person may have so many of them judged at once as in a day; what is used comes
+    back evenly in 24 hours of the wall clock.
+    """
+
+    def __init__(self, limits: PersonLimits, unix_time: Callable[[], float] = time.time) -> None:
+        """`unix_time`: returns real seconds since the epoch."""
+        self._per_day = limits.past_windows_per_day
+        self._unix_time = unix_time
+
+    def pay(self, session: Session, row: InterestRow, now: datetime) -> None:
+        """Count the past windows of an interest that is new or changed, in the transaction that stores it.
+
+        `now`: the time of the service's clock. Raises TooManyPastWindowsError, upon which the transaction must be
+        rolled back.
+        """
+        windows = count_past_windows(Window(row.window_length), row.effective_from, now)
+        if windows:
+            price_ms = -(-windows * _DAY_MS // self._per_day)
+            excess_ms = pay_past_windows(session, row.user_id, price_ms, _DAY_MS, int(self._unix_time() * 1000))
+            if excess_ms > 0:
+                raise TooManyPastWindowsError(windows, self._per_day, -(-excess_ms // 1000))
+
+
 class WriteLimit:
     """The limit of writes by person and minute, counted in the database, and the metric of what limits refused."""
 
@@ -63,7 +107,7 @@ class WriteLimit:
         self._per_minute = limits.writes_per_minute
         self._unix_time = unix_time
         self._refused = metrics.counter("writes_refused_total", "Writes refused because of a limit by person", "limit")
-        for kind in (TooManyInterestsError, TooManyAirportsError, TooManyWritesError):
+        for kind in (TooManyInterestsError, TooManyAirportsError, TooManyWritesError, TooManyPastWindowsError):
             self._refused.labels(limit=kind.limit)
 
     def count_write(self, user_id: UUID) -> None:

@@ -249,8 +249,10 @@ class TrafficChange:
             return self._cause
         begin, end = _find_window_seconds(window, number)
         parts = self._after.select_directions(direction)
-        is_live = any(part.live is not None and part.live.is_unsettled(begin, end) for part in parts)
-        return Provenance.LIVE if is_live else Provenance.SETTLED
+        if any(part.live is not None and part.live.is_unsettled(begin, end) for part in parts):
+            return Provenance.LIVE
+        is_recorded = all(part.watermark is not None and end <= part.watermark for part in parts)
+        return Provenance.SETTLED if is_recorded else Provenance.RECENT
 
     def find_corrected_count(
         self,
@@ -263,7 +265,7 @@ class TrafficChange:
     ) -> int | None:
         """Return the count before the change if an alert about window `number` only corrects what was known live.
 
-        The message is not from positions, and either it withdraws an alert of a window of which positions told; or
+        The message is the settled record, and either it withdraws an alert of a window of which positions told; or
         positions had covered the window, it was closed before, and so was each other window of the alert's run that is
         closed now, as far as the interest (from `first_window` on) is concerned. None for a first statement: of a
         window that becomes known with the message, such as all windows where nothing is told from positions.

@@ -24,6 +24,8 @@ class Provenance(StrEnum):
     """The source's record of finished flights."""
     LIVE = "live"
     """Positions, minutes after the movement; the settled record may correct it."""
+    RECENT = "recent"
+    """The source's flights of a day before its record is there: not all of them. Only of facts, never of a message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,8 @@ def record_message(
     match provenance:
         case Provenance.SETTLED:
             return live if live is None or not is_complete else _settle(live, begin, end)
+        case Provenance.RECENT:
+            return live  # the flights of a message that covers nothing
         case Provenance.LIVE:
             if live is None:
                 live = LiveRecord(begin, end, watermark)

@@ -63,6 +63,18 @@ class Observation:
     before the new flights are counted. A flight that is not known, or no more, has no effect."""
     provenance: Provenance = Provenance.SETTLED
     """Where all of it comes from."""
+    is_record_part: bool = False
+    """True if it is PARTIAL and one of the parts in which the settled record of its interval comes; the last one is
+    COMPLETE. False: it is whole, or it is not the record."""
+
+    @property
+    def cause(self) -> Provenance:
+        """Where the facts come from that it causes: RECENT if the source gave its flights before their day's record.
+
+        Only a COMPLETE message, or a part of one, has the record's word; only the record takes flights back.
+        """
+        is_partial = self.coverage is Coverage.PARTIAL and not self.is_record_part and not self.retracted
+        return Provenance.RECENT if is_partial and self.provenance is Provenance.SETTLED else self.provenance
 
     @property
     def valid_times(self) -> range:

@@ -1,4 +1,4 @@
-"""The four agents of the notifier, and the topics for retries and dead letters. No error ends an agent's loop."""
+"""The five agents of the notifier, and the topics for retries and dead letters. No error ends an agent's loop."""
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -15,9 +15,12 @@ from notifier.delivery.confirmations import ConfirmationDelivery
 from notifier.delivery.corrections import AlertLane
 from notifier.delivery.interfaces import PendingEvent
 from notifier.delivery.notices import NoticeDelivery
+from notifier.delivery.overflow import AlertOverflow
+from notifier.delivery.told import must_wait_for_corrections, note_waiting
 from notifier.errors import TooLargeToWaitError, UndecodableError
 from notifier.messages import (
     REQUEUED_FROM,
+    RaisedAlert,
     Retry,
     ScheduledConfirmation,
     ScheduledNotice,
@@ -28,7 +31,7 @@ from notifier.messages import (
     encode_retry,
 )
 from notifier.metrics import NotifierMetrics
-from towerwatch.topics import ALERTS_RETRY, partition_of
+from towerwatch.topics import ALERTS_RETRY, ALERTS_WAITING, partition_of
 
 log = structlog.get_logger()
 
@@ -43,9 +46,16 @@ class KafkaTopics:
     `notifier.delivery.interfaces.EventTopics`.
     """
 
-    def __init__(self, retries: TopicT, dead_letters: TopicT, is_still_ours: Callable[[EventT[Any]], bool]) -> None:
+    def __init__(
+        self,
+        retries: TopicT,
+        waiting: TopicT,
+        dead_letters: TopicT,
+        is_still_ours: Callable[[EventT[Any]], bool],
+    ) -> None:
         """`is_still_ours` returns True if this worker still owns an event's partition, False after a rebalance."""
         self._retries = retries
+        self._waiting = waiting
         self._dead_letters = dead_letters
         self.is_still_ours = is_still_ours
 
@@ -55,11 +65,25 @@ class KafkaTopics:
         Returns once the broker has acknowledged the record; a failed attempt is repeated, without end. Raises
         TooLargeToWaitError, and publishes nothing, if the record exceeds _MAX_RETRY_BYTES.
         """
-        key, value = str(user_id), encode_retry(retry)
+        key = str(user_id)
+        await self._publish(self._retries, partition_of(key, ALERTS_RETRY), key, retry)
+
+    async def publish_waiting(self, user_id: UUID, retry: Retry) -> None:
+        """Publish alerts of a user who has very many to alerts.waiting.v1, as `publish_retry` does.
+
+        The key names the first alert, so that the topic's compaction removes its earlier records.
+        """
+        key = f"{user_id}/{retry.alerts[0].alert.alert_id}"
+        await self._publish(self._waiting, partition_of(str(user_id), ALERTS_WAITING), key, retry)
+
+    async def _publish(
+        self, topic: TopicT, partition: int, key: str, retry: Retry | ScheduledNotice | ScheduledConfirmation
+    ) -> None:
+        """Publish a record to a partition of a topic, until the broker has it. Raises TooLargeToWaitError."""
+        value = encode_retry(retry)
         if len(value) > _MAX_RETRY_BYTES:
             raise TooLargeToWaitError(f"{len(value):,} bytes")
-        partition = partition_of(key, ALERTS_RETRY)
-        await self._send(lambda: _send_and_wait(self._retries, key.encode(), value, partition))
+        await self._send(lambda: _send_and_wait(topic, key.encode(), value, partition))
 
     async def publish_dead_letter(self, event: EventT[bytes], reason: str) -> None:
         """Publish an event's bytes to the dead-letter topic, with headers about its origin and the reason.
@@ -88,6 +112,7 @@ class Agents:
         corrections: AlertLane,
         confirmations: ConfirmationDelivery,
         notices: NoticeDelivery,
+        overflow: AlertOverflow,
         topics: KafkaTopics,
         metrics: NotifierMetrics,
     ) -> None:
@@ -95,6 +120,7 @@ class Agents:
         self._corrections = corrections
         self._confirmations = confirmations
         self._notices = notices
+        self._overflow = overflow
         self._topics = topics
         self._metrics = metrics
 
@@ -105,6 +131,10 @@ class Agents:
     async def consume_retries(self, stream: StreamT[bytes]) -> None:
         """Queue deferred alerts, notices and confirmations from alerts.retry.v1 for mailing at their time."""
         await self._consume(stream, self._handle_retry)
+
+    async def consume_waiting(self, stream: StreamT[bytes]) -> None:
+        """Queue alerts of users with very many from alerts.waiting.v1, at their time and if there is room."""
+        await self._consume(stream, self._handle_waiting)
 
     async def consume_notices(self, stream: StreamT[bytes]) -> None:
         """Start a mail for each notice in notices.raised.v1."""
@@ -140,16 +170,58 @@ class Agents:
     async def _handle_alert(self, pending_event: PendingEvent) -> bool:
         """Queue the new alert of an event for mailing, in a batch of one, once there is capacity.
 
-        A correction is queued with the corrections. The alert's lifetime starts at the timestamp of its record. Always
-        returns True: the alert is queued, or its partition is revoked, and the event must not be acknowledged now.
-        Raises UndecodableError.
+        A correction is queued with the corrections, as is an alert that follows one that waits. The alert's lifetime
+        starts at the timestamp of its record. An alert of a user who has very many goes to alerts.waiting.v1 (but for
+        one that an operator requeued). Returns False then: the event is complete. Else True: the alert is queued, or
+        its partition is revoked, and the event must not be acknowledged now. Raises UndecodableError.
         """
-        alert = decode_raised_alert(pending_event.event.message.value)
-        published_at = datetime.fromtimestamp(pending_event.event.message.timestamp, UTC)
-        if alert.alert.corrects:
-            batch = AlertBatch((alert,), pending_event, published_at, catch_up=True)
-            return await self._enqueue(self._corrections, batch)
-        return await self._enqueue(self._alerts, AlertBatch((alert,), pending_event, published_at))
+        event = pending_event.event
+        alert = decode_raised_alert(event.message.value)
+        lane, batch = self._build_new_batch(
+            pending_event, (alert,), datetime.fromtimestamp(event.message.timestamp, UTC)
+        )
+        if not pending_event.requeued and self._topics.is_still_ours(event):
+            user = lane.store.load_user_state(event, batch.user_id)
+            if self._overflow.must_wait(lane, batch, user):
+                await self._overflow.publish(batch)
+                return False
+        return await self._enqueue(lane, batch)
+
+    async def _handle_waiting(self, pending_event: PendingEvent) -> bool:
+        """Queue alerts of alerts.waiting.v1 when their time has come, as new ones; or let them wait once more.
+
+        Returns False if they wait once more, or if their user gets no mail: the event is complete. Returns True as
+        `_handle_alert` does. Raises UndecodableError.
+        """
+        event = pending_event.event
+        retry = decode_retry(event.message.value)
+        if not isinstance(retry, Retry):
+            raise UndecodableError("AlertRetry of no alerts")
+        if not await self._overflow.wait_until_due(retry):
+            return True
+        lane, batch = self._build_new_batch(pending_event, retry.alerts, retry.first_attempt_at)
+        drop_reason = await self._overflow.find_drop_reason(batch)
+        if not self._topics.is_still_ours(event):
+            return True
+        if drop_reason is not None:
+            await self._overflow.drop(lane, batch, drop_reason)
+            return False
+        if self._overflow.must_wait_again(lane, batch, lane.store.load_user_state(event, batch.user_id)):
+            await self._overflow.publish(batch)
+            return False
+        return await self._enqueue(lane, batch)
+
+    def _build_new_batch(
+        self, pending_event: PendingEvent, alerts: tuple[RaisedAlert, ...], lifetime_start: datetime
+    ) -> tuple[AlertLane, AlertBatch]:
+        """Build a batch of new alerts, and return it with its lane: that of corrections, or of all others.
+
+        An alert that follows one that waits for the mail of corrections is of their lane, too.
+        """
+        event, store = pending_event.event, self._corrections.store
+        waits = any(must_wait_for_corrections(store, event, each.alert) for each in alerts)
+        batch = AlertBatch(alerts, pending_event, lifetime_start, catch_up=waits)
+        return self._corrections if waits else self._alerts, batch
 
     async def _handle_retry(self, pending_event: PendingEvent) -> bool:
         """Queue the deferred alerts of a retry record as one batch, with its attempts and times, once capacity is free.
@@ -195,6 +267,8 @@ class Agents:
         user = lane.store.load_user_state(event, batch.user_id)
         if batch.not_before and batch.batch_id and user.has_newer_retry(batch.batch_id, batch.not_before):
             return False  # completed before, but its offset was not committed; the newer record is in the topic
+        if lane is self._corrections:
+            note_waiting(lane.store, event, batch.alerts, batch.lifetime_start)
         lane.dispatcher.enqueue(batch, user)
         return True
 

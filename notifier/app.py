@@ -25,13 +25,21 @@ from notifier.delivery.deliver import AlertDelivery
 from notifier.delivery.dispatch import MailDispatcher
 from notifier.delivery.in_flight import InFlightLimit
 from notifier.delivery.notices import NoticeDelivery
+from notifier.delivery.overflow import AlertOverflow
 from notifier.delivery.policy import MailPolicy
 from notifier.delivery.store import CORRECTIONS_PREFIX, STATUS_RETENTION, DeliveryStore
 from notifier.mail import sign_mail
 from notifier.metrics import NotifierMetrics
 from notifier.settings import NotifierSettings
 from notifier.smtp import SmtpClient
-from towerwatch.topics import ALERTS_DEAD_LETTER, ALERTS_RAISED, ALERTS_RETRY, NOTICES_RAISED, USERS_CHANGED
+from towerwatch.topics import (
+    ALERTS_DEAD_LETTER,
+    ALERTS_RAISED,
+    ALERTS_RETRY,
+    ALERTS_WAITING,
+    NOTICES_RAISED,
+    USERS_CHANGED,
+)
 
 log = structlog.get_logger()
 
@@ -51,7 +59,7 @@ _PURGE_INTERVAL_S: Final = 3600.0
 def create_app(settings: NotifierSettings) -> faust.App:
     """Create the app with all its parts, ready to be run by a worker; connects to nothing.
 
-    Adds the two tables, the four agents, the background tasks, the drain handlers, the metrics and the health server.
+    Adds the two tables, the five agents, the background tasks, the drain handlers, the metrics and the health server.
     While the mail server or user_manager is unavailable, `health.are_dependencies_unavailable` returns True.
     """
     metrics = Metrics(ServiceIdentity(SERVICE, settings.k8s_node_name))
@@ -70,6 +78,7 @@ def create_app(settings: NotifierSettings) -> faust.App:
     smtp = _create_smtp_client(settings, clock)
     topics = KafkaTopics(
         app.topic(ALERTS_RETRY.name, value_serializer="raw"),
+        app.topic(ALERTS_WAITING.name, value_serializer="raw"),
         app.topic(ALERTS_DEAD_LETTER.name, value_serializer="raw"),
         partial(is_from_current_assignment, app),
     )
@@ -86,18 +95,20 @@ def create_app(settings: NotifierSettings) -> faust.App:
     corrections_queue = MailQueue(timedelta(seconds=settings.group_wait_s))
     correction_delivery = CorrectionDelivery(
         corrections_queue, corrections_store, contacts, smtp, topics, policy, in_flight, clock, notifier_metrics,
-        settings.build_correction_policy(), store,
+        settings.build_correction_policy(), store, queue.has_alerts_of,
     )  # fmt: skip
     corrections_dispatcher = MailDispatcher(corrections_queue, correction_delivery, clock, CONNECTIONS)
     alerts, corrections = AlertLane(dispatcher, store), AlertLane(corrections_dispatcher, corrections_store)
-    agents = Agents(alerts, corrections, confirmations, notices, topics, notifier_metrics)
+    overflow = AlertOverflow(topics, contacts, clock, notifier_metrics)
+    agents = Agents(alerts, corrections, confirmations, notices, overflow, topics, notifier_metrics)
     app.agent(app.topic(ALERTS_RAISED.name, value_serializer="raw"), name="alerts_raised")(agents.consume_alerts)
     app.agent(app.topic(ALERTS_RETRY.name, value_serializer="raw"), name="alerts_retried")(agents.consume_retries)
+    app.agent(app.topic(ALERTS_WAITING.name, value_serializer="raw"), name="alerts_waiting")(agents.consume_waiting)
     app.agent(app.topic(NOTICES_RAISED.name, value_serializer="raw"), name="notices_raised")(agents.consume_notices)
     app.agent(app.topic(USERS_CHANGED.name, value_serializer="raw"), name="users_changed")(agents.consume_user_changes)
     dispatchers = (dispatcher, corrections_dispatcher)
     _register_background_tasks(app, dispatchers, store, clock)
-    _register_drain_handlers(app, (*dispatchers, confirmations, notices), dispatchers, smtp, contacts)
+    _register_drain_handlers(app, (*dispatchers, confirmations, notices, overflow), dispatchers, smtp, contacts)
 
     queues = (queue, corrections_queue)
 
@@ -109,6 +120,7 @@ def create_app(settings: NotifierSettings) -> faust.App:
         lambda: float(sum(map(len, queues))), oldest_age_s, lambda: smtp.state is not BreakerState.CLOSED
     )
     serve_health_and_metrics(app, metrics)
+    cast(StreamApp, app).health.patient_topics = frozenset({ALERTS_WAITING.name})
     cast(StreamApp, app).health.outage = "The mail server or user_manager is unavailable; mails wait for it."
     cast(StreamApp, app).health.are_dependencies_unavailable = lambda: (
         smtp.state is not BreakerState.CLOSED or any(each.is_paused for each in dispatchers)
@@ -173,7 +185,7 @@ def _register_background_tasks(
 
 def _register_drain_handlers(
     app: faust.App,
-    deliveries: Sequence[MailDispatcher | ConfirmationDelivery | NoticeDelivery],
+    deliveries: Sequence[MailDispatcher | ConfirmationDelivery | NoticeDelivery | AlertOverflow],
     dispatchers: Sequence[MailDispatcher],
     smtp: SmtpClient,
     contacts: ContactsClient,

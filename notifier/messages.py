@@ -40,6 +40,7 @@ _ICAO: Final = re.compile(r"[A-Z0-9]{4}")
 _PROVENANCES: Final[Mapping[int, Provenance]] = {
     flights_pb.PROVENANCE_SETTLED: Provenance.SETTLED,
     flights_pb.PROVENANCE_LIVE: Provenance.LIVE,
+    flights_pb.PROVENANCE_RECENT: Provenance.RECENT,
 }
 """By its number in the contract; of an unspecified or unknown one a mail says nothing."""
 

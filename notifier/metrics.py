@@ -26,6 +26,9 @@ class NotifierMetrics:
         self._retries = metrics.counter("email_retries_total", "Mails put off until later", "kind", "reason")
         self._dead = metrics.counter("dead_letters_total", "Events put aside for good", "reason")
         self._dropped = metrics.counter("alerts_dropped_total", "Alerts that need no mail", "reason")
+        self._overflow = metrics.counter(
+            "alerts_made_to_wait_total", "Alerts put into alerts.waiting.v1, as their person has very many"
+        ).labels()
         self._confirmations_dropped = metrics.counter(
             "confirmations_dropped_total", "Confirmation mails that nobody needs", "reason"
         )
@@ -89,6 +92,10 @@ class NotifierMetrics:
     def count_dropped_alerts(self, reason: str, alerts: int = 1) -> None:
         """Count `alerts` alerts that need no mail, by a short reason such as "already_sent" or "user_gone"."""
         self._dropped.labels(reason=reason).inc(alerts)
+
+    def count_overflow(self, alerts: int) -> None:
+        """Count alerts that wait in alerts.waiting.v1, because their user has very many; also those that wait again."""
+        self._overflow.inc(alerts)
 
     def count_dropped_confirmation(self, reason: str) -> None:
         """Count a confirmation request that needs no mail, by a short reason such as "already_sent"."""

@@ -249,7 +249,7 @@ class JoinState:
         seen = batch.observation
         present = before.without_direction(seen.direction) if batch.begins_anew else before
         after = present.after_batch(sequence, present.traffic.fold(seen))
-        change = TrafficChange(present.traffic, after.traffic, seen.provenance)
+        change = TrafficChange(present.traffic, after.traffic, seen.cause)
         (flow,) = present.traffic.select_directions(seen.direction)
         is_silent = batch.is_past or (batch.has_earlier_coverage and flow.watermark is None)
         interest_alerts = () if is_silent else self.find_thresholds(airport).find_alerts(change)

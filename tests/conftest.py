@@ -65,19 +65,26 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=find_rank)
 
 
+# Files that start whole stacks stand between others, for they would begin together and slow each other down.
 _SLOWEST = (
     "tests/image/",
-    "tests/e2e/",
+    "tests/e2e/test_demo.py",
     "tests/user_manager/rest/test_openapi",
+    "tests/notifier/test_process",
+    "tests/e2e/test_demo_truth",
+    "tests/collector/settled/test_collection",
+    "tests/manifests/test_schemas",
     "tests/collector/rest/test_openapi",
     "tests/prometheus/",
-    "tests/manifests/test_services",
-    "tests/manifests/test_schemas",
     "tests/chassis/db/test_outbox_relay",
-    "tests/notifier/test_process",
+    "tests/streams/replay/",
+    "tests/e2e/",
     "tests/chassis/faust/",
+    "tests/manifests/test_services",
     "tests/streams/",
     "tests/local/kafka/",
+    "tests/user_manager/test_",
+    "tests/notifier/dead_letters/",
     "tests/collector/settled/",
     "tests/notifier/delivery/",
 )

@@ -11,6 +11,8 @@ from typing import Final
 
 import httpx
 
+from tests import plain_http
+
 ROOT: Final = Path(__file__).parents[1]
 """The root folder of the repository."""
 
@@ -54,7 +56,7 @@ class ServiceProcess:
         """Send a GET request; return the response, or None if the process does not respond. Fails if it has ended."""
         assert self.popen.poll() is None, self.log()
         try:
-            return httpx.get(f"{self.base_url}{path}", headers=headers, timeout=10)
+            return plain_http.get(f"{self.base_url}{path}", headers=headers, timeout=10)
         except httpx.TransportError:
             return None
 
@@ -77,9 +79,9 @@ class ServiceProcess:
         return next((float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{name}{{")), None)
 
     def terminate(self) -> int:
-        """Send SIGTERM and return the exit code. Fails if the process does not end within a minute."""
+        """Send SIGTERM and return the exit code. Fails if the process does not end within two minutes."""
         self.popen.send_signal(signal.SIGTERM)
-        return self.popen.wait(timeout=60)
+        return self.popen.wait(timeout=120)
 
     def kill(self) -> None:
         """Send SIGKILL, if the process still runs, and wait for its end."""

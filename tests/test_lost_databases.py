@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import httpx
 import pytest
 
 from chassis.db.log_check import read_content
 from local.kafka import Broker
+from tests import plain_http
 from tests.collector.process import OPERATOR_TOKEN
 from tests.ports import free_port
 from tests.service_process import ROOT, ServiceProcess, bare_environment
@@ -82,16 +82,16 @@ class AccountsAndInterests:
     def register(self, email: str) -> tuple[str, dict[str, str]]:
         """Register and confirm an account; return its id, and the header with its token."""
         accounts = self.running["user_manager"]
-        made = httpx.post(f"{accounts.base_url}/users", json={"email": email, "name": "Ann"}, timeout=60).json()
+        made = plain_http.post(f"{accounts.base_url}/users", json={"email": email, "name": "Ann"}, timeout=60).json()
         token = {"Authorization": f"Bearer {made['token']}"}
         link = LinkSigner(SIGNING_KEY, accounts.base_url).build_confirmation_url(made["user"]["user_id"])
-        assert httpx.post(link, headers=token, timeout=60).status_code == 200
+        assert plain_http.post(link, headers=token, timeout=60).status_code == 200
         return made["user"]["user_id"], token
 
     def set_interest(self, token: dict[str, str], **changes: Any) -> None:
         """Set an interest."""
         url = f"{self.running['collector'].base_url}/interests"
-        answer = httpx.post(url, json=INTEREST | changes, headers=token, timeout=60)
+        answer = plain_http.post(url, json=INTEREST | changes, headers=token, timeout=60)
         assert answer.status_code == 201, answer.text
 
     def read_interests(self) -> set[str]:
@@ -173,7 +173,7 @@ def test_a_damaged_database_answers_503_and_says_why(tmp_path: Path) -> None:
         ("GET", "/users", None),
         ("DELETE", "/users/p4@tower.test", None),
     ):
-        answer = httpx.request(
+        answer = plain_http.request(
             method, f"{process.base_url}{path_}", json=body, timeout=60,
             headers={"Authorization": f"Bearer {OPERATOR_TOKEN}"},
         )  # fmt: skip

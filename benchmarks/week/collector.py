@@ -57,6 +57,7 @@ _SWEEP_EVERY: Final = timedelta(minutes=10)
 _LEVELS: Final = ((0.6, 1.4), (0.8, 1.2))
 """Thresholds of the interests, as shares of the airport's movements an hour."""
 _TIMING: Final = CollectionTiming(RecordTiming(_HOUR, 3 * _HOUR), _HOUR, timedelta(days=2))
+_MEASURED_S: Final = 10.0
 _PLENTY: Final = 1_000_000_000
 
 
@@ -120,8 +121,8 @@ class _Week:
         self._clock = SteppedClock(BEGIN, SharedTime(options.time_file))
         self._metrics = Metrics(ServiceIdentity("collector", "local"))
         self._settled_cpu_s = 0.0
-        self._polls = 0
-        self._began = 0.0
+        self._at_rest = 0.0
+        self._began = self._began_at = 0.0
 
     async def run(self) -> None:
         """Collect until the time is over, and until all is published."""
@@ -160,7 +161,8 @@ class _Week:
         steps.add_chore(_HOUR, collect_record)
         steps.add_chore(_SWEEP_EVERY, sweep)
         steps.add_chore(REPORT_EVERY, report)
-        self._began = _read_cpu_s()
+        self._at_rest = await _measure_rest()
+        self._began, self._began_at = _read_cpu_s(), time.monotonic()
         working = asyncio.create_task(live.collect_live(term))
         over = asyncio.create_task(steps.is_over.wait())
         await asyncio.wait({working, over, publishing}, return_when=asyncio.FIRST_COMPLETED)
@@ -223,12 +225,21 @@ class _Week:
             "simulated_s": (self._clock.now() - BEGIN).total_seconds(),
             "cpu_s": _read_cpu_s() - self._began,
             "settled_cpu_s": self._settled_cpu_s,
+            "rest_cpu_s": self._at_rest * (time.monotonic() - self._began_at),
+            "at_rest": self._at_rest,
             "memory_mb": read_memory_mb("self"),
             "live_movements": found,
             "backlog": self._count_backlog(),
             "sizes": {name: size for name, size in sizes.items() if size},
         }
         print(json.dumps(line), flush=True)
+
+
+async def _measure_rest() -> float:
+    """Return the share of a core that the relay takes while nothing is to be published."""
+    begun = _read_cpu_s()
+    await asyncio.sleep(_MEASURED_S)
+    return (_read_cpu_s() - begun) / _MEASURED_S
 
 
 def _read_cpu_s() -> float:

@@ -5,7 +5,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import faust
@@ -119,6 +119,8 @@ class Health(Service):
         """
         self.outage = "A server that this worker depends on is unavailable."
         """Sentence in /health/ready while `are_dependencies_unavailable` returns True; the worker itself is well."""
+        self.patient_topics: frozenset[str] = frozenset()
+        """Topics whose events wait for hours on purpose: their backlog is no sign that the worker is stuck."""
         self.stuck_reason: str | None = None
         """Why the worker is stuck and must be restarted; None: the worker is not stuck."""
         self.lag_by_partition: Mapping[TP, int] = {}
@@ -174,6 +176,9 @@ class Health(Service):
             sample = None
         if self.are_dependencies_unavailable():
             sample = None
+        if sample is not None:
+            backlog = {tp: offset for tp, offset in sample.backlog.items() if tp.topic not in self.patient_topics}
+            sample = replace(sample, backlog=backlog)
         reason = None if self._app.should_stop else self._stall_detector.observe(time.monotonic(), sample)
         if reason is not None and self.stuck_reason is None:
             log.error("worker.stuck", reason=reason)

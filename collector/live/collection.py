@@ -1,7 +1,6 @@
 """Live collection: the leader polls each feed at its own pace, and publishes the movements and the coverage of them."""
 
 import asyncio
-import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -16,6 +15,8 @@ from chassis.errors import DatabaseUnavailableError
 from collector.errors import BreakerOpenError, SourceError, SupersededError
 from collector.leadership.terms import Term
 from collector.live.airfields import AirfieldIndex, load_airfields
+from collector.live.clock_trust import NOT_TRUSTED, ClockTrust
+from collector.live.failures import LONGEST_SLEEP_S, RETRY_AFTER_S, compute_retry_s, describe_failures, strip_numbers
 from collector.live.feed_state import FeedState, build_rules
 from collector.live.feeds import CountedRound, Feed, RoundCounter, RoundPlan, Wait, make_round
 from collector.live.live_store import Expectation, LiveStore
@@ -34,10 +35,6 @@ STORE_EVERY: Final = timedelta(seconds=30)
 """Age of the last stored memory of a feed at which it is stored again: what a leader that is killed loses."""
 READ_WANTED_EVERY: Final = timedelta(seconds=30)
 """Age at which the interests are read again."""
-RETRY_AFTER_S: Final = 10.0
-"""Seconds after a round that failed until the next: the detector bridges some of them."""
-LONGEST_SLEEP_S: Final = 60.0
-"""A feed that waits looks after so many seconds whether it still has to."""
 MOST_UNPUBLISHED: Final = 20_000
 """Movements that are kept while the database is unavailable; after that the feed begins anew."""
 RESTART_AFTER_S: Final = 30.0
@@ -105,6 +102,7 @@ class _Shared:
         self.lock = asyncio.Lock()
         """Held while a state is changed or stored: one feed's transaction publishes what others cover, too."""
         self.states: dict[str, FeedState] = {}
+        self.trust = ClockTrust(clock)
         self.wanted: WantedAirports = NOTHING_WANTED
         self.grid = AirportGrid(())
         self._read_at: timedelta | None = None
@@ -126,8 +124,9 @@ class _Shared:
         return self.wanted
 
     def _load_wanted(self) -> WantedAirports:
-        """Read the wanted airports."""
+        """Read the wanted airports, and whether the clock may be trusted."""
         with self._database.reading() as session:
+            self.trust.read(session)
             return load_wanted(session, self.index)
 
     def gather_expectation(self) -> Expectation:
@@ -204,6 +203,13 @@ class _FeedRunner:
     async def _take_step(self, term: Term, state: FeedState, counter: RoundCounter) -> None:
         """Make one round if it is due, or wait a while; store what is due. Raises SupersededError."""
         wanted = await self._shared.refresh_wanted()
+        self._metrics.set_clock_trust(self._shared.trust.is_trusted)
+        if not self._shared.trust.may_poll(self._feed.compares_clock):
+            async with self._shared.lock:
+                if not self._feed.compares_clock:
+                    state.give_up()  # its positions are dated by a clock that may be as wrong
+            await self._wait(term, state, Wait(READ_WANTED_EVERY.total_seconds(), NOT_TRUSTED))
+            return
         try:
             planned = await self._feed.plan_round(term, wanted)
         except DatabaseUnavailableError:
@@ -224,11 +230,11 @@ class _FeedRunner:
         self._log_failures(failures, [each.source for each in planned.requests])
         self._metrics.count_round(self._feed.name, counts=counted is not None)
         if counted is None:
-            self._note_error(_describe_failures(failures))
+            self._note_error(describe_failures(failures))
             await self._store_if_due(term, state)
-            await self._sleep(_compute_retry_s(failures))
+            await self._sleep(compute_retry_s(failures))
             return
-        await self._fold(state, counted, planned, now.timestamp(), _describe_failures(failures) if failures else None)
+        await self._fold(state, counted, planned, now.timestamp(), describe_failures(failures) if failures else None)
         await self._store_if_due(term, state)
 
     async def _wait(self, term: Term, state: FeedState, wait: Wait) -> None:
@@ -299,7 +305,7 @@ class _FeedRunner:
 
     def _summarize_report(self) -> tuple[str | None, bool]:
         """Return what of the report is stored before the next memory is: the error, and whether any airport is live."""
-        return _strip_numbers(self._report.error), bool(self._report.live)
+        return strip_numbers(self._report.error), bool(self._report.live)
 
     def _log_missing_database(self) -> None:
         """Log that the database is unavailable, once until something is stored again."""
@@ -346,7 +352,7 @@ class _FeedRunner:
             error = failures.get(source)
             if isinstance(error, BreakerOpenError):
                 continue
-            now = _strip_numbers(str(error)) if error is not None else None
+            now = strip_numbers(str(error)) if error is not None else None
             if now is not None and now != self._faults.get(source):
                 log.warning("live.poll_failed", feed=self._feed.name, source=source, reason=str(error))
                 self._faults[source] = now
@@ -356,24 +362,6 @@ class _FeedRunner:
     async def _sleep(self, seconds: float) -> None:
         """Wait for so many seconds of the service's clock."""
         await self._sleep_real(self._clock.real_seconds(timedelta(seconds=seconds)))
-
-
-def _compute_retry_s(failures: Mapping[str, SourceError]) -> float:
-    """Return the seconds after which a round that failed is made again: later if no source would be asked before."""
-    waits = [each.retry_after_s if isinstance(each, BreakerOpenError) else 0.0 for each in failures.values()]
-    return min(max(min(waits, default=0.0), RETRY_AFTER_S), LONGEST_SLEEP_S)
-
-
-def _describe_failures(failures: Mapping[str, SourceError]) -> str:
-    """Return the failures of sources in one sentence; of several sources with their names."""
-    if len(failures) == 1:
-        return str(next(iter(failures.values())))
-    return "; ".join(f"{source}: {error}" for source, error in sorted(failures.items()))
-
-
-def _strip_numbers(sentence: str | None) -> str | None:
-    """Return a sentence without its numbers, which differ each time."""
-    return None if sentence is None else re.sub(r"[0-9][0-9.:Z]*", "", sentence)
 
 
 async def _run_to_end(work: Callable[[], T]) -> T:

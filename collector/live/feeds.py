@@ -28,6 +28,9 @@ FEWEST_ROUNDS_TO_JOIN: Final = 3
 MOST_ROUNDS_TO_JOIN: Final = 360
 """The most that a source which was given up again and again must give: an hour of a receiver's."""
 
+FORGET_TIMES_S: Final = 3_600.0
+"""The time of a request's last answer is forgotten after an hour: regions come and go, and an answer as old is none."""
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -91,6 +94,11 @@ class Feed(Protocol):
     @property
     def longest_interval_s(self) -> float:
         """Seconds between two rounds, at most, while all goes well."""
+        ...
+
+    @property
+    def compares_clock(self) -> bool:
+        """True if its answers compare this machine's clock with another; False if nothing shows that it is wrong."""
         ...
 
     @property
@@ -190,7 +198,8 @@ class RoundCounter:
         present: set[str] = set()
         is_alone = len(result.polls) + len(failures) == 1
         latest_known = now.timestamp() + LONGEST_LEAD_S  # a later time is from before the clocks were set back
-        self._times = {name: time for name, time in self._times.items() if time <= latest_known}
+        earliest_known = now.timestamp() - FORGET_TIMES_S
+        self._times = {name: time for name, time in self._times.items() if earliest_known <= time <= latest_known}
         for source, polls in result.polls.items():
             longest_lead_s = LONGEST_LEAD_S if is_alone else MAX_CLOCK_LEAD_S
             fault = self._find_fault(polls, now.timestamp(), longest_lead_s)

@@ -33,6 +33,9 @@ log = structlog.get_logger()
 SAME_WITHIN: Final = timedelta(seconds=180)
 """A movement of the same aircraft that another feed found so near in time is the same movement."""
 
+READ_DISTRUSTED_EVERY: Final = timedelta(minutes=5)
+"""Age at which it is read again which airports agree badly with the record."""
+
 LoadDistrusted = Callable[[Session], Collection[Target]]
 """A query for the airports and directions whose live coverage is not published, because it agreed badly."""
 
@@ -68,10 +71,21 @@ class LiveStore:
         self._clock = clock
         self._load_distrusted = load_distrusted
         self._table = LiveCoverageTable()
+        self._distrusted: frozenset[Target] = frozenset()
+        self._distrusted_read_at: timedelta | None = None
 
     def begin_term(self) -> None:
         """Forget what was read in an earlier term: another leader may have written since."""
         self._table.discard()
+        self._distrusted_read_at = None
+
+    def _find_distrusted(self, session: Session) -> frozenset[Target]:
+        """Return the airports and directions that agreed badly; they change once a night, and are read now and then."""
+        elapsed = self._clock.elapsed()
+        if self._distrusted_read_at is None or elapsed - self._distrusted_read_at >= READ_DISTRUSTED_EVERY:
+            self._distrusted = frozenset(self._load_distrusted(session))
+            self._distrusted_read_at = elapsed
+        return self._distrusted
 
     def load_memory(self, feed: str, airfields: AirfieldIndex) -> FeedMemory | None:
         """Return the stored memory of a feed; None, which is logged, if it cannot be used, or if there is none.
@@ -192,7 +206,7 @@ class LiveStore:
     ) -> dict[Target, float]:
         """Store the coverage that is due, and add its messages; return up to where each target's is stored now."""
         moving = {each.target for each in published}
-        distrusted = frozenset(self._load_distrusted(session))
+        distrusted = self._find_distrusted(session)
         until: dict[Target, float] = {}
         for target, all_stretches in sorted(known.stretches.items()):
             told = find_told_until(target, settled, self._table)

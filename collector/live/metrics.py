@@ -22,7 +22,16 @@ class LiveMetrics:
             "Since the last poll of the feed that counts; 0 on replicas that do not poll",
             "feed",
         )
+        self._trust = metrics.gauge(
+            "live_clock_trusted",
+            "1 while this machine's clock agrees with the source's, as far as it is known; 0: nothing is covered live",
+        ).labels()
+        self._trust.set(1)
         self._interval = metrics.gauge("live_poll_interval_seconds", "From one poll of the feed to the next", "feed")
+
+    def set_clock_trust(self, is_trusted: bool) -> None:
+        """Set the gauge that tells whether the clock is trusted."""
+        self._trust.set(is_trusted)
 
     def begin(self, feed: str) -> None:
         """Let the age of the feed's last poll count from now on: it has none yet, or nothing is asked of it.

@@ -12,6 +12,7 @@ from chassis.db.database import Database
 from collector.errors import BreakerOpenError, SourceLimitedError, SourceRefusedError
 from collector.intervals import DAY, day_of
 from collector.leadership.terms import Term, require_term
+from collector.live.clock_trust import update_comparison
 from collector.live.feeds import RECEIVERS_INTERVAL_S, Request, RoundPlan, RoundResult, Wait
 from collector.live.region_planner import LONGEST_INTERVAL_S, LiveCredits, PositionPlan, plan_positions
 from collector.live.wanted import ROOM_KM, WantedAirports
@@ -44,6 +45,7 @@ class OpenSkyFeed:
     name: Final = "opensky"
     longest_interval_s: Final = float(LONGEST_INTERVAL_S)
     empty_counts: Final = False
+    compares_clock: Final = True
 
     def __init__(
         self, client: OpenSkyStatesClient, database: Database, clock: Clock, quota: QuotaStore, per_day: int
@@ -90,7 +92,7 @@ class OpenSkyFeed:
             self._quota.charge(session, plan.price, now)
         self._charged_at = now
         self._asked_at = self._clock.elapsed()
-        self._client.remaining_credits = None
+        self._client.remaining_credits = self._client.clock_error = None
         requests = [
             Request(self.name, str(region), partial(self._client.fetch_poll, region, WITHIN_S))
             for region in plan.regions
@@ -108,14 +110,16 @@ class OpenSkyFeed:
             self._asked_at = None  # the next round is due at once: what failed shows nothing
         if isinstance(error, SourceRefusedError):
             self._refused_until = self._clock.elapsed() + REFUSED_PAUSE
-        if error is None and self._client.remaining_credits is None:
+        if error is None and self._client.remaining_credits is None and self._client.clock_error is None:
             return
         await asyncio.to_thread(self._store_result, term, result)
 
     def _store_result(self, term: Term, result: RoundResult) -> None:
-        """Store what a round has told of pause and credits."""
+        """Store what a round has told of pause, credits and clocks."""
         error, now, position_plan = result.failures.get(self.name), self._clock.now(), self._plan
-        is_unasked = isinstance(error, SourceLimitedError | BreakerOpenError)
+        is_unasked = error is not None and (
+            error.is_unasked or isinstance(error, SourceLimitedError | BreakerOpenError)
+        )
         unasked = result.unsent + is_unasked
         refund = 0
         if position_plan is not None and unasked:
@@ -127,6 +131,8 @@ class OpenSkyFeed:
             if isinstance(error, SourceLimitedError):
                 self._quota.store_pause(session, now + timedelta(seconds=error.retry_after_s), now)
             self._quota.reconcile_with_source(session, self._client.remaining_credits, self._charged_at, now)
+            if self._client.clock_error is not None:
+                update_comparison(session, self._client.clock_error, now)
 
 
 class OwnReceiversFeed:
@@ -138,6 +144,7 @@ class OwnReceiversFeed:
     name: Final = "own"
     longest_interval_s: Final = RECEIVERS_INTERVAL_S
     empty_counts: Final = True
+    compares_clock: Final = False
 
     def __init__(self, client: OpenSkyStatesClient, clock: Clock) -> None:
         self._client = client

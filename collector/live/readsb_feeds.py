@@ -53,6 +53,7 @@ class ReceiversFeed:
     name: Final = "receivers"
     longest_interval_s: Final = RECEIVERS_INTERVAL_S
     empty_counts: Final = True
+    compares_clock: Final = False
 
     def __init__(self, clients: Sequence[ReadsbClient], clock: Clock) -> None:
         self._clients = clients
@@ -87,6 +88,7 @@ class ServicesFeed:
     name: Final = "services"
     longest_interval_s: Final = float(LONGEST_INTERVAL_S)
     empty_counts: Final = False
+    compares_clock: Final = False
 
     def __init__(self, clients: Sequence[ReadsbClient], clock: Clock) -> None:
         self._clients = clients

@@ -6,6 +6,7 @@ Why the rules are these: docs/adr/0039-regions.md.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Final
 
 from collector.live.box_cover import Room, compute_room, find_cover
@@ -46,7 +47,9 @@ class WantedAirport:
     icao: str
     latitude: float
     longitude: float
-    interests: int
+    people: Fraction | int
+    """The people who watch it, each by the share of one person that falls to it: a person who watches n airports is
+    1/n of a person at each, however many interests they have there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +104,11 @@ def plan_positions(
     """Return the plan for OpenSky until it is made again: before each round, or when interests or credits change.
 
     All airports are live if they fit into boxes that the credits pay for at 90 s, or if the credits pay for the whole
-    world, which is taken where it costs less. Else those with most interests are, in this order (ties by ICAO code):
+    world, which is taken where it costs less. Else those with most people are, in this order (ties by ICAO code):
     one that fits into no region which can be paid is left out, and the next may fit into a box that is there anyway.
 
     `room_km`: the distance from an airport in which the detector must see aircraft. `before`: the plan until now, if
-    any, whose live airports keep their place unless another has clearly more interests.
+    any, whose live airports keep their place unless another has clearly more people.
     """
     if not airports:
         return PositionPlan((), 0, 0, frozenset())
@@ -153,12 +156,13 @@ def _choose_live(
     return live, cover
 
 
-def _rank_airport(airport: WantedAirport, kept: frozenset[str]) -> tuple[int, str]:
-    """Return a sort key: airports with more interests come first, and those that are live count for some more.
+def _rank_airport(airport: WantedAirport, kept: frozenset[str]) -> tuple[Fraction | int, str]:
+    """Return a sort key: airports with more people come first, and those that are live count for some more.
 
-    A live airport keeps its place against one that has a quarter more interests, or one or two more.
+    A live airport keeps its place unless another has more than a quarter and one person more. So one person, whose
+    shares are one person at most in all, cannot move a region to and fro.
     """
-    weight = 5 * airport.interests + 8 if airport.icao in kept else 4 * airport.interests
+    weight = 5 * airport.people + 4 if airport.icao in kept else 4 * airport.people
     return -weight, airport.icao
 
 
@@ -172,7 +176,7 @@ def _explain_settled(airport: WantedAirport, most: int, quota: LiveCredits) -> s
     regions = "one region" if most == 1 else f"{most} regions"
     return (
         f"{airport.icao} is not watched live, since the credits for positions last for {regions} of 5° by 5°, and "
-        f"airports with more interests elsewhere come first; {_SETTLED}"
+        f"airports elsewhere that more people watch come first; {_SETTLED}"
     )
 
 
@@ -203,7 +207,7 @@ class CirclePlan:
 def plan_circles(airports: Sequence[WantedAirport], room_km: float) -> CirclePlan:
     """Return the regions of a service that is asked once a second at most, with one request for each region.
 
-    The airport with most interests (ties by ICAO code) that has no region yet gets one, which is laid so that many
+    The airport with most people (ties by ICAO code) that has no region yet gets one, which is laid so that many
     others have room in it. Airports that have no region within the longest interval are left to the night's record.
     Raises ValueError if not even one airport has room in the largest circle.
     """
@@ -220,7 +224,7 @@ def plan_circles(airports: Sequence[WantedAirport], room_km: float) -> CirclePla
         rest = [each for each in rest if each.icao not in inside]
     settled = {
         each.icao: f"{each.icao} is not watched live, since one service is asked for {_MOST_CIRCLES} regions at most, "
-        f"and airports with more interests elsewhere come first; {_SETTLED}"
+        f"and airports elsewhere that more people watch come first; {_SETTLED}"
         for each in rest
     }
     live = frozenset(each.icao for each in airports) - settled.keys()

@@ -1,8 +1,8 @@
 """The airports that are wanted live: those with interests, where they are, how high, and in which directions."""
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Final
 
 from sqlalchemy import func, select
@@ -50,24 +50,41 @@ def load_wanted(session: Session, index: AirfieldIndex) -> WantedAirports:
     An airport whose code is retired, or where no airplane lands on wheels, is settled: the detector finds nothing
     there, and must not say that nothing happened.
     """
+    rows = session.execute(select(InterestRow.airport, InterestRow.direction).distinct())
+    return build_wanted(((airport, Direction(direction)) for airport, direction in rows), load_people(session), index)
+
+
+def load_people(session: Session) -> Mapping[str, Fraction]:
+    """Return how many people watch each airport, by ICAO code: who watches n airports is 1/n of a person at each.
+
+    So each person has the same say, however many interests and airports they have: a share as in
+    `collector.settled.shares`.
+    """
+    watched = select(InterestRow.user_id, InterestRow.airport).distinct().subquery()
+    numbers = select(watched.c.user_id, func.count().label("airports")).group_by(watched.c.user_id).subquery()
     rows = session.execute(
-        select(InterestRow.airport, InterestRow.direction, func.count()).group_by(
-            InterestRow.airport, InterestRow.direction
-        )
+        select(watched.c.airport, numbers.c.airports, func.count())
+        .join(numbers, watched.c.user_id == numbers.c.user_id)
+        .group_by(watched.c.airport, numbers.c.airports)
     )
-    return build_wanted(((airport, Direction(direction), count) for airport, direction, count in rows), index)
+    people: dict[str, Fraction] = {}
+    for airport, airports, count in rows:
+        people[airport] = people.get(airport, Fraction()) + Fraction(count, airports)
+    return people
 
 
-def build_wanted(interests: Iterable[tuple[str, Direction, int]], index: AirfieldIndex) -> WantedAirports:
-    """Return the airports of interests: for each airport and direction, how many there are."""
-    numbers: Counter[str] = Counter()
-    targets: set[Target] = set()
-    for airport, direction, count in interests:
-        numbers[airport] += count
-        targets.update((airport, part) for part in direction.parts)
+def build_wanted(
+    directions: Iterable[tuple[str, Direction]], people: Mapping[str, Fraction | int], index: AirfieldIndex
+) -> WantedAirports:
+    """Return the airports with interests.
+
+    `directions`: the airports with the directions of their interests. `people`: how many people watch each of them, as
+    `load_people` counts them.
+    """
+    targets = {(airport, part) for airport, direction in directions for part in direction.parts}
     found: dict[str, Airfield] = {}
     settled: dict[str, str] = {}
-    for icao in sorted(numbers):
+    for icao in sorted(people):
         airfield = index.find_airfield(icao) if find_airport(icao) is not None else None
         if airfield is None:
             settled[icao] = (
@@ -77,8 +94,7 @@ def build_wanted(interests: Iterable[tuple[str, Direction, int]], index: Airfiel
             found[icao] = airfield
     return WantedAirports(
         tuple(
-            WantedAirport(icao, airfield.latitude, airfield.longitude, numbers[icao])
-            for icao, airfield in found.items()
+            WantedAirport(icao, airfield.latitude, airfield.longitude, people[icao]) for icao, airfield in found.items()
         ),
         frozenset(target for target in targets if target[0] in found),
         found,

@@ -30,6 +30,7 @@ from collector.errors import (
     NotConfirmedError,
     TooManyAirportsError,
     TooManyInterestsError,
+    TooManyPastWindowsError,
     TooManyWritesError,
     UserManagerUnavailableError,
     VersionMismatchError,
@@ -78,6 +79,7 @@ PROBLEMS: Final[Mapping[type[Exception], ProblemKind]] = {
     TooManyInterestsError: ProblemKind(422),
     TooManyAirportsError: ProblemKind(422),
     TooManyWritesError: ProblemKind(429),
+    TooManyPastWindowsError: ProblemKind(429),
     domain.InterestError: ProblemKind(422, members={"high": "high_value", "low": "low_value"}),
     UserManagerUnavailableError: ProblemKind(503, _RETRY_AFTER),
     DatabaseUnavailableError: ProblemKind(503, _RETRY_AFTER),
@@ -212,7 +214,8 @@ def blueprint(
     def change_interest(interest_id: UUID) -> Reply:
         """Change some members of an interest if If-Match accepts its version, and reply with the changed interest.
 
-        With `If-Match: *` any version is accepted. Raises NoSuchInterestError, VersionMismatchError, InterestError.
+        With `If-Match: *` any version is accepted. Raises NoSuchInterestError, VersionMismatchError, InterestError,
+        and a LimitError.
         """
         # RFC 9110, 13.2.1: a precondition is looked at when the request would otherwise succeed.
         user_id = authenticate_writer().user_id

@@ -18,6 +18,7 @@ from towerwatch.notices.v1 import events_pb2 as notices_pb
 from towerwatch.topics import (
     ALERTS_RAISED,
     ALERTS_RETRY,
+    ALERTS_WAITING,
     FLIGHTS_OBSERVED,
     INTERESTS_CHANGED,
     NOTICES_RAISED,
@@ -30,6 +31,7 @@ N = TypeVar("N", bound=int)
 _MESSAGE_CLASSES: Final[Mapping[str, type[Message]]] = {
     ALERTS_RAISED.name: alerts_pb.AlertRaised,
     ALERTS_RETRY.name: alerts_pb.AlertRetry,
+    ALERTS_WAITING.name: alerts_pb.AlertRetry,
     FLIGHTS_OBSERVED.name: flights_pb.FlightsObserved,
     INTERESTS_CHANGED.name: interests_pb.InterestSet,
     NOTICES_RAISED.name: notices_pb.AirportUnheard,

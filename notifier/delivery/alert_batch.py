@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
+from domain.alerts import AlertState
 from notifier.delivery.user_state import compute_batch_id
 from notifier.messages import RaisedAlert
 
@@ -35,9 +36,9 @@ class AlertBatch:
     alert_ids: frozenset[UUID] = field(init=False)
     batch_id: UUID | None = field(init=False)
     """The id of a deferred batch in `UserState.deferred_batches`. None: the batch is new."""
-    sort_key: tuple[datetime, UUID, datetime] = field(init=False)
-    """The position among a user's batches: by the window and the id of the first alert, then by the time of the next
-    attempt.
+    sort_key: tuple[datetime, int, bool, UUID, datetime] = field(init=False)
+    """The position among a user's batches: by the window of the first alert, a withdrawal after what it withdraws, then
+    by the id, then by the time of the next attempt.
 
     A later state of an interest is of a later window, so this order needs no clock. Batches that are deferred together
     are consecutive parts of it, so their first alerts keep them in it, also when a crash has left records of several
@@ -49,7 +50,8 @@ class AlertBatch:
         first = self.alerts[0].alert
         object.__setattr__(self, "alert_ids", ids)
         object.__setattr__(self, "batch_id", compute_batch_id(ids) if self.not_before is not None else None)
-        key = (first.window_start, first.alert_id, self.earliest_attempt_time)
+        is_withdrawal = first.state is AlertState.WITHDRAWN
+        key = (first.window_start, first.revision, is_withdrawal, first.alert_id, self.earliest_attempt_time)
         object.__setattr__(self, "sort_key", key)
 
     @property

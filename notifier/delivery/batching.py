@@ -6,6 +6,7 @@ then contains all of them in their order. A mail that the server may already hav
 
 import heapq
 from bisect import insort
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -148,15 +149,33 @@ class MailQueue:
         self._due_heap: list[tuple[datetime, int, UUID]] = []
         self._tie_breaker = count()
         self._alert_count = 0
+        self._count_by_user: Counter[UUID] = Counter()
+        self._deferred_counts: dict[UUID, dict[UUID, int]] = {}
+        """By user, then by batch id: some estimate of the alerts in each batch that this queue saw deferred."""
 
     def __len__(self) -> int:
         """Return the number of alerts that are queued or in flight."""
         return self._alert_count
 
+    def count_alerts_of(self, user_id: UUID, user: UserState) -> int:
+        """Return about how many alerts a user has in the queue and in the retry topic.
+
+        `user`: the stored state of the user. A batch that another worker deferred, and that is not read again, counts
+        as one alert: no more is known of it.
+        """
+        user_queue, counts = self._user_queues.get(user_id), self._deferred_counts.get(user_id, {})
+        read = user_queue.deferred_ids if user_queue is not None else ()
+        unread = sum(counts.get(batch_id, 1) for batch_id, _ in user.deferred_batches if batch_id not in read)
+        return self._count_by_user[user_id] + unread
+
     @property
     def oldest_queued_at(self) -> datetime | None:
         """The time at which the oldest queued alert was added; None: the queue is empty. Takes time linear in users."""
         return min((each.first_queued_at for each in self._user_queues.values()), default=None)
+
+    def has_alerts_of(self, user_id: UUID) -> bool:
+        """Return True if alerts of a user are queued or in flight."""
+        return user_id in self._user_queues
 
     def add(self, batch: AlertBatch, now: datetime, user: UserState) -> AlertBatch:
         """Add a batch to its user's queue and schedule the user's next mail; return the batch as queued.
@@ -169,6 +188,7 @@ class MailQueue:
         user_queue = self._user_queues.setdefault(batch.user_id, _UserQueue(user))
         user_queue.insert(_QueuedBatch(now, batch), self._group_wait)
         self._alert_count += len(batch.alerts)
+        self._count_by_user[batch.user_id] += len(batch.alerts)
         self._schedule_user(batch.user_id, user_queue)
         return batch
 
@@ -225,12 +245,22 @@ class MailQueue:
             return
         before = sum(len(each.batch.alerts) for each in user_queue.entries)
         user_queue.remove_batches(removed, user, self._group_wait)
-        self._alert_count -= before - sum(len(each.batch.alerts) for each in user_queue.entries)
+        left = sum(len(each.batch.alerts) for each in user_queue.entries)
+        self._alert_count -= before - left
+        self._count_by_user[mail.user_id] = left
+        self._note_deferred(user, mail.user_id, before - left)
         user_queue.mail_in_flight = None
         if user_queue.entries:
             self._schedule_user(mail.user_id, user_queue)
         else:
-            del self._user_queues[mail.user_id]
+            del self._user_queues[mail.user_id], self._count_by_user[mail.user_id]
+
+    def _note_deferred(self, user: UserState, user_id: UUID, alerts: int) -> None:
+        """Remember the sizes of a user's deferred batches: the new ones share the alerts that left the queue now."""
+        before, ids = self._deferred_counts.pop(user_id, {}), [batch_id for batch_id, _ in user.deferred_batches]
+        each = -(-alerts // max(len([batch_id for batch_id in ids if batch_id not in before]), 1))
+        if ids:
+            self._deferred_counts[user_id] = {batch_id: before.get(batch_id, each) for batch_id in ids}
 
     def put_back(self, mail: PlannedMail) -> None:
         """End the flight of a mail that was not tried: its batches stay queued, and the user's next mail is scheduled.
@@ -265,6 +295,8 @@ class MailQueue:
         self._user_queues.clear()
         self._due_heap.clear()
         self._alert_count = 0
+        self._count_by_user.clear()
+        self._deferred_counts.clear()
 
     def _schedule_user(self, user_id: UUID, user_queue: _UserQueue) -> None:
         """Put the user into the heap with the due time of the next mail, if this time has changed.

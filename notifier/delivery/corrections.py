@@ -5,9 +5,9 @@ and user states of their own, and the same steps of delivery (`notifier.delivery
 remains of them when it is sent.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from email.message import EmailMessage
 from typing import ClassVar, Final
 from uuid import UUID
@@ -21,18 +21,25 @@ from notifier.delivery.deliver import AlertDelivery
 from notifier.delivery.dispatch import MailDispatcher
 from notifier.delivery.in_flight import InFlightLimit
 from notifier.delivery.interfaces import ContactsLike, EventTopics, SmtpClientLike
-from notifier.delivery.planned_mail import get_first_event
+from notifier.delivery.planned_mail import get_first_event, select_undelivered
 from notifier.delivery.policy import CorrectionPolicy, MailPolicy, find_drop_reason
 from notifier.delivery.retries import compute_lifetime_start
 from notifier.delivery.store import DeliveryStore
+from notifier.delivery.told import drop_unexpected, follows_unmailed
 from notifier.delivery.user_state import UserState
 from notifier.errors import FailureReason
-from notifier.mail import Contact, compose_corrections_mail
+from notifier.mail import Contact, compose_alerts_mail, compose_corrections_mail
 from notifier.messages import RaisedAlert
 from notifier.metrics import NotifierMetrics
 
 CONNECTIONS: Final = 1
 """Mails of corrections that one worker sends at a time: they come all at once, and must not hold up alerts."""
+
+_QUEUE_PAUSE: Final = timedelta(minutes=1)
+"""How long corrections wait, before they are tried again, for the same user's alerts that are in memory."""
+
+_NOT_WANTED: Final = "not_wanted"
+"""The metric label of corrections whose user wants none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +73,14 @@ class CorrectionDelivery(AlertDelivery):
         metrics: NotifierMetrics,
         times: CorrectionPolicy,
         alerts_store: DeliveryStore,
+        has_alerts_queued: Callable[[UUID], bool],
     ) -> None:
-        """`alerts_store`: the store of the states of users as far as other alerts are concerned."""
+        """`alerts_store`: the store of the states of users as far as other alerts are concerned; `has_alerts_queued`:
+        returns True while such alerts of a user are in memory."""
         super().__init__(queue, store, contacts, smtp, topics, policy, in_flight, CONNECTIONS, clock, metrics)
         self._times = times
         self._alerts_store = alerts_store
+        self._has_alerts_queued = has_alerts_queued
 
     def prepare(self, batch: AlertBatch) -> AlertBatch:
         """Return a batch with the time until which it waits for others; what a wrong clock wrote is limited."""
@@ -83,12 +93,18 @@ class CorrectionDelivery(AlertDelivery):
 
     def _find_allowed_time(self, mail: PlannedMail, user: UserState, now: datetime) -> tuple[datetime, FailureReason]:
         """Return the time from which the mail may be sent: once no correction came for a while, or the first waited
-        long enough; but not before the user's earlier alerts, and not on the day of another mail of corrections."""
+        long enough; but not before the user's earlier alerts, and not on the day of another mail of corrections. If the
+        mail follows one of these alerts, it waits for them for as long as they live."""
         latest = min(self._compute_arrival(each, now) for each in mail.batches) + self._times.longest_wait
         allowed_at = min(max(each.gather_until or now for each in mail.batches), latest)
-        alerts_state = self._alerts_store.load_user_state(get_first_event(mail), mail.user_id)
-        if allowed_at <= now < latest:
-            allowed_at = min(alerts_state.compute_quiet_time(now), latest)
+        event = get_first_event(mail)
+        if now < latest or follows_unmailed(self._alerts_store, event, mail.alerts):
+            last = latest if now < latest else latest + self._policy.lifetime
+            quiet_at = self._alerts_store.load_user_state(event, mail.user_id).compute_quiet_time(now)
+            if self._has_alerts_queued(mail.user_id):
+                quiet_at = max(quiet_at, now + _QUEUE_PAUSE)
+            if allowed_at <= now:
+                allowed_at = min(quiet_at, last)
         if user.corrections_mailed_at is not None:
             allowed_at = max(allowed_at, user.corrections_mailed_at + self._times.pause)
         return allowed_at, FailureReason.GATHERING
@@ -104,17 +120,38 @@ class CorrectionDelivery(AlertDelivery):
         """
         reason = find_drop_reason(contact)
         if reason is None and contact is not None and contact.without_corrections:
-            return "not_wanted"
+            return _NOT_WANTED
         return reason
 
+    def _drop(self, mail: PlannedMail, alerts: Sequence[RaisedAlert], reason: str) -> Sequence[RaisedAlert]:
+        """Record alerts of a mail as dropped, and count them; return those that are to be mailed all the same.
+
+        Who wants no corrections gets the others, which only waited for what they follow, unless they end or withdraw
+        what was dropped.
+        """
+        others = tuple(each for each in alerts if not each.alert.corrects)
+        if reason != _NOT_WANTED or not others or (mail.may_be_duplicate and len(others) < len(alerts)):
+            return super()._drop(mail, alerts, reason)
+        super()._drop(mail, [each for each in alerts if each.alert.corrects], reason)
+        if mail.may_be_duplicate:
+            return others
+        self._metrics.count_dropped_alerts("not_begun", drop_unexpected(self._store, mail, self._clock.now()))
+        return select_undelivered(self._store, mail)
+
     def _compose(self, _mail: PlannedMail, alerts: Sequence[RaisedAlert], contact: Contact) -> EmailMessage | None:
-        """Return the mail with the corrections that remain; None if none does."""
+        """Return the mail with the corrections that remain, None if none does; without any an ordinary mail."""
         reported = [each.alert for each in alerts]
+        cause, now = min(each.cause_published_at for each in alerts), self._clock.wall.now()
+        if not self._counts_as_mail(alerts):
+            return compose_alerts_mail(reported, contact, self._policy.sender, now, cause)
         listed = select_outcomes(reported)
         if not listed:
             return None
-        cause = min(each.cause_published_at for each in alerts)
-        return compose_corrections_mail(listed, reported, contact, self._policy.sender, self._clock.wall.now(), cause)
+        return compose_corrections_mail(listed, reported, contact, self._policy.sender, now, cause)
+
+    def _counts_as_mail(self, alerts: Sequence[RaisedAlert]) -> bool:
+        """Return True if a mail with these alerts is the day's mail of corrections: if one of them is a correction."""
+        return any(each.alert.corrects for each in alerts)
 
     def _with_mail_sent(self, user: UserState, now: datetime, batch_ids: frozenset[UUID]) -> UserState:
         """Return the state of a user after a mail of corrections, from which the pause to the next one counts."""

@@ -1,4 +1,4 @@
-"""The retry records of a deferred mail: which alerts of its user each record contains. Pure."""
+"""The retry records of a deferred mail: which alerts of its user each contains, and when they are tried. Pure."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
@@ -8,6 +8,8 @@ from uuid import UUID
 from notifier.delivery.alert_batch import AlertBatch, PlannedMail
 from notifier.delivery.batching import MAX_ALERTS_PER_MAIL
 from notifier.delivery.planned_mail import get_alert_ids
+from notifier.delivery.policy import MailPolicy
+from notifier.delivery.retries import compute_lifetime_start, compute_next_attempt_time
 from notifier.messages import Retry
 
 _MAX_LIFETIME_SPREAD: Final = timedelta(minutes=10)
@@ -51,6 +53,27 @@ def build_retries(
                 gather_until = max((at for batch in batches if (at := batch.gather_until) is not None), default=None)
                 yield Retry(selected, attempt, until, first_attempt_at, is_sealed, is_late, gather_until)
                 until += _RETRY_SPACING
+
+
+def compute_retry_time(
+    mail: PlannedMail,
+    attempt: int,
+    policy: MailPolicy,
+    now: datetime,
+    wall_now: datetime,
+    chance: float,
+    retry_at: datetime | None,
+) -> datetime:
+    """Return when a mail that failed for now is tried again, by a backoff; `now` at the end of its lifetime.
+
+    Then its alerts become those of a catch-up mail once they are read again; a catch-up mail is given up by its
+    attempts alone. `attempt`: how often it was tried. `chance`: random, below 1. `retry_at`: not before that, if given.
+    """
+    start = now
+    if not mail.is_catch_up:
+        start = max(compute_lifetime_start(each.lifetime_start, now, wall_now) for each in mail.batches)
+    until = compute_next_attempt_time(now, attempt, start, policy.retry_base, chance, retry_at, policy.lifetime)
+    return now if until is None else until
 
 
 def _group_for_retries(batches: Iterable[AlertBatch]) -> Iterator[tuple[AlertBatch, ...]]:

@@ -23,8 +23,9 @@ from chassis.clock import SteadyClock
 from notifier.delivery.alert_batch import AlertBatch, PlannedMail
 from notifier.delivery.batching import MailQueue
 from notifier.delivery.bounces import report_bounce_repeatedly, resolve_bounce
-from notifier.delivery.catch_up import cancel_withdrawn, convert_to_catch_up, is_lifetime_over
-from notifier.delivery.deferral import build_retries
+from notifier.delivery.catch_up import convert_to_catch_up, is_lifetime_over
+from notifier.delivery.composition import compose_mail
+from notifier.delivery.deferral import build_retries, compute_retry_time
 from notifier.delivery.in_flight import InFlightLimit
 from notifier.delivery.interfaces import ContactsLike, EventTopics, SmtpClientLike
 from notifier.delivery.pauses import UserManagerPause
@@ -39,13 +40,10 @@ from notifier.delivery.planned_mail import (
     select_undelivered,
     was_sent_before,
 )
-from notifier.delivery.policy import MailPolicy, find_drop_reason
-from notifier.delivery.retries import (
-    MAX_PAUSE,
-    compute_lifetime_start,
-    compute_next_attempt_time,
-)
+from notifier.delivery.policy import MailPolicy, find_drop_reason, request_drop_reason
+from notifier.delivery.retries import MAX_PAUSE
 from notifier.delivery.store import DeliveryStore
+from notifier.delivery.told import drop_queued, drop_unexpected, note_told
 from notifier.delivery.user_state import UserState, compute_batch_id
 from notifier.errors import (
     FailureReason,
@@ -55,7 +53,7 @@ from notifier.errors import (
     NotSent,
     UserManagerUnavailable,
 )
-from notifier.mail import Contact, compose_alerts_mail, compose_catch_up_mail
+from notifier.mail import Contact
 from notifier.messages import RaisedAlert
 from notifier.metrics import NotifierMetrics
 
@@ -130,15 +128,18 @@ class AlertDelivery:
         event, now = get_first_event(mail), self._clock.now()
         clear_requeued_dead_letters(self._store, mail.batches)
         user = self._store.load_user_state(event, mail.user_id).with_bounded_mail_times(now)
+        unexpected = 0 if mail.may_be_duplicate else drop_unexpected(self._store, mail, now)
+        self._metrics.count_dropped_alerts("not_begun", unexpected)
         undelivered = select_undelivered(self._store, mail)
         was_sent = was_sent_before(self._store, mail)
         if was_sent or not undelivered:
-            self._metrics.count_dropped_alerts("already_sent", len(mail.alerts))
+            self._metrics.count_dropped_alerts("already_sent", len(mail.alerts) - unexpected)
             self._store.mark_mailed(event, get_alert_ids(undelivered), now)  # only if a crash lost their records
             await self._store.wait_until_persisted(event)
             completed = find_completed_batches(self._store, mail)
             batch_ids = get_batch_ids(completed)
-            new_state = self._with_mail_sent(user, now, batch_ids) if was_sent else user.without_batches(batch_ids)
+            is_counted = was_sent and self._counts_as_mail(mail.alerts)
+            new_state = self._with_mail_sent(user, now, batch_ids) if is_counted else user.without_batches(batch_ids)
             await self._save_and_acknowledge(mail, new_state, completed)
             return None
         undelivered_ids = get_alert_ids(undelivered)
@@ -155,7 +156,8 @@ class AlertDelivery:
             return None
         if not mail.may_be_duplicate:
             allowed_at, reason = self._find_allowed_time(mail, user, now)
-            if allowed_at > now:
+            is_limited = reason is FailureReason.ENOUGH_FOR_NOW
+            if allowed_at > now and not (is_limited and await request_drop_reason(self._contacts, mail.user_id)):
                 await self._defer(mail, undelivered, user, min(allowed_at, now + MAX_PAUSE), reason)
                 return None
         return await self._request_contact_and_send(mail, undelivered, user)
@@ -168,13 +170,22 @@ class AlertDelivery:
         """Return the metric label that says why the user must not get the mail; None: the user may get it."""
         return find_drop_reason(contact)
 
+    def _drop(self, mail: PlannedMail, alerts: Sequence[RaisedAlert], reason: str) -> Sequence[RaisedAlert]:
+        """Record alerts of a mail as dropped, and count them; return those to be mailed all the same: none.
+
+        If the server may have the mail they count as mailed: a duplicate event must not mail them differently."""
+        self._metrics.count_dropped_alerts(reason, len(alerts))
+        mark = self._store.mark_mailed if mail.may_be_duplicate else self._store.mark_untold
+        mark(get_first_event(mail), get_alert_ids(alerts), self._clock.now())
+        return ()
+
     async def _request_contact_and_send(
         self, mail: PlannedMail, alerts: Sequence[RaisedAlert], user: UserState
     ) -> datetime | None:
         """Request the contact and send the mail; drop, defer or dead-letter the mail if that is not possible.
 
-        Drops the mail if the user does not exist or is unconfirmed, paused or suppressed; if the server may have the
-        mail, its alerts are then marked as mailed. Returns None; or the time until which no other mail should be tried:
+        Drops the mail, and what else waits for the user, if the user does not exist or is unconfirmed, paused or
+        suppressed. Returns None; or the time until which no other mail should be tried:
         the end of the pause if user_manager is unavailable, the next attempt of the circuit breaker if the circuit is
         open, in which case the mail is put back into the queue untried.
         """
@@ -183,12 +194,16 @@ class AlertDelivery:
             self._user_manager_pause.reset()
             drop_reason = self._find_drop_reason(contact)
             if drop_reason is not None:
-                self._metrics.count_dropped_alerts(drop_reason, len(alerts))
-                if mail.may_be_duplicate:  # the user may have them: a duplicate event must not mail them differently
-                    self._store.mark_mailed(get_first_event(mail), get_alert_ids(alerts), self._clock.now())
-                await self._save_and_acknowledge(mail, user.without_batches(get_batch_ids(mail.batches)))
-                return None
-            assert contact is not None  # noqa: S101 - for mypy: without a contact there is a reason
+                alerts = self._drop(mail, alerts, drop_reason)
+                if not alerts:
+                    dropped = [*mail.batches]
+                    if find_drop_reason(contact) is not None:  # nothing may be mailed to the user
+                        dropped += drop_queued(self._store, self._queue.list_other_batches(mail), self._clock.now())
+                        others = sum(len(each.alerts) for each in dropped) - len(mail.alerts)
+                        self._metrics.count_dropped_alerts(drop_reason, others)
+                    await self._save_and_acknowledge(mail, user.without_batches(get_batch_ids(dropped)), dropped)
+                    return None
+            assert contact is not None  # noqa: S101 - for mypy: without a contact all is dropped
             await self._send(mail, alerts, user, contact)
         except MailServerUnavailable as error:
             if error.reason is FailureReason.BREAKER_OPEN:
@@ -229,6 +244,7 @@ class AlertDelivery:
                 raise
             now = self._clock.now()
             self._store.mark_mailed(event, get_alert_ids(alerts), now)
+            note_told(self._store, event, alerts, now)
             self._store.clear_unproven_bounce(event, mail.user_id)
             # Before the user's state drops the in-flight ids: a crash between the two would let other alerts join them.
             await self._store.wait_until_persisted(event)
@@ -239,19 +255,13 @@ class AlertDelivery:
             self._metrics.observe_mailed_alerts(tuple(alerts), now)
         completed = find_completed_batches(self._store, mail)
         batch_ids = get_batch_ids(completed)
-        new_state = user.without_batches(batch_ids) if message is None else self._with_mail_sent(user, now, batch_ids)
+        is_counted = message is not None and self._counts_as_mail(alerts)
+        new_state = self._with_mail_sent(user, now, batch_ids) if is_counted else user.without_batches(batch_ids)
         await self._save_and_acknowledge(mail, new_state, completed)
 
     def _compose(self, mail: PlannedMail, alerts: Sequence[RaisedAlert], contact: Contact) -> EmailMessage | None:
         """Return the mail with these alerts; None if it is a catch-up mail whose alerts cancel each other."""
-        reported = [each.alert for each in alerts]
-        cause, now = min(each.cause_published_at for each in alerts), self._clock.wall.now()
-        if not mail.is_catch_up:
-            return compose_alerts_mail(reported, contact, self._policy.sender, now, cause)
-        listed = cancel_withdrawn(reported)
-        if not listed:
-            return None
-        return compose_catch_up_mail(listed, reported, contact, self._policy.sender, now, cause)
+        return compose_mail(alerts, contact, self._policy.sender, self._clock.wall.now(), mail.is_catch_up)
 
     async def _handle_failure(
         self, mail: PlannedMail, alerts: Sequence[RaisedAlert], user: UserState, error: NotSent
@@ -271,21 +281,8 @@ class AlertDelivery:
                 await report_bounce_repeatedly(self._contacts, self._metrics, mail.user_id, self._clock)
             return
         attempt = max(batch.attempt for batch in mail.batches) + 1
-        wall_now = self._clock.wall.now()
-        lifetime_start = now  # a catch-up mail is given up by its attempts alone
-        if not mail.is_catch_up:
-            lifetime_start = max(compute_lifetime_start(each.lifetime_start, now, wall_now) for each in mail.batches)
-        until = compute_next_attempt_time(
-            now,
-            attempt,
-            lifetime_start,
-            self._policy.retry_base,
-            random.random(),
-            error.retry_at,
-            self._policy.lifetime,
-        )
-        if until is None:
-            until = now  # every batch is too old now: they become a catch-up mail once they are read again
+        wall_now, chance = self._clock.wall.now(), random.random()
+        until = compute_retry_time(mail, attempt, self._policy, now, wall_now, chance, error.retry_at)
         log.warning(
             f"{self.kind}.put_off", alerts=len(alerts), attempt=attempt, reason=str(error), about=str(error.reason)
         )
@@ -389,6 +386,10 @@ class AlertDelivery:
         converted = {each: later for each in batches if (later := self._convert_if_too_old(each)) is not each}
         log.info("alerts.too_old", alerts=sum(len(each.alerts) for each in converted))
         self._queue.exchange(mail, converted)
+
+    def _counts_as_mail(self, _alerts: Sequence[RaisedAlert]) -> bool:
+        """Return True if a mail with these alerts counts for the limit of mails: always."""
+        return True
 
     def _with_mail_sent(self, user: UserState, now: datetime, batch_ids: frozenset[UUID]) -> UserState:
         return user.with_mail_sent(now, batch_ids, self._policy.mails_per_hour)

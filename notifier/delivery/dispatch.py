@@ -4,6 +4,7 @@ import asyncio
 from contextlib import suppress
 from datetime import datetime
 from typing import Final
+from uuid import UUID
 
 from chassis.clock import SteadyClock
 from notifier.delivery.alert_batch import AlertBatch, PlannedMail
@@ -14,6 +15,12 @@ from notifier.delivery.user_state import UserState
 
 MAX_QUEUED_ALERTS: Final = 40_000
 """The maximal number of alerts in memory, of some kilobytes each; further alerts stay in the broker."""
+
+SMALLEST_SHARE: Final = 500
+"""The number of alerts that a user may have in memory in any case: those of one catch-up mail."""
+
+_SHARE_OF_FREE: Final = 8
+"""A user may have an eighth as many alerts in memory as there are free places for new ones."""
 
 _EXTRA_CONCURRENT_MAILS: Final = 12
 """How many mails are processed beyond those that the server takes at a time: their contacts are requested and their
@@ -33,17 +40,20 @@ class MailDispatcher:
         clock: SteadyClock,
         connections: int,
         max_queued_alerts: int = MAX_QUEUED_ALERTS,
+        smallest_share: int = SMALLEST_SHARE,
     ) -> None:
         """`connections`: how many mails the server takes at a time; some more are in progress, to be ready for it.
 
         `clock`: that of `delivery`: all due times and pauses are of it, so that setting the wall clock changes none.
-        `max_queued_alerts`: the capacity of the queue, which `wait_for_capacity` enforces.
+        `max_queued_alerts`: the capacity of the queue, which `wait_for_capacity` enforces. `smallest_share`: how many
+        alerts of a user `has_room` always accepts.
         """
         self._queue = queue
         self._delivery = delivery
         self._clock = clock
         self._max_concurrent_mails = connections + _EXTRA_CONCURRENT_MAILS
         self._max_queued_alerts = max_queued_alerts
+        self._smallest_share = smallest_share
         self._tasks: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
         self._has_capacity = asyncio.Event()
@@ -55,13 +65,28 @@ class MailDispatcher:
         """True while no mail is delivered because the mail server or user_manager is unavailable for all mails."""
         return self._paused_until is not None and self._paused_until > self._clock.now()
 
+    @property
+    def _max_new_alerts(self) -> int:
+        """The number of queued alerts above which no new ones are accepted."""
+        return (self._max_queued_alerts + 1) // 2
+
+    def has_room(self, user_id: UUID, user: UserState) -> bool:
+        """Return True if a new alert of a user may be queued, False if the user's share of the queue is used up.
+
+        The share is an eighth of the places that are free for new alerts (a dynamic threshold: A. K. Choudhury and
+        E. L. Hahne, IEEE/ACM Transactions on Networking 6(2), 1998), so one user never has more than a ninth of them,
+        and many users together leave some. `user`: the stored state of the user.
+        """
+        free = self._max_new_alerts - len(self._queue)
+        return self._queue.count_alerts_of(user_id, user) < max(free // _SHARE_OF_FREE, self._smallest_share)
+
     async def wait_for_capacity(self, is_retry: bool = False) -> None:
         """Wait until another batch may be queued; `enqueue` itself has no limit.
 
         New alerts may use half of the capacity only; the other half is for retries, because all new alerts may be
         waiting for some retry.
         """
-        limit = self._max_queued_alerts if is_retry else (self._max_queued_alerts + 1) // 2
+        limit = self._max_queued_alerts if is_retry else self._max_new_alerts
         while len(self._queue) >= limit:
             self._has_capacity.clear()
             await self._has_capacity.wait()

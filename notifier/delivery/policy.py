@@ -3,7 +3,10 @@
 from dataclasses import dataclass
 from datetime import timedelta
 from email.headerregistry import Address
+from uuid import UUID
 
+from notifier.delivery.interfaces import ContactsLike
+from notifier.errors import UserManagerUnavailable
 from notifier.mail import Contact, build_envelope_sender
 
 
@@ -53,3 +56,14 @@ def find_drop_reason(contact: Contact | None) -> str | None:
     if not contact.confirmed:
         return "unconfirmed"
     return "paused" if contact.paused else None
+
+
+async def request_drop_reason(contacts: ContactsLike, user_id: UUID) -> str | None:
+    """Request a user's contact, and return why the user must get no mail, as `find_drop_reason` does.
+
+    None also while user_manager is unavailable.
+    """
+    try:
+        return find_drop_reason(await contacts.find_contact(user_id))
+    except UserManagerUnavailable:
+        return None

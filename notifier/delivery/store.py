@@ -24,6 +24,7 @@ CORRECTIONS_PREFIX: Final = b"corrections/"
 """The beginning of the keys under which the states of users are stored as far as corrections are concerned."""
 
 _DEAD_LETTER_PREFIX: Final = b"dead "
+_UNTOLD_PREFIX: Final = b"untold "
 
 
 class DeliveryStatus(StrEnum):
@@ -32,6 +33,8 @@ class DeliveryStatus(StrEnum):
     MAILED = "mailed"
     DEAD_LETTERED = "dead"
     """Published to the dead-letter topic."""
+    UNTOLD = "untold"
+    """Dropped: the user was not to get it, and was not told of it."""
 
 
 class Table(Protocol):
@@ -65,7 +68,7 @@ class DeliveryStore:
         self._crash = crash
 
     def find_status(self, event: EventT[bytes], alert_id: UUID) -> DeliveryStatus | None:
-        """Return the delivery status of an alert; None: it is neither mailed nor dead-lettered yet."""
+        """Return the delivery status of an alert; None: it is neither mailed, dropped nor dead-lettered yet."""
         return self._find_status_by_key(event, _encode_id(alert_id))
 
     def find_confirmation_status(self, event: EventT[bytes], confirmation_id: str) -> DeliveryStatus | None:
@@ -92,6 +95,35 @@ class DeliveryStore:
         """Write that these alerts were mailed at `at`, in place of any status that they had."""
         for each in alert_ids:
             self._statuses.write(event, _encode_id(each), _encode_time(at))
+
+    def mark_untold(self, event: EventT[bytes], alert_ids: Iterable[UUID], at: datetime) -> None:
+        """Write that these alerts were dropped at `at`, except those that are recorded as mailed."""
+        for each in alert_ids:
+            if self.find_status(event, each) is not DeliveryStatus.MAILED:
+                self._statuses.write(event, _encode_id(each), _UNTOLD_PREFIX + _encode_time(at))
+
+    def find_waiting(self, event: EventT[bytes], name: str) -> UUID | None:
+        """Return the id of the alert that `mark_waiting` wrote last under a name; None: none, or long ago."""
+        set_current_event(event)
+        entry = self._statuses.get(_waiting_key(name))
+        return None if entry is None else UUID(entry.split(b" ")[1].decode())
+
+    def mark_waiting(self, event: EventT[bytes], name: str, alert_id: UUID, at: datetime) -> None:
+        """Write that an alert waits under a name, in place of any other."""
+        self._statuses.write(event, _waiting_key(name), _encode_time(at) + b" " + _encode_id(alert_id))
+
+    def find_told_breach(self, event: EventT[bytes], threshold: str) -> datetime | None:
+        """Return what `save_told_breach` wrote of a threshold; None: nothing, or long ago."""
+        set_current_event(event)
+        entry = self._statuses.get(_told_breach_key(threshold))
+        return None if entry is None else datetime.fromisoformat(entry.split(b" ")[1].decode())
+
+    def save_told_breach(
+        self, event: EventT[bytes], threshold: str, window_start: datetime | None, at: datetime
+    ) -> None:
+        """Write of which window the user was last told a breach of a threshold that goes on; None: no breach does."""
+        entry = None if window_start is None else _encode_time(at) + b" " + _encode_time(window_start)
+        self._statuses.write(event, _told_breach_key(threshold), entry)
 
     def mark_confirmation_mailed(self, event: EventT[bytes], confirmation_id: str, at: datetime) -> None:
         """Write that the mail for this confirmation id was sent at `at`."""
@@ -151,7 +183,9 @@ class DeliveryStore:
         entries of both tables.
         """
         oldest = _encode_time(now - STATUS_RETENTION)
-        statuses = await self._statuses.purge(lambda entry: entry.removeprefix(_DEAD_LETTER_PREFIX) < oldest)
+        statuses = await self._statuses.purge(
+            lambda entry: entry.removeprefix(_DEAD_LETTER_PREFIX).removeprefix(_UNTOLD_PREFIX) < oldest
+        )
         return statuses + await self._users.purge(lambda entry: UserState.decode(entry).is_expired(now))
 
     def _find_status_by_key(self, event: EventT[bytes], key: bytes) -> DeliveryStatus | None:
@@ -160,6 +194,8 @@ class DeliveryStore:
         entry = self._statuses.get(key)
         if entry is None:
             return None
+        if entry.startswith(_UNTOLD_PREFIX):
+            return DeliveryStatus.UNTOLD
         return DeliveryStatus.DEAD_LETTERED if entry.startswith(_DEAD_LETTER_PREFIX) else DeliveryStatus.MAILED
 
 
@@ -169,6 +205,14 @@ def _encode_id(alert_or_user_id: UUID) -> bytes:
 
 def _confirmation_key(confirmation_id: str) -> bytes:
     return b"confirmation/" + confirmation_id.encode()
+
+
+def _waiting_key(name: str) -> bytes:
+    return b"waiting/" + name.encode()
+
+
+def _told_breach_key(threshold: str) -> bytes:
+    return b"told-breach/" + threshold.encode()
 
 
 def _unproven_bounce_key(user_id: UUID) -> bytes:

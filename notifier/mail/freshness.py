@@ -21,7 +21,8 @@ def describe_freshness(alert: Alert, cause_published_at: datetime) -> str:
     """Return a sentence about where an alert comes from: "Seen live, 3 minutes after the hour ended."
 
     "Seen live, before the hour ended." if it was raised before that; "Seen live." if the delay is not known to be that
-    of seeing the flights; "From the night's record."; empty if it is not recorded. `cause_published_at`: when the event
+    of seeing the flights; "From the night's record."; "From the source's flights of the day, before the night's
+    record."; empty if it is not recorded. `cause_published_at`: when the event
     was published that caused the alert, by the broker's clock.
     """
     match alert.provenance:
@@ -29,6 +30,8 @@ def describe_freshness(alert: Alert, cause_published_at: datetime) -> str:
             return ""
         case Provenance.SETTLED:
             return "From the night's record."
+        case Provenance.RECENT:
+            return "From the source's flights of the day, before the night's record."
         case Provenance.LIVE:
             end = alert.window_start + alert.window.length
             ended = f"the {_WINDOW_NOUN[alert.window]} ended"
@@ -46,11 +49,17 @@ def describe_sources(alerts: Iterable[Alert]) -> str:
     sources = {each.provenance for each in alerts}
     if sources == {Provenance.LIVE}:
         return "All of it was seen live."
+    if sources == {Provenance.RECENT}:
+        return "All of it is from the source's flights of the day, before the night's record."
     return "All of it is from the night's record." if sources == {Provenance.SETTLED} else ""
 
 
 def describe_source(alerts: Iterable[Alert]) -> str:
-    """Return a note of where some alerts come from: "seen live", "from the night's record", or both; or nothing."""
+    """Return a note of where some alerts come from: "seen live", "from the night's record", or several; or nothing."""
     sources = {each.provenance for each in alerts}
-    notes = {Provenance.LIVE: "seen live", Provenance.SETTLED: "from the night's record"}
+    notes = {
+        Provenance.LIVE: "seen live",
+        Provenance.RECENT: "from the source before the night's record",
+        Provenance.SETTLED: "from the night's record",
+    }
     return " and ".join(note for source, note in notes.items() if source in sources)

@@ -89,6 +89,8 @@ class SmtpClient:
         self._opened: set[SmtpConnection] = set()
         """All open connections, and some that were closed."""
         self._accepted = AcceptedRecipients()
+        self._refused_domains: set[str] = set()
+        """The recipients' domains of which a failure has counted since the server last answered otherwise."""
         self._in_flight = 0
         self._closed = False
 
@@ -128,7 +130,8 @@ class SmtpClient:
                 outcome_known = True
                 outcome = failure.outcome
                 if outcome.disposition is Disposition.SERVER or outcome.reason in _NO_REPLY:
-                    self._record_failure(generation, outcome.reason)
+                    recipient = envelope.recipient if failure.about_recipient else None
+                    self._record_failure(generation, outcome.reason, recipient)
                 else:
                     self._record_answer(generation)
                 error = outcome.to_error()
@@ -269,16 +272,29 @@ class SmtpClient:
 
         Clears the count of failures; after a probe it closes the circuit, and logs that the server is back.
         """
+        self._refused_domains.clear()
         before, self._breaker = self._breaker, self._breaker.after_success(generation)
         if self._breaker.state is not before.state:
             log.info("mail_server.back")
 
-    def _record_failure(self, generation: int, reason: FailureReason) -> None:
-        """Record in the breaker a failure of the server as a whole; log a warning if that opens the circuit."""
+    def _record_failure(self, generation: int, reason: FailureReason, recipient: str | None) -> None:
+        """Record in the breaker a failure of the server as a whole; log a warning if that opens the circuit.
+
+        `recipient`: the recipient's address if the failure came after it was named. Such failures count once for each
+        domain until the server answers otherwise: else one person, whose server refuses as it likes, could stop the
+        mails of all. One that does not count is for the breaker a call whose outcome is unknown.
+        """
         before = self._breaker
         elapsed = self._clock.elapsed()
+        if recipient is not None:
+            domain = recipient.rpartition("@")[2].lower()
+            if domain in self._refused_domains:
+                self._breaker = before.after_abandoned_call(generation, elapsed)
+                return
+            self._refused_domains.add(domain)
         self._breaker = before.after_failure(generation, elapsed, random.random())
         if self._breaker.generation != before.generation:
+            self._refused_domains.clear()
             until = self._clock.now() + self._breaker.compute_wait(elapsed)
             log.warning("mail_server.left_alone", reason=str(reason), until=until.isoformat())
 

@@ -17,7 +17,7 @@ from aiosmtplib import SMTP, SMTPException, SMTPResponseException
 
 from notifier.errors import FailureReason, PermanentlyRefused
 from notifier.smtp.envelope import Envelope, dot_stuff
-from notifier.smtp.outcomes import Disposition, EnhancedCode, Phase, classify
+from notifier.smtp.outcomes import PHASES_OF_ONE_MAIL, Disposition, EnhancedCode, Phase, classify
 from notifier.smtp.replies import NoReplyError, ReplyReader, SmtpReply, parse_enhanced_code
 
 Security = Literal["starttls", "tls", "plaintext"]
@@ -76,6 +76,9 @@ class SmtpCommandFailed(Exception):
         super().__init__(self.outcome.text)
         self.other_accepted_at: datetime | None = None
         """When the same server last accepted another recipient; None: not that we know. The client sets it."""
+        self.about_recipient = phase in PHASES_OF_ONE_MAIL
+        """True if it came after the recipient was named: a server that passes mails on may only repeat what the
+        recipient's server says."""
         self.before_any_reply = phase is Phase.MAIL and code in (None, 421)
         """True if no reply, or a 421 (the server closes the connection), came to MAIL, the mail's first command.
 

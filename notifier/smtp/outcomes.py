@@ -104,6 +104,8 @@ _DATA: Final = (Phase.DATA, Phase.CONTENT)
 _PER_MAIL: Final = (*_RCPT, *_DATA)
 """Phases in which a reply is about one mail."""
 _ALL: Final = tuple(Phase)
+PHASES_OF_ONE_MAIL: Final = frozenset(_PER_MAIL)
+"""Phases after the recipient was named."""
 
 _TEMPORARY: Final = Disposition.TEMPORARY
 _PERMANENT: Final = Disposition.PERMANENT

@@ -40,6 +40,12 @@ FLIGHTS_OBSERVED: Final = Topic("flights.observed.v1", JOIN_PARTITIONS, _deleted
 INTERESTS_CHANGED: Final = Topic("interests.changed.v1", JOIN_PARTITIONS, COMPACTED)
 ALERTS_RAISED: Final = Topic("alerts.raised.v1", 12, _deleted_after(LONGEST_ABSENCE_DAYS))
 ALERTS_RETRY: Final = Topic("alerts.retry.v1", 12, _deleted_after(LONGEST_ABSENCE_DAYS))
+ALERTS_WAITING: Final = Topic(
+    "alerts.waiting.v1",
+    12,
+    {**_deleted_after(LONGEST_ABSENCE_DAYS), "cleanup.policy": "compact,delete", "segment.bytes": str(1 << 24)},
+)
+"""What waits is written again each hour: of one alert only the last record is kept (docs/adr/0044)."""
 ALERTS_DEAD_LETTER: Final = Topic("alerts.dead-letter.v1", 12, _deleted_after(30))
 NOTICES_RAISED: Final = Topic("notices.raised.v1", 12, _deleted_after(LONGEST_ABSENCE_DAYS))
 USERS_CHANGED: Final = Topic("users.changed.v1", 12, COMPACTED)
@@ -51,6 +57,7 @@ CATALOGUE: Final = (
     INTERESTS_CHANGED,
     ALERTS_RAISED,
     ALERTS_RETRY,
+    ALERTS_WAITING,
     ALERTS_DEAD_LETTER,
     NOTICES_RAISED,
     USERS_CHANGED,

@@ -43,7 +43,7 @@ _RECORD_NAME: Final = "The night's record from OpenSky"
 
 
 class Light(StrEnum):
-    """How a source is."""
+    """The state of a source, as its light shows it."""
 
     GREEN = "green"
     """It works."""

@@ -31,7 +31,7 @@ def test_the_sky_has_so_many_aircraft_and_the_same_at_each_time_it_is_asked() ->
 
 
 def test_the_detector_finds_the_flights_of_the_sky() -> None:
-    """Of the movements that the sky lists it finds nearly all within three minutes of their times, and hardly others."""
+    """Of the movements that the sky lists nearly all are found within three minutes, and hardly any other."""
     sky = WorldSky(AIRCRAFT)
     polls = (parse_states(json.loads(sky.encode(time))) for time in range(BEGIN, LATER, STEP_S))
     found: defaultdict[tuple[str, Direction, str], list[Movement]] = defaultdict(list)

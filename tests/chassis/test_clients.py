@@ -3,7 +3,6 @@
 import logging
 from ipaddress import ip_address
 
-import httpx
 import pytest
 from flask import Flask
 from hypothesis import given, settings, strategies as st
@@ -12,6 +11,7 @@ from chassis.clients import check_trusted_proxy, find_client_address, identify_c
 from chassis.metrics import Metrics, ServiceIdentity
 from chassis.web.http import create_app
 from chassis.web.limits import ClientRateLimit
+from tests import plain_http
 from tests.chassis.web.test_wsgi import TIMEOUT_S, create_echo_app, serve
 
 FOUR, SIX = "192.0.2.7", "2001:db8::1"
@@ -85,7 +85,7 @@ NO_FORWARDED = [
 def ask_who(**headers: str) -> str:
     """Send a request with these headers through a trusted proxy, and return the client's address that the app sees."""
     with serve(create_echo_app(), trusted_proxy=PEER) as port:
-        response = httpx.get(f"http://127.0.0.1:{port}/whoami", headers=headers, timeout=TIMEOUT_S)
+        response = plain_http.get(f"http://127.0.0.1:{port}/whoami", headers=headers, timeout=TIMEOUT_S)
     assert response.status_code == 200
     return str(response.json()["address"])
 
@@ -138,7 +138,7 @@ def test_forwarded_alone_counts() -> None:
     """A proxy that writes Forwarded (RFC 7239) need not write the older headers."""
     with serve(create_echo_app(), trusted_proxy="*") as port:
         headers = {"Forwarded": 'for=203.0.113.9, for="[2001:db8::1]:4711";proto=https'}
-        seen = httpx.get(f"http://127.0.0.1:{port}/whoami", headers=headers, timeout=TIMEOUT_S).json()
+        seen = plain_http.get(f"http://127.0.0.1:{port}/whoami", headers=headers, timeout=TIMEOUT_S).json()
     assert seen == {"address": SIX, "scheme": "https", "forwarded": []}
 
 
@@ -150,7 +150,7 @@ def test_an_odd_scheme_of_the_proxy_costs_no_request(proto: str, scheme: str) ->
     """The last scheme counts if it is http or https; the request is answered in any case."""
     with serve(create_echo_app(), trusted_proxy=PEER) as port:
         headers = {"X-Forwarded-Proto": proto}
-        seen = httpx.get(f"http://127.0.0.1:{port}/whoami", headers=headers, timeout=TIMEOUT_S).json()
+        seen = plain_http.get(f"http://127.0.0.1:{port}/whoami", headers=headers, timeout=TIMEOUT_S).json()
     assert (seen["address"], seen["scheme"]) == (PEER, scheme)
 
 
@@ -159,7 +159,7 @@ def test_several_lines_of_a_header_are_one_list() -> None:
     with serve(create_echo_app(), trusted_proxy=PEER) as port:
         for name, form in (("X-Forwarded-For", "{}"), ("Forwarded", 'for="{}"')):
             lines = [(name, form.format(each)) for each in ("203.0.113.9", "unknown", "[2001:db8::1]:4711")]
-            seen = httpx.get(f"http://127.0.0.1:{port}/whoami", headers=lines, timeout=TIMEOUT_S).json()
+            seen = plain_http.get(f"http://127.0.0.1:{port}/whoami", headers=lines, timeout=TIMEOUT_S).json()
             assert seen["address"] == SIX
 
 
@@ -188,11 +188,11 @@ def test_one_client_has_one_limit(values: tuple[str, ...]) -> None:
     with serve(create_limited_app(), trusted_proxy=PEER) as port:
         url = f"http://127.0.0.1:{port}/limited"
         statuses = [
-            httpx.get(url, headers={"X-Forwarded-For": value}, timeout=TIMEOUT_S).status_code for value in values
+            plain_http.get(url, headers={"X-Forwarded-For": value}, timeout=TIMEOUT_S).status_code for value in values
         ]
         assert statuses == [200] + [429] * (len(values) - 1)
         for other in ("::ffff:192.0.2.8", "[2001:db8:0:1::1]:4711"):
-            assert httpx.get(url, headers={"X-Forwarded-For": other}, timeout=TIMEOUT_S).status_code == 200
+            assert plain_http.get(url, headers={"X-Forwarded-For": other}, timeout=TIMEOUT_S).status_code == 200
 
 
 def test_what_is_no_address_shares_the_limit_of_the_peer() -> None:
@@ -201,7 +201,7 @@ def test_what_is_no_address_shares_the_limit_of_the_peer() -> None:
         url = f"http://127.0.0.1:{port}/limited"
         values = ("unknown", "_hidden", "_other", "garbage")
         statuses = [
-            httpx.get(url, headers={"X-Forwarded-For": value}, timeout=TIMEOUT_S).status_code for value in values
+            plain_http.get(url, headers={"X-Forwarded-For": value}, timeout=TIMEOUT_S).status_code for value in values
         ]
     assert statuses == [200, 429, 429, 429]
 

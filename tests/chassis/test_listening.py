@@ -21,6 +21,7 @@ from chassis.listening import bind_listeners
 from chassis.metrics import Metrics, ServiceIdentity
 from chassis.rpc import GrpcServer, create_channel
 from chassis.web.wsgi import HttpServer
+from tests import plain_http
 from tests.ports import free_port
 
 TIMEOUT_S = 30
@@ -43,7 +44,7 @@ def http(host: str, port: int) -> Iterator[Callable[[str], bool]]:
     server = HttpServer(app, host, port)
     server.start()
     try:
-        yield lambda at: httpx.get(f"http://{at}:{port}/", timeout=TIMEOUT_S).text == "here"
+        yield lambda at: plain_http.get(f"http://{at}:{port}/", timeout=TIMEOUT_S).text == "here"
     finally:
         server.stop()
 

@@ -48,7 +48,7 @@ BUDGET = 400
 """Credits per day."""
 FEEDS = ("opensky", "receivers")
 """The feeds of positions."""
-MANY = PersonLimits(interests=1_000, airports=1_000, writes_per_minute=100_000)
+MANY = PersonLimits(interests=1_000, airports=1_000, writes_per_minute=100_000, past_windows_per_day=1_000_000)
 """Limits by person that no test of another rule reaches."""
 NOWHERE = "sqlite:////nowhere/at/all.db"
 """URL of a database that is unavailable."""

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import grpc
-import httpx
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from tests import plain_http
 from tests.collector.process import OPERATOR_TOKEN, CollectorProcess
 from tests.service_process import ROOT, bare_environment
 from tests.waiting import eventually
@@ -36,7 +36,7 @@ def test_without_settings_it_reports_all_missing_ones() -> None:
     """The process exits with code 2, and prints one line per setting and no stack trace."""
     ended = subprocess.run(
         [sys.executable, "-m", "collector"],
-        cwd=ROOT, env=bare_environment(), capture_output=True, text=True, timeout=60, check=False,
+        cwd=ROOT, env=bare_environment(), capture_output=True, text=True, timeout=240, check=False,
     )  # fmt: skip
     assert ended.returncode == 2
     required = (
@@ -71,11 +71,12 @@ def test_invalid_settings_are_all_reported_without_their_values(start: Start) ->
         "INTERESTS_PER_PERSON": "0",
         "AIRPORTS_PER_PERSON": "0",
         "WRITES_PER_MINUTE": "0",
+        "PAST_WINDOWS_PER_DAY": "999",
         "HTTP_PORT": "0",
         "GRPC_PORT": "99999",
     }
     process = start(**wrong, LOG_LEVEL="info")
-    assert process.popen.wait(timeout=60) == 2
+    assert process.popen.wait(timeout=240) == 2
     said = process.log()
     assert len(said.splitlines()) == len(wrong)
     for name in wrong:
@@ -88,7 +89,7 @@ def test_invalid_settings_are_all_reported_without_their_values(start: Start) ->
 def test_an_invalid_database_url_is_one_clear_sentence(start: Start, url: str) -> None:
     """The process exits with code 2, and does not print the password in the URL."""
     process = start(DATABASE_URL=url)
-    assert process.popen.wait(timeout=60) == 2
+    assert process.popen.wait(timeout=240) == 2
     said = process.log()
     assert "collector: DATABASE_URL: " in said
     assert "hunter2" not in said
@@ -102,7 +103,7 @@ def test_a_port_in_use_is_one_clear_sentence(start: Start, setting: str) -> None
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         process = start(**{setting: str(taken.getsockname()[1])})
-        assert process.popen.wait(timeout=60) == 2
+        assert process.popen.wait(timeout=240) == 2
     said = process.log()
     assert "cannot listen" in said
     assert "Traceback" not in said
@@ -113,16 +114,16 @@ def test_without_any_dependency_it_answers_and_stops_cleanly(start: Start) -> No
     process = start()
     eventually(lambda: process.answers("/health/ready"))
     assert process.answers("/health/live")
-    asked = httpx.get(f"{process.base_url}/interests", headers={"Authorization": "Bearer somebodys"}, timeout=60)
+    asked = plain_http.get(f"{process.base_url}/interests", headers={"Authorization": "Bearer somebodys"}, timeout=60)
     assert asked.status_code == 503
     assert "Retry-After" in asked.headers
     operator = {"Authorization": f"Bearer {OPERATOR_TOKEN}"}
-    assert httpx.post(f"{process.base_url}/collect/manual", headers=operator, timeout=60).status_code == 202
+    assert plain_http.post(f"{process.base_url}/collect/manual", headers=operator, timeout=60).status_code == 202
     with grpc.insecure_channel(process.grpc_target) as channel:
         health = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=60)
     assert health.status == health_pb2.HealthCheckResponse.SERVING
     assert process.metric("collector_leader") == 0
-    metrics = httpx.get(f"{process.base_url}/metrics", timeout=60).text
+    metrics = plain_http.get(f"{process.base_url}/metrics", timeout=60).text
     for name in (
         "opensky_api_calls_total",
         "flight_data_processing_seconds",
@@ -149,10 +150,10 @@ def test_without_a_database_it_stays_alive_and_becomes_ready_later(start: Start,
     eventually(lambda: process.answers("/health/live"))
     assert process.answers("/health/ready", 503)
     operator = {"Authorization": f"Bearer {OPERATOR_TOKEN}"}
-    assert httpx.post(f"{process.base_url}/collect/manual", headers=operator, timeout=60).status_code == 503
+    assert plain_http.post(f"{process.base_url}/collect/manual", headers=operator, timeout=60).status_code == 503
     later.mkdir()
     eventually(lambda: process.answers("/health/ready"))
-    assert httpx.post(f"{process.base_url}/collect/manual", headers=operator, timeout=60).status_code == 202
+    assert plain_http.post(f"{process.base_url}/collect/manual", headers=operator, timeout=60).status_code == 202
 
 
 @pytest.mark.mariadb
@@ -161,7 +162,7 @@ def test_it_runs_on_mysql_too(start: Start, mariadb_url: str) -> None:
     process = start(DATABASE_URL=mariadb_url)
     eventually(lambda: process.answers("/health/ready"))
     operator = {"Authorization": f"Bearer {OPERATOR_TOKEN}"}
-    assert httpx.post(f"{process.base_url}/collect/manual", headers=operator, timeout=60).status_code == 202
+    assert plain_http.post(f"{process.base_url}/collect/manual", headers=operator, timeout=60).status_code == 202
     assert process.terminate() == 0
     assert "Traceback" not in process.log()
 

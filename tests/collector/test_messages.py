@@ -6,6 +6,7 @@ from uuid import UUID
 
 import pytest
 
+from collector.intervals import Interval
 from collector.messages import (
     MAX_FLIGHTS_PER_MESSAGE,
     encode_airport_unheard,
@@ -14,6 +15,7 @@ from collector.messages import (
     encode_flights_observed,
     encode_interest_removal,
     encode_interest_set,
+    encode_partial_flights,
 )
 from collector.sources.flight import Flight, PublishedFlight
 from domain.interests import Direction
@@ -65,11 +67,20 @@ def test_an_interval_is_published_in_batches_and_the_last_marks_it_as_covered(co
         *[flights_pb.COVERAGE_PARTIAL] * (len(values) - 1),
         flights_pb.COVERAGE_COMPLETE,
     ]
+    assert [value.record_part for value in values] == [*[True] * (len(values) - 1), False]
     for message, value in zip(messages, values, strict=True):
         assert (message.topic, message.key) == (FLIGHTS_OBSERVED.name, b"KJFK")
         assert message.partition == partition_of("KJFK", FLIGHTS_OBSERVED)
         assert (value.airport, value.direction) == ("KJFK", flights_pb.DIRECTION_DEPARTURES)
         assert (value.begin.ToDatetime(UTC), value.end.ToDatetime(UTC)) == (BEGIN, END)
+
+
+def test_what_is_no_record_says_so() -> None:
+    """Departures of today, and all that is live, are no part of a record, however many batches they are."""
+    flights, day = [flight(number) for number in range(MAX_FLIGHTS_PER_MESSAGE + 1)], (BEGIN, END)
+    today = encode_partial_flights(Interval("KJFK", Direction.DEPARTURES, *day), flights)
+    live = encode_flights_observed("KJFK", Direction.DEPARTURES, *day, flights, provenance=flights_pb.PROVENANCE_LIVE)
+    assert not any(flights_pb.FlightsObserved.FromString(each.value or b"").record_part for each in (*today, *live))
 
 
 def test_a_gap_has_no_flights() -> None:

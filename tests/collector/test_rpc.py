@@ -55,7 +55,7 @@ def test_all_interests_of_a_user_are_deleted(service: Service) -> None:
     for airport in ("KJFK", "LICC"):
         service.set(wish(airport), user_id)
     with serving(service.interests) as stub:
-        deleted = [stub.DeleteInterests(DeleteInterestsRequest(user_id=str(user_id)), timeout=5) for _ in range(2)]
+        deleted = [stub.DeleteInterests(DeleteInterestsRequest(user_id=str(user_id)), timeout=60) for _ in range(2)]
         assert [answer.deleted for answer in deleted] == [2, 0]
     assert service.interests.list_of_user(user_id) == []
 
@@ -64,7 +64,7 @@ def test_all_interests_of_a_user_are_deleted(service: Service) -> None:
 def test_an_invalid_user_id_is_an_invalid_argument(service: Service, user_id: str) -> None:
     """The status tells the caller that a retry would not help."""
     with serving(service.interests) as stub, pytest.raises(grpc.RpcError) as caught:
-        stub.DeleteInterests(DeleteInterestsRequest(user_id=user_id), timeout=5)
+        stub.DeleteInterests(DeleteInterestsRequest(user_id=user_id), timeout=60)
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
@@ -106,4 +106,4 @@ def test_a_call_past_its_deadline_changes_nothing(service: Service) -> None:
     assert service.interests.list_of_user(user_id) == [interest]
     assert outbox(service.database, INTERESTS_CHANGED.name) == before
     with serving(service.interests) as stub:
-        assert stub.DeleteInterests(DeleteInterestsRequest(user_id=str(user_id)), timeout=5).deleted == 1
+        assert stub.DeleteInterests(DeleteInterestsRequest(user_id=str(user_id)), timeout=60).deleted == 1

@@ -35,6 +35,7 @@ def test_the_numbers_of_fields_stay() -> None:
         9: "covered_from",
         10: "provenance",
         11: "retracted",
+        12: "record_part",
     }
     numbers = {field.name: field.number for field in AlertRaised.DESCRIPTOR.fields}
     assert (numbers["withdrawn_count"], numbers["episode_id"]) == (14, 18)
@@ -43,5 +44,6 @@ def test_the_numbers_of_fields_stay() -> None:
         ("PROVENANCE_UNSPECIFIED", 0),
         ("PROVENANCE_SETTLED", 1),
         ("PROVENANCE_LIVE", 2),
+        ("PROVENANCE_RECENT", 3),
     ]
     assert State.Value("STATE_WITHDRAWN") == 4

@@ -17,6 +17,7 @@ from towerwatch.notices.v1 import events_pb2 as notices_pb
 from towerwatch.topics import (
     ALERTS_RAISED,
     ALERTS_RETRY,
+    ALERTS_WAITING,
     CATALOGUE,
     COLLECTIONS_REQUESTED,
     DAY_MS,
@@ -56,10 +57,13 @@ def test_the_catalogue_matches_the_design():
     for topic in CATALOGUE:
         if topic.name in days:
             assert topic.config == {"cleanup.policy": "delete", "retention.ms": str(days[topic.name] * DAY_MS)}
+        elif topic.name == "alerts.waiting.v1":
+            assert topic.config["cleanup.policy"] == "compact,delete"
+            assert topic.config["retention.ms"] == str(45 * DAY_MS)
         else:
             assert topic.name in ("interests.changed.v1", "users.changed.v1")
             assert topic.config == {"cleanup.policy": "compact", "delete.retention.ms": str(45 * DAY_MS)}
-    assert len(CATALOGUE) == 8
+    assert len(CATALOGUE) == 9
 
 
 @given(st.text(min_size=1, max_size=10))
@@ -73,6 +77,7 @@ def test_an_alert_or_a_notice_and_its_retry_share_a_partition():
     """The notifier's table of sent mails is partitioned by user, so these topics need the same partition."""
     retries = ALERTS_RETRY.partitions
     assert ALERTS_RAISED.partitions == NOTICES_RAISED.partitions == USERS_CHANGED.partitions == retries
+    assert ALERTS_WAITING.partitions == retries
 
 
 def test_the_topic_that_elects_the_collector_has_one_partition():

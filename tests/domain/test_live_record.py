@@ -33,7 +33,7 @@ def raise_alerts(interest: Interest, log: list[Observation]) -> list[Alert]:
     index.add(interest)
     for each in log:
         after = traffic.fold(each)
-        change = TrafficChange(traffic, after, each.provenance)
+        change = TrafficChange(traffic, after, each.cause)
         alerts += [build_alert(interest, change, a.range_alert, a.threshold) for a in index.find_alerts(change)]
         traffic = after
     return alerts
@@ -72,6 +72,39 @@ def test_an_early_high_of_an_hour_that_positions_never_covered_is_withdrawn_as_a
         ("FIRING", 1, "live", False),
         ("WITHDRAWN", 1, "settled", True),
     ]
+
+
+def test_what_a_poll_of_today_finds_is_no_word_of_the_record():
+    """The source gives departures of today before their day's record: told at once, and not as the record has it."""
+    today = message(0, 3, (1.1, 1.2, 1.3), coverage=Coverage.PARTIAL)
+    log = [live(0, 1), live(1, 2), live(2, 3), today]
+    assert describe(raise_alerts(an_interest(), log)) == [
+        ("FIRING", 1, "recent", False),
+        ("RESOLVED", 2, "recent", False),
+    ]
+    part = replace(today, is_record_part=True)
+    assert describe(raise_alerts(an_interest(), [*log[:3], part])) == [
+        ("FIRING", 1, "settled", True),
+        ("RESOLVED", 2, "settled", True),
+    ]
+
+
+def test_what_a_poll_of_today_disproves_is_taken_back_at_once():
+    """A low that was said live, and that a departure of today's poll makes untrue, does not wait for the night."""
+    log = [live(0, 1, (0.1, 0.2, 0.3)), live(1, 2), message(0, 2, (1.5, 1.6, 1.7), coverage=Coverage.PARTIAL)]
+    interest = replace(an_interest(), high=None, low=2)
+    assert describe(raise_alerts(interest, log)) == [
+        ("FIRING", 1, "live", False),
+        ("WITHDRAWN", 1, "recent", False),
+    ]
+
+
+def test_an_interest_that_is_set_is_not_told_that_a_poll_of_today_was_the_record():
+    """A high of an hour of which no record is there yet is from the flights so far."""
+    traffic = NO_TRAFFIC
+    for each in (message(0, 1), message(1, 2, (1.1, 1.2, 1.3), coverage=Coverage.PARTIAL)):
+        traffic = traffic.fold(each)
+    assert describe(list(compute_alerts(an_interest(), NO_TRAFFIC, traffic))) == [("FIRING", 1, "recent", False)]
 
 
 def test_a_late_flight_of_hours_before_positions_came_is_no_correction():
@@ -167,7 +200,7 @@ def test_an_airport_that_is_settled_alone_has_no_corrections_and_nothing_to_reme
     """Installations without positions see no change: neither in what is told, nor in what is stored."""
     alerts = raise_alerts(interest, log)
     assert not any(alert.corrects for alert in alerts)
-    assert {alert.provenance for alert in alerts} <= {Provenance.SETTLED}
+    assert {alert.provenance for alert in alerts} <= {Provenance.SETTLED, Provenance.RECENT}
     traffic = fold(log)
     assert traffic.arrivals.live is None
     assert traffic.departures.live is None
@@ -184,10 +217,10 @@ def test_a_correction_is_what_the_record_says_anew_of_windows_that_positions_cov
     found = []
     for each in told:
         after = traffic.fold(each)
-        change = TrafficChange(traffic, after, each.provenance)
+        change = TrafficChange(traffic, after, each.cause)
         for short in index.find_alerts(change):
             alert = build_alert(interest, change, short.range_alert, short.threshold)
-            assert alert.provenance is each.provenance
+            assert alert.provenance is each.cause
             assert alert.corrects is (alert.count_before is not None)
             assert alert.corrects is is_correction(alert, interest, before_log, each, traffic, after)
             found.append(without_provenance(alert))
@@ -213,7 +246,7 @@ def is_correction(
     alert: Alert, interest: Interest, log: list[Observation], cause: Observation, before: Traffic, after: Traffic
 ) -> bool:
     """Return True if the alert that `cause` raises after `log` corrects what was live, by the definition alone."""
-    if cause.provenance is Provenance.LIVE:
+    if cause.cause is not Provenance.SETTLED:
         return False
     begin = seconds(alert.window_start)
     end = begin + alert.window.hours * HOUR_S

@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from local.ports import HOST, Ports
+from tests import plain_http
 from tests.e2e.demo_process import PORTS, read_output, run_demo
 from tests.fakes.proxy import recording_proxy
 from tests.local.demo.blizzard import BOS, JFK, parse_alerts
@@ -46,7 +47,7 @@ def test_a_killed_demo_leaves_no_process_and_the_next_run_mails_each_alert_once(
         assert process.poll() is None, read_output(data)
         mails = f"http://{HOST}:{Ports.from_base(port_base).mailbox_web}/"
         assert f"  mails  {mails}" in read_output(data)
-        assert "Confirm your address" in httpx.get(mails).raise_for_status().text
+        assert "Confirm your address" in plain_http.get(mails).raise_for_status().text
         process.kill()
         process.wait()
     eventually(lambda: not find_processes(data), "no process is left")
@@ -103,7 +104,7 @@ def find_worker_with_progress(workers: dict[str, int]) -> str | None:
     for name, port in workers.items():
         with contextlib.suppress(httpx.HTTPError):
             airports = {
-                each["icao"]: each for each in httpx.get(f"http://{HOST}:{port}/api/airports?scope=worker").json()
+                each["icao"]: each for each in plain_http.get(f"http://{HOST}:{port}/api/airports?scope=worker").json()
             }
             if (airports.get("KJFK", {}).get("departures", {}).get("watermark") or "") > "2013-02-08T12":
                 return name

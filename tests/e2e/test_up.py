@@ -14,6 +14,7 @@ import pytest
 from local.mailbox.reading import find_confirmation_link, read_mails
 from local.ports import HOST, Ports
 from local.processes import ROOT
+from tests import plain_http
 from tests.e2e.test_demo import find_processes, port_base
 from tests.waiting import eventually
 
@@ -79,17 +80,17 @@ def test_accounts_and_interests_survive_restarts_and_crashes(stack):
     assert "is running already" in stack("start").stderr
 
     account = {"email": "ada@towerwatch.test", "name": "Ada"}
-    token = httpx.post(f"{stack.users}/users", json=account).json()["token"]
+    token = plain_http.post(f"{stack.users}/users", json=account).json()["token"]
     authorized = {"Authorization": f"Bearer {token}"}
     eventually(lambda: bool(read_mails(stack.data / "mail")), "the confirmation mail comes")
     link = find_confirmation_link(read_mails(stack.data / "mail")[0])
     assert link is not None
-    shown = re.findall(r'href="(/mails/[^"]+)"', httpx.get(f"{stack.mails}/").text)
+    shown = re.findall(r'href="(/mails/[^"]+)"', plain_http.get(f"{stack.mails}/").text)
     assert len(shown) == 1
-    assert f'href="{link}"' in httpx.get(f"{stack.mails}{shown[0]}").text
-    assert httpx.post(link, headers=authorized).status_code == 200
+    assert f'href="{link}"' in plain_http.get(f"{stack.mails}{shown[0]}").text
+    assert plain_http.post(link, headers=authorized).status_code == 200
     wish = {"airport_icao": "LICC", "direction": "departures", "window": "1d", "low_value": 5}
-    assert httpx.post(f"{stack.interests}/interests", json=wish, headers=authorized).status_code == 201
+    assert plain_http.post(f"{stack.interests}/interests", json=wish, headers=authorized).status_code == 201
 
     assert "Towerwatch is down" in stack("stop").stdout
     assert not find_processes(stack.data)
@@ -97,7 +98,7 @@ def test_accounts_and_interests_survive_restarts_and_crashes(stack):
 
     def interests() -> list[str]:
         try:
-            answer = httpx.get(f"{stack.interests}/interests", headers=authorized)
+            answer = plain_http.get(f"{stack.interests}/interests", headers=authorized)
         except httpx.TransportError:
             return []
         return [each["airport_icao"] for each in answer.json().get("interests", [])]
@@ -122,7 +123,7 @@ def test_accounts_and_interests_survive_restarts_and_crashes(stack):
     started = stack("start")
     assert started.returncode == 0, started.stderr
     assert interests() == ["LICC"]
-    mine = httpx.get(f"{stack.users}/users/ada@towerwatch.test", headers=authorized).json()["user"]
+    mine = plain_http.get(f"{stack.users}/users/ada@towerwatch.test", headers=authorized).json()["user"]
     assert (mine["name"], mine["confirmed"]) == ("Ada", True)
     # Kafka is empty: the collector publishes what the stream must know.
     eventually(lambda: "LICC" in read_page(stack.overview), "the stream knows the interest again")
@@ -131,7 +132,7 @@ def test_accounts_and_interests_survive_restarts_and_crashes(stack):
 def read_page(url: str) -> str:
     """Return what a page answers; empty if it does not."""
     try:
-        return httpx.get(url).text
+        return plain_http.get(url).text
     except httpx.TransportError:
         return ""
 

@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
-import httpx
 from sqlalchemy import delete, func, select, update
 
 from chassis.db.database import Database
+from tests import plain_http
 from tests.faults.notifier_users import SimulatedUser, UserKind
 from tests.ports import free_port
 from tests.service_process import ServiceProcess
@@ -75,7 +75,7 @@ class Accounts:
     def register(self, email: str) -> UUID:
         """Register an address like a user does; the user is then to get a confirmation mail. Returns the user id."""
         eventually(self.process.is_ready, "the readiness of user_manager")
-        answer = httpx.post(f"{self.process.base_url}/users", json={"email": email, "name": "Ann"}, timeout=30)
+        answer = plain_http.post(f"{self.process.base_url}/users", json={"email": email, "name": "Ann"}, timeout=30)
         assert answer.status_code == 201, answer.text
         return UUID(answer.json()["user"]["user_id"])
 

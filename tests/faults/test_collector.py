@@ -10,13 +10,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
 
-import httpx
 import pytest
 from aiohttp import web
 
 from chassis.clock import Clock, ScaledClock
 from local.kafka import Broker
 from local.opensky.flights import TimetableFlight
+from tests import plain_http
 from tests.collector.process import CollectorProcess
 from tests.collector.published import AIRPORT, START, assert_published_once, load_covered_until, timetable
 from tests.fakes.authority import FakeAuthority
@@ -118,7 +118,7 @@ def running_cluster(folder: Path, kafka: Broker) -> Iterator[Cluster]:
                 eventually(lambda replica=replica: replica.answers("/health/ready"))  # type: ignore[misc]
             wish = {"airport_icao": AIRPORT, "direction": "both", "window": "1h", "high_value": 1}
             bearer = {"Authorization": "Bearer anns"}
-            answer = httpx.post(f"{replicas[0].base_url}/interests", json=wish, headers=bearer, timeout=60)
+            answer = plain_http.post(f"{replicas[0].base_url}/interests", json=wish, headers=bearer, timeout=60)
             assert answer.status_code == 201
             kafka.start()
             eventually(lambda: len(load_covered_until(folder)) == 2)

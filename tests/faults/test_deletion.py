@@ -255,7 +255,7 @@ def running_deployment(
         start = stack.enter_context(
             process_starter(folder, program, DATABASE_URL=urls[0], REGISTRATION_LIMIT="100000/minute")
         )
-        client = stack.enter_context(httpx.Client(timeout=60, limits=httpx.Limits(max_connections=200)))
+        client = stack.enter_context(httpx.Client(verify=False, timeout=60, limits=httpx.Limits(max_connections=200)))
         deployment = Deployment(folder, urls[0], urls[1], start, client)
         stack.callback(deployment.close)
         yield deployment

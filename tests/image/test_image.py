@@ -12,6 +12,7 @@ from typing import Final
 import httpx
 import pytest
 
+from tests import plain_http
 from tests.image.conftest import Image
 from tests.image.container import DATA, Container, run_container
 from tests.image.standin import ROOT
@@ -66,7 +67,7 @@ def is_answering(container: Container, url: str) -> bool:
     """Return True if a URL answers with 200, False if not; fail if the container has ended."""
     assert container.is_running(), container.log()
     try:
-        return httpx.get(url, timeout=5).status_code == httpx.codes.OK
+        return plain_http.get(url, timeout=5).status_code == httpx.codes.OK
     except httpx.TransportError:
         return False
 
@@ -163,7 +164,7 @@ def test_each_service_prints_its_usage(production: Image, tmp_path: Path, servic
 def test_each_service_serves_and_stops(production: Image, tmp_path: Path, service: str) -> None:
     """This holds with a read-only root, no capabilities and no servers around; SIGTERM ends process 1 with code 0."""
     with run_service(production, tmp_path, service) as (container, url):
-        metrics = httpx.get(f"{url}/metrics", timeout=TIMEOUT_S).text
+        metrics = plain_http.get(f"{url}/metrics", timeout=TIMEOUT_S).text
         assert f'service="{service}"' in metrics
         container.signal("TERM")
         assert container.wait_for_exit(STOPPED_WITHIN_S) == 0, container.log()

@@ -69,7 +69,7 @@ def write_wheel(folder: Path, version: str, *rows: str) -> Path:
 def run_command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """Run the command, as README of the table says."""
     command = [sys.executable, "-m", "local.former_codes", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
 
 
 def test_the_command_prints_the_table(tmp_path: Path) -> None:

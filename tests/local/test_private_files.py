@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 
-import httpx
 import pytest
 
 from local.ports import Ports
 from local.processes import ProcessSupervisor
 from local.stack import SERVICES, Secrets, build_environment, is_ready, with_mailbox
+from tests import plain_http
 from tests.ports import free_ports
 
 NAMES = ("mailbox", SERVICES[0])
@@ -31,7 +31,7 @@ def data(tmp_path: Path) -> Iterator[Path]:
         with smtplib.SMTP("127.0.0.1", ports.mailbox) as client:
             client.sendmail("a@example.org", ["b@example.org"], b"Subject: hello\r\n\r\nhello\r\n")
         body = {"email": "ann@example.org", "name": "Ann", "time_zone": "UTC"}
-        httpx.post(f"http://127.0.0.1:{ports.user_manager_http}/users", json=body, timeout=60)
+        plain_http.post(f"http://127.0.0.1:{ports.user_manager_http}/users", json=body, timeout=60)
         yield folder
 
 

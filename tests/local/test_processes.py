@@ -111,7 +111,7 @@ def test_a_signal_during_a_process_start_is_not_lost():
             assert heard == []
         assert heard == [signal.SIGTERM]
         child.terminate()
-        assert child.wait(20) == -signal.SIGTERM, "the child hears it too"
+        assert child.wait(60) == -signal.SIGTERM, "the child hears it too"
     finally:
         signal.signal(signal.SIGTERM, before)
 

@@ -31,6 +31,7 @@ from local.kind.mails import encode_mails
 from local.opensky import nycflights
 from local.opensky.flights import Timetable
 from local.processes import ROOT
+from tests import plain_http
 from tests.manifests.environment import SETTINGS, build_environment, build_mounted_files, write_files
 from tests.manifests.rendering import SERVICES, Pod, Rendered
 from tests.manifests.test_routes import route_request
@@ -58,7 +59,7 @@ class Replica:
             raise AssertionError(f"{name} is of a kind that this test cannot ask")
         port = self.pod.ports[probe["httpGet"]["port"]]
         try:
-            answer = httpx.get(
+            answer = plain_http.get(
                 f"http://{self.address}:{port}{probe['httpGet']['path']}", timeout=probe.get("timeoutSeconds", 1)
             )
         except httpx.TransportError:
@@ -236,7 +237,7 @@ def test_every_scraped_path_is_served(cluster: SimulatedCluster, name: str) -> N
     for replica in cluster.replicas[name]:
         annotations = replica.pod.template["metadata"]["annotations"]
         url = f"http://{replica.address}:{annotations['prometheus.io/port']}{annotations['prometheus.io/path']}"
-        text = httpx.get(url, timeout=60).raise_for_status().text
+        text = plain_http.get(url, timeout=60).raise_for_status().text
         assert f'service="{name.replace("-", "_")}"' in text
         assert 'node="worker-1"' in text
 
@@ -253,7 +254,7 @@ def test_the_demo_sends_exactly_the_expected_mails(cluster: SimulatedCluster) ->
     worker = cluster.replicas["streams"][1]
 
     def airports() -> str:
-        return httpx.get(f"http://{worker.address}:8080/api/airports", timeout=60).raise_for_status().text
+        return plain_http.get(f"http://{worker.address}:8080/api/airports", timeout=60).raise_for_status().text
 
     with httpx.Client(base_url="https://localhost", transport=gateway, timeout=60) as people:
         clients = story.ClusterClients(people, fetch_mails=lambda: encode_mails(mailbox), fetch_airports=airports)

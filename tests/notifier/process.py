@@ -118,13 +118,14 @@ class NotifierProcess:
         return self._log.read_text()
 
     def events(self) -> list[str]:
-        """Return the names of the events in the worker's log."""
-        return [json.loads(line).get("event", "") for line in self.log().splitlines() if line.startswith("{")]
+        """Return the names of the events in the worker's log; a line that is being written is left out."""
+        lines = [line for line in self.log().splitlines(keepends=True) if line.startswith("{") and line.endswith("\n")]
+        return [json.loads(line).get("event", "") for line in lines]
 
     def terminate(self) -> int:
-        """Send SIGTERM and return the exit status. Fails if the worker does not end within 15 s."""
+        """Send SIGTERM and return the exit status. Fails if the worker does not end within a minute."""
         self._process.send_signal(signal.SIGTERM)
-        return self._process.wait(15)
+        return self._process.wait(60)
 
     def has_ended(self) -> bool:
         return self._process.poll() is not None
@@ -132,7 +133,7 @@ class NotifierProcess:
     def kill(self) -> None:
         """Send SIGKILL and wait for the end."""
         self._process.kill()
-        self._process.wait(15)
+        self._process.wait(60)
 
 
 @contextmanager

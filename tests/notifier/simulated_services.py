@@ -38,7 +38,7 @@ from tests.fakes.hurried_loop import LoopClock, WildWallClock
 from tests.fakes.stream import FakeEvent
 from tests.notifier.alerts import CONTACT
 from tests.notifier.simulation_settings import DeliverySettings, FaultRates
-from towerwatch.topics import ALERTS_RAISED, ALERTS_RETRY, NOTICES_RAISED
+from towerwatch.topics import ALERTS_RAISED, ALERTS_RETRY, ALERTS_WAITING, NOTICES_RAISED
 
 
 @dataclass(slots=True)
@@ -249,6 +249,8 @@ class AcceptedMail:
     is_catch_up: bool = False
     listed_ids: frozenset[UUID] | None = None
     """Of a mail of corrections: the ids of those that it lists. None: another mail."""
+    statements: tuple[Alert, ...] = ()
+    """The alerts that a reader finds in it, in the order of the mail."""
 
 
 class Simulation:
@@ -265,7 +267,8 @@ class Simulation:
         self.users = [UUID(int=1000 + each) for each in range(users)]
         self.raised_log, self.retry_log = SimulatedLog(ALERTS_RAISED.name), SimulatedLog(ALERTS_RETRY.name)
         self.notices_log = SimulatedLog(NOTICES_RAISED.name)
-        self.logs = (self.raised_log, self.retry_log, self.notices_log)
+        self.waiting_log = SimulatedLog(ALERTS_WAITING.name)
+        self.logs = (self.raised_log, self.retry_log, self.notices_log, self.waiting_log)
         self.dead_letters = SimulatedLog("dead letters")
         self.changelogs: dict[str, dict[bytes, bytes]] = {"statuses": {}, "users": {}}
         self.alerts: dict[UUID, Alert] = {}
@@ -275,6 +278,8 @@ class Simulation:
         """Alerts and notices in mails that the server rejected permanently."""
         self.unmailable_users: set[UUID] = set()
         """Users who were not mailable at least once."""
+        self.has_flood = False
+        """True if one user has more alerts than the queue has places."""
         self.lost_after_data = 0
         self.crashes = 0
         self.rebalances = 0
@@ -322,7 +327,10 @@ class Simulation:
         """Record that the mail server has accepted a mail."""
         is_catch_up = getattr(mail, "is_catch_up", False)
         listed = getattr(mail, "listed_ids", None)
-        self.mails.append(AcceptedMail(mail.user_id, mail.alert_ids, self.true_clock.now(), is_catch_up, listed))
+        statements = getattr(mail, "statements", ())
+        self.mails.append(
+            AcceptedMail(mail.user_id, mail.alert_ids, self.true_clock.now(), is_catch_up, listed, statements)
+        )
 
     def lose_uncommitted_offsets(self) -> None:
         """Drop some uncommitted acknowledgements of all logs, as at the start of a new reader."""

@@ -6,14 +6,15 @@ thousands of seeds:
     python -m tests.notifier.simulation 0 3000
     python -m tests.notifier.simulation 0 3000 --wild-clock
     python -m tests.notifier.simulation 0 3000 --absences
+    python -m tests.notifier.simulation 0 3000 --flood
 """
 
 import asyncio
 import random
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
 from types import SimpleNamespace
@@ -29,9 +30,9 @@ from domain.notices import UnheardNotice
 from notifier.agents import Agents, KafkaTopics
 from notifier.delivery import (
     batching as batching_module,
+    composition as composition_module,
     corrections as corrections_module,
     deferral as deferral_module,
-    deliver as deliver_module,
     notices as notices_module,
 )
 from notifier.delivery.batching import MailQueue
@@ -41,6 +42,7 @@ from notifier.delivery.deliver import AlertDelivery
 from notifier.delivery.dispatch import MailDispatcher
 from notifier.delivery.in_flight import InFlightLimit
 from notifier.delivery.notices import NoticeDelivery
+from notifier.delivery.overflow import AlertOverflow
 from notifier.delivery.policy import MailPolicy
 from notifier.delivery.store import CORRECTIONS_PREFIX, DeliveryStore
 from notifier.mail import Contact
@@ -62,19 +64,20 @@ from tests.notifier.simulation_settings import DeliverySettings, FaultRates
 
 def build_fake_mail(alerts: list[Alert], contact: Contact, *_: object) -> Any:
     """Return a substitute for a mail with alerts, because a real one takes long to write."""
-    return SimpleNamespace(user_id=contact.user_id, alert_ids=frozenset(each.alert_id for each in alerts))
+    ids = frozenset(each.alert_id for each in alerts)
+    return SimpleNamespace(user_id=contact.user_id, alert_ids=ids, statements=tuple(alerts))
 
 
-def build_fake_catch_up_mail(_listed: list[Alert], alerts: list[Alert], contact: Contact, *_: object) -> Any:
+def build_fake_catch_up_mail(listed: list[Alert], alerts: list[Alert], contact: Contact, *_: object) -> Any:
     """Return a substitute for a catch-up mail."""
     alert_ids = frozenset(each.alert_id for each in alerts)
-    return SimpleNamespace(user_id=contact.user_id, alert_ids=alert_ids, is_catch_up=True)
+    return SimpleNamespace(user_id=contact.user_id, alert_ids=alert_ids, is_catch_up=True, statements=tuple(listed))
 
 
 def build_fake_corrections_mail(listed: list[Alert], alerts: list[Alert], contact: Contact, *_: object) -> Any:
     """Return a substitute for a mail of corrections."""
     mail = build_fake_mail(alerts, contact)
-    mail.listed_ids = frozenset(each.alert_id for each in listed)
+    mail.listed_ids, mail.statements = frozenset(each.alert_id for each in listed), tuple(listed)
     return mail
 
 
@@ -98,6 +101,7 @@ class SimulatedWorker:
         metrics, self.registry = NotifierMetrics(all_metrics), all_metrics.registry
         topics = KafkaTopics(
             SimulatedTopic(process, simulation.retry_log),  # type: ignore[arg-type]
+            SimulatedTopic(process, simulation.waiting_log),  # type: ignore[arg-type]
             SimulatedTopic(process, simulation.dead_letters),  # type: ignore[arg-type]
             lambda event: process.owns_partitions and event.message.generation_id == process.generation,
         )
@@ -120,7 +124,8 @@ class SimulatedWorker:
             metrics,
         )
         confirmations = ConfirmationDelivery(store, contacts, server, topics, policy, in_flight, clock, metrics)
-        self.dispatcher = MailDispatcher(self.queue, delivery, clock, settings.connections, settings.max_queued_alerts)
+        places = settings.max_queued_alerts, settings.smallest_share
+        self.dispatcher = MailDispatcher(self.queue, delivery, clock, settings.connections, *places)
         self.notices = NoticeDelivery(store, contacts, server, topics, policy, in_flight, clock, metrics)
         corrections_store = DeliveryStore(
             self.tables["statuses"], self.tables["users"], crashed.append, CORRECTIONS_PREFIX
@@ -128,13 +133,13 @@ class SimulatedWorker:
         self.corrections_queue = MailQueue(settings.group_wait)
         correction_delivery = CorrectionDelivery(
             self.corrections_queue, corrections_store, contacts, server, topics, policy, in_flight, clock, metrics,
-            settings.corrections, store,
+            settings.corrections, store, self.queue.has_alerts_of,
         )  # fmt: skip
-        self.corrections = MailDispatcher(
-            self.corrections_queue, correction_delivery, clock, CONNECTIONS, settings.max_queued_alerts
-        )
+        self.corrections = MailDispatcher(self.corrections_queue, correction_delivery, clock, CONNECTIONS, *places)
         lanes = AlertLane(self.dispatcher, store), AlertLane(self.corrections, corrections_store)
-        self.agents = Agents(*lanes, confirmations, self.notices, topics, metrics)
+        self.overflow = AlertOverflow(topics, contacts, clock, metrics)
+        self.agents = Agents(*lanes, confirmations, self.notices, self.overflow, topics, metrics)
+        self.draining = self.dispatcher, self.corrections, self.notices, self.overflow
         self._reading: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -143,9 +148,10 @@ class SimulatedWorker:
         self._start_reading()
 
     def _start_reading(self) -> None:
-        """Start the agents of alerts, retries and notices."""
+        """Start the agents of alerts, retries, notices and what waits."""
         streams = [SimulatedStream(self.process, log) for log in self.simulation.logs]
-        consumers = self.agents.consume_alerts, self.agents.consume_retries, self.agents.consume_notices
+        agents = self.agents
+        consumers = agents.consume_alerts, agents.consume_retries, agents.consume_notices, agents.consume_waiting
         self._reading = [
             asyncio.create_task(consume(stream))  # type: ignore[arg-type]
             for consume, stream in zip(consumers, streams, strict=True)
@@ -154,7 +160,7 @@ class SimulatedWorker:
     async def rebalance(self) -> None:
         """Revoke all partitions and assign them again."""
         self.process.owns_partitions = False
-        await asyncio.gather(*(each.stop_and_drain(8.0) for each in (self.dispatcher, self.corrections, self.notices)))
+        await asyncio.gather(*(each.stop_and_drain(8.0) for each in self.draining))
         for task in self._reading:
             task.cancel()
         await asyncio.wait(self._reading)
@@ -169,7 +175,7 @@ class SimulatedWorker:
 
     async def stop(self) -> None:
         """Let the mails in progress end, and start no more."""
-        await asyncio.gather(*(each.stop_and_drain(8.0) for each in (self.dispatcher, self.corrections, self.notices)))
+        await asyncio.gather(*(each.stop_and_drain(8.0) for each in self.draining))
 
     def crash(self) -> None:
         """Kill the process; some pending writes still reach the broker."""
@@ -206,6 +212,30 @@ def build_alerts(simulation: Simulation, how_many: int) -> list[tuple[float, Ale
                 )
             )
     return sorted(found, key=lambda each: (each[0], each[1].alert_id))
+
+
+def build_flood(simulation: Simulation, pairs: int, within_s: float) -> list[tuple[float, Alert]]:
+    """Return FIRING and RESOLVED alerts of the first user, raised one after the other within so many seconds."""
+    user, found = simulation.users[0], []
+    for number in range(1_000_000, 1_000_000 + pairs):
+        start = ALERT.window_start + timedelta(hours=2 * number)
+        firing = replace(
+            ALERT,
+            alert_id=UUID(int=number * 10 + 1),
+            user_id=user,
+            interest_id=UUID(int=number << 64 | 7),
+            episode_id=UUID(int=number * 10 + 1),
+            window_start=start,
+        )
+        resolved = replace(
+            firing,
+            alert_id=UUID(int=number * 10 + 2),
+            state=AlertState.RESOLVED,
+            window_start=start + timedelta(hours=1),
+        )
+        at = within_s * (number - 1_000_000) / pairs
+        found += [(at, firing), (at, resolved)]
+    return found
 
 
 def build_notices(simulation: Simulation, how_many: int) -> list[tuple[float, UnheardNotice]]:
@@ -394,6 +424,9 @@ def check_results(simulation: Simulation, user_states: dict[bytes, bytes]) -> No
         if alert.state is AlertState.RESOLVED and alert_id in first_mail and alert.episode_id is not None:
             firing = alert.episode_id
             ended = reasons[firing] or alert.user_id in simulation.unmailable_users
+            ended = ended or bool(
+                simulation.has_flood and uncertain
+            )  # a new owner does not know who has alerts waiting
             assert ended or first_mail[firing] <= first_mail[alert_id], f"{alert_id.int} before {firing.int}"
     if simulation.clock_faults:
         check_punctuality(simulation)
@@ -550,21 +583,26 @@ def spread_alerts(
     return sorted(found, key=lambda each: (each[0], each[1].alert_id))
 
 
-def run_seed(seed: int, *, has_wild_clock: bool = False, has_absences: bool = False) -> Simulation:
+def run_seed(
+    seed: int, *, has_wild_clock: bool = False, has_absences: bool = False, has_flood: bool = False
+) -> Simulation:
     """Run the simulation of a seed and return it. Raises AssertionError if its results are wrong.
 
     `has_wild_clock`: the notifier's wall clock is set and stopped meanwhile; then no mail may be given up.
-    `has_absences`: the notifier is away for days meanwhile.
+    `has_absences`: the notifier is away for days meanwhile. `has_flood`: one user has very many alerts beside.
     """
     fault_rates, settings, users, how_many, requeues = draw_parameters(seed)
     if has_absences:
         settings = replace(settings, lifetime=timedelta(hours=24))
     if has_wild_clock:
         settings = replace(settings, lifetime=timedelta(hours=24))
+    if has_flood:
+        settings = replace(settings, lifetime=timedelta(hours=24), max_queued_alerts=40, smallest_share=3)
     simulations: list[Simulation] = []
 
     async def story() -> None:
         simulation = Simulation(seed, fault_rates, settings, users)
+        simulation.has_flood = has_flood
         if has_wild_clock:
             simulation.clock_faults = draw_clock_faults(seed, fault_rates.storm)
             if seed % 2:
@@ -574,26 +612,41 @@ def run_seed(seed: int, *, has_wild_clock: bool = False, has_absences: bool = Fa
         if has_absences:
             simulation.absences = draw_absences(seed)
             alerts = spread_alerts(alerts, simulation.absences, seed)
+        if has_flood:
+            alerts = sorted([*alerts, *build_flood(simulation, 15, 300.0)], key=lambda each: each[0])
         notice_count = random.Random(f"notices {seed}").choice((0, 0, 1, 3, 8))
         await run_simulation(simulation, alerts, requeues, build_notices(simulation, notice_count))
 
+    with fake_mails(settings, seed):
+        run(story())
+    return simulations[0]
+
+
+@contextmanager
+def fake_mails(settings: DeliverySettings, seed: int) -> Iterator[None]:
+    """Replace the composition of mails, their size and the pauses' chance for the time of the block."""
     with (
-        mock.patch.object(deliver_module, "compose_alerts_mail", build_fake_mail),
-        mock.patch.object(deliver_module, "compose_catch_up_mail", build_fake_catch_up_mail),
+        mock.patch.object(composition_module, "compose_alerts_mail", build_fake_mail),
+        mock.patch.object(composition_module, "compose_catch_up_mail", build_fake_catch_up_mail),
         mock.patch.object(corrections_module, "compose_corrections_mail", build_fake_corrections_mail),
+        mock.patch.object(corrections_module, "compose_alerts_mail", build_fake_mail),
         mock.patch.object(notices_module, "compose_unheard_mail", build_fake_notice_mail),
         mock.patch.object(deferral_module, "MAX_ALERTS_PER_MAIL", settings.max_alerts_per_mail),
         mock.patch.object(batching_module, "MAX_ALERTS_PER_MAIL", settings.max_alerts_per_mail),
         mock.patch.object(random, "random", random.Random(seed).random),
     ):
-        run(story())
-    return simulations[0]
+        yield
 
 
 if __name__ == "__main__":
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
     for seed in range(int(sys.argv[1]), int(sys.argv[2])):
         try:
-            run_seed(seed, has_wild_clock="--wild-clock" in sys.argv, has_absences="--absences" in sys.argv)
+            run_seed(
+                seed,
+                has_wild_clock="--wild-clock" in sys.argv,
+                has_absences="--absences" in sys.argv,
+                has_flood="--flood" in sys.argv,
+            )
         except AssertionError as error:
             print(f"seed {seed}: {error}")

@@ -40,5 +40,6 @@ class DeliverySettings:
     connections: int = 2
     max_alerts_per_mail: int = 200
     max_queued_alerts: int = 1000
+    smallest_share: int = 500
     lifetime: timedelta = timedelta(hours=24)
     corrections: CorrectionPolicy = field(default_factory=CorrectionPolicy)

@@ -1,7 +1,7 @@
 """The agents: how each event is queued, acknowledged or dead-lettered. Later steps are in the tests of `delivery`."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -9,14 +9,17 @@ from uuid import UUID
 
 import pytest
 
+from chassis.clock import SteadyClock
 from chassis.metrics import Metrics, ServiceIdentity
 from collector.messages import encode_airport_unheard
 from notifier.agents import Agents, KafkaTopics
 from notifier.delivery.alert_batch import AlertBatch
 from notifier.delivery.corrections import AlertLane
 from notifier.delivery.interfaces import PendingEvent
+from notifier.delivery.overflow import OVERFLOW_PAUSE, AlertOverflow
 from notifier.delivery.user_state import UserState, compute_batch_id
 from notifier.errors import TooLargeToWaitError
+from notifier.mail import Contact
 from notifier.messages import (
     REQUEUED_FROM,
     RaisedNotice,
@@ -29,9 +32,10 @@ from notifier.messages import (
 )
 from notifier.metrics import NotifierMetrics
 from streams.messages import encode_alert
+from tests.fakes.hurried_loop import LoopClock, run as run_hurried
 from tests.fakes.stream import Deed, FakeStream, FakeTopic, an_event
-from tests.notifier.alerts import ALERT, CAUSE, NOTICE, NOW
-from towerwatch.topics import ALERTS_RAISED, ALERTS_RETRY, NOTICES_RAISED, USERS_CHANGED
+from tests.notifier.alerts import ALERT, CAUSE, CONTACT, NOTICE, NOW
+from towerwatch.topics import ALERTS_RAISED, ALERTS_RETRY, ALERTS_WAITING, NOTICES_RAISED, USERS_CHANGED
 from towerwatch.users.v1.events_pb2 import UserChanged, UserRegistered
 
 ALERT_VALUE = encode_alert(ALERT, CAUSE)
@@ -54,19 +58,35 @@ class AgentsFixture:
         self.user_state = USER_STATE
         self.topics = KafkaTopics(
             FakeTopic("retry", self.deeds, refuse_at_once=refusals, refuse_later=refusals),  # type: ignore[arg-type]
+            FakeTopic("waiting", self.deeds, refuse_later=refusals),  # type: ignore[arg-type]
             FakeTopic("dead letter", self.deeds, refuse_later=refusals),  # type: ignore[arg-type]
             lambda event: self.owns_partitions,
         )
         metrics = NotifierMetrics(Metrics(ServiceIdentity("notifier", "test")))
         lane = AlertLane(self, self)  # type: ignore[arg-type]
+        self.overflow = AlertOverflow(self.topics, self, SteadyClock(LoopClock()), metrics)  # type: ignore[arg-type]
         self.agents = Agents(
             lane,
             lane,
             _FakeConfirmations(self),  # type: ignore[arg-type]
             _FakeNotices(self),  # type: ignore[arg-type]
+            self.overflow,
             self.topics,
             metrics,
         )
+        self.has_room_for_users = True
+        self.contact: Contact | None = CONTACT
+        self.untold: set[UUID] = set()
+
+    def has_room(self, user_id: UUID, user: UserState) -> bool:
+        """Return what the test says, for the user of the alert."""
+        assert (user_id, user) == (ALERT.user_id, self.user_state)
+        return self.has_room_for_users
+
+    async def find_contact(self, user_id: UUID) -> Contact | None:
+        """Return the contact of the only user."""
+        assert user_id == ALERT.user_id
+        return self.contact
 
     async def wait_for_capacity(self, is_retry: bool = False) -> None:
         self.capacity_waits.append(is_retry)
@@ -79,6 +99,24 @@ class AgentsFixture:
     def load_user_state(self, event: Any, user_id: UUID) -> UserState:
         assert user_id == ALERT.user_id
         return self.user_state
+
+    def find_waiting(self, event: Any, name: str) -> UUID | None:
+        """Return None: nothing waits for a mail of corrections."""
+        return None
+
+    def find_status(self, event: Any, alert_id: UUID) -> None:
+        """Return None: no alert is mailed, dropped or dead-lettered."""
+        return
+
+    def mark_waiting(self, event: Any, name: str, alert_id: UUID, at: datetime) -> None:
+        """Take no note of what waits."""
+
+    def mark_untold(self, event: Any, alert_ids: Iterable[UUID], at: datetime) -> None:
+        """Note the alerts that are recorded as dropped."""
+        self.untold.update(alert_ids)
+
+    async def wait_until_persisted(self, event: Any) -> None:
+        """Return at once."""
 
     def stream(self, topic: str, *values: bytes | None, headers: dict[str, bytes] | None = None) -> Any:
         return FakeStream([an_event(topic, 0, USER.encode(), each, headers or {}) for each in values], self.deeds)
@@ -125,6 +163,102 @@ def test_a_new_alert_is_queued_and_acknowledged_only_by_its_pending_event() -> N
         assert fixture.deeds == [("acknowledged", 7)]
 
     run(check)
+
+
+def test_a_new_alert_of_a_user_with_very_many_waits_in_a_topic_of_its_own() -> None:
+    """It is acknowledged once the broker has it there, and takes no place; a requeued one is queued."""
+
+    async def check() -> None:
+        fixture = AgentsFixture(refusals=1)
+        fixture.has_room_for_users = False
+        began = LoopClock().now()
+        await fixture.agents.consume_alerts(fixture.stream(ALERTS_RAISED.name, ALERT_VALUE))
+        assert [name for name, _ in fixture.deeds] == ["waiting refused", "waiting", "acknowledged"]
+        retry = decode_retry(fixture.deeds[1][1])
+        assert isinstance(retry, Retry)
+        assert ([each.original for each in retry.alerts], retry.attempt) == ([ALERT_VALUE], 0)
+        assert began + OVERFLOW_PAUSE <= retry.not_before < began + OVERFLOW_PAUSE + timedelta(minutes=1)
+        assert retry.first_attempt_at.timestamp() == 1_360_281_600.0
+        assert (fixture.enqueued, fixture.capacity_waits) == ([], [])
+        headers = {REQUEUED_FROM: b"3:7"}
+        await fixture.agents.consume_alerts(fixture.stream(ALERTS_RAISED.name, ALERT_VALUE, headers=headers))
+        assert len(fixture.enqueued) == 1
+
+    run_hurried(check())
+
+
+def build_waiting(after: timedelta) -> bytes:
+    """Return a record of an alert that waits until so long from now."""
+    return encode_retry(Retry((decode_raised_alert(ALERT_VALUE),), 0, LoopClock().now() + after, NOW))
+
+
+def test_what_waits_is_queued_as_new_when_its_time_has_come() -> None:
+    """It is acknowledged only by its pending event; a time that a wrong clock wrote is no more than an hour away."""
+
+    async def check() -> None:
+        for after, expected in ((60.0, 60.0), (-5.0, 0.0), (864_000.0, OVERFLOW_PAUSE.total_seconds())):
+            fixture = AgentsFixture()
+            began = asyncio.get_running_loop().time()
+            value = build_waiting(timedelta(seconds=after))
+            await fixture.agents.consume_waiting(fixture.stream(ALERTS_WAITING.name, value))
+            assert expected <= asyncio.get_running_loop().time() - began < expected + 5
+            [(batch, _)] = fixture.enqueued
+            assert (batch.not_before, batch.batch_id, batch.attempt, batch.lifetime_start) == (None, None, 0, NOW)
+            assert (fixture.deeds, fixture.capacity_waits) == ([], [False])
+
+    run_hurried(check())
+
+
+def test_what_waits_waits_again_without_room_and_what_follows_behind_it() -> None:
+    """Else a later alert would be mailed before an earlier one; new alerts wait behind all that wait."""
+
+    async def check() -> None:
+        fixture = AgentsFixture()
+        fixture.has_room_for_users = False
+        await fixture.agents.consume_waiting(fixture.stream(ALERTS_WAITING.name, build_waiting(timedelta(0))))
+        fixture.has_room_for_users = True
+        await fixture.agents.consume_waiting(fixture.stream(ALERTS_WAITING.name, build_waiting(timedelta(0))))
+        await fixture.agents.consume_alerts(fixture.stream(ALERTS_RAISED.name, ALERT_VALUE))
+        assert [name for name, _ in fixture.deeds] == ["waiting", "acknowledged"] * 3
+        waiting = [value for name, value in fixture.deeds if name == "waiting"]
+        for number in range(3):
+            await fixture.agents.consume_waiting(fixture.stream(ALERTS_WAITING.name, waiting[number]))
+            assert len(fixture.enqueued) == number + 1
+        await asyncio.sleep(600)
+        await fixture.agents.consume_alerts(fixture.stream(ALERTS_RAISED.name, ALERT_VALUE))
+        assert len(fixture.enqueued) == 4
+
+    run_hurried(check())
+
+
+def test_what_waits_for_a_user_who_is_gone_is_dropped_at_its_time() -> None:
+    """It waits no further time, and takes no place in the queue."""
+
+    async def check() -> None:
+        fixture = AgentsFixture()
+        fixture.has_room_for_users, fixture.contact = False, None
+        await fixture.agents.consume_waiting(fixture.stream(ALERTS_WAITING.name, build_waiting(timedelta(0))))
+        assert (fixture.deeds, fixture.enqueued) == ([("acknowledged", 7)], [])
+        assert fixture.untold == {ALERT.alert_id}, "nobody is told its end"
+
+    run_hurried(check())
+
+
+def test_what_waits_when_its_partition_is_revoked_is_left_to_the_next_owner() -> None:
+    """At once, not at its time: the agent must be free for its new partitions."""
+
+    async def check() -> None:
+        fixture = AgentsFixture()
+        value = build_waiting(timedelta(minutes=50))
+        waiting = asyncio.create_task(fixture.agents.consume_waiting(fixture.stream(ALERTS_WAITING.name, value)))
+        await asyncio.sleep(10)
+        await fixture.overflow.stop_and_drain(8.0)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert waiting.done()
+        assert (fixture.deeds, fixture.enqueued) == ([], [])
+
+    run_hurried(check())
 
 
 def test_a_retry_is_queued_with_all_of_its_fields() -> None:

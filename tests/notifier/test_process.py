@@ -1,6 +1,7 @@
 """The notifier as a real process, with a real broker and a real mailbox."""
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -8,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -27,6 +28,7 @@ from notifier.mail.alert_header import (
     select_header_fields,
 )
 from notifier.mail.headers import compute_mail_id
+from notifier.messages import Retry, decode_raised_alert, encode_retry
 from streams.messages import encode_alert
 from tests.fakes.smtp_server import HANG_UP, FakeSmtpServer
 from tests.fakes.user_service import FakeUserService
@@ -41,7 +43,7 @@ from tests.notifier.process import (
 )
 from tests.ports import free_port
 from tests.waiting import eventually
-from towerwatch.topics import ALERTS_RAISED, ALERTS_RETRY, NOTICES_RAISED, USERS_CHANGED
+from towerwatch.topics import ALERTS_RAISED, ALERTS_RETRY, ALERTS_WAITING, NOTICES_RAISED, USERS_CHANGED
 from towerwatch.users.v1.events_pb2 import UserChanged, UserRegistered
 from towerwatch.users.v1.user_service_pb2 import CONFIRMATION_STATE_SENT, CONFIRMATION_STATE_WAITING
 
@@ -201,6 +203,48 @@ def test_rejected_mails_delay_no_other_mail(
         eventually(lambda: notifier.log().count("UNAVAILABLE") >= 2)
         users.away.clear()
         eventually(lambda: get_message_id(meanwhile) in [mail["Message-ID"] for mail in smtp.mails])
+
+
+def test_a_user_with_very_many_alerts_takes_nobody_elses_place(
+    kafka: Broker, users: FakeUserService, tmp_path: Path
+) -> None:
+    """What is above a user's share waits in a topic of its own; another's alert behind it is mailed; what was waiting
+    is mailed, dropped if its user is gone, or dead-lettered if nobody can read it."""
+    many, other, waiting, gone = (new_alert() for _ in range(4))
+    for each in (many, other, waiting):
+        users.add(build_contact(each.user_id))
+    now = datetime.now(UTC)
+    due = [
+        UserEvent(
+            ALERTS_WAITING,
+            each.user_id,
+            encode_retry(Retry((decode_raised_alert(encode_alert(each, CAUSE)),), 0, now, now)),
+        )
+        for each in (waiting, gone)
+    ]
+    with (
+        running_mailbox(tmp_path / "mail") as port,
+        running_notifier(
+            tmp_path, kafka.bootstrap_servers, users.target, port, PERSON_MAILS_PER_HOUR="1", GROUP_WAIT_S="5"
+        ) as notifier,
+    ):
+        publish(kafka.bootstrap_servers, [*due, UserEvent(ALERTS_WAITING, waiting.user_id, b"\xffnonsense")])
+        publish(kafka.bootstrap_servers, [build_alert_event(new_alert(user_id=many.user_id)) for _ in range(3_000)])
+        publish(kafka.bootstrap_servers, [build_alert_event(other)])
+        eventually(
+            lambda: (
+                {get_message_id(waiting), get_message_id(other)} <= set(get_message_ids(read_mails(tmp_path / "mail")))
+            ),
+            within_s=180,
+        )
+        eventually(lambda: read_dead_letters(kafka.bootstrap_servers, waiting.user_id))
+        metrics = notifier.page("/metrics")
+        assert notifier.terminate() == 0
+    [made_to_wait] = re.findall(r"alerts_made_to_wait_total\{.*\} ([0-9.e+]+)", metrics)
+    assert float(made_to_wait) >= 1
+    assert 'alerts_dropped_total{node="local",reason="user_gone",service="notifier"} 1.0' in metrics
+    [aside] = read_dead_letters(kafka.bootstrap_servers, waiting.user_id)
+    assert (aside.headers["source-topic"], aside.value) == (ALERTS_WAITING.name, b"\xffnonsense")
 
 
 def test_a_relay_that_refuses_everybody_suppresses_nobody(

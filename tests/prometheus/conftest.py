@@ -16,6 +16,7 @@ from local.mailbox.reading import find_confirmation_link, read_mails
 from local.ports import HOST, Ports
 from local.processes import ProcessSupervisor, find_log_file
 from local.stack import SERVICES, Secrets, build_environment, wait_until_ready, with_mailbox, with_replay
+from tests import plain_http
 from tests.chassis.promtool import find_program
 from tests.ports import free_port, free_ports
 from tests.prometheus.rules import DEPLOYED
@@ -35,7 +36,7 @@ class Stack:
 
     def exposition(self, service: str) -> str:
         """Return a service's metrics in Prometheus' text format."""
-        return httpx.get(f"http://{HOST}:{self.http[service]}/metrics", timeout=TIMEOUT_S).raise_for_status().text
+        return plain_http.get(f"http://{HOST}:{self.http[service]}/metrics", timeout=TIMEOUT_S).raise_for_status().text
 
 
 class Prometheus:
@@ -46,7 +47,7 @@ class Prometheus:
 
     def is_ready(self) -> bool:
         try:
-            return httpx.get(f"{self.url}/-/ready", timeout=5).status_code == httpx.codes.OK
+            return plain_http.get(f"{self.url}/-/ready", timeout=5).status_code == httpx.codes.OK
         except httpx.TransportError:
             return False
 
@@ -71,7 +72,7 @@ class Prometheus:
 
     def _request(self, what: str, **parameters: str) -> dict[str, Any]:
         """Return the data of an API request."""
-        answer = httpx.get(f"{self.url}/api/v1/{what}", params=parameters, timeout=TIMEOUT_S).raise_for_status()
+        answer = plain_http.get(f"{self.url}/api/v1/{what}", params=parameters, timeout=TIMEOUT_S).raise_for_status()
         data: dict[str, Any] = answer.json()["data"]
         return data
 
@@ -112,15 +113,15 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 def _register_and_set_interest(ports: Ports, data: Path) -> None:
     """Register a user, confirm the address, set an interest, and wait for the first alert's mail."""
     account = {"email": "ada@towerwatch.test", "name": "Ada"}
-    registered = httpx.post(f"http://{HOST}:{ports.user_manager_http}/users", json=account, timeout=TIMEOUT_S)
+    registered = plain_http.post(f"http://{HOST}:{ports.user_manager_http}/users", json=account, timeout=TIMEOUT_S)
     token = registered.raise_for_status().json()["token"]
     sent = eventually(lambda: read_mails(data / "mail"), "the confirmation mail", 180)
     link = find_confirmation_link(sent[0])
     assert link is not None
     shown = {"Authorization": f"Bearer {token}"}  # it stays valid where the confirmation shows it
-    httpx.post(link, headers=shown, timeout=TIMEOUT_S).raise_for_status()
+    plain_http.post(link, headers=shown, timeout=TIMEOUT_S).raise_for_status()
     interest = {"airport_icao": "KJFK", "direction": "departures", "window": "1h", "high_value": 1}
-    answer = httpx.post(
+    answer = plain_http.post(
         f"http://{HOST}:{ports.collector_http}/interests",
         json=interest, headers=shown, timeout=TIMEOUT_S,
     )  # fmt: skip

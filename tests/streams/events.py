@@ -37,6 +37,7 @@ def build_flights_message(airport: str, seen: Observation) -> flights_pb.Flights
         direction=flights_pb.Direction.Value(f"DIRECTION_{seen.direction.name}"),
         coverage=flights_pb.Coverage.Value(f"COVERAGE_{seen.coverage.name}"),
         provenance=flights_pb.Provenance.Value(f"PROVENANCE_{seen.provenance.name}"),
+        record_part=seen.is_record_part,
     )
     message.begin.seconds, message.end.seconds = seen.begin, seen.end
     for number, at in enumerate(seen.event_times):

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Final
 
 from local.kafka import running_broker
+from tests.ports import free_port
 from tests.streams import blizzard
 from tests.streams.browser import INSTALLED, MISSING, running_browser, visit
+from tests.streams.pages.snowed_in_sources import SnowedInSources, serving_sources
 from tests.streams.process import is_everything_acknowledged, publish, started_worker
 from tests.waiting import eventually
 
@@ -36,7 +38,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as made, ExitStack() as stack:
         folder = Path(made)
         broker = stack.enter_context(running_broker(folder / "kafka"))
-        settings = blizzard.CLOCK
+        port = free_port()
+        stack.enter_context(serving_sources(SnowedInSources(), port))
+        settings = {**blizzard.CLOCK, "COLLECTOR_GRPC_TARGET": f"127.0.0.1:{port}"}
         workers = [
             stack.enter_context(started_worker(folder / "streams", broker.bootstrap_servers, **settings))
             for _ in range(2)

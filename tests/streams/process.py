@@ -151,14 +151,14 @@ class StreamsProcess:
         return self._log.read_text()
 
     def terminate(self) -> int:
-        """Stop the worker with SIGTERM and return its exit code. Fails if the worker does not end within 15 s."""
+        """Stop the worker with SIGTERM and return its exit code. Fails if the worker does not end within a minute."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(15)
+        return self.process.wait(60)
 
     def kill(self) -> None:
         """Kill the worker with SIGKILL."""
         self.process.kill()
-        self.process.wait(15)
+        self.process.wait(60)
 
 
 @contextmanager

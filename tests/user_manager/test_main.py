@@ -9,7 +9,6 @@ from pathlib import Path
 from uuid import UUID
 
 import grpc
-import httpx
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -18,6 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from chassis.kafka import parse_sequence
 from chassis.rpc import create_channel
 from local.kafka import Broker
+from tests import plain_http
 from tests.fakes.collector import FakeCollector
 from tests.service_process import ROOT, bare_environment
 from tests.user_manager.process import OPERATOR_TOKEN, SIGNING_KEY, StartProcess, process_starter
@@ -42,7 +42,7 @@ def test_all_missing_settings_are_reported(tmp_path: Path) -> None:
     """The process prints a line for each missing setting, without a stack trace, and exits with code 2."""
     ended = subprocess.run(
         [sys.executable, "-m", "user_manager"],
-        cwd=ROOT, env=bare_environment(), capture_output=True, text=True, timeout=60, check=False,
+        cwd=ROOT, env=bare_environment(), capture_output=True, text=True, timeout=240, check=False,
     )  # fmt: skip
     assert ended.returncode == 2
     for name in (
@@ -63,7 +63,7 @@ def test_an_invalid_setting_is_reported_without_its_value(start: StartProcess) -
         COLLECTOR_GRPC_TARGET="http://collector",
         HTTP_PORT="0",
     )
-    assert process.popen.wait(timeout=60) == 2
+    assert process.popen.wait(timeout=240) == 2
     logged = process.log()
     for name in ("SIGNING_KEY", "OPERATOR_TOKEN", "PUBLIC_URL", "COLLECTOR_GRPC_TARGET", "HTTP_PORT"):
         assert f"user_manager: {name}: " in logged
@@ -76,7 +76,7 @@ def test_an_invalid_setting_is_reported_without_its_value(start: StartProcess) -
 def test_an_invalid_database_url_is_one_clear_sentence(start: StartProcess, url: str) -> None:
     """The process exits with code 2 and does not print the password in the URL."""
     process = start(DATABASE_URL=url)
-    assert process.popen.wait(timeout=60) == 2
+    assert process.popen.wait(timeout=240) == 2
     logged = process.log()
     assert "user_manager: DATABASE_URL: " in logged
     assert "hunter2" not in logged
@@ -90,7 +90,7 @@ def test_a_port_in_use_is_one_clear_sentence(start: StartProcess, setting: str) 
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         process = start(**{setting: str(taken.getsockname()[1])})
-        assert process.popen.wait(timeout=60) == 2
+        assert process.popen.wait(timeout=240) == 2
     logged = process.log()
     assert "cannot listen" in logged
     assert "Traceback" not in logged
@@ -101,10 +101,10 @@ def test_without_kafka_and_collector_it_registers_users_and_stops_in_order(start
     process = start()
     eventually(lambda: process.status("/health/ready") == 200)
     assert process.status("/health/live") == 200
-    registered = httpx.post(f"{process.base_url}/users", json=ANN)
+    registered = plain_http.post(f"{process.base_url}/users", json=ANN)
     assert registered.status_code == 201
     token = registered.json()["token"]
-    deleted = httpx.delete(
+    deleted = plain_http.delete(
         f"{process.base_url}/users/{ANN['email']}", headers={"Authorization": f"Bearer {token}"}, timeout=10
     )
     assert deleted.status_code == 503
@@ -124,11 +124,11 @@ def test_locations_begin_with_the_path_of_the_public_url(start: StartProcess) ->
     process = start(PUBLIC_URL="https://towerwatch.example/tower")
     eventually(lambda: process.status("/health/ready") == 200)
     body = {"email": "ann@person.test", "name": "Ann"}
-    made = httpx.post(f"{process.base_url}/users", json=body, timeout=60)
+    made = plain_http.post(f"{process.base_url}/users", json=body, timeout=60)
     assert (made.status_code, made.headers["Location"]) == (201, "/tower/users/ann@person.test")
     token = {"Authorization": f"Bearer {made.json()['token']}"}
     for path in (made.headers["Location"], "/users/ann@person.test"):
-        assert httpx.get(f"{process.base_url}{path}", headers=token, timeout=60).status_code == 200
+        assert plain_http.get(f"{process.base_url}{path}", headers=token, timeout=60).status_code == 200
 
 
 def test_without_a_database_it_stays_alive_and_becomes_ready_later(start: StartProcess, tmp_path: Path) -> None:
@@ -137,10 +137,10 @@ def test_without_a_database_it_stays_alive_and_becomes_ready_later(start: StartP
     process = start(DATABASE_URL=f"sqlite:///{later}/user_manager.db")
     eventually(lambda: process.status("/health/live") == 200)
     assert process.status("/health/ready") == 503
-    assert httpx.post(f"{process.base_url}/users", json=ANN).status_code == 503
+    assert plain_http.post(f"{process.base_url}/users", json=ANN).status_code == 503
     later.mkdir()
     eventually(lambda: process.status("/health/ready") == 200)
-    assert httpx.post(f"{process.base_url}/users", json=ANN).status_code == 201
+    assert plain_http.post(f"{process.base_url}/users", json=ANN).status_code == 201
 
 
 def test_it_stops_in_order_while_it_waits_for_its_database(start: StartProcess, tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ def test_a_bounce_that_is_reported_is_shown_and_counted(start: StartProcess) -> 
     """A bounce reported over gRPC is shown over HTTP and counted at /metrics."""
     process = start()
     eventually(process.is_ready)
-    registered = httpx.post(f"{process.base_url}/users", json=ANN).json()
+    registered = plain_http.post(f"{process.base_url}/users", json=ANN).json()
     bounced_at = Timestamp()
     bounced_at.GetCurrentTime()
     with create_channel(process.grpc_target) as connection:
@@ -162,9 +162,9 @@ def test_a_bounce_that_is_reported_is_shown_and_counted(start: StartProcess) -> 
         for _ in range(2):
             UserServiceStub(connection).ReportBounce(request, timeout=60)
     authorization = {"Authorization": f"Bearer {registered['token']}"}
-    shown = httpx.get(f"{process.base_url}/users/{ANN['email']}", headers=authorization).json()
+    shown = plain_http.get(f"{process.base_url}/users/{ANN['email']}", headers=authorization).json()
     assert shown["user"] == registered["user"] | {"suppressed": True}
-    counted = httpx.get(f"{process.base_url}/metrics").text.splitlines()
+    counted = plain_http.get(f"{process.base_url}/metrics").text.splitlines()
     for outcome in ("suppressed", "repeated"):
         (line,) = (each for each in counted if each.startswith("bounces_reported_total{") and f'"{outcome}"' in each)
         assert line.endswith(" 1.0")
@@ -197,13 +197,13 @@ def test_the_events_of_an_account_are_published(start: StartProcess, kafka: Brok
     collector.start()
     process = start(KAFKA_BOOTSTRAP_SERVERS=kafka.bootstrap_servers, COLLECTOR_GRPC_TARGET=collector.target)
     eventually(lambda: process.status("/health/ready") == 200)
-    registered = httpx.post(f"{process.base_url}/users", json=ANN).json()
+    registered = plain_http.post(f"{process.base_url}/users", json=ANN).json()
     user_id = registered["user"]["user_id"]
     authorization = {"Authorization": f"Bearer {registered['token']}"}
     link = LinkSigner(SIGNING_KEY, process.base_url).build_confirmation_url(UUID(user_id))
-    confirmed = httpx.post(link, headers=authorization)
+    confirmed = plain_http.post(link, headers=authorization)
     assert confirmed.status_code == 200
-    deleted = httpx.delete(f"{process.base_url}/users/{ANN['email']}", headers=authorization)
+    deleted = plain_http.delete(f"{process.base_url}/users/{ANN['email']}", headers=authorization)
     assert deleted.status_code == 204
     assert collector.deleted == [user_id]
     published = asyncio.run(asyncio.wait_for(_consume_events(kafka.bootstrap_servers, user_id, 3), timeout=60))

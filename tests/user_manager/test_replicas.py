@@ -15,6 +15,7 @@ import pytest
 from sqlalchemy import event, select
 
 from chassis.db.database import Database
+from tests import plain_http
 from tests.mariadb_fixture import DatabaseServer, MariaDbProcess, require_installed
 from tests.service_process import ServiceProcess
 from tests.user_manager.conftest import Service
@@ -95,7 +96,7 @@ class ReplicaPair:
 
 def build_client(posts: Sequence[RegistrationRequest]) -> httpx.Client:
     """Build a client that can send all requests at the same time."""
-    return httpx.Client(timeout=60, limits=httpx.Limits(max_connections=len(posts)), trust_env=False)
+    return httpx.Client(verify=False, timeout=60, limits=httpx.Limits(max_connections=len(posts)), trust_env=False)
 
 
 @pytest.fixture(scope="module", params=["sqlite", pytest.param("mariadb", marks=pytest.mark.mariadb)])
@@ -157,7 +158,7 @@ def test_concurrent_duplicates_register_once(pair: ReplicaPair, has_key: bool) -
     assert [str(user_id) for user_id in user_ids] == [answers[0].json()["user"]["user_id"]]
     assert pair.count_stored_answers(user_ids) == 1
     assert pair.count_events(user_ids) == 1
-    shown = httpx.get(f"{pair.right.base_url}/users/{post.email}", headers={"Authorization": f"Bearer {token}"})
+    shown = plain_http.get(f"{pair.right.base_url}/users/{post.email}", headers={"Authorization": f"Bearer {token}"})
     assert shown.json()["user"] == answers[0].json()["user"]
 
 
@@ -171,7 +172,7 @@ def test_of_concurrent_registrations_of_one_address_one_remains(pair: ReplicaPai
     (user_id,) = pair.find_user_ids(email)
     assert pair.count_stored_answers([user_id]) == 1
     statuses = {
-        answer.json()["user"]["user_id"]: httpx.get(
+        answer.json()["user"]["user_id"]: plain_http.get(
             f"{pair.left.base_url}/users/{email}", headers={"Authorization": f"Bearer {answer.json()['token']}"}
         ).status_code
         for answer in answers
@@ -272,7 +273,7 @@ def test_a_database_restart_needs_no_restart_of_the_service(own_server: MariaDbP
     with (
         own_server.server.database() as url,
         process_starter(tmp_path, DATABASE_URL=url) as start,
-        httpx.Client() as client,
+        httpx.Client(verify=False) as client,
     ):
         replica = start()
         eventually(replica.is_ready, "it is ready")

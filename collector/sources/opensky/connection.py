@@ -24,6 +24,7 @@ from collector.sources.opensky.clock_check import ClockCheck, ClockReading
 from collector.sources.opensky.foreign_answers import ForeignAnswerCounter
 from collector.sources.opensky.proxy import find_proxy
 from collector.sources.required_pause import RequiredPause
+from collector.sources.trust import get_trust
 
 _RENEW_BEFORE: Final = timedelta(minutes=1)
 """A token is renewed this long before it expires."""
@@ -109,7 +110,7 @@ class OpenSkyConnection:
         self._token: Token | None = None
         self._renewal_lock = asyncio.Lock()
         self._clock_check = ClockCheck(clock, metrics)
-        trust = httpx.create_ssl_context()
+        trust = get_trust()
         self.http = httpx.AsyncClient(
             timeout=httpx.Timeout(timeouts.total_s, connect=timeouts.connect_s),
             headers={"User-Agent": "towerwatch", "Cache-Control": "no-cache"},  # RFC 9111, section 5.2.1.4

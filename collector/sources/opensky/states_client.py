@@ -2,13 +2,14 @@
 
 import asyncio
 import json
+from datetime import timedelta
 from typing import Final, assert_never
 
 import httpx
 
 from chassis.clock import Clock
 from chassis.metrics import Metrics
-from collector.errors import ForeignAnswer, SourceRefusedError
+from collector.errors import ForeignAnswer, SourceError, SourceRefusedError
 from collector.sources.bounded_answers import build_timeout_error
 from collector.sources.breaker_guard import POSITIONS_POLICY, BreakerGuard
 from collector.sources.opensky.answers import classify_foreign_answer
@@ -40,6 +41,9 @@ class OpenSkyStatesClient:
 
     remaining_credits: int | None = None
     """Credits left today for positions, as the source last reported; None: not reported since a caller's reset."""
+
+    clock_error: timedelta | None = None
+    """How far the clock is ahead of the source's, by its last answer; None: not known since a caller's reset."""
 
     def __init__(
         self,
@@ -101,7 +105,11 @@ class OpenSkyStatesClient:
 
     async def _fetch_once(self, request: httpx.Request, within_s: float) -> Poll:
         """Send the request once, with a token unless access is anonymous, and return the poll. Raises SourceError."""
-        token = await self._connection.get_token()
+        try:
+            token = await self._connection.get_token()
+        except SourceError as error:
+            error.is_unasked = True
+            raise
         if token is not None:
             request.headers["Authorization"] = f"Bearer {token.text}"
         self._pause.require_over()  # another region's answer may have been a 429 meanwhile
@@ -121,10 +129,10 @@ class OpenSkyStatesClient:
         match answer.status_code:
             case httpx.codes.OK:
                 poll = await self._parse_poll(answer)
-                self._connection.compare_clocks(exchange)
+                self.clock_error = self._connection.compare_clocks(exchange)
                 return poll
             case httpx.codes.TOO_MANY_REQUESTS:
-                self._connection.compare_clocks(exchange)
+                self.clock_error = self._connection.compare_clocks(exchange)
                 raise self._pause.begin(answer.headers)
             case status if status == httpx.codes.NOT_FOUND or answer.is_redirect:
                 raise self._connection.foreign_answers.count(answer, classify_foreign_answer(answer))

@@ -27,6 +27,7 @@ from collector.sources.readsb.aircraft_json import parse_aircraft
 from collector.sources.readsb.pace import HostPaces
 from collector.sources.regions import Circle
 from collector.sources.state_vector import Poll, UnreadablePollError
+from collector.sources.trust import get_trust
 
 SETTING: Final = "LIVE_URLS"
 _PROXY_SETTING: Final = "https_proxy (http_proxy for http)"
@@ -62,6 +63,7 @@ class ReadsbClient:
         self._http = httpx.AsyncClient(
             timeout=httpx.Timeout(None, connect=_CONNECT_S),  # each poll has a timeout for the whole answer
             headers={"User-Agent": "towerwatch"},
+            verify=get_trust(),
             trust_env=False,
             proxy=proxy,
         )

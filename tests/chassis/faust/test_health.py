@@ -132,6 +132,34 @@ def test_a_worker_is_not_stuck_while_its_dependencies_are_unavailable(
     asyncio.run(scenario())
 
 
+def test_events_that_wait_on_purpose_do_not_make_a_worker_stuck(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A backlog of a patient topic is none; one of another topic is reported beside it."""
+    settings = ExampleSettings(
+        kafka_bootstrap_servers="127.0.0.1:1", web_port=1, data_dir=tmp_path, service="example", stuck_after_s=10
+    )
+    now = [1000.0]
+    monkeypatch.setattr(stream_health, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    waiting = {TP("waiting", 0): 5}
+
+    async def scenario() -> None:
+        health = Health(create_app(settings), settings)
+        health.patient_topics = frozenset({"waiting"})
+        for others, is_stuck in (({}, False), ({TP("flights", 0): 5}, True)):
+
+            async def take_sample(others: dict[TP, int] = others) -> ProgressSample:
+                return ProgressSample(backlog=waiting | others)
+
+            monkeypatch.setattr(health, "_take_sample", take_sample)
+            for _ in range(3):
+                await health._check_progress()
+                now[0] += 20
+            assert (health.stuck_reason is not None) is is_stuck
+
+    asyncio.run(scenario())
+
+
 @contextmanager
 def paused(broker: Broker) -> Iterator[None]:
     """Freeze the broker during the block: its connections stay open, and it answers nothing."""

@@ -19,6 +19,7 @@ from waitress.trigger import trigger
 from chassis.errors import CannotListenError
 from chassis.web import wsgi
 from chassis.web.wsgi import LARGEST_BODY, MOST_PIPELINED, HttpServer
+from tests import plain_http
 from tests.ports import free_port
 from tests.waiting import eventually
 
@@ -54,7 +55,7 @@ class Example:
 
     def get(self) -> int:
         """Send a request to /slow and return the length of the answer."""
-        return len(httpx.get(f"http://127.0.0.1:{self.port}/slow", timeout=TIMEOUT_S).content)
+        return len(plain_http.get(f"http://127.0.0.1:{self.port}/slow", timeout=TIMEOUT_S).content)
 
 
 @pytest.fixture
@@ -87,7 +88,7 @@ def is_server_thread_ended() -> bool:
 def test_a_stop_ends_the_servers_thread(example: Example) -> None:
     """The thread ends also if a connection was kept alive."""
     example.go_on.set()
-    with httpx.Client(timeout=TIMEOUT_S) as client:
+    with httpx.Client(verify=False, timeout=TIMEOUT_S) as client:
         client.get(f"http://127.0.0.1:{example.port}/nothing")
         example.server.stop()
     eventually(is_server_thread_ended)
@@ -156,7 +157,7 @@ FORWARDED = {
 def test_forwarded_headers_from_other_clients_than_the_proxy_are_dropped(proxy: str | None) -> None:
     """Any client can send these headers, so only the trusted proxy's count."""
     with serve(create_echo_app(), trusted_proxy=proxy) as port:
-        seen = httpx.get(f"http://127.0.0.1:{port}/whoami", headers=FORWARDED, timeout=TIMEOUT_S).json()
+        seen = plain_http.get(f"http://127.0.0.1:{port}/whoami", headers=FORWARDED, timeout=TIMEOUT_S).json()
     assert seen == {"address": "127.0.0.1", "scheme": "http", "forwarded": []}
 
 
@@ -164,7 +165,7 @@ def test_forwarded_headers_from_other_clients_than_the_proxy_are_dropped(proxy: 
 def test_the_trusted_proxys_headers_contain_the_clients_address(proxy: str) -> None:
     """The last address in the list is what the proxy saw; the client itself may have sent the others."""
     with serve(create_echo_app(), trusted_proxy=proxy) as port:
-        seen = httpx.get(f"http://127.0.0.1:{port}/whoami", headers=FORWARDED, timeout=TIMEOUT_S).json()
+        seen = plain_http.get(f"http://127.0.0.1:{port}/whoami", headers=FORWARDED, timeout=TIMEOUT_S).json()
     assert (seen["address"], seen["scheme"]) == ("198.51.100.7", "https")
     assert "Forwarded" not in seen["forwarded"]
 
@@ -195,7 +196,7 @@ def test_links_begin_with_the_path_under_which_people_reach_the_service(
         return Response(headers={"Location": url_for("thing", number=number)})
 
     with serve(app, path_prefix=prefix) as port:
-        answer = httpx.get(f"http://127.0.0.1:{port}{path}", timeout=TIMEOUT_S)
+        answer = plain_http.get(f"http://127.0.0.1:{port}{path}", timeout=TIMEOUT_S)
     assert answer.headers.get("Location") == shown
 
 
@@ -239,7 +240,7 @@ def test_a_request_that_does_not_reach_the_app_is_answered_with_problem_details(
 
 def test_the_limit_of_bodies_holds_for_chunked_bodies() -> None:
     """A chunked body is answered with 413 as soon as it is too large."""
-    with serve(create_echo_app()) as port, httpx.Client(timeout=TIMEOUT_S) as client:
+    with serve(create_echo_app()) as port, httpx.Client(verify=False, timeout=TIMEOUT_S) as client:
         chunks = (b"x" * 65536 for _ in range(LARGEST_BODY // 65536 + 1))
         with contextlib.suppress(httpx.WriteError):
             assert client.post(f"http://127.0.0.1:{port}/size", content=chunks).status_code == 413
@@ -252,7 +253,7 @@ def test_more_requests_than_threads_are_all_answered() -> None:
     app.get("/")(lambda: "x")
     with serve(app, threads=2) as port, ThreadPoolExecutor(50) as pool:
         url = f"http://127.0.0.1:{port}/"
-        answers = list(pool.map(lambda _: httpx.get(url, timeout=TIMEOUT_S).status_code, range(50)))
+        answers = list(pool.map(lambda _: plain_http.get(url, timeout=TIMEOUT_S).status_code, range(50)))
     assert answers == [200] * 50
 
 
@@ -266,7 +267,7 @@ def test_a_client_that_pipelines_and_reads_nothing_blocks_no_thread() -> None:
             connection = connections.enter_context(socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT_S))
             connection.sendall(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n" * 200)
         for _ in range(20):
-            assert httpx.get(f"http://127.0.0.1:{port}/", timeout=TIMEOUT_S).status_code == 200
+            assert plain_http.get(f"http://127.0.0.1:{port}/", timeout=TIMEOUT_S).status_code == 200
 
 
 @pytest.mark.parametrize("surplus", [0, 50])

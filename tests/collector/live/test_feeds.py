@@ -198,7 +198,9 @@ def test_one_request_after_another_stops_at_the_first_that_fails() -> None:
 
 def want(*airports: str) -> WantedAirports:
     """Return airports that are wanted."""
-    return build_wanted([(each, Direction.BOTH, 1) for each in airports], load_airfields())
+    directions = [(each, Direction.BOTH) for each in airports]
+    people = dict.fromkeys(airports, 1)
+    return build_wanted(directions, people, load_airfields())
 
 
 @pytest.fixture
@@ -275,3 +277,14 @@ def test_a_service_is_asked_by_region(clock: FakeClock) -> None:
         assert isinstance(await feed.plan_round(TERM, wanted), RoundPlan)
 
     asyncio.run(scenario())
+
+
+def test_names_of_regions_that_are_not_asked_any_more_are_forgotten() -> None:
+    """The planner makes new regions whenever interests change; what is kept must not grow for ever."""
+    counter = RoundCounter(False)
+    for hour in range(200):
+        at = BEGIN + hour * 600.0
+        result = RoundResult({"opensky": {f"box {hour}": Poll(at, [build_state("abcdef", at)])}}, {})
+        counted, _ = counter.judge(result, datetime.fromtimestamp(at, UTC), hour * 600.0)
+        assert counted is not None
+    assert len(counter._times) <= 8

@@ -11,7 +11,7 @@ from chassis.db.database import Database
 from collector.errors import SupersededError
 from collector.leadership.terms import Term, begin_term
 from collector.live.feed_state import FeedState, FoundMovement, build_rules
-from collector.live.live_store import Expectation, LiveStore
+from collector.live.live_store import READ_DISTRUSTED_EVERY, Expectation, LiveStore
 from collector.live.movements import Evidence, Movement
 from collector.live.reports import FeedReport, encode_report, load_reports
 from collector.live.snapshots import Stretch
@@ -40,9 +40,17 @@ class StoreUnderTest:
     def __init__(self, database: Database) -> None:
         self.database = database
         self.distrusted: set[Target] = set()
-        self.store = LiveStore(database, FakeClock(NOW), lambda _: self.distrusted)
+        self.clock = FakeClock(NOW)
+        self.readings = 0
+        """How often it was read who is distrusted."""
+        self.store = LiveStore(database, self.clock, self.read_distrusted)
         self.term = begin_term(database)
         self.states: dict[str, FeedState] = {}
+
+    def read_distrusted(self, _session: object) -> set[Target]:
+        """Return who is distrusted, and count that it was read."""
+        self.readings += 1
+        return set(self.distrusted)
 
     def get_state(self, feed: str) -> FeedState:
         """Return the state of a feed, a new one at first."""
@@ -156,9 +164,12 @@ def test_an_airport_that_agrees_badly_is_covered_for_nobody(stored: StoreUnderTe
     """Its movements are published, its stretches only stored; once it is trusted, what lies between is skipped."""
     stored.put("opensky", covered=((0.0, 400.0),))
     stored.distrusted.add(TARGET)
+    stored.clock.advance(READ_DISTRUSTED_EVERY)
     assert stored.put("opensky", find(450), covered=((400.0, 700.0),)) == [450]
     stored.put("opensky", covered=((700.0, 1_000.0),))
     stored.distrusted.clear()
+    assert stored.readings == 2, "it changes once a night, and is read now and then"
+    stored.clock.advance(READ_DISTRUSTED_EVERY)
     stored.put("opensky", covered=((1_000.0, 1_050.0),))
     stored.put("opensky", covered=((1_000.0, 1_100.0),))
     assert stored.list_stretches() == [(0, 400, True), (400, 1_000, False), (1_000, 1_100, True)]

@@ -32,6 +32,7 @@ class FakeStates:
     """A client that reports credits as the test plans, and is never really asked."""
 
     remaining_credits: int | None = None
+    clock_error: timedelta | None = None
 
     async def fetch_poll(self, region: StatesRegion, within_s: float) -> Poll:
         """Return an empty poll."""
@@ -70,9 +71,10 @@ class FeedUnderTest:
 
 
 def want(*airports: str) -> WantedAirports:
-    """Return airports with one interest each."""
-    interests = [(each, Direction.BOTH, 1) for each in airports]
-    return build_wanted(interests, load_airfields()) if airports else NOTHING_WANTED
+    """Return airports that one person each watches."""
+    directions = [(each, Direction.BOTH) for each in airports]
+    people = dict.fromkeys(airports, 1)
+    return build_wanted(directions, people, load_airfields()) if airports else NOTHING_WANTED
 
 
 SUCCESS: Final = RoundResult({"opensky": {"box": POLL}}, {})
@@ -152,6 +154,15 @@ def test_a_round_that_failed_is_made_again_at_once(tested: FeedUnderTest) -> Non
     tested.note(planned, RoundResult({}, {"opensky": SourceUnavailableError("it is down")}))
     tested.make_round("KJFK")
     assert tested.balance.spent == 2
+
+
+def test_a_server_of_tokens_that_fails_costs_no_credit(tested: FeedUnderTest) -> None:
+    """The source was not asked: what was charged is given back, whatever kind the failure is."""
+    for number, error in enumerate((SourceUnavailableError("no token"), SourceRefusedError("no token")), 1):
+        planned = tested.make_round("KJFK")
+        error.is_unasked = True
+        tested.note(planned, RoundResult({}, {"opensky": error}))
+        assert tested.balance.spent == 0, number
 
 
 @ON_SQLITE

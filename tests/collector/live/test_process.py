@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-import httpx
 import pytest
 
 from chassis.clock import SystemClock
@@ -15,6 +14,7 @@ from chassis.db.migrations import upgrade
 from collector.interests import InterestStore
 from domain.interests import Direction
 from local.kafka import Broker
+from tests import plain_http
 from tests.collector.conftest import ANN, wish
 from tests.collector.process import OPERATOR_TOKEN, CollectorProcess
 from tests.waiting import eventually
@@ -60,7 +60,7 @@ def test_the_leader_polls_a_receiver(process: CollectorProcess, receiver: Path) 
         if not process.answers("/health/ready"):
             return False
         headers = {"Authorization": f"Bearer {OPERATOR_TOKEN}"}
-        shown = httpx.get(f"{process.base_url}/scheduler/status", headers=headers, timeout=60).json()["live"]
+        shown = plain_http.get(f"{process.base_url}/scheduler/status", headers=headers, timeout=60).json()["live"]
         (feed,) = shown["feeds"]
         return (shown["budget"], feed["name"], feed["aircraft"]) == (None, "receivers", 1)
 

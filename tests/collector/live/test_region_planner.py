@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from fractions import Fraction
 from itertools import pairwise
 from random import Random
 from typing import Final
@@ -10,6 +11,7 @@ from typing import Final
 import pytest
 from hypothesis import example, given, settings, strategies as st
 
+from collector.live.airfields import load_airfields
 from collector.live.box_cover import Room, compute_room, find_cover
 from collector.live.region_planner import (
     LONGEST_INTERVAL_S,
@@ -21,7 +23,9 @@ from collector.live.region_planner import (
     plan_circles,
     plan_positions,
 )
+from collector.live.wanted import build_wanted
 from collector.sources.regions import WORLD, Box, Circle, measure_distance_km
+from domain.interests import Direction
 
 ROOM_KM: Final = 25.0
 DAY_S: Final = 86_400
@@ -76,7 +80,7 @@ def test_more_than_four_boxes_are_dearer_than_the_world() -> None:
     assert (plan.regions, plan.price, plan.interval_s, len(plan.live)) == ((WORLD,), 4, 87, 5)
 
 
-def test_with_few_credits_those_with_most_interests_are_live_and_the_others_told() -> None:
+def test_with_few_credits_those_with_most_people_are_live_and_the_others_told() -> None:
     """Two boxes can be paid: New York and Paris. An airport that lies in one of them is live at no cost."""
     plan = plan_positions([KJFK, KEWR, LFPG, LFPO, LICC, RJTT, YSSY], of_budget(2 * SMALLEST_LIVE_BUDGET), ROOM_KM)
     assert plan.live == {"KJFK", "KEWR", "LFPG", "LFPO"}
@@ -88,7 +92,7 @@ def test_with_few_credits_those_with_most_interests_are_live_and_the_others_told
         assert "night's record" in reason
 
 
-def test_equal_interests_are_ordered_by_code() -> None:
+def test_equally_many_people_are_ordered_by_code() -> None:
     """Catania comes before Tokyo."""
     plan = plan_positions([RJTT, LICC], of_budget(SMALLEST_LIVE_BUDGET), ROOM_KM)
     assert plan.live == {"LICC"}
@@ -150,8 +154,9 @@ COORDINATES: Final = st.one_of(
     st.tuples(st.floats(-20, -14), st.sampled_from([177.0, 179.0, 179.9, -179.9, -178.0])),
     st.sampled_from(ODD_PLACES),
 )
-AIRPORTS: Final = st.lists(st.tuples(COORDINATES, st.integers(1, 20)), min_size=1, max_size=7).map(
-    lambda drawn: [WantedAirport(f"A{at:03}", *place, interests) for at, (place, interests) in enumerate(drawn)]
+PEOPLE: Final = st.integers(1, 20) | st.fractions(Fraction(1, 25), 4, max_denominator=25)
+AIRPORTS: Final = st.lists(st.tuples(COORDINATES, PEOPLE), min_size=1, max_size=7).map(
+    lambda drawn: [WantedAirport(f"A{at:03}", *place, people) for at, (place, people) in enumerate(drawn)]
 )
 BUDGETS: Final = st.sampled_from([960, 1_919, 1_920, 2_879, 2_880, 3_840, 4_000, 8_000])
 ONE_DAYS_BUDGETS: Final = st.sampled_from([960, 1_920, 2_879, 2_880, 3_840, 4_000])
@@ -239,7 +244,7 @@ def test_a_plan_is_within_the_budget_and_fast_enough(
 
 @settings(deadline=None)
 @given(AIRPORTS, BUDGETS)
-def test_whoever_is_left_out_has_no_more_interests_than_somebody_who_takes_the_place(
+def test_whoever_is_left_out_has_no_more_people_than_somebody_who_takes_the_place(
     airports: list[WantedAirport], per_day: int
 ) -> None:
     """An airport that is not live fits into no cover, within the price, together with the live ones that come first."""
@@ -250,27 +255,71 @@ def test_whoever_is_left_out_has_no_more_interests_than_somebody_who_takes_the_p
             first = [
                 other.icao
                 for other in airports
-                if other.icao in plan.live and (-other.interests, other.icao) < (-each.interests, each.icao)
+                if other.icao in plan.live and (-other.people, other.icao) < (-each.people, each.icao)
             ]
             assert find_cover([rooms[icao] for icao in [*first, each.icao]], per_day // SMALLEST_LIVE_BUDGET) is None
 
 
 @settings(deadline=None)
 @given(AIRPORTS, BUDGETS, st.data())
-def test_one_interest_more_or_less_moves_nobody(
-    airports: list[WantedAirport], per_day: int, data: st.DataObject
-) -> None:
-    """Nor does an airport that is added or removed, if it has fewest interests: live airports keep their place."""
+def test_one_person_more_or_less_moves_nobody(airports: list[WantedAirport], per_day: int, data: st.DataObject) -> None:
+    """Nor does an airport that is added or removed, if it has fewest people: live airports keep their place."""
     quota = of_budget(per_day)
     before = plan_positions(airports, quota, ROOM_KM)
     at = data.draw(st.integers(0, len(airports) - 1))
     change = data.draw(st.sampled_from([-1, 1]))
     changed = [*airports]
-    changed[at] = replace(airports[at], interests=max(airports[at].interests + change, 1))
+    changed[at] = replace(airports[at], people=max(airports[at].people + change, 1))
     assert plan_positions(changed, quota, ROOM_KM, before).live == before.live
-    last = max(airports, key=lambda each: (-each.interests, each.icao))
+    last = max(airports, key=lambda each: (-each.people, each.icao))
     without = [each for each in airports if each is not last]
     assert plan_positions(without, quota, ROOM_KM, before).live == before.live - {last.icao}
+
+
+@settings(deadline=None)
+@given(AIRPORTS, st.integers(2, 25), st.data(), BUDGETS)
+def test_whatever_one_stranger_watches_takes_no_place_of_others(
+    airports: list[WantedAirport], watched: int, data: st.DataObject, per_day: int
+) -> None:
+    """Airports that one person or more watches, and nothing else, stay live beside those of a person with many."""
+    honest = [replace(each, people=math.ceil(each.people)) for each in airports]
+    places = data.draw(st.lists(COORDINATES, min_size=1, max_size=3))
+    stranger = [WantedAirport(f"0{at:03}", *place, Fraction(1, watched)) for at, place in enumerate(places)]
+    quota = of_budget(per_day)
+    assert plan_positions([*stranger, *honest], quota, ROOM_KM).live >= plan_positions(honest, quota, ROOM_KM).live
+
+
+@settings(deadline=None)
+@given(AIRPORTS, BUDGETS, st.data())
+def test_one_person_cannot_move_regions_to_and_fro(
+    airports: list[WantedAirport], per_day: int, data: st.DataObject
+) -> None:
+    """A person who watches some of the airports, then others, then the first again, moves regions once at most."""
+    quota = of_budget(per_day)
+    parts = [data.draw(st.lists(st.sampled_from(airports), unique_by=lambda each: each.icao)) for _ in range(2)]
+    plan = plan_positions(airports, quota, ROOM_KM)
+    seen: list[frozenset[str]] = []
+    for part in parts * 4:
+        icaos = {each.icao for each in part}
+        wanted = [
+            replace(each, people=each.people + Fraction(1, len(part))) if each.icao in icaos else each
+            for each in airports
+        ]
+        plan = plan_positions(wanted, quota, ROOM_KM, plan)
+        seen.append(plan.live)
+    assert len(set(seen[2:])) == 1
+
+
+def test_one_stranger_with_many_interests_does_not_outrank_people() -> None:
+    """Twenty people at four airports keep their places beside one with 45 interests at five, as it was not."""
+    people = {"LFPG": 5, "KJFK": 5, "LICC": 5, "RJTT": 5}
+    strangers = dict.fromkeys(("YSSY", "SBGR", "FAOR", "NZAA", "SCEL"), Fraction(1, 5))
+    wanted = {**people, **strangers}
+    airports = build_wanted([(icao, Direction.BOTH) for icao in wanted], wanted, load_airfields()).airports
+    for regions in (1, 2, 3):
+        plan = plan_positions(airports, of_budget(regions * SMALLEST_LIVE_BUDGET), ROOM_KM)
+        assert plan.live <= people.keys()
+        assert len(plan.live) == regions
 
 
 @settings(deadline=None, max_examples=8)
@@ -304,7 +353,7 @@ def test_the_budget_is_never_exceeded_whatever_happens_in_a_day(
     plan: PositionPlan | None = None
     while time < DAY_S:
         if chance.random() < 0.1:
-            airports = [replace(each, interests=chance.randint(1, 20)) for each in airports]
+            airports = [replace(each, people=chance.randint(1, 20)) for each in airports]
         plan = plan_positions(airports, LiveCredits(per_day, left, DAY_S - time, since), ROOM_KM, plan)
         wait = max(plan.interval_s - since, 0.0) if since is not None and plan.live else 0.0
         if plan.live:
@@ -361,7 +410,7 @@ def test_one_circle_is_enough_for_the_airports_of_a_country() -> None:
 
 
 def test_a_service_is_not_asked_for_more_regions_than_have_their_turn_in_time() -> None:
-    """With 100 airports far from each other 90 are live, those with most interests, each every 90 s."""
+    """With 100 airports far from each other 90 are live, those with most people, each every 90 s."""
     airports = [
         WantedAirport(f"A{at:03}", -60.0 + 12 * (at // 10), -170.0 + 34 * (at % 10), 1_000 - at) for at in range(100)
     ]

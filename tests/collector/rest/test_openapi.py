@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
-import httpx
 import pytest
 from flask import Flask
 
 from collector.intervals import DAY, day_of
 from collector.rest.users import Authenticator
 from domain.interests import Direction
+from tests import plain_http
 from tests.collector.conftest import ANN, ANNS, NOON, ON_SQLITE, OPERATOR, Service, app_of, wish
 from tests.fakes.authority import FakeAuthority
 from tests.openapi.conformance import SINGLE, list_described_operations, list_public_routes, run_schemathesis, serve_app
@@ -62,7 +62,7 @@ def test_every_parameter_of_a_query_has_a_schema_of_its_own(app: Flask) -> None:
 def test_every_answer_to_a_user_is_as_described(url: str, tmp_path: Path) -> None:
     """Requests of a confirmed user with interests, also in chains, get only answers that the document describes."""
     run_schemathesis(url, CONFIG, tmp_path, 20, f"--header=Authorization: {ANNS['Authorization']}")
-    assert httpx.get(f"{url}/interests", headers=ANNS).status_code == 200
+    assert plain_http.get(f"{url}/interests", headers=ANNS).status_code == 200
 
 
 def test_every_answer_to_the_operator_is_as_described(url: str, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import httpx
 from local.kafka import Broker
 from local.kafka.errors import BrokerError
 from local.stack import REPLAY_BEACONS
+from tests import plain_http
 from tests.faults.storm.clocks import NO_STORY, RATE, StoryClock, WrongClock
 from tests.faults.storm.sink import WELL
 from tests.mariadb_fixture import INSTALLED, MariaDbProcess
@@ -209,7 +210,7 @@ class Stack:
     def is_ready(self, name: str) -> bool:
         """Return True if a replica says that it is ready."""
         try:
-            return httpx.get(f"{self.url(name)}/health/ready", timeout=3, trust_env=False).status_code == 200
+            return plain_http.get(f"{self.url(name)}/health/ready", timeout=3).status_code == 200
         except httpx.TransportError:
             return False
 

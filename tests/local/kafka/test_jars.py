@@ -60,7 +60,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Repository, directory=str(tmp_path / "repository")))
     remote = {"test": f"http://127.0.0.1:{server.server_port}"}
     monkeypatch.setattr(
-        jars, "_make_maven_context", lambda cache: MavenContext(repo_cache=cache, remote_repos=remote, timeout=5)
+        jars, "_make_maven_context", lambda cache: MavenContext(repo_cache=cache, remote_repos=remote, timeout=60)
     )
     thread = Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()

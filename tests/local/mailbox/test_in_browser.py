@@ -138,7 +138,7 @@ def test_mails_that_came_while_the_mailbox_was_down_appear(browser: Browser, tmp
         wait_until_live(visitor.page)
         first.process.terminate()
         visitor.page.get_by_text("No connection to the mailbox").wait_for()
-        first.process.wait(10)
+        first.process.wait(60)
         (maildir / "new" / "1.x").write_text("Subject: meanwhile\n\n")
         with running_mailbox(maildir, web_port=int(first.url.rpartition(":")[2])):
             visitor.page.locator(".subject", has_text="meanwhile").wait_for()

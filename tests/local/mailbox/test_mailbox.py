@@ -35,7 +35,7 @@ def test_mails_are_read_in_the_order_of_delivery(tmp_path: Path) -> None:
         seen = {mail.key for mail in read[:15]}
         assert read_mails(maildir, besides=seen) == read[15:]
         running.process.send_signal(signal.SIGTERM)
-        assert running.process.wait(10) == 0
+        assert running.process.wait(60) == 0
 
 
 def test_reading_while_mails_arrive_and_move(tmp_path: Path) -> None:
@@ -101,5 +101,5 @@ def test_it_ends_with_a_client_connected(tmp_path: Path, number: signal.Signals)
     with running_mailbox(mail) as running, smtplib.SMTP("127.0.0.1", running.port, timeout=60) as client:
         client.noop()
         running.process.send_signal(number)
-        assert running.process.wait(10) == 0
+        assert running.process.wait(60) == 0
         client.close()

@@ -65,7 +65,10 @@ def replay_with_faults(
 ) -> Iterator[Caller]:
     """Serve a replay that injects these faults for the block, and yield a client."""
     clock = clock or FakeClock()
-    with replay(flights, clock, CREDENTIALS, given, schedule) as url, httpx.Client(base_url=url, timeout=30) as http:
+    with (
+        replay(flights, clock, CREDENTIALS, given, schedule) as url,
+        httpx.Client(verify=False, base_url=url, timeout=30) as http,
+    ):
         yield Caller(http)
 
 

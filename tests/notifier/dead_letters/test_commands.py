@@ -400,7 +400,7 @@ def test_the_commands_run_in_a_process_of_their_own(kafka: Broker) -> None:
     environment = {"KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers, "PATH": os.environ["PATH"], "LC_ALL": "C"}
     command = [sys.executable, "-m", "notifier", "dead-letters"]
     done = subprocess.run(
-        [*command, "requeue", letter], env=environment, capture_output=True, text=True, timeout=60, check=False
+        [*command, "requeue", letter], env=environment, capture_output=True, text=True, timeout=240, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith(f"requeued: {letter}  ")
@@ -414,7 +414,7 @@ def test_the_commands_run_in_a_process_of_their_own(kafka: Broker) -> None:
             stdout=nobody,
             stderr=subprocess.PIPE,
             text=True,
-            timeout=60,
+            timeout=240,
             check=False,
         )
     assert (broken.returncode, broken.stderr) == (1, "")

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from notifier.delivery import deliver as deliver_module
+from notifier.delivery import composition as composition_module
 from notifier.delivery.bounces import is_bounce_proven
 from notifier.errors import SendingSideRefused, UnprovenBounce
 from tests.notifier.delivery.single_user import SingleUserDelivery, run_steps
@@ -16,8 +16,8 @@ from tests.notifier.simulation_settings import DeliverySettings
 @pytest.fixture(autouse=True)
 def _replace_mail_text(monkeypatch: pytest.MonkeyPatch) -> None:
     """Replace the composition of mails, which takes long."""
-    monkeypatch.setattr(deliver_module, "compose_alerts_mail", build_fake_mail)
-    monkeypatch.setattr(deliver_module, "compose_catch_up_mail", build_fake_catch_up_mail)
+    monkeypatch.setattr(composition_module, "compose_alerts_mail", build_fake_mail)
+    monkeypatch.setattr(composition_module, "compose_catch_up_mail", build_fake_catch_up_mail)
 
 
 def at(text: str) -> datetime:

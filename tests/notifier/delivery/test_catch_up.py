@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from domain.alerts import Alert, AlertState, Bound
-from notifier.delivery import catch_up as catch_up_module, deliver as deliver_module
+from notifier.delivery import catch_up as catch_up_module, composition as composition_module
 from notifier.delivery.alert_batch import AlertBatch
 from notifier.delivery.catch_up import cancel_withdrawn, select_catch_up_batches
 from notifier.errors import PermanentlyRefused, TemporarilyRefused, UserManagerUnavailable
@@ -32,8 +32,8 @@ DAY = timedelta(days=1)
 @pytest.fixture(autouse=True)
 def _replace_mail_text(monkeypatch: pytest.MonkeyPatch) -> None:
     """Replace the composition of mails, which takes long."""
-    monkeypatch.setattr(deliver_module, "compose_alerts_mail", build_fake_mail)
-    monkeypatch.setattr(deliver_module, "compose_catch_up_mail", build_fake_catch_up_mail)
+    monkeypatch.setattr(composition_module, "compose_alerts_mail", build_fake_mail)
+    monkeypatch.setattr(composition_module, "compose_catch_up_mail", build_fake_catch_up_mail)
 
 
 async def be_away(delivery: SingleUserDelivery, duration: timedelta) -> None:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from domain.alerts import Alert, AlertState, Bound
-from notifier.delivery import corrections as corrections_module, deliver as deliver_module
+from notifier.delivery import composition as composition_module, corrections as corrections_module
 from notifier.delivery.corrections import select_outcomes
 from notifier.delivery.policy import CorrectionPolicy
 from notifier.errors import PermanentlyRefused, TemporarilyRefused, UserManagerUnavailable
@@ -38,7 +38,7 @@ DAY = timedelta(days=1)
 @pytest.fixture(autouse=True)
 def _replace_mail_text(monkeypatch: pytest.MonkeyPatch) -> None:
     """Replace the composition of mails, which takes long."""
-    monkeypatch.setattr(deliver_module, "compose_alerts_mail", build_fake_mail)
+    monkeypatch.setattr(composition_module, "compose_alerts_mail", build_fake_mail)
     monkeypatch.setattr(corrections_module, "compose_corrections_mail", build_fake_corrections_mail)
 
 

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from notifier.delivery import deliver as deliver_module
+from notifier.delivery import composition as composition_module
 from notifier.errors import (
     FailureReason,
     HardBounce,
@@ -28,8 +28,8 @@ from tests.notifier.simulation_settings import DeliverySettings
 @pytest.fixture(autouse=True)
 def _replace_mail_text(monkeypatch: pytest.MonkeyPatch) -> None:
     """Replace the composition of mails, which takes long."""
-    monkeypatch.setattr(deliver_module, "compose_alerts_mail", build_fake_mail)
-    monkeypatch.setattr(deliver_module, "compose_catch_up_mail", build_fake_catch_up_mail)
+    monkeypatch.setattr(composition_module, "compose_alerts_mail", build_fake_mail)
+    monkeypatch.setattr(composition_module, "compose_catch_up_mail", build_fake_catch_up_mail)
 
 
 def test_a_temporary_rejection_defers_the_mail_and_later_alerts() -> None:

@@ -103,7 +103,9 @@ def test_the_hourly_limit_swallows_no_notice() -> None:
         assert sorted(len(mail.alert_ids) for mail in delivery.simulation.mails) == [1, 1, 1, 1]
         assert len(delivery.user_state.mailed_at) == 1
 
-    with mock.patch("notifier.delivery.deliver.compose_alerts_mail", lambda alerts, contact, *_: alert_mail(contact)):
+    with mock.patch(
+        "notifier.delivery.composition.compose_alerts_mail", lambda alerts, contact, *_: alert_mail(contact)
+    ):
         run_steps(steps, DeliverySettings(mails_per_hour=1))
 
 

@@ -24,7 +24,7 @@ def run_in_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[...,
 
     @wraps(test)
     def run(**values: Any) -> None:
-        asyncio.run(asyncio.wait_for(test(**values), 20))
+        asyncio.run(asyncio.wait_for(test(**values), 120))
 
     return run
 
@@ -100,7 +100,7 @@ async def test_wait_until_persisted_waits_for_both_tables() -> None:
     await asyncio.sleep(0.01)
     assert not waiting.done()
     fixture.users.keep()
-    await asyncio.wait_for(waiting, 5)
+    await asyncio.wait_for(waiting, 60)
 
 
 @pytest.mark.parametrize("failing", ["statuses", "users"])

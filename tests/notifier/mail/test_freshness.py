@@ -31,6 +31,11 @@ END = ALERT.window_start + ALERT.window.length
         (LIVE, CAUSE, "Seen live."),
         (LIVE, ALERT.window_start - timedelta(days=1), "Seen live."),
         (RECORD, CAUSE, "From the night's record."),
+        (
+            replace(ALERT, provenance=Provenance.RECENT),
+            END,
+            "From the source's flights of the day, before the night's record.",
+        ),
         (ALERT, CAUSE, ""),
     ],
 )

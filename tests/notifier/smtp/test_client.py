@@ -326,6 +326,54 @@ def test_refused_mails_do_not_open_the_breaker(fake: FakeSmtpServer) -> None:
     assert send_in_sequence(create_client(fake, clock=FakeClock()), 13)[-1] is None
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "521 5.3.2 this host takes no mail",
+        "550 5.1.8 bad sender",
+        "421 4.3.2 closing",
+        "535 5.7.8 no",
+        "454 4.7.0 no",
+        "530 5.7.0 no",
+        HANG_UP,
+    ],
+)
+@pytest.mark.parametrize("command", ["RCPT", "DATA", "CONTENT"])
+def test_what_is_said_of_one_recipient_does_not_stop_the_mails_of_others(
+    fake: FakeSmtpServer, command: str, answer: str
+) -> None:
+    """A smarthost passes on what the recipient's server says, which may be anything, and as often as it likes."""
+    fake.script_for["mallory@evil.example"][command] = [answer] * 20
+
+    async def send_mails() -> None:
+        client = create_client(fake, clock=FakeClock())
+        for number in range(10):
+            to = "mallory@evil.example" if number % 2 else "Mallory <mallory@Evil.Example>"
+            fake.script_for["mallory@Evil.Example"] = fake.script_for["mallory@evil.example"]
+            assert await send_one(client, build_mail(number, to)) is not None
+        assert client.state is BreakerState.CLOSED
+        assert await send_one(client, build_mail(99)) is None
+        await client.close()
+
+    asyncio.run(asyncio.wait_for(send_mails(), 150))
+
+
+def test_what_is_said_of_recipients_of_many_domains_opens_the_breaker(fake: FakeSmtpServer) -> None:
+    """Then it is the server's own; what comes before a recipient is named always counts."""
+
+    async def send_mails() -> None:
+        client = create_client(fake, clock=FakeClock())
+        for number in range(5):
+            assert client.state is BreakerState.CLOSED
+            to = f"ada@example{number}.net"
+            fake.script_for[to]["RCPT"] = ["421 4.3.2 closing"]
+            assert await send_one(client, build_mail(number, to)) is not None
+        assert client.state is BreakerState.OPEN
+        await client.close()
+
+    asyncio.run(asyncio.wait_for(send_mails(), 150))
+
+
 def test_the_rate_limit_delays_mails(fake: FakeSmtpServer) -> None:
     """The third mail waits until a minute after the first if two per minute are allowed."""
     waits: list[float] = []

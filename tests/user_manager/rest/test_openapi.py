@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 from flask import Flask
 
+from tests import plain_http
 from tests.openapi.conformance import SINGLE, list_described_operations, list_public_routes, run_schemathesis, serve_app
 from tests.user_manager.apps import build_app
 from tests.user_manager.conftest import ON_SQLITE, OPERATOR_TOKEN, Service
@@ -57,7 +57,9 @@ def test_responses_to_a_user_match_the_description(url: str, service: Service, t
     token = service.register_confirmed("ann@example.org").token
     invalidating = ("--exclude-operation-id=delete_user", "--exclude-operation-id=rotate_token")
     run_schemathesis(url, CONFIG, tmp_path, 10, f"--header=Authorization: Bearer {token}", *invalidating, SINGLE)
-    assert httpx.get(f"{url}/users/ann@example.org", headers={"Authorization": f"Bearer {token}"}).status_code == 200
+    assert (
+        plain_http.get(f"{url}/users/ann@example.org", headers={"Authorization": f"Bearer {token}"}).status_code == 200
+    )
 
 
 def test_responses_without_a_valid_token_match_the_description(url: str, service: Service, tmp_path: Path) -> None:

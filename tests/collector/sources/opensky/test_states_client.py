@@ -140,6 +140,15 @@ def test_a_token_that_is_rejected_twice_is_a_refusal(client: StatesUnderTest, se
     assert len(server.requests) == 2
 
 
+def test_a_request_without_a_token_is_not_sent_and_says_so(client: StatesUnderTest, server: PositionServer) -> None:
+    """The server of tokens is unreachable: the source was not asked, so that the request costs nothing."""
+    client.connection._token_url = "http://127.0.0.1:9/token"  # nothing listens on the port of "discard"
+    with pytest.raises(SourceUnavailableError) as caught:
+        client.poll()
+    assert caught.value.is_unasked
+    assert server.requests == []
+
+
 def test_null_states_are_a_poll_without_aircraft(client: StatesUnderTest, server: PositionServer) -> None:
     """It is the source's own answer, not an error; what it covers is not the client's to judge."""
     server.script.append(answer(200, {"time": NOW, "states": None}))

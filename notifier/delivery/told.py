@@ -1,0 +1,196 @@
+"""What a user was told, as far as later alerts depend on it: nobody reads of an end whose beginning was not told them.
+
+An alert follows others: a RESOLVED or STILL the FIRING of its episode, a WITHDRAWN the statement that it withdraws.
+While one of these waits for the mail of corrections, the alert waits with it. If it was dropped (a paused account,
+unwanted corrections), the alert is dropped, too.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from itertools import chain
+from uuid import UUID
+
+from faust.types import EventT
+
+from domain.alerts import Alert, AlertState, compute_alert_id
+from notifier.delivery.alert_batch import AlertBatch, PlannedMail
+from notifier.delivery.planned_mail import (
+    find_open_alert_ids,
+    get_first_event,
+    get_pending_event,
+    select_undelivered,
+)
+from notifier.delivery.store import DeliveryStatus, DeliveryStore
+from notifier.messages import RaisedAlert
+
+
+def must_wait_for_corrections(store: DeliveryStore, event: EventT[bytes], alert: Alert) -> bool:
+    """Return True if the alert is to be mailed with corrections, because it is one or follows one that waits.
+
+    It follows the FIRING of its episode, and whatever waits about the same threshold and window. `event`: that of the
+    alert.
+    """
+    if alert.corrects:
+        return True
+    begun_by = () if alert.episode_id is None else (_name_alert(alert.episode_id),)
+    keys = (*begun_by, _name_window(alert))
+    waiting = [found for key in keys if (found := store.find_waiting(event, key)) is not None]
+    return any(store.find_status(event, each) is None for each in waiting)
+
+
+def note_waiting(store: DeliveryStore, event: EventT[bytes], alerts: Iterable[RaisedAlert], at: datetime) -> None:
+    """Write that these alerts wait for the mail of corrections, until they have a delivery status.
+
+    To be called before any alert is handled that was raised later. The time is only that of the entry.
+    """
+    for each in (raised.alert for raised in alerts):
+        if store.find_status(event, each.alert_id) is not None:
+            continue
+        for key in (_name_alert(each.alert_id), _name_window(each)):
+            if store.find_waiting(event, key) != each.alert_id:
+                store.mark_waiting(event, key, each.alert_id, at)
+
+
+def drop_unexpected(store: DeliveryStore, mail: PlannedMail, now: datetime) -> int:
+    """Give a status to those alerts of a mail that its user must not get; return how many they are.
+
+    An alert whose beginning, or what it withdraws, was never told is recorded as untold. One that only tells again what
+    the user was told, and whose withdrawal was not mailed, is recorded as mailed.
+    """
+    event, dropped = get_first_event(mail), 0
+    for each in (raised.alert for raised in select_undelivered(store, mail)):
+        if _was_never_begun(store, event, each):
+            store.mark_untold(event, (each.alert_id,), now)
+        elif _is_known(store, event, each):
+            store.mark_mailed(event, (each.alert_id,), now)
+        else:
+            continue
+        dropped += 1
+    return dropped
+
+
+def drop_queued(store: DeliveryStore, groups: Iterable[Iterable[AlertBatch]], now: datetime) -> tuple[AlertBatch, ...]:
+    """Record as dropped what else a user has in the queue, to whom nothing may be mailed; return these batches.
+
+    Batches of a mail that the server may have are left out.
+    """
+    dropped = tuple(each for each in chain.from_iterable(groups) if not each.sealed)
+    for each in dropped:
+        store.mark_untold(get_pending_event(each).event, find_open_alert_ids(store, (each,)), now)
+    return dropped
+
+
+def follows_unmailed(store: DeliveryStore, event: EventT[bytes], alerts: Sequence[RaisedAlert]) -> bool:
+    """Return True if one of these alerts follows an alert that is not among them and has no delivery status."""
+    ids = {each.alert.alert_id for each in alerts}
+    followed = {id_ for each in alerts for id_ in _list_followed(each.alert)} - ids
+    return any(store.find_status(event, each) is None for each in followed)
+
+
+def note_told(store: DeliveryStore, event: EventT[bytes], alerts: Iterable[RaisedAlert], at: datetime) -> None:
+    """Write which breaches the user believes in after a mail with these alerts."""
+    ordered = sorted(
+        (each.alert for each in alerts),
+        key=lambda each: (each.window_start, each.revision, each.state is AlertState.WITHDRAWN),
+    )
+    for alert in ordered:
+        key = _name_threshold(alert)
+        before = store.find_told_breach(event, key)
+        after = _apply(alert, before)
+        if after != before:
+            store.save_told_breach(event, key, after, at)
+
+
+def _apply(alert: Alert, breach: datetime | None) -> datetime | None:
+    """Return the start of the last window of which the user believes that a breach goes on, after an alert; None: none.
+
+    `breach`: the same before it.
+    """
+    window = alert.window_start
+    if alert.reports_breach:
+        return window if breach is None else max(breach, window)
+    if breach is None:
+        return None
+    is_over = breach < window if alert.state is AlertState.RESOLVED else breach == window
+    return None if is_over else breach
+
+
+def _was_never_begun(store: DeliveryStore, event: EventT[bytes], alert: Alert) -> bool:
+    """Return True if the user was not told what the alert ends or withdraws, because that was dropped.
+
+    A RESOLVED or STILL of a beginning that was dropped is told all the same to who believes in an earlier breach: the
+    record moved the beginning of what they were told. False of what is not recorded, or no more.
+    """
+    match alert.state:
+        case AlertState.FIRING:
+            return False
+        case AlertState.WITHDRAWN:
+            found = [store.find_status(event, each) for each in _list_withdrawn(alert)]
+            return DeliveryStatus.UNTOLD in found and DeliveryStatus.MAILED not in found
+        case AlertState.RESOLVED | AlertState.STILL:
+            if alert.episode_id is None or store.find_status(event, alert.episode_id) is not DeliveryStatus.UNTOLD:
+                return False
+            breach = store.find_told_breach(event, _name_threshold(alert))
+            return breach is None or breach >= alert.window_start
+
+
+def _is_known(store: DeliveryStore, event: EventT[bytes], alert: Alert) -> bool:
+    """Return True if the user was told the same before, and was not told that it is untrue."""
+    if alert.state is AlertState.WITHDRAWN:
+        return False
+    states = (AlertState.RESOLVED,) if alert.state is AlertState.RESOLVED else (AlertState.FIRING, AlertState.STILL)
+    for revision in range(alert.revision - 1, -1, -1):
+        ids = [_compute_id(alert, each, revision=revision) for each in states]
+        was_told = any(store.find_status(event, each) is DeliveryStatus.MAILED for each in ids)
+        withdrawal = _compute_id(alert, AlertState.WITHDRAWN, withdrawn_state=states[0], revision=revision)
+        match store.find_status(event, withdrawal):
+            case DeliveryStatus.UNTOLD:
+                if was_told:
+                    return True
+            case None:
+                # An end lapses with its breach: it is told again if the breach is.
+                return was_told and alert.state is AlertState.RESOLVED and _is_breach_known(store, event, alert)
+            case _:
+                return False
+    return False
+
+
+def _is_breach_known(store: DeliveryStore, event: EventT[bytes], alert: Alert) -> bool:
+    """Return True if the breach that an alert ends was not told again, because the user knew it, with its end."""
+    if alert.episode_id is None or store.find_status(event, alert.episode_id) is not DeliveryStatus.MAILED:
+        return False
+    return store.find_told_breach(event, _name_threshold(alert)) is None
+
+
+def _list_followed(alert: Alert) -> Iterator[UUID]:
+    """Yield the ids of the alerts that an alert follows: the beginning of its episode, and what it withdraws."""
+    if alert.state is AlertState.WITHDRAWN:
+        yield from _list_withdrawn(alert)
+    elif alert.state is not AlertState.FIRING and alert.episode_id is not None:
+        yield alert.episode_id
+
+
+def _list_withdrawn(alert: Alert) -> list[UUID]:
+    """Return the ids of the statements that a WITHDRAWN takes back: of a breach FIRING and STILL, else RESOLVED."""
+    if alert.withdrawn_state is AlertState.RESOLVED:
+        return [_compute_id(alert, AlertState.RESOLVED, revision=alert.revision)]
+    return [_compute_id(alert, each, revision=alert.revision) for each in (AlertState.FIRING, AlertState.STILL)]
+
+
+def _compute_id(alert: Alert, state: AlertState, *, revision: int, withdrawn_state: AlertState | None = None) -> UUID:
+    """Return the id of another alert about the same threshold and window."""
+    return compute_alert_id(
+        alert.interest_id, alert.version, alert.bound, alert.window_start, state, withdrawn_state, revision
+    )
+
+
+def _name_alert(alert_id: UUID) -> str:
+    return f"alert/{alert_id}"
+
+
+def _name_threshold(alert: Alert) -> str:
+    return f"{alert.interest_id}/{alert.version}/{alert.bound}"
+
+
+def _name_window(alert: Alert) -> str:
+    return f"{_name_threshold(alert)}/{alert.window_start.isoformat()}"

@@ -1,0 +1,184 @@
+"""No positions are covered while this machine's clock may be wrong: ahead, behind, or set meanwhile."""
+
+import asyncio
+from collections.abc import Iterator
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+
+from chassis.db.database import Database
+from chassis.metrics import Metrics, ServiceIdentity
+from collector.interests import InterestStore
+from collector.leadership.terms import Term, begin_term
+from collector.live.clock_trust import PROBE_EVERY, ClockTrust, update_comparison
+from collector.live.collection import LiveCollector
+from collector.live.feeds import Request, RoundPlan, RoundResult
+from collector.live.live_store import LiveStore
+from collector.live.metrics import LiveMetrics
+from collector.live.reports import load_reports
+from collector.live.wanted import WantedAirports
+from collector.model import OUTBOX, SCHEMA
+from collector.settled.source_state import store_clock_error
+from collector.sources.state_vector import Poll, Position
+from domain.interests import Direction
+from tests.collector.conftest import wish
+from tests.collector.live.test_feeds import build_state
+from tests.fakes.clock import FakeClock
+from towerwatch.topics import FLIGHTS_OBSERVED
+
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    """A database with the collector's tables."""
+    found = Database(database_url)
+    SCHEMA.create_all(found.engine)
+    yield found
+    found.close()
+
+
+class World:
+    """A machine whose clock may be wrong, and what the source's clock said of it."""
+
+    def __init__(self, database: Database) -> None:
+        self.database, self.clock = database, FakeClock()
+        self.trust = ClockTrust(self.clock)
+        InterestStore(database, self.clock).set(uuid4(), wish("KJFK", Direction.DEPARTURES))
+
+    def compare(self, error: timedelta, *, live: bool = False) -> None:
+        """Store a comparison: by an answer of the source of flights, or of a source of positions."""
+        with self.database.transaction() as session:
+            (update_comparison if live else store_clock_error)(session, error, self.clock.now())
+
+    def is_trusted(self) -> bool:
+        """Read what is stored, and return whether the clock is trusted."""
+        with self.database.reading() as session:
+            self.trust.read(session)
+        return self.trust.is_trusted
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_clock_that_is_ahead_or_behind_is_not_trusted_until_it_agrees(database: Database, sign: int) -> None:
+    """By the same limit as for the record, an hour; and not if nobody compared it for two days."""
+    world = World(database)
+    assert world.is_trusted(), "nobody has compared it yet"
+    world.compare(sign * 2 * HOUR, live=True)
+    assert world.is_trusted(), "positions alone begin no record of comparisons"
+    world.compare(sign * 2 * HOUR)
+    assert not world.is_trusted()
+    world.compare(sign * 0.9 * HOUR, live=True)
+    assert world.is_trusted()
+    world.clock.advance(timedelta(days=3))
+    assert not world.is_trusted()
+    world.compare(timedelta(0), live=True)
+    assert world.is_trusted()
+
+
+@pytest.mark.parametrize("jump", [timedelta(hours=30), timedelta(hours=-5), timedelta(hours=2)])
+def test_a_clock_that_is_set_is_not_trusted_until_it_is_compared_again(database: Database, jump: timedelta) -> None:
+    """Also by less than two days, which the stored comparison alone does not show; or until it is set back."""
+    world = World(database)
+    world.compare(timedelta(0))
+    assert world.is_trusted()
+    world.clock.set_wall_clock(world.clock.now() + jump)
+    assert not world.is_trusted()
+    world.clock.advance(HOUR)
+    assert not world.is_trusted()
+    world.clock.set_wall_clock(world.clock.now() - jump)
+    assert world.is_trusted()
+    world.clock.set_wall_clock(world.clock.now() + jump)
+    assert not world.is_trusted()
+    world.compare(timedelta(0), live=True)
+    assert world.is_trusted(), "it was wrong before, and was set right"
+    world.clock.set_wall_clock(world.clock.now() + timedelta(minutes=5))
+    assert world.is_trusted()
+
+
+def test_a_source_that_compares_clocks_is_asked_seldom_while_they_differ(database: Database) -> None:
+    """Its answer may be the one that shows that all is well again; a receiver's shows nothing."""
+    world = World(database)
+    world.compare(2 * HOUR)
+    assert not world.is_trusted()
+    assert not world.trust.may_poll(compares_clock=False)
+    assert world.trust.may_poll(compares_clock=True)
+    assert not world.trust.may_poll(compares_clock=True)
+    world.clock.advance(PROBE_EVERY)
+    assert world.trust.may_poll(compares_clock=True)
+    assert not world.trust.may_poll(compares_clock=False)
+
+
+class ReceiverOnTheSameMachine:
+    """A feed whose positions are dated by the very clock that may be wrong: near KJFK's ground, every ten seconds."""
+
+    name, longest_interval_s, empty_counts, compares_clock = "receivers", 10.0, True, False
+
+    def __init__(self, clock: FakeClock) -> None:
+        self.clock, self.polls = clock, 0
+
+    async def plan_round(self, term: Term, wanted: WantedAirports) -> RoundPlan:
+        """Plan one request."""
+        return RoundPlan([Request(self.name, self.name, self.fetch)], 10.0, wanted.codes)
+
+    async def fetch(self) -> Poll:
+        """Return a poll of now, by the machine's clock."""
+        self.clock.advance(timedelta(seconds=10))
+        self.polls += 1
+        now = self.clock.now().timestamp()
+        state = build_state("abcdef", now)
+        return Poll(now, [state._replace(position=Position(now, 40.64, -73.78), on_ground=True)])
+
+    async def note_result(self, term: Term, plan: RoundPlan, result: RoundResult) -> None:
+        """Take no note."""
+
+
+def test_a_receiver_beside_a_wrong_clock_covers_nothing(database: Database) -> None:
+    """It agrees with the clock, because it is the same: only the source's word shows that both are wrong.
+
+    Told are status and metric; once the clocks agree, it is polled and covered again, and nothing of before is told.
+    """
+    world = World(database)
+    world.compare(timedelta(days=1))
+    feed = ReceiverOnTheSameMachine(world.clock)
+    metrics = Metrics(ServiceIdentity("collector", "local"))
+    covered: list[int] = []
+
+    def count_covered() -> int:
+        with database.reading() as session:
+            rows = session.execute(OUTBOX.rows.select()).all()
+        return sum(row.topic == FLIGHTS_OBSERVED.name for row in rows)
+
+    async def story() -> None:
+        waits = 0
+
+        async def sleep(seconds: float) -> None:
+            nonlocal waits
+            waits += 1
+            if waits == 30:
+                covered.append(count_covered())
+                with database.reading() as session:
+                    [report] = load_reports(session, ("receivers",))
+                assert "clock" in (report.error or "")
+                gauge = {"service": "collector", "node": "local"}
+                assert metrics.registry.get_sample_value("live_clock_trusted", gauge) == 0
+                assert feed.polls == 0
+                world.clock.set_wall_clock(world.clock.now() - timedelta(days=1))
+                world.compare(timedelta(0))
+            world.clock.advance(timedelta(seconds=seconds))
+            await asyncio.sleep(0)
+
+        store = LiveStore(database, world.clock)
+        collector = LiveCollector(database, world.clock, [feed], store, LiveMetrics(metrics, world.clock), sleep=sleep)
+        work = asyncio.create_task(collector.collect_live(begin_term(database)))
+        async with asyncio.timeout(120):
+            while not (covered and count_covered()):
+                await asyncio.sleep(0.01)
+                if work.done():
+                    await work
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
+
+    asyncio.run(story())
+    assert covered == [0]
+    assert feed.polls > 10
