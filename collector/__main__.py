@@ -180,7 +180,7 @@ async def _run(settings: CollectorSettings) -> None:
             users,
             operator_token,
             FlightQueries(database, clock),
-            CoverageReports(database, clock, timing).load_report,
+            CoverageReports(database, clock, timing, live_status.explain_airport).load_report,
             lambda: Scheduler.build(status.load_state(), live_status.load_state()),
             WriteLimit(database, settings.build_person_limits(), metrics),
         )

@@ -77,6 +77,7 @@ class SourceService(SourceServiceServicer):
         )
         reply.record.credits.budget, reply.record.credits.left = record.budget, max(record.left, 0)
         reply.record.lag_seconds = record.lag_s
+        reply.record.error = record.error or ""
         if record.paused_until is not None:
             reply.record.paused_until.CopyFrom(_to_timestamp(record.paused_until))
         if live.budget is not None:

@@ -71,6 +71,7 @@ def build_environment(ports: Ports, data: Path, secret: Secrets, kafka: str | No
         "SIGNING_KEY": secret.signing_key,
         "OPERATOR_TOKEN": secret.operator_token,
         "LOG_FORMAT": "console",
+        "GRPC_VERBOSITY": "ERROR",  # else gRPC's own lines about idle connections fill the logs
     }
 
 

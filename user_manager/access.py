@@ -80,7 +80,10 @@ def load_token_owner(session: Session, token: str, *, lock: bool = False) -> Use
     query = select(User).where(User.token_sha256 == tokens.compute_digest(token), ACCOUNT_EXISTS)
     user = session.scalar(query.with_for_update() if lock else query)
     if user is None:
-        raise TokenUnknownError("This token belongs to no account: it was replaced, or its account was deleted.")
+        raise TokenUnknownError(
+            "This token belongs to no account: it was replaced, its account was deleted, or it is mistyped. For a new "
+            "one send POST /users/token with your address."
+        )
     return user
 
 

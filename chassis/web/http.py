@@ -4,13 +4,16 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from http import HTTPStatus
+from json import JSONDecodeError
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
 import structlog
 from flask import Flask, Response, g, jsonify, request
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Rule
 
@@ -273,7 +276,10 @@ def parse_body(model: type[B]) -> B:
         raise Problem(415, "Send JSON, with the header Content-Type: application/json.")
     try:
         body: Any = load_json(request.get_data())
-    except (ValueError, RecursionError):  # no JSON, or nested deeper than Python's own limit
+    except JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}"
+        raise Problem(400, f"The body must be one JSON object, and cannot be read from {place} on.") from None
+    except (ValueError, RecursionError):  # not UTF-8, or nested deeper than Python's own limit
         body = None
     if not isinstance(body, dict):
         raise Problem(400, "The body must be one JSON object.")
@@ -305,11 +311,28 @@ def _validate(model: type[B], given: Mapping[str, object], whole: str) -> B:
             [
                 Fault(
                     field=_replace_surrogates(".".join(map(str, e["loc"]))) or whole,
-                    message=_replace_surrogates(describe_fault(e)),
+                    message=_replace_surrogates(_describe_fault_of(model, e)),
                 )
                 for e in error.errors(include_url=False, include_input=False)[:_MOST_FAULTS]
             ]
         ) from None
+
+
+def _describe_fault_of(model: type[BaseModel], fault: ErrorDetails) -> str:
+    """Return what is wrong with a member of a body or query; of an unknown one, which member may be meant.
+
+    A model may say more of members that it does not take, in `REFUSED_MEMBERS`: sentences by the member's name.
+    """
+    if fault["type"] != "extra_forbidden" or len(fault["loc"]) != 1:
+        return describe_fault(fault)
+    name = str(fault["loc"][0])
+    refused: Mapping[str, str] = getattr(model, "REFUSED_MEMBERS", {})
+    if name in refused:
+        return refused[name]
+    known = list(model.model_fields)
+    longer = [each for each in known if len(name) > 2 and each.startswith(f"{name.lower()}_")]
+    near = longer or get_close_matches(name.lower(), known, n=1, cutoff=0.75)
+    return f"is not known here; did you mean {near[0]}?" if len(near) == 1 else describe_fault(fault)
 
 
 def _build_validation_problem(faults: Sequence[Fault]) -> Problem:

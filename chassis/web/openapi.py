@@ -13,7 +13,18 @@ from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from flask import Blueprint, Flask, Response, current_app, jsonify, make_response, render_template, send_from_directory
+from flask import (
+    Blueprint,
+    Flask,
+    Response,
+    current_app,
+    jsonify,
+    make_response,
+    redirect,
+    render_template,
+    send_from_directory,
+    url_for,
+)
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 from werkzeug.routing import Rule
@@ -231,8 +242,8 @@ _POLICY: Final = (
 def create_blueprint(title: str, version: str, description: str) -> Blueprint:
     """Create the routes GET /openapi.json and GET /docs, a page with Swagger UI that loads nothing from other hosts.
 
-    The page's files are below /docs. The document is built at the first request, and kept. All answers have headers
-    that restrict what browsers may load.
+    A browser that asks for / is sent to /docs. The page's files are below /docs. The document is built at the first
+    request, and kept. All answers have headers that restrict what browsers may load.
     """
     blueprint = Blueprint("openapi", __name__, template_folder="docs")
 
@@ -243,6 +254,10 @@ def create_blueprint(title: str, version: str, description: str) -> Blueprint:
     @blueprint.get("/openapi.json")
     def openapi() -> Response:
         return jsonify(described())
+
+    @blueprint.get("/")
+    def start() -> Response:
+        return make_response(redirect(url_for("openapi.page")))
 
     @blueprint.get("/docs")
     def page() -> Response:

@@ -9,8 +9,9 @@ from chassis.web.http import HeaderField, Problem
 _TAG: Final = '(W/)?"[!#-~]*"'
 IF_MATCH: Final = HeaderField(
     "If-Match",
-    "The ETag of what you want to change, so that nobody's change in between is lost, or `*` for whichever (RFC 9110, "
-    '13.1.1). A tag that a proxy has changed when it compressed the answer (`W/"1"`, `"1-gzip"`) is accepted, too.',
+    "The ETag of what you want to change, so that nobody's change in between is lost, or `*` to change it whatever it "
+    "is now (RFC 9110, 13.1.1). "
+    'A tag that a proxy has changed when it compressed the answer (`W/"1"`, `"1-gzip"`) is accepted, too.',
     rf"^(\*|(,[ \t]*)*{_TAG}([ \t]*,([ \t]*{_TAG})?)*)$",
     '"1"',
     required=True,
@@ -60,6 +61,10 @@ def read_if_match() -> ExpectedVersions:
     """
     given = IF_MATCH.read_value()
     if given is None:
-        raise Problem(428, "Read it first, and send its ETag in the header If-Match, or If-Match: * for whichever.")
+        raise Problem(
+            428,
+            "Read it first, and send its ETag in the header If-Match; or send If-Match: * to change it whatever it is "
+            "now.",
+        )
     found = (_VERSION.fullmatch(tag) for tag in re.findall(r'"[^"]*"', given))
     return ExpectedVersions(given == "*", frozenset(int(each["version"]) for each in found if each is not None))

@@ -267,13 +267,14 @@ class _FeedRunner:
             if len(state.unpublished) > MOST_UNPUBLISHED:
                 log.error("live.given_up", feed=self._feed.name, reason="the database was unavailable for too long")
                 state.give_up()
-        live = state.list_live(answered_at)
+        heard_since = state.find_heard_since(answered_at)
+        live = tuple(heard_since)
         aircraft = len(counted.poll.states)
         self._metrics.set_poll(self._feed.name, aircraft, len(live), plan.interval_s)
         unheard = {icao: _UNHEARD.format(icao) for icao in sorted(polled.difference(live))}
         self._report = FeedReport(
-            self._feed.name, answered_at, counted.poll.time, aircraft, plan.interval_s, tuple(live),
-            {**shared.wanted.settled, **plan.settled, **unheard}, fault,
+            self._feed.name, answered_at, counted.poll.time, aircraft, plan.interval_s, live,
+            {**shared.wanted.settled, **plan.settled, **unheard}, fault, heard_since,
         )  # fmt: skip
 
     async def _store_if_due(self, term: Term, state: FeedState) -> None:

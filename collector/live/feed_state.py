@@ -156,21 +156,29 @@ class FeedState:
 
         Only airports that are heard without a pause up to `now` (Unix seconds, by our clock) are in it.
         """
-        found: dict[Target, float] = {}
-        for icao, coverage in self._coverages.items():
+        return {
+            (icao, part): max((self._coverages[icao].said_until or {}).get(part, begin), begin)
+            for icao, begin in self.find_heard_since(now).items()
+            for part in self._rules.turn_up_s
+        }
+
+    def find_heard_since(self, now: float) -> dict[str, float]:
+        """Return from when on each airport is heard without a pause up to now, by ICAO code in their order.
+
+        Both times are Unix seconds. Not in it are airports that are not heard, or whose polls have paused.
+        """
+        found: dict[str, float] = {}
+        for icao, coverage in sorted(self._coverages.items()):
             last = coverage.last
             if coverage.row_since is None or coverage.heard_since is None or last is None:
                 continue
-            if now - last.answered_at > self._rules.longest_pause_s:
-                continue
-            begin = max(coverage.row_since + self._rules.warm_up_s, coverage.heard_since)
-            for part in self._rules.turn_up_s:
-                found[icao, part] = max((coverage.said_until or {}).get(part, begin), begin)
+            if now - last.answered_at <= self._rules.longest_pause_s:
+                found[icao] = max(coverage.row_since + self._rules.warm_up_s, coverage.heard_since)
         return found
 
     def list_live(self, now: float) -> list[str]:
         """Return the ICAO codes of the airports that are heard without a pause, in their order."""
-        return sorted({icao for icao, _ in self.find_expected(now)})
+        return list(self.find_heard_since(now))
 
     def drop_published(self, movements: int, until: Mapping[Target, float]) -> None:
         """Take out the first movements, and what is covered up to a time, by airport and direction."""

@@ -34,6 +34,8 @@ class FeedReport:
     """By the ICAO code of another airport with interests: why it is not live, in a sentence."""
     error: str | None = None
     """Why the last poll failed, in a sentence; None: it did not."""
+    heard_since: Mapping[str, float] = field(default_factory=dict)
+    """From when on an airport of `live` is heard without a pause, by its ICAO code."""
 
 
 def encode_report(report: FeedReport) -> bytes:
@@ -47,6 +49,9 @@ def encode_report(report: FeedReport) -> bytes:
             "live": report.live[:MOST_AIRPORTS],
             "settled": dict(sorted(report.settled.items())[:MOST_AIRPORTS]),
             "error": report.error,
+            "heard_since": {
+                icao: report.heard_since[icao] for icao in report.live[:MOST_AIRPORTS] if icao in report.heard_since
+            },
         }
     ).encode()
 
@@ -75,4 +80,5 @@ def _decode_report(feed: str, body: bytes) -> FeedReport:
         tuple(value["live"]),
         value["settled"],
         value["error"],
+        value.get("heard_since", {}),  # a report of an earlier version has none
     )

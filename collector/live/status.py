@@ -1,10 +1,14 @@
 """The state of live collection for operators, loaded from the database, so that any replica can show it."""
 
 from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy.orm import Session
 
 from chassis.clock import Clock
 from chassis.db.database import Database
 from chassis.metrics import Metrics
+from collector.live.explain import explain_live
 from collector.live.reports import FeedReport, load_reports
 from collector.settled.quota import QuotaStore
 
@@ -48,6 +52,10 @@ class LiveStatus:
         if balance is None:
             return LiveState(tuple(reports))
         return LiveState(tuple(reports), balance.budget, balance.left)
+
+    def explain_airport(self, session: Session, icao: str, now: datetime) -> str | None:
+        """Return in words whether an airport is heard live; None if nothing is collected live."""
+        return explain_live(icao, load_reports(session, self._feeds), now) if self._feeds else None
 
     def update_gauge(self) -> None:
         """Set the gauge of the credits that are left, if OpenSky is asked. Raises DatabaseUnavailableError."""

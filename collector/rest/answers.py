@@ -38,7 +38,8 @@ class Interest(BaseModel):
     notice: str | None = Field(
         default=None,
         exclude_if=lambda notice: notice is None,
-        description="Sentences about an airport whose code was retired, and what to do; left out for any other.",
+        description="Sentences about an airport whose code was retired, and what to do, and about a change that "
+        "was just made: from when on it is judged. Left out if there are none.",
     )
 
     @classmethod
@@ -57,6 +58,17 @@ class Interest(BaseModel):
             version=interest.version,
             notice=explain_retired_code(interest.airport),
         )
+
+    @classmethod
+    def build_changed(cls, interest: domain.Interest) -> "Interest":
+        """Build the body of an interest that was changed, with the sentence that says from when on it is judged."""
+        body = cls.build(interest)
+        since = (
+            f"Windows that start before {interest.effective_from:%-d %b %H:%M} UTC are not judged any more, so an "
+            "alert about them that has not come yet does not come; send effective_from to have earlier "
+            "windows judged."
+        )
+        return body.model_copy(update={"notice": since if body.notice is None else f"{body.notice} {since}"})
 
 
 class SetInterest(Interest):
@@ -165,7 +177,7 @@ class CoverageWithEvidence(Coverage):
             gaps=Gaps(**{direction.value: report.gaps.get(direction) for direction in Direction.BOTH.parts}),
             notice=report.notice,
             evidence=[Evidence.build(record) for record in report.records],
-            live=Live.build(report.live),
+            live=Live.build(report.live, report.heard),
         )
 
 

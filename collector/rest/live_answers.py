@@ -61,9 +61,10 @@ class LiveCoverage(BaseModel):
 
     stretches: list[LiveStretch] = Field(description="Of the last days, in order.")
     agreement: list[Agreement] = Field(description="Of the last days that the record decided about, newest first.")
-    is_trusted: bool = Field(
-        description="False if less than 80 percent of the record's flights were found live on the last three days with "
-        "such flights: then live coverage is not published, and windows are judged by the record."
+    is_trusted: bool | None = Field(
+        description="Null: nothing was heard live on the last days. False if less than 80 percent of the record's "
+        "flights were found live on the last three days with such flights: then live coverage is not published, and "
+        "windows are judged by the record."
     )
 
     @classmethod
@@ -75,20 +76,25 @@ class LiveCoverage(BaseModel):
                 for each in report.stretches
             ],
             agreement=[Agreement.build(each) for each in report.agreements],
-            is_trusted=report.is_trusted,
+            is_trusted=report.is_trusted if report.stretches or report.agreements or not report.is_trusted else None,
         )
 
 
 class Live(BaseModel):
     """The live coverage of an airport by direction."""
 
+    heard: str | None = Field(
+        description="Whether the airport is heard live now, from when on, or why not, in words; null: nothing is "
+        "collected live."
+    )
     arrivals: LiveCoverage
     departures: LiveCoverage
 
     @classmethod
-    def build(cls, reports: Mapping[Direction, LiveReport]) -> "Live":
-        """Build the body from what is known of the live coverage of both directions."""
+    def build(cls, reports: Mapping[Direction, LiveReport], heard: str | None) -> "Live":
+        """Build the body from what is known of the live coverage of both directions, and of how it is heard now."""
         return cls(
+            heard=heard,
             arrivals=LiveCoverage.build(reports[Direction.ARRIVALS]),
             departures=LiveCoverage.build(reports[Direction.DEPARTURES]),
         )

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final, TypeVar, cast
+from typing import Annotated, Any, ClassVar, Final, TypeVar, cast
 
 from pydantic import (
     AfterValidator,
@@ -172,6 +172,9 @@ class ChangedInterest(_Body):
     """The members of an interest to change, at least one. Members left out stay; null removes a threshold."""
 
     model_config = ConfigDict(json_schema_extra=_require_one_member)
+    REFUSED_MEMBERS: ClassVar = dict.fromkeys(
+        ("airport_icao", "direction", "window"), "cannot be changed: set a new interest, and remove this one"
+    )
 
     high_value: Threshold | None = Field(default=None, description=HIGH_DESCRIPTION)
     low_value: LowThreshold | None = Field(default=None, description=LOW_DESCRIPTION)

@@ -2,6 +2,7 @@
 
 import hmac
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Final
 from urllib.parse import urlencode
 from uuid import UUID
@@ -224,8 +225,11 @@ def blueprint(
         if not expected.accepts(present.version):
             raise VersionMismatchError(expected.explain_mismatch("interest", present.version))
         version = None if expected.is_any else present.version
-        with write_limit.counting_refusals():
-            return _reply_with_interest(interests.change(user_id, interest_id, version, update))
+        changed = interests.change(user_id, interest_id, version, update)
+        reply = _reply_with_interest(changed)
+        if changed.effective_from <= present.effective_from or "effective_from" in update:
+            return reply
+        return replace(reply, body=Interest.build_changed(changed))
 
     @routes.delete("/interests/<uuid:interest_id>")
     @describe(

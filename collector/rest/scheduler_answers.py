@@ -126,7 +126,7 @@ class Scheduler(BaseModel):
 
     at: datetime
     budget: int = Field(description="Credits of the day (UTC).")
-    spent: int
+    spent: int = Field(description="What a call in flight costs is in it, and is given back if the call fails.")
     left: int
     due: int = Field(description="Questions that are due.")
     plan: list[PlannedQuestion] = Field(description="The first of them, in their order.")
@@ -142,6 +142,9 @@ class Scheduler(BaseModel):
     foreign_answers: list[ForeignAnswers] = Field(description="By kind; the kind of the latest answer comes first.")
     retired_airports: list[str] = Field(
         description="Codes with interests that no airport has any more: nothing is collected there."
+    )
+    error: str | None = Field(
+        description="Why the last call of the source failed, and when, in words; null: it did not, or none was made."
     )
     live: LiveCollection
 
@@ -165,5 +168,6 @@ class Scheduler(BaseModel):
                 for each in state.foreign_answers
             ],
             retired_airports=list(state.retired_airports),
+            error=None if state.failure is None else state.failure.explain(state.at),
             live=LiveCollection.build(live),
         )

@@ -106,7 +106,10 @@ class Authenticator:
         except grpc.RpcError as error:
             if error.code() is grpc.StatusCode.UNAUTHENTICATED and error.details() != REFUSED:
                 self._open_until = None
-                raise NotAuthenticatedError("This token is not valid.") from None
+                raise NotAuthenticatedError(
+                    "This token is not valid: it was replaced, or it is mistyped. For a new one send POST /users/token "
+                    "with your address to the accounts service."
+                ) from None
             if error.code() in _UNAVAILABLE_CODES:
                 self._open_until = self._monotonic() + _CIRCUIT_OPEN_S
             raise UserManagerUnavailableError("Accounts cannot be asked at present; try again shortly.") from None

@@ -1,5 +1,6 @@
 """The coverage report of an airport: what is covered, by which evidence, and what the next day waits for."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -25,6 +26,7 @@ from collector.settled.agreement import (
 from collector.settled.evidence import NightlyRecord
 from collector.settled.explain import build_progress, explain_gap, explain_waiting
 from collector.settled.schedule import CollectionTiming, load_schedule
+from collector.settled.source_failure import load_failure
 from collector.settled.status import SHOWN_DAYS
 from collector.unheard import explain_unheard, find_unheard_since
 from domain.airports import explain_retired_code
@@ -59,13 +61,26 @@ class CoverageReport:
     """The statement that the airport is unheard; None if neither is known."""
     live: dict[Direction, LiveReport]
     """What is known of both directions' live coverage."""
+    heard: str | None = None
+    """Whether the airport is heard live now, in words; None: nothing is collected live."""
+
+
+ExplainLive = Callable[[Session, str, datetime], str | None]
+"""A query that says of an airport, at a time, whether it is heard live; None: nothing is collected live."""
+
+
+def explain_nothing(_session: Session, _icao: str, _now: datetime) -> None:
+    """Return None: nothing is collected live."""
 
 
 class CoverageReports:
     """Loads coverage reports of airports from the database; thread-safe."""
 
-    def __init__(self, database: Database, clock: Clock, timing: CollectionTiming) -> None:
+    def __init__(
+        self, database: Database, clock: Clock, timing: CollectionTiming, explain_live: ExplainLive = explain_nothing
+    ) -> None:
         self._database = database
+        self._explain_live = explain_live
         self._clock = clock
         self._timing = timing
 
@@ -86,6 +101,8 @@ class CoverageReports:
             covered = load_covered_intervals(session, icao)
             live_gaps = {part for part, row in rows.items() if _was_gap_live(session, row)}
             live = _load_live_reports(session, icao, begin, now)
+            failure = load_failure(session)
+            heard = self._explain_live(session, icao, now)
         waiting, gaps = {}, {}
         for target in schedule.targets:
             row = rows.get(target.direction.value)
@@ -93,13 +110,13 @@ class CoverageReports:
             was_live = target.direction.value in live_gaps
             if row is not None and (gap := explain_gap(row, target.next_begin, was_live)) is not None:
                 gaps[target.direction] = gap
-            sentence = explain_waiting(progress, schedule.records, self._timing.record, now)
+            sentence = explain_waiting(progress, schedule.records, self._timing.record, now, failure)
             if sentence is not None:
                 waiting[target.direction] = sentence
         notice = explain_retired_code(icao)
         if notice is None and since is not None:
             notice = explain_unheard(icao, since)
-        return CoverageReport(covered, waiting, gaps, schedule.records.list_newest(SHOWN_DAYS), notice, live)
+        return CoverageReport(covered, waiting, gaps, schedule.records.list_newest(SHOWN_DAYS), notice, live, heard)
 
 
 class LiveReports:

@@ -11,6 +11,7 @@ from collector.model import CoverageRow
 from collector.settled.evidence import GIVE_UP_AFTER, NightlyRecord, NightlyRecords, RecordTiming
 from collector.settled.planner import CollectionTarget
 from collector.settled.schedule import ASK_AGAIN_AFTER
+from collector.settled.source_failure import SourceFailure
 from collector.unheard import explain_unheard
 from domain.interests import Direction
 
@@ -46,11 +47,18 @@ def build_progress(target: CollectionTarget, row: CoverageRow | None, unheard_si
     )
 
 
-def explain_waiting(progress: Progress, records: NightlyRecords, timing: RecordTiming, now: datetime) -> str | None:
+def explain_waiting(
+    progress: Progress,
+    records: NightlyRecords,
+    timing: RecordTiming,
+    now: datetime,
+    failure: SourceFailure | None = None,
+) -> str | None:
     """Return in words what the next day of an airport and direction waits for; None if it waits for no evidence.
 
     None while the next day has not ended, and once the day's record is proven to be whole, unless an empty answer for
-    it is doubted, or its answer could not be counted. An unheard airport is always explained.
+    it is doubted, or its answer could not be counted, or the source fails. An unheard airport is always explained.
+    `failure`: the last call of the source, if it failed.
     """
     if progress.unheard_since is not None:
         return explain_unheard(progress.airport, progress.unheard_since)
@@ -70,7 +78,10 @@ def explain_waiting(progress: Progress, records: NightlyRecords, timing: RecordT
             f"and given up as a gap from {_format_day(day + DAY + GIVE_UP_AFTER)} on"
         )
     unproven = records.find_unproven(day, progress.direction)
-    return None if unproven is None else _explain_record(unproven, timing, now)
+    waiting = None if unproven is None else _explain_record(unproven, timing, now)
+    if failure is None or (unproven is not None and unproven.is_given_up(now)):
+        return waiting
+    return f"{waiting or f'{_format_day(day)}: not collected yet'}; {failure.explain(now)}"
 
 
 def explain_gap(row: CoverageRow, next_begin: datetime, was_live: bool) -> str | None:

@@ -30,6 +30,7 @@ from collector.people import charge_people, refund_people
 from collector.settled.planner import compute_price
 from collector.settled.quota import QuotaStore
 from collector.settled.shares import Bill
+from collector.settled.source_failure import clear_failure, store_failure
 from collector.settled.source_state import (
     LARGEST_CLOCK_ERROR,
     count_foreign_answer,
@@ -143,7 +144,11 @@ class SourceCalls:
         return Answer(flights, charge, self._source.remaining_credits)
 
     def reconcile(self, session: Session, answer: Answer, now: datetime) -> None:
-        """Store the credits that the source reported with an answer, in the caller's transaction."""
+        """Store the credits that the source reported with an answer, and that it has answered.
+
+        It runs in the caller's transaction.
+        """
+        clear_failure(session)
         self._quota.reconcile_with_source(session, answer.remaining_credits, answer.charge.at, now)
 
     def _charge(
@@ -174,7 +179,8 @@ class SourceCalls:
 
         What people paid is given back, too; nothing is refunded after an IncompleteAnswerError. After a
         SourceLimitedError the pause is stored, after any other error the reported credits, if there are any. A charge
-        of an earlier UTC day is not refunded to the day. A foreign answer is counted. Raises DatabaseUnavailableError.
+        of an earlier UTC day is not refunded to the day. A foreign answer is counted, and the failure
+        stored to be shown. Raises DatabaseUnavailableError.
         """
         now = self._clock.now()
         with self._database.transaction() as session:
@@ -182,6 +188,7 @@ class SourceCalls:
                 self._quota.refund(session, charge.credits, charge.at, now)
                 refund_people(session, charge.parts)
             count_foreign_answer(session, error, now)
+            store_failure(session, error, now)
             if isinstance(error, SourceLimitedError):
                 self._quota.store_pause(session, now + timedelta(seconds=error.retry_after_s), now)
             else:
@@ -201,5 +208,7 @@ class SourceCalls:
             store_clock_error(session, error, now)
             if agrees:
                 reset_future_instants(session, now)
+            else:
+                store_failure(session, WrongClockError(error), now)
         if not agrees:
             raise WrongClockError(error)

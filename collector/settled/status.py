@@ -28,6 +28,7 @@ from collector.settled.schedule import (
     load_earliest_begins,
     load_schedule,
 )
+from collector.settled.source_failure import SourceFailure, load_failure
 from collector.settled.source_state import (
     ClockComparison,
     ForeignAnswers,
@@ -113,6 +114,8 @@ class SchedulerState:
     """Answers that somebody else gave in the source's name, by kind; the kind of the last one first."""
     retired_airports: tuple[str, ...] = ()
     """Codes with interests that no airport has any more, in their order: nothing is collected there."""
+    failure: SourceFailure | None = None
+    """The last call of the source, if it failed. None: it did not, or none was made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +129,8 @@ class RecordState:
     """The largest `TargetCoverage.lag_s` of all airports and directions; 0 without any."""
     paused_until: datetime | None
     """Until when the source wants no call; None: it wants calls."""
+    error: str | None = None
+    """Why the last call failed, and when, in words. None: it did not, or none was made."""
 
 
 class SchedulerStatus:
@@ -153,6 +158,7 @@ class SchedulerStatus:
                 if target.covered_until is None
             }
             clock, foreign = load_clock_comparison(session), load_foreign_answers(session)
+            failure = load_failure(session)
             retired = list_retired_airports(session)
         most = max(balance.left, MAX_SHOWN_CALLS * OLD_PRICE)
         calls = list_due_calls(schedule.targets, now, schedule.payments, credits_left=most)
@@ -181,7 +187,7 @@ class SchedulerStatus:
             coverage=tuple(
                 replace(
                     self._build_coverage(
-                        target, schedule, rows.get((target.airport, target.direction.value)), unheard, now
+                        target, schedule, rows.get((target.airport, target.direction.value)), unheard, failure, now
                     ),
                     waits_for_credits=explain_credits(
                         target, firsts.get((target.airport, target.direction)), plan.deferred_until
@@ -193,6 +199,7 @@ class SchedulerStatus:
             clock=clock,
             foreign_answers=tuple(foreign),
             retired_airports=tuple(retired),
+            failure=failure,
         )
 
     def load_lags(self) -> tuple[int, dict[Direction, float]]:
@@ -213,12 +220,14 @@ class SchedulerStatus:
         with self._database.reading() as session:
             begins = load_earliest_begins(session, now)
             balance = self._quota.load_balance(session, now)
+            failure = load_failure(session)
         return RecordState(
             at=now,
             budget=balance.budget,
             left=balance.left,
             lag_s=max((now - min(begins.values(), default=now)).total_seconds(), 0.0),
             paused_until=balance.paused_until if balance.is_paused(now) else None,
+            error=None if failure is None else failure.explain(now),
         )
 
     def _build_coverage(
@@ -227,6 +236,7 @@ class SchedulerStatus:
         schedule: Schedule,
         row: CoverageRow | None,
         unheard: Mapping[str, datetime | None],
+        failure: SourceFailure | None,
         now: datetime,
     ) -> TargetCoverage:
         """Return a target's coverage, the evidence it waits for, and its lag at `now`, which is never negative."""
@@ -242,7 +252,7 @@ class SchedulerStatus:
             due_until=target.available_until,
             asked_at=target.polled_at,
             lag_s=max((now - target.next_begin).total_seconds(), 0.0),
-            waiting_for=explain_waiting(progress, schedule.records, self._timing.record, now),
+            waiting_for=explain_waiting(progress, schedule.records, self._timing.record, now, failure),
             waits_for_credits=None,
         )
 

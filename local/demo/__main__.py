@@ -14,6 +14,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, NoReturn
 
+if __name__ == "__main__":  # the imports take seconds; until `main`, Ctrl-C ends the process without a stack trace
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 from chassis.clock import ScaledClock
 from chassis.process import keep_files_private
 from local.demo.broker import ensure_no_topics
@@ -276,7 +279,7 @@ def _wait_for_ctrl_c(require_alive: Callable[[], None], options: Options, screen
             require_alive()
             time.sleep(0.5)
     except KeyboardInterrupt:
-        screen.print_line()
+        screen.end_progress()
 
 
 if __name__ == "__main__":

@@ -189,7 +189,7 @@ def print_live_report(screen: Screen, verdict: LiveVerdict, log: LiveLog, latenc
         ("seen live", f"{verdict.live_share:.0%} of the time; the night's record has filled the rest"),
         ("flights", f"{verdict.flights:,}; {log.retracted:,} were told live and taken back"),
         ("alerts", f"{len(log.alerts):,}, of them {verdict.withdrawn:,} withdrawals"),
-        ("in force after the night", f"{verdict.expected:,} by the timetable"),
+        ("true after the night", f"{verdict.expected:,} by the timetable: alerts that last, and ends of alerts"),
         ("of these mailed live", _describe_delays(verdict)),
         ("told of few movements", f"{verdict.lows:,} times"),
         ("from flight event to delivered mail", latency),

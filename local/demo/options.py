@@ -76,7 +76,11 @@ def parse_options(arguments: Sequence[str]) -> Options:
     that the demo does not ask for. `--help` and unknown options end the program as argparse does.
     """
     parser = argparse.ArgumentParser(prog="make demo ARGS=…", description=_DESCRIPTION, allow_abbrev=False)
-    parser.add_argument("--once", action="store_true", help="exit when the story is over; 0 if all was right")
+    parser.add_argument(
+        "--once",
+        action="store_true",
+        help="exit when the story is over, with 0 if all was right; without it the pages stay up until Ctrl-C",
+    )
     parser.add_argument(
         "--from",
         dest="begin",

@@ -16,6 +16,7 @@ from domain.alerts import AlertState
 from domain.interests import Direction
 from local.demo.judgement import find_untold
 from local.demo.live_log import NO_ALERTS, LiveLog, RaisedAlerts, count_raised_alerts, read_live_log
+from local.demo.live_share import describe_live_share, find_settled
 from local.demo.options import Options
 from local.demo.plan import DemoPlan
 from local.demo.screen import Screen
@@ -239,7 +240,8 @@ class Scenario:
         progress = _Progress(self._clock, plan.stop)
         while True:
             self._receive_new_mails()
-            settled = self._fetch_settled(token, {airport for airport, _ in keys})
+            coverage = self._fetch_coverage(token, {airport for airport, _ in keys})
+            settled = find_settled(coverage)
             has_stopped = self._clock.now() >= plan.stop
             must_reach_stop = bool(unheard) or plan.must_reach_stop
             if all(settled.get(key, plan.begin) >= plan.covered_until for key in keys) and (
@@ -248,7 +250,8 @@ class Scenario:
                 return
             progress.require(settled)
             alerts = sum(len(_parse_alerts(mail)) for mail in self._received)
-            self._screen.show_progress(f"  {self._clock.now():%a %d %b %H:%M} UTC   {alerts} alerts mailed")
+            live = describe_live_share(coverage, keys, plan.begin, min(self._clock.now(), plan.covered_until))
+            self._screen.show_progress(f"  {self._clock.now():%a %d %b %H:%M} UTC   {alerts} alerts mailed{live}")
             time.sleep(_POLL_INTERVAL_S)
 
     def _list_keys(self, unheard: Collection[str]) -> set[tuple[str, Direction]]:
@@ -282,19 +285,15 @@ class Scenario:
             self._screen.show_progress("  waiting for the alerts of the last night")
             time.sleep(_POLL_INTERVAL_S)
 
-    def _fetch_settled(self, token: str, airports: Collection[str]) -> dict[tuple[str, Direction], datetime]:
-        """Fetch up to when the record has covered the airports, by airport and direction, from the collector.
-
-        Those that it has not covered at all are missing, and so is what the collector does not answer now.
-        """
+    def _fetch_coverage(self, token: str, airports: Collection[str]) -> dict[str, dict[str, Any]]:
+        """Fetch the coverage of airports from the collector, by ICAO code; what it does not answer now is missing."""
         found = {}
         for icao in sorted(airports):
             with contextlib.suppress(httpx.HTTPError):
                 url = build_url(self._options.ports.collector_http, f"/flights/{icao}/coverage")
-                answer = self._http.get(url, headers={"Authorization": f"Bearer {token}"}).raise_for_status().json()
-                for part in Direction.BOTH.parts:
-                    if answer[part.value] is not None:
-                        found[icao, part] = datetime.fromisoformat(answer[part.value]["covered_until"])
+                found[icao] = (
+                    self._http.get(url, headers={"Authorization": f"Bearer {token}"}).raise_for_status().json()
+                )
         return found
 
     def _fetch_airports(self) -> dict[str, dict[str, Any]]:

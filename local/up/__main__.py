@@ -14,6 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+if __name__ == "__main__":  # the imports take seconds; until `main`, Ctrl-C ends the process without a stack trace
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 from chassis.process import keep_files_private
 from local.demo.options import DATA as DEMO_DATA
 from local.errors import LocalError
@@ -30,9 +33,12 @@ from local.stack import (
 from local.up.backups import BACKUPS, create_backup, find_restore_mark, require_no_interrupted_restore, restore_backup
 from local.up.external_broker import explain_missing_broker
 from local.up.known_names import find_unknown_names
+from local.up.setting_checks import require_valid_settings
 from local.up.settings import DATA, ENV_FILE, StackConfig
+from local.up.sources import describe_sources
 
 _BEGIN_ANEW: Final = "--begin-anew"
+_RUNS_ALREADY: Final = "is running already; `make down` stops it (changed settings take effect with the next `make up`)"
 _WITH_DATABASE: Final = ("user_manager", "collector")
 _POLL_INTERVAL_S: Final = 0.2
 _STOP_TIMEOUT_S: Final = 40.0
@@ -57,6 +63,7 @@ def main() -> int:
         help="start: first remove from Kafka what the databases do not have (after one was lost)",
     )
     given = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     keep_files_private()
     if given.command == "restore" and given.file is None:
         print(f"towerwatch: name the backup: make restore FILE=…; they are in {given.backups}", file=sys.stderr)
@@ -95,7 +102,7 @@ def start(env_file: Path, data: Path, *, begins_anew: bool = False) -> None:
     require_no_interrupted_restore(data)
     config = StackConfig(env_file, data)
     if _find_running_pid(data) is not None:
-        raise LocalError("is running already; `make down` stops it")
+        raise LocalError(_RUNS_ALREADY)
     kill_leftovers(data)
     config.ports.require_free(list_port_names(config.names))
     log = find_log_file(data, "stack")
@@ -103,6 +110,7 @@ def start(env_file: Path, data: Path, *, begins_anew: bool = False) -> None:
     data.chmod(0o700)  # an earlier version may have made it for all to read
     for sentence in find_unknown_names(config.given):
         print(f"towerwatch: in {env_file.name} {sentence}", file=sys.stderr)
+    settings = require_valid_settings(config, env_file)
     if (missing := _explain_missing_broker(config)) is not None:
         print(f"towerwatch: {missing}", file=sys.stderr)
     print("Starting Towerwatch (the first start fetches Kafka) …", flush=True)
@@ -127,7 +135,7 @@ def start(env_file: Path, data: Path, *, begins_anew: bool = False) -> None:
         raise
     if begins_anew:
         print(log.read_text(errors="replace"), end="")
-    _print_addresses(config)
+    _print_addresses(config, describe_sources(settings))
 
 
 def _wait_until_ready(name: str, config: StackConfig, stack: subprocess.Popen[bytes]) -> None:
@@ -161,18 +169,19 @@ def _explain_missing_broker(config: StackConfig) -> str | None:
     return explain_missing_broker(config.environment["KAFKA_BOOTSTRAP_SERVERS"])
 
 
-def _print_addresses(config: StackConfig) -> None:
-    """Print the URLs of the services and of the mailbox, and where the logs are."""
+def _print_addresses(config: StackConfig, sources: str) -> None:
+    """Print the URLs of the services and of the mailbox, what flights come from (`sources`), and where the logs are."""
     ports = config.ports
     mails = f"http://{HOST}:{ports.mailbox_web}/" if config.mailbox else "go to SMTP_HOST of .env"
     print(
         f"""
 Towerwatch is up.
-  accounts     http://{HOST}:{ports.user_manager_http}/users
-  interests    http://{HOST}:{ports.collector_http}/interests
+  accounts     http://{HOST}:{ports.user_manager_http}/docs
+  interests    http://{HOST}:{ports.collector_http}/docs
   airports     http://{HOST}:{ports.streams_web}/overview
   mails        {mails}
   logs         {config.data / "logs"}
+  sources      {sources}
   The first mail about an airport can come some three hours after its first interest, later ones in the morning after
   each day: OpenSky gives a day's flights in the night after it, and they are taken for complete only when given twice.
   README.md says how to register and to set an interest; `make down` stops it, data is kept."""
@@ -227,7 +236,7 @@ def _hold_lock(path: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise LocalError("is running already; `make down` stops it") from None
+            raise LocalError(_RUNS_ALREADY) from None
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()

@@ -42,6 +42,22 @@ def read_env_file(path: Path) -> dict[str, str]:
     return {name: value for name, value in values.items() if value}
 
 
+def find_lines(path: Path) -> dict[str, int]:
+    """Return the number of the line on which a file sets each variable; of a name that comes twice, the last counts.
+
+    Only for a file that `read_env_file` can read. A missing file sets none.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        return {}
+    return {
+        binding.key: binding.original.line + _count_blank_lines(binding.original.string)
+        for binding in parse_stream(io.StringIO(text))
+        if binding.key is not None
+    }
+
+
 def _count_blank_lines(text: str) -> int:
     """Return the number of line ends before the first character that is no white space."""
     return text[: len(text) - len(text.lstrip())].count("\n")

@@ -29,16 +29,16 @@ class _BoundWords(NamedTuple):
     within: str
     """The words for flights that are no breach, before the threshold: "at most" 20."""
     worst: str
-    """The word for the worst of some counts, after "at": 35 at "most"."""
+    """The word for the worst of some counts, after "at its": at its "highest" 35."""
 
 
 def _get_bound_words(bound: Bound) -> _BoundWords:
     """Return the words for a bound."""
     match bound:
         case Bound.HIGH:
-            return _BoundWords("above", "more than", "at most", "most")
+            return _BoundWords("above", "more than", "at most", "highest")
         case Bound.LOW:
-            return _BoundWords("below", "fewer than", "at least", "least")
+            return _BoundWords("below", "fewer than", "at least", "lowest")
         case _:
             assert_never(bound)
 
@@ -277,7 +277,7 @@ def describe_background(alert: Alert, now: datetime) -> list[str]:
     elif alert.state is AlertState.RESOLVED and run:
         past = [each for each in alert.earlier[-run:] if each is not None]
         peak = alert.bound.worst_of(past)
-        most = f", with {format_number(peak)} at {_get_bound_words(alert.bound).worst}" if run > 1 else ""
+        most = f", at its {_get_bound_words(alert.bound).worst} {format_number(peak)}" if run > 1 else ""
         sentences.append(f"Before, it was {level} {_format_duration(alert, run)}{most}.")
     known = [each for each in alert.earlier if each is not None]
     if known and alert.earlier[-1] is not None and not (alert.state is AlertState.RESOLVED and run):

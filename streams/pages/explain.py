@@ -1,7 +1,7 @@
 """The explanation of an interest's alerts: for each window, why there was an alert or none. Names no person."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, assert_never
 from uuid import UUID
@@ -116,6 +116,31 @@ def explain_interest(join_state: JoinState, interest: Interest, now: datetime) -
         windows=tuple(reversed(windows)),
         series=build_interest_series(interest, traffic, past),
     )
+
+
+def fold_equal_windows(windows: Sequence[WindowExplanation]) -> list[WindowExplanation]:
+    """Return the windows with each row of unknown, equally explained ones made one, which reaches over all of them.
+
+    `windows`: the newest first. Windows with an alert, and those of which all flights are known, stay as they are.
+    """
+    folded: list[WindowExplanation] = []
+    for each in windows:
+        newer = folded[-1] if folded else None
+        unknown = _describe_unknown(each)
+        is_same = newer is not None and newer.start == each.end and _describe_unknown(newer) == unknown
+        if newer is not None and unknown is not None and is_same:
+            folded[-1] = replace(newer, start=each.start)
+        else:
+            folded.append(each)
+    return folded
+
+
+def _describe_unknown(window: WindowExplanation) -> tuple[Knowledge, int, tuple[str, ...]] | None:
+    """Return what a page says of a window that is not judged for lack of knowledge; None of any other window."""
+    is_judged = any(bound.state is not None or bound.is_past for bound in window.bounds)
+    if is_judged or window.knowledge in (Knowledge.CLOSED, Knowledge.OPEN):
+        return None
+    return window.knowledge, window.count, tuple(bound.why for bound in window.shown_bounds)
 
 
 def _explain_windows(interest: Interest, judged: list[WindowVerdict]) -> Iterator[WindowExplanation]:

@@ -120,6 +120,8 @@ def _judge_record(record: RecordSource) -> SourceShown:
     elif record.HasField("paused_until"):
         until = format_full_time(record.paused_until.ToDatetime(UTC))
         light, sentence = Light.AMBER, f"The source wants no call until {until}."
+    elif record.error:
+        light, sentence = Light.AMBER, f"{record.error[:1].upper()}{record.error[1:]}."
     elif left < FEWEST_CREDITS:
         light, sentence = Light.AMBER, "The credits of today are used up; it goes on at midnight (UTC)."
     elif record.lag_seconds > RECORD_LATE_S:

@@ -188,7 +188,7 @@ def app_of(database: Database, clock: Clock, users: Authenticator, limits: Perso
             users,
             OPERATOR_TOKEN,
             FlightQueries(database, clock),
-            CoverageReports(database, clock, timing).load_report,
+            CoverageReports(database, clock, timing, live_status.explain_airport).load_report,
             lambda: Scheduler.build(status.load_state(), live_status.load_state()),
             WriteLimit(database, limits, metrics),
         )

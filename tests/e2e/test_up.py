@@ -172,7 +172,8 @@ def test_a_setting_that_a_service_refuses_is_told_at_once(stack):
         file.write("SMTP_HOST=smtp..example.org\nSMTP_PORT=0\nMAIL_FROM=Tower <alerts@example.org>\n")
     started = stack("start")
     assert started.returncode == 2
-    assert "towerwatch: did not start: notifier: SMTP_HOST: must be a host name" in started.stderr
-    assert "; notifier: SMTP_PORT: must be a port number" in started.stderr
-    assert len(started.stderr.splitlines()) == 1
+    first, host, port = started.stderr.splitlines()
+    assert first == "towerwatch: nothing was started, because settings are wrong:"
+    assert host.startswith("  .env, line 4: SMTP_HOST: must be a host name")
+    assert port.startswith("  .env, line 5: SMTP_PORT: must be a port number")
     assert "is not running" in stack("stop").stdout

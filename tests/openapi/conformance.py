@@ -22,7 +22,7 @@ from tests.ports import free_port
 
 ROOT: Final = Path(__file__).parents[2]
 
-NOT_PUBLIC: Final = {"/health/live", "/health/ready", "/metrics", "/openapi.json", "/docs", "/docs/{name}"}
+NOT_PUBLIC: Final = {"/", "/health/live", "/health/ready", "/metrics", "/openapi.json", "/docs", "/docs/{name}"}
 """Paths for operators and for readers of the document, which the document leaves out."""
 
 SINGLE: Final = "--phases=examples,coverage,fuzzing"

@@ -165,6 +165,13 @@ class OneUser(BaseModel):
     user: User
 
 
+CONFIRM_FIRST: Final = (
+    "A mail with a link is on its way to the address: follow it to confirm the address. The page behind it shows a new "
+    "token, and the one in this answer is void then, unless the request that confirms carries it."
+)
+"""What to do after registering."""
+
+
 class Registered(BaseModel):
     """A new account, and the token that gives access to it. The token is not shown again."""
 
@@ -172,6 +179,9 @@ class Registered(BaseModel):
     token: str | None = Field(
         description="null in the answer to a repeated request without an `Idempotency-Key`: anybody can repeat a body. "
         "It is void as soon as the address is confirmed by a request that does not carry it."
+    )
+    notice: str = Field(
+        default=CONFIRM_FIRST, description="What to do next, and how long the token is valid, in words."
     )
 
 

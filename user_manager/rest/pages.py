@@ -42,6 +42,13 @@ _COPY_IT: Final = (
     "the header “Authorization: Bearer …”."
 )
 
+_NEXT: Final = (
+    "Say what you want to be told: send POST /interests to the interests service (`make up` prints its address, "
+    "README.md has the whole command) with the token, and with JSON like this: "
+    '{"airport_icao": "LICC", "direction": "departures", "window": "1d", "low_value": 5}'
+)
+"""What to do once the address is confirmed. This service does not know where people reach the other."""
+
 _CONFIRMED_BEFORE: Final = (
     "Towerwatch may send you mail. You can close this page. The account keeps its token; if that is lost, send a "
     'POST to /users/token with the JSON {"email": "your address"}, and a link to a new one is mailed to you.'
@@ -84,7 +91,7 @@ def build_pages_blueprint(registrations: Registrations, accounts: Accounts, acco
         return _render_page(
             "Your address is confirmed",
             f"Towerwatch may send you mail now. {_COPY_IT}",
-            facts=[*facts, (_TOKEN, confirmed.new_token)],
+            facts=[*facts, (_TOKEN, confirmed.new_token), ("Next", _NEXT)],
         )
 
     @blueprint.get("/token/<token>")

@@ -174,6 +174,13 @@ def test_a_body_that_is_no_json_object_is_rejected(client: FlaskClient, body: by
     assert_problem(client.post("/levels", data=body, content_type="application/json"), 400)
 
 
+def test_it_is_said_where_a_body_is_no_json(client: FlaskClient) -> None:
+    """Line and column of the first fault, and nothing of the body itself."""
+    body = b'{"airport": "KJFK",\n "high" 3}'
+    detail = assert_problem(client.post("/levels", data=body, content_type="application/json"), 400)["detail"]
+    assert detail == "The body must be one JSON object, and cannot be read from line 2, column 9 on."
+
+
 def test_json_that_is_nested_too_deep_is_rejected(client: FlaskClient) -> None:
     """The answer is 400 and not 500, although the parser raises for some bodies below the limit of size."""
     body = b'{"high": ' + b"[" * 30_000

@@ -121,6 +121,12 @@ def test_the_document_contains_the_service_and_its_described_routes(client: Flas
     assert document["components"]["securitySchemes"] == {"bearer": {"type": "http", "scheme": "bearer"}}
 
 
+def test_a_browser_without_a_path_is_sent_to_the_page(client: FlaskClient) -> None:
+    """The address of a service alone leads to its documentation, wherever the service is reached."""
+    response = client.get("/")
+    assert (response.status_code, response.headers["Location"]) == (302, "/docs")
+
+
 def test_an_operation_is_identified_by_its_functions_name(client: FlaskClient) -> None:
     """Operations are grouped by their blueprints."""
     described = operation(client, "/things/{thing_id}", "put")

@@ -3,7 +3,7 @@
 import pytest
 from flask.testing import FlaskClient
 
-from tests.collector.conftest import ANNS, ON_SQLITE, OPERATOR, UNCONFIRMED, status_of
+from tests.collector.conftest import ANN, ANNS, ON_SQLITE, OPERATOR, UNCONFIRMED, Service, status_of, wish
 from tests.error_texts import FOREIGN_WORDS
 
 pytestmark = ON_SQLITE
@@ -34,6 +34,9 @@ MISSING = "00000000-0000-0000-0000-000000000009"
         ({"effective_from": "2013-02-10T00:00:00"}, "effective_from: must name its offset from UTC"),
         ({"effective_from": "1999-02-10T00:00:00Z"}, "effective_from must be from 2013-01-14 to a year ahead"),
         ({"colour": "red"}, "colour: is not known here; leave it out"),
+        ({"low": 3}, "low: is not known here; did you mean low_value?"),
+        ({"Airport": "KJFK"}, "Airport: is not known here; did you mean airport_icao?"),
+        ({"high_vlaue": 3}, "high_vlaue: is not known here; did you mean high_value?"),
     ],
 )
 def test_a_fault_of_an_interest_is_told_in_our_words(client: FlaskClient, fault: dict[str, object], text: str) -> None:
@@ -43,6 +46,17 @@ def test_a_fault_of_an_interest_is_told_in_our_words(client: FlaskClient, fault:
     assert response.json is not None
     assert response.json["detail"].startswith(text)
     assert not FOREIGN_WORDS.search(response.text)
+
+
+@pytest.mark.parametrize("member", ["airport_icao", "direction", "window"])
+def test_what_an_interest_is_about_cannot_be_changed(client: FlaskClient, service: Service, member: str) -> None:
+    """The answer says what to do in its place."""
+    interest = service.set(wish(), ANN)
+    path = f"/interests/{interest.interest_id}"
+    response = client.patch(path, json={member: "x"}, headers=ANNS | {"If-Match": "*"})
+    assert status_of(response) == 422
+    assert response.json is not None
+    assert response.json["detail"] == f"{member}: cannot be changed: set a new interest, and remove this one"
 
 
 def test_an_unknown_airport_is_in_the_list_of_errors(client: FlaskClient) -> None:

@@ -231,6 +231,17 @@ def test_an_interest_is_changed_in_part(client: FlaskClient) -> None:
     assert shown["version"] == 3
 
 
+def test_a_change_is_answered_with_when_it_takes_effect(client: FlaskClient) -> None:
+    """A new interest is judged from yesterday on, a changed one from now on: an alert that was to come may not come."""
+    location = client.post("/interests", json=WISH, headers=ANNS).headers["Location"]
+    any_version = {**ANNS, "If-Match": "*"}
+    shown = json_of(client.patch(location, json={"high_value": 31}, headers=any_version))
+    assert str(shown["notice"]).startswith("Windows that start before 13 Feb 12:00 UTC are not judged any more")
+    assert "notice" not in json_of(client.get(location, headers=ANNS))
+    since = {"high_value": 32, "effective_from": "2013-02-12T00:00:00Z"}
+    assert "notice" not in json_of(client.patch(location, json=since, headers=any_version))
+
+
 def test_a_change_requires_the_present_version(client: FlaskClient) -> None:
     """A change without If-Match is a 428, of another version a 412, with an invalid ETag a 400; nothing is changed."""
     location = client.post("/interests", json=WISH, headers=ANNS).headers["Location"]

@@ -154,11 +154,11 @@ def test_the_text_holds_the_link_that_stops_alerts() -> None:
         ({"state": AlertState.STILL, "earlier": (22, 25)}, "It has been above 20 for at least 3 hours now."),
         (
             {"state": AlertState.RESOLVED, "count": 9, "earlier": (5, 22, 25)},
-            "Before, it was above 20 for 2 hours, with 25 at most.",
+            "Before, it was above 20 for 2 hours, at its highest 25.",
         ),
         (
             {"state": AlertState.RESOLVED, "bound": Bound.LOW, "earlier": (30, None, 3, 2)},
-            "Before, it was below 20 for 2 hours, with 2 at least.",
+            "Before, it was below 20 for 2 hours, at its lowest 2.",
         ),
         (
             {"state": AlertState.WITHDRAWN, "bound": Bound.LOW, "withdrawn_count": 7},

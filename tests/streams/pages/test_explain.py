@@ -15,6 +15,7 @@ from streams.pages.explain import (
     InterestExplanation,
     describe_interest,
     explain_interest,
+    fold_equal_windows,
 )
 from streams.pages.rendering import render_explanation
 from tests.domain.logs import BASE, an_interest, compute_expected_alerts, interests, interleaved
@@ -131,6 +132,27 @@ def test_the_page_shows_the_newest_windows_first_and_can_show_only_alerts() -> N
     assert alone.count('<tr role="row" data-key') == 2
     assert "No window brought an alert." in render_explanation(
         build_explanation([seen(0, 1)], an_interest()), 1, True, "w"
+    )
+
+
+def test_hours_of_one_gap_are_one_row() -> None:
+    """Windows that are unknown for the same reason are told once; what is known, or counts otherwise, stays apart."""
+    explanation = build_explanation([seen(0, 1, FULL), seen(1, 5, (4.5,), Coverage.GAP), seen(5, 6)], an_interest())
+    folded = [each for each in fold_equal_windows(explanation.windows) if each.start >= BASE]
+    hours = [((each.start - BASE) // HOUR, (each.end - BASE) // HOUR, each.count) for each in folded]
+    assert hours == [(5, 6, 0), (4, 5, 1), (1, 4, 0), (0, 1, 3)]
+    assert "Fri 8 Feb 01:00–04:00</th>" in render_explanation(explanation, 1, False, "w")
+
+
+@given(log=interleaved(), interest=interests)
+@settings(max_examples=30)
+def test_folded_windows_hide_no_alert_and_leave_no_hole(log, interest) -> None:
+    """The rows are those of all windows, and each that was judged is one by itself."""
+    windows = build_explanation(log, interest).windows
+    folded = fold_equal_windows(windows)
+    assert [each for each in folded if each.has_alert] == [each for each in windows if each.has_alert]
+    assert sum((each.end - each.start for each in folded), timedelta(0)) == sum(
+        (each.end - each.start for each in windows), timedelta(0)
     )
 
 

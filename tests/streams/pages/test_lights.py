@@ -87,6 +87,11 @@ def test_a_feed_has_a_light_and_a_sentence(feed, left, light, words) -> None:
         ({"lag_seconds": 37 * 3600}, Light.AMBER, "the last night's record is late"),
         ({"lag_seconds": 73 * 3600}, Light.RED, "more than one night"),
         ({"credits": Credits(budget=4_000, left=3)}, Light.AMBER, "midnight"),
+        (
+            {"error": "the last call failed at 10:06: the source cannot be reached"},
+            Light.AMBER,
+            "The last call failed at",
+        ),
         ({"paused_until": stamp(AT + timedelta(hours=1))}, Light.AMBER, "no call until Wed 4 Mar 2026, 13:00 UTC"),
         ({"lag_seconds": 0}, Light.OFF, "Nobody has an interest"),
     ],

@@ -70,6 +70,7 @@ def test_the_button_confirms(client: FlaskClient, service: Service) -> None:
     confirmed = client.post(build_path(service, registration, "confirm"))
     assert_page(confirmed, 200, "Your address is confirmed")
     token = find_token(confirmed)
+    assert "POST /interests" in confirmed.text, "the page says what to do next"
     assert service.accounts.authenticate(token).confirmed
     with pytest.raises(TokenUnknownError):
         service.accounts.authenticate(registration.token)

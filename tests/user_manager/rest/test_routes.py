@@ -89,6 +89,7 @@ def test_registering_answers_with_the_account_and_its_token(client: FlaskClient,
         "suppressed": False,
         "created_at": service.clock.now().isoformat().replace("+00:00", "Z"),
     }
+    assert "follow it to confirm the address" in str(json_of(response)["notice"]), "the answer says what to do next"
     assert response.headers["ETag"] == '"1"'
     seen = client.get(response.headers["Location"], headers=bearer(token_of(response)))
     assert json_of(seen) == {"user": user}

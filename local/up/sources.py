@@ -1,0 +1,41 @@
+"""The sentence that `make up` prints about where flights come from, and whether receivers answer."""
+
+from pathlib import Path
+from typing import Final
+
+import httpx
+
+from collector.settings import CollectorSettings
+from collector.sources.readsb.addresses import ReadsbAddress
+
+_PATIENCE_S: Final = 3.0
+"""Seconds to wait for a receiver's answer; the stack is up already."""
+
+
+def describe_sources(settings: CollectorSettings) -> str:
+    """Return in words how OpenSky is asked, and which sources of LIVE_URLS there are; receivers are asked once.
+
+    No address is repeated: it may hold a password.
+    """
+    access = "anonymous access" if settings.opensky_credentials() is None else "your account"
+    told = [f"OpenSky by {access}, {settings.daily_budget():,} credits a day"]
+    if settings.asks_opensky_for_positions():
+        told.append("live positions by the same account")
+    told += [_describe_address(each) for each in settings.live_addresses()]
+    if not settings.live_addresses() and not settings.asks_opensky_for_positions():
+        told.append("nothing live (LIVE_URLS, or an account)")
+    return "; ".join(told)
+
+
+def _describe_address(address: ReadsbAddress) -> str:
+    """Return in words whether a source of positions can be reached now; a service of regions is not asked."""
+    if address.takes_region:
+        return f"{address.name} is asked for regions"
+    if address.is_file:
+        return f"the file of {address.name} is {'there' if Path(address.url).is_file() else 'not there'}"
+    try:
+        status = httpx.get(address.url, timeout=_PATIENCE_S).status_code
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+        return f"the receiver {address.name} does not answer ({type(error).__name__})"
+    answer = "answers" if status == httpx.codes.OK else f"answers with status {status}"
+    return f"the receiver {address.name} {answer}"
