@@ -22,16 +22,18 @@ from chassis.clock import ScaledClock, SystemClock
 
 RATE: Final = 8_640.0
 """Seconds of the story in a real second: a day takes ten seconds."""
-SPEEDS: Final = (
-    (timedelta(days=4), 1.0),
-    (timedelta(days=6), 0.4),
-    (timedelta(days=7), 0.1),
-    (timedelta(days=7.5), 0.01),
-)
-"""The share of RATE at which the story goes on, by how far its clock is ahead of what is covered; then it stands.
+SPEEDS: Final = ((timedelta(days=2), 1.0), (timedelta(days=3), 0.4), (timedelta(days=4), 0.1))
+"""The share of RATE at which the story goes on while its clock is less than this ahead of what is covered.
 
-A collector gives a day up GIVE_UP_AFTER (a week) its end, eight days after what is covered. So a slow machine makes the
-story slow, and no day is given up because of it. The last stretch lets pauses end that a source has asked for.
+The older a day, the longer a collector pauses between two questions for its record; so slowness begins early.
+"""
+_LAST_SPEED: Final = 0.02
+"""The share of RATE farther ahead than that: pauses that a source has asked for still end."""
+STANDS_AHEAD: Final = timedelta(days=7.5)
+"""The story stands when its clock is this far ahead of the oldest day that is not collected yet.
+
+A collector gives a day up GIVE_UP_AFTER (a week) its end. So a slow machine makes the story slow, and no day is lost
+because of it.
 """
 NO_STORY: Final = "-"
 """In place of the story's file: the service lives in real time."""
@@ -77,22 +79,26 @@ class StoryClock:
         self._file = file
         self.anchor = datetime.now(UTC)
         self._start = start
-        self._covered: datetime | None = None
+        self._told: tuple[datetime, datetime] | None = None
         anchor = self.anchor.timestamp()
         self._stretches: list[Stretch] = [(anchor, anchor, [])]
         _replace(self._file, self._stretches)
 
-    def go_on(self, covered: datetime) -> None:
-        """Let the story go on at SPEEDS, given the instant up to which flights are covered."""
-        if covered != self._covered:
-            self._covered = covered
-            anchor = self.anchor.timestamp()
-            ahead = (covered - self._start) / RATE
-            self._add([(anchor + (ahead + lead / RATE).total_seconds(), speed) for lead, speed in SPEEDS])
+    def go_on(self, covered: datetime, oldest: datetime) -> None:
+        """Let the story go on, ever slower, given the instant up to which flights are covered.
+
+        It stands STANDS_AHEAD of `oldest`: the begin of the oldest day that may still be collected.
+        """
+        if (covered, oldest) == self._told:
+            return
+        self._told = covered, oldest
+        last = self._compute_reading(oldest + STANDS_AHEAD)
+        speeds = [(min(self._compute_reading(covered + lead), last), speed) for lead, speed in SPEEDS]
+        self._add([*speeds, (last, _LAST_SPEED)])
 
     def stop(self) -> None:
         """Let the story stand for all its processes, until `go_on`."""
-        self._covered = None
+        self._told = None
         self._add([])
 
     def now(self) -> datetime:
@@ -107,6 +113,10 @@ class StoryClock:
             "CLOCK_RATE": repr(RATE),
             "CLOCK_ANCHOR": self.anchor.isoformat(),
         }
+
+    def _compute_reading(self, instant: datetime) -> float:
+        """Compute the reading at which the story shows an instant."""
+        return (self.anchor + (instant - self._start) / RATE).timestamp()
 
     def _add(self, speeds: list[tuple[float, float]]) -> None:
         """Begin a stretch with these speeds now, at the present reading."""

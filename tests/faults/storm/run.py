@@ -258,9 +258,7 @@ class StormRun:
     def _describe_time(self) -> str:
         return f"the story's time is {self._stack.story.now():%F %T}"
 
-    def _wait(
-        self, is_done: Callable[[], bool], what: str, read_progress: Callable[[], object] = lambda: None
-    ) -> None:
+    def _wait(self, is_done: Callable[[], bool], what: str, read_progress: Callable[[], object] = lambda: None) -> None:
         """Wait until `is_done` returns True, while the storm goes on; fail WITHIN_S after the last progress."""
         deadline, seen = time.monotonic() + WITHIN_S, read_progress()
         while not is_done():
@@ -300,14 +298,15 @@ class StormRun:
     def _pace_story(self) -> None:
         """Tell the story's clock up to when all flows are covered, so that it does not run too far ahead of that.
 
-        Before the break that is the story's begin, whatever is covered: a person who comes in the break asks for these
-        days again. While the database does not answer, the clock keeps what it was told last.
+        Before the break the oldest day is the story's first, whatever is covered: a person who comes in the break asks
+        for it again. While the database does not answer, the clock keeps what it was told last.
         """
         coverage = self._read_coverage()
         if coverage:
             self._covered = min(coverage.get(flow, self._begin) for flow in self._list_flows())
+        covered = self._covered or self._begin
         is_gus_here = bool(self._people["gus"].interests)
-        self._stack.story.go_on(self._covered if is_gus_here and self._covered is not None else self._begin)
+        self._stack.story.go_on(covered, covered if is_gus_here else self._begin)
 
     def _wait_until_covered(self, until: datetime) -> None:
         """Wait until the collector has covered all flows up to an instant, while the story's clock runs."""
