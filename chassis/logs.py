@@ -7,6 +7,13 @@ from collections.abc import Callable
 from typing import Final, Literal
 
 import structlog
+from aiokafka.errors import (
+    CommitFailedError,
+    IllegalGenerationError,
+    KafkaError,
+    KafkaTimeoutError,
+    UnknownMemberIdError,
+)
 
 # Libraries whose "info" is about their own bookkeeping, and which log the same ten times a second during an outage.
 _NOISY_LIBRARIES: Final = (
@@ -19,6 +26,14 @@ _NOISY_LIBRARIES: Final = (
     "faust",
     "sqlalchemy.pool",
 )
+
+_ERRORS_OF_REBALANCES: Final = (
+    CommitFailedError,
+    IllegalGenerationError,
+    KafkaTimeoutError,
+    UnknownMemberIdError,
+)
+"""Errors of Kafka's clients that aiokafka does not call retriable: the group has to be joined again, or time is up."""
 
 _REPEAT_AFTER_S: Final = 30.0
 """Seconds for which a noisy library's message is not logged again."""
@@ -50,17 +65,30 @@ class _RepeatFilter(logging.Filter):
         return True
 
 
-def _shorten_pool_error(record: logging.LogRecord) -> bool:
-    """Replace the stack trace of a message of SQLAlchemy's pool by the error's class; return True: it is logged.
+def _shorten_expected_error(record: logging.LogRecord) -> bool:
+    """Replace the stack trace of a library's message by the error's class if it is expected; return True: it is logged.
 
-    The pool logs one whenever a connection was lost between its last statement and its return to the pool, which then
-    drops it. Each outage of a server does that, and none needs a stack trace.
+    Expected is what each outage of a server brings: an error of SQLAlchemy's pool, which logs one whenever a connection
+    was lost before its return, and an error of Kafka that passes. Faust logs the latter when it stops because of one;
+    asyncio logs it of a task that aiokafka has left alone, such as a commit whose caller gave up. The message keeps
+    its first line. Kafka's errors become warnings: what to do about an outage is not in the client's log.
     """
-    if record.name.startswith("sqlalchemy.pool") and record.exc_info:
-        kind = record.exc_info[0]
-        record.msg = f"{record.getMessage()}: {kind.__name__ if kind else 'unknown error'}"
+    error = record.exc_info[1] if record.exc_info else None
+    is_of_kafka = isinstance(error, KafkaError) and _is_passing(error)
+    if record.exc_info and (is_of_kafka or record.name.startswith("sqlalchemy.pool")):
+        first_line, *_ = record.getMessage().splitlines() or [""]
+        kind = type(error).__name__ if error else "unknown error"
+        record.msg = first_line if kind in first_line else f"{first_line}: {kind}"
         record.args, record.exc_info, record.exc_text = (), None, None
+        if is_of_kafka:
+            record.levelno, record.levelname = logging.WARNING, "WARNING"
     return True
+
+
+def _is_passing(error: KafkaError) -> bool:
+    """Return True if an error of Kafka ends with an outage or a rebalance, False if somebody must do something."""
+    # ConsumerStoppedError has no such attribute.
+    return getattr(error, "retriable", False) or isinstance(error, _ERRORS_OF_REBALANCES)
 
 
 def configure(service: str, level: str, form: Literal["console", "json"]) -> None:
@@ -103,7 +131,7 @@ def configure(service: str, level: str, form: Literal["console", "json"]) -> Non
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
-    handler.addFilter(_shorten_pool_error)
+    handler.addFilter(_shorten_expected_error)
     handler.addFilter(_RepeatFilter())
     root = logging.getLogger()
     root.handlers = [handler]

@@ -27,6 +27,7 @@ from chassis.errors import ChassisError
 from chassis.faust.health import Health
 from chassis.faust.internals.consumer import StreamConsumer
 from chassis.faust.internals.recovery import StreamTables
+from chassis.faust.internals.starting import start_client
 from chassis.faust.log_watch import LogWatch
 from chassis.faust.settings import FAUST_LOG, StreamSettings
 from chassis.faust.store import DataDir
@@ -104,7 +105,7 @@ class KafkaPreparation(Service):
 
     It creates the tables' changelogs too, and deletes tables on disk that are of another log. Faust itself creates them
     while it starts, and a write to a table raises PartitionsMismatch as long as the cluster's metadata does not contain
-    its changelog. Faust's own clients end the process when they find no broker.
+    its changelog. Faust itself would end the process when it finds no broker.
     """
 
     logger = FAUST_LOG
@@ -168,13 +169,18 @@ async def _fetch_identity(bootstrap_servers: str, names: Iterable[str]) -> LogId
 
 
 class _Producer(faust.transport.drivers.aiokafka.Producer):
-    """Faust's producer, made idempotent, for which Faust has no setting.
+    """Faust's producer, whose start waits for a broker, and made idempotent, for which Faust has no setting.
 
     A producer that is not idempotent drops a record that the broker has not accepted within half a minute. If the
     record belongs to a changelog, Faust only logs a warning, and the table and its changelog differ for good.
     """
 
     logger = FAUST_LOG
+
+    async def on_start(self) -> None:
+        """Start aiokafka's producer, and wait for a broker if none answers; Faust would end the worker then."""
+        await super(faust.transport.drivers.aiokafka.Producer, self).on_start()  # without Faust's own start of it
+        self._producer = await start_client(self, self._new_producer)
 
     def _settings_extra(self) -> Mapping[str, Any]:
         """Return further options of aiokafka's producer; Faust calls this."""

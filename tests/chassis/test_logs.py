@@ -1,13 +1,26 @@
 """Structured logs: each line contains the service's name, and never local variables."""
 
+import asyncio
+import gc
 import json
 import logging
 import threading
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 import structlog
+from aiokafka import TopicPartition
+from aiokafka.consumer.group_coordinator import GroupCoordinator
+from aiokafka.errors import (
+    IllegalStateError,
+    KafkaError,
+    NodeNotReadyError,
+    NotCoordinatorForGroupError,
+    TopicAuthorizationFailedError,
+    UnknownMemberIdError,
+)
+from aiokafka.structs import OffsetAndMetadata
 
 from chassis import logs
 from chassis.db.database import Database
@@ -65,6 +78,76 @@ def test_repeated_messages_of_noisy_libraries_are_dropped(capsys: pytest.Capture
     assert lines.count("own.message") == 50
     assert lines.count("cannot connect, attempt 0") == 1
     assert len(lines) == 51
+
+
+@pytest.mark.parametrize(
+    "error", [NodeNotReadyError("node 1"), NotCoordinatorForGroupError(), UnknownMemberIdError("group")]
+)
+def test_an_error_of_kafka_that_passes_is_one_line(capsys: pytest.CaptureFixture[str], error: KafkaError) -> None:
+    """Faust logs one, with its stack, when it stops because of it; a warning with the error's class says the same."""
+    logs.configure("example", "info", "json")
+    try:
+        raise error
+    except KafkaError:
+        logging.getLogger("faust").exception("[^_Worker]: Error: %s", "it failed")
+    (entry,) = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert entry["event"] == f"[^_Worker]: Error: it failed: {type(error).__name__}"
+    assert entry["level"] == "warning"
+    assert "exception" not in entry
+
+
+def test_a_commit_that_fails_after_its_caller_gave_up_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """aiokafka shields a commit's request from the cancellation of its caller, and then nobody awaits it.
+
+    The collector gives a confirmation of its leadership up after some seconds; the broker may refuse it later.
+    """
+    logs.configure("example", "info", "json")
+
+    async def scenario() -> None:
+        sent, is_refused = asyncio.Event(), asyncio.Event()
+
+        async def send(_request: object) -> None:
+            sent.set()
+            await is_refused.wait()
+            raise NotCoordinatorForGroupError
+
+        async def know_coordinator() -> None:
+            """Return at once, as if the coordinator were known."""
+
+        coordinator: Any = object.__new__(GroupCoordinator)
+        vars(coordinator).update(
+            group_id="g", generation=1, member_id="m", coordinator_id=1, _commit_lock=asyncio.Lock(),
+            _send_req=send, ensure_coordinator_known=know_coordinator,
+        )  # fmt: skip
+        offsets = {TopicPartition("topic", 0): OffsetAndMetadata(1, "")}
+        commit = asyncio.create_task(coordinator.commit_offsets(None, offsets))
+        await sent.wait()
+        commit.cancel()
+        await asyncio.gather(commit, return_exceptions=True)
+        is_refused.set()
+        while len(asyncio.all_tasks()) > 1:
+            await asyncio.sleep(0)
+        gc.collect()
+
+    asyncio.run(scenario())
+    (entry,) = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert entry["event"] == "Task exception was never retrieved: NotCoordinatorForGroupError"
+    assert "exception" not in entry
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("a defect"), TopicAuthorizationFailedError("topic"), IllegalStateError()]
+)
+def test_other_errors_of_libraries_keep_their_stack(capsys: pytest.CaptureFixture[str], error: Exception) -> None:
+    """Somebody must look at a defect, or at what the broker refuses for good."""
+    logs.configure("example", "info", "json")
+    try:
+        raise error
+    except Exception:
+        logging.getLogger("faust").exception("Error")
+    (entry,) = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert (entry["event"], entry["level"]) == ("Error", "error")
+    assert "Traceback" in entry["exception"]
 
 
 @pytest.mark.mariadb

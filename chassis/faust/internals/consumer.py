@@ -19,6 +19,7 @@ from mode.services import WaitArgT, WaitResults
 
 from chassis.faust.internals.offsets import OffsetTracker
 from chassis.faust.internals.recovery import StreamTables
+from chassis.faust.internals.starting import start_client
 from chassis.faust.internals.steps import EagerCoroutine
 from chassis.faust.settings import FAUST_LOG
 
@@ -177,6 +178,20 @@ class _ConsumerThread(AIOKafkaConsumerThread):
     """
 
     logger = FAUST_LOG
+
+    async def on_start(self) -> None:
+        """Start aiokafka's consumer, and wait for a broker if none answers; Faust would end the worker then."""
+
+        def create() -> AIOKafkaConsumer:
+            """Create a client, which Faust's timers ask for its partitions while it waits."""
+            self._consumer = self._create_consumer(loop=self.thread_loop)
+            return self._consumer
+
+        self.time_started = time.monotonic()
+        await start_client(self, create)
+
+    def on_crash(self, msg: str, *fmt: Any, **kwargs: Any) -> None:
+        """Print nothing: Faust prints a stack trace beside the log, and then logs the same error."""
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         """Pause the newly assigned partitions before any record can be fetched, then do what Faust does.

@@ -49,6 +49,7 @@ def test_faust_has_the_settings_that_avoid_its_known_faults(app: faust.App, tmp_
     assert conf.producer_request_timeout == 30
     assert conf.table_standby_replicas == 0  # a standby is useless for tables in memory, and not safe for those on disk
     assert conf.topic_disable_leader
+    assert not conf.topic_allow_declare  # a start whose broker ends just then would end with a stack trace
     assert Path(conf.datadir) == tmp_path
     assert [str(url) for url in conf.broker] == ["kafka://a:1", "kafka://b:2"]
     assert str(conf.canonical_url) == "http://127.0.0.1:1"  # else the machine's name, which others may not resolve

@@ -12,7 +12,7 @@ import runpy
 import sys
 import time
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,6 +22,19 @@ from chassis.clock import ScaledClock, SystemClock
 
 RATE: Final = 8_640.0
 """Seconds of the story in a real second: a day takes ten seconds."""
+SPEEDS: Final = ((timedelta(days=2), 1.0), (timedelta(days=3), 0.4), (timedelta(days=4), 0.1))
+"""The share of RATE at which the story goes on while its clock is less than this ahead of what is covered.
+
+The older a day, the longer a collector pauses between two questions for its record; so slowness begins early.
+"""
+_LAST_SPEED: Final = 0.02
+"""The share of RATE farther ahead than that: pauses that a source has asked for still end."""
+STANDS_AHEAD: Final = timedelta(days=7.5)
+"""The story stands when its clock is this far ahead of the oldest day that is not collected yet.
+
+A collector gives a day up GIVE_UP_AFTER (a week) its end. So a slow machine makes the story slow, and no day is lost
+because of it.
+"""
 NO_STORY: Final = "-"
 """In place of the story's file: the service lives in real time."""
 
@@ -31,29 +44,66 @@ _MODULES_OF_GRPC: Final = ("grpc._channel", "grpc._common", "grpc._server", "grp
 _real_time: Final = time.time
 
 
+Stretch = tuple[float, float, list[tuple[float, float]]]
+"""A stretch of the story: the Unix time at which it begins, the reading then, and its speeds.
+
+Each speed holds until the reading given before it; the clock stands after the last one. Readings are real seconds:
+`ScaledClock` makes the story's time of them.
+"""
+
+
+def read_stretches(stretches: Sequence[Stretch], at: float) -> float:
+    """Return the story clock's reading at a Unix time, by the last stretch that had begun by then.
+
+    Stretches that are added later do not change it: a stopped clock, which is read at the time of its stop, stands.
+    """
+    since, reading, speeds = next((each for each in reversed(stretches) if each[0] <= at), stretches[0])
+    left = max(at - since, 0.0)
+    for until, speed in speeds:
+        if reading < until:
+            lasts = (until - reading) / speed
+            if left <= lasts:
+                return reading + left * speed
+            reading, left = until, left - lasts
+    return reading
+
+
 class StoryClock:
     """The clock of flights, which all processes of the collector and the source read from one file.
 
-    The test sets its speed: 0 stops it for all of them, 1 is RATE. It begins to run with `set_speed`.
+    It stands until `go_on`. The file says for all time to come how fast the clock runs and where it stands, so that it
+    does not run away while the test is busy.
     """
 
     def __init__(self, file: Path, start: datetime) -> None:
         self._file = file
         self.anchor = datetime.now(UTC)
         self._start = start
-        self._since, self._base, self._speed = self.anchor.timestamp(), self.anchor.timestamp(), 0.0
-        self._write()
+        self._told: tuple[datetime, datetime] | None = None
+        anchor = self.anchor.timestamp()
+        self._stretches: list[Stretch] = [(anchor, anchor, [])]
+        _replace(self._file, self._stretches)
 
-    def set_speed(self, speed: float) -> None:
-        """Let the story go on from now at this share of RATE."""
-        if speed != self._speed:
-            now = _real_time()
-            self._base, self._since, self._speed = self._read(now), now, speed
-            self._write()
+    def go_on(self, covered: datetime, oldest: datetime) -> None:
+        """Let the story go on, ever slower, given the instant up to which flights are covered.
+
+        It stands STANDS_AHEAD of `oldest`: the begin of the oldest day that may still be collected.
+        """
+        if (covered, oldest) == self._told:
+            return
+        self._told = covered, oldest
+        last = self._compute_reading(oldest + STANDS_AHEAD)
+        speeds = [(min(self._compute_reading(covered + lead), last), speed) for lead, speed in SPEEDS]
+        self._add([*speeds, (last, _LAST_SPEED)])
+
+    def stop(self) -> None:
+        """Let the story stand for all its processes, until `go_on`."""
+        self._told = None
+        self._add([])
 
     def now(self) -> datetime:
         """Return the story's time."""
-        real = datetime.fromtimestamp(self._read(_real_time()), UTC)
+        real = datetime.fromtimestamp(read_stretches(self._stretches, _real_time()), UTC)
         return self._start + (real - self.anchor) * RATE
 
     def build_environment(self) -> dict[str, str]:
@@ -64,11 +114,15 @@ class StoryClock:
             "CLOCK_ANCHOR": self.anchor.isoformat(),
         }
 
-    def _read(self, now: float) -> float:
-        return self._base + (now - self._since) * self._speed
+    def _compute_reading(self, instant: datetime) -> float:
+        """Compute the reading at which the story shows an instant."""
+        return (self.anchor + (instant - self._start) / RATE).timestamp()
 
-    def _write(self) -> None:
-        _replace(self._file, [self._since, self._base, self._speed])
+    def _add(self, speeds: list[tuple[float, float]]) -> None:
+        """Begin a stretch with these speeds now, at the present reading."""
+        now = _real_time()
+        self._stretches.append((now, read_stretches(self._stretches, now), speeds))
+        _replace(self._file, self._stretches)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,13 +182,13 @@ def install(story: str, own: str) -> None:
         """Return the wrong instant of this process, in place of `SystemClock.now`; callers scale it by RATE."""
         if story_file is None:
             return datetime.fromtimestamp(wall(), UTC)
-        since, base, speed = story_file.read()
+        stretches = story_file.read()
         off, stopped_at = own_file.read()
         now = _real_time()
         if stopped_at is not None:
             now = min(now, stopped_at)
         # The wrong clock is off by this much of the story's time.
-        return datetime.fromtimestamp(base + max(now - since, 0.0) * speed + off / RATE, UTC)
+        return datetime.fromtimestamp(read_stretches(stretches, now) + off / RATE, UTC)
 
     real = types.ModuleType("time")
     vars(real).update(vars(time))

@@ -45,9 +45,9 @@ from user_manager.model import OUTBOX as USER_OUTBOX, Deletion, User
 DAY: Final = timedelta(days=1)
 DAYS: Final = 7
 WITHIN_S: Final = 420.0
-"""Seconds for each part of the story, which takes half a minute undisturbed: a slow machine is no fault."""
-_SPEEDS: Final = ((timedelta(days=6), 0.1), (timedelta(days=4), 0.4))
-"""The speed of the story once its clock is so far ahead of what is covered. A day is given up a week after its end."""
+"""Seconds without progress in a part of the story, which takes half a minute undisturbed: slowness is no fault."""
+_READ_EVERY_S: Final = 0.5
+"""Seconds between two looks at what is covered, while the story goes on."""
 
 _NEVER_LOGGED: Final = (
     "event_log.lost", "interests.out_of_step", "unexpected_error", "task.failed", "join.failed", "join.broken",
@@ -123,6 +123,9 @@ class StormRun:
         self._rest = Rest(self._stack, options.seed, self._tick, WITHIN_S)
         self._engines = {}
         self._looked_at = 0.0
+        self._paced_at = 0.0
+        self._is_story_running = False
+        self._covered: datetime | None = None
         self._deleted_covered_until: datetime | None = None
 
     def _draw_people(self) -> dict[str, Person]:
@@ -156,7 +159,11 @@ class StormRun:
         self._say(line)
 
     def _tick(self) -> None:
+        """Let the storm go on, and the story as far as what is covered allows."""
         self._storm.tick()
+        if self._is_story_running and time.monotonic() >= self._paced_at + _READ_EVERY_S:
+            self._pace_story()
+            self._paced_at = time.monotonic()
 
     def run(self) -> StormReport:
         """Run the story, compare the outcome, and return the report; it also lists every failure."""
@@ -194,12 +201,12 @@ class StormRun:
         self._note(f"all interests are set; {self._describe_time()}")
         self._wait_until_over()
         self._storm.begin(1)
-        stack.story.set_speed(1)
+        self._start_story()
         self._wait_until_covered(self._begin + self._chance.choice((0, 1)) * DAY)
         self._change_while_flights_come()
         self._wait_until_covered(self._break)
         self._wait_until_over()
-        stack.story.set_speed(0)
+        self._stop_story()
         self._wait_until_quiet("flights before the break")
         self._note(f"the break begins; {self._describe_time()}")
         self._change_people()
@@ -207,11 +214,11 @@ class StormRun:
         self._note(f"the break is over; {self._describe_time()}")
         self._storm.begin(2)
         stack.set_barrier(BARRIER_OF_ALL)
-        stack.story.set_speed(1)
+        self._start_story()
         self._wait_until_covered(self._delete_at)
         rest.delete(people["fay"])
         # Alerts that are raised for flights that come later are for nobody.
-        self._deleted_covered_until = max(self._read_coverage().values())
+        self._deleted_covered_until = max(self._wait_for_coverage().values())
         self._note(f"fay is deleted; {self._describe_time()}")
         self._wait_until_covered(self._end)
         self._note(f"all is covered; {self._describe_time()}")
@@ -251,13 +258,15 @@ class StormRun:
     def _describe_time(self) -> str:
         return f"the story's time is {self._stack.story.now():%F %T}"
 
-    def _wait(self, is_done: Callable[[], bool], what: str, within_s: float = WITHIN_S) -> None:
-        """Wait until `is_done` returns True, while the storm goes on."""
-        deadline = time.monotonic() + within_s
+    def _wait(self, is_done: Callable[[], bool], what: str, read_progress: Callable[[], object] = lambda: None) -> None:
+        """Wait until `is_done` returns True, while the storm goes on; fail WITHIN_S after the last progress."""
+        deadline, seen = time.monotonic() + WITHIN_S, read_progress()
         while not is_done():
-            assert time.monotonic() < deadline, f"{what}: not within {within_s:.0f} s; {self._explain()}"
+            assert time.monotonic() < deadline, f"{what}: no progress within {WITHIN_S:.0f} s; {self._explain()}"
             self._tick()
             time.sleep(0.05)
+            if (progress := read_progress()) != seen:
+                deadline, seen = time.monotonic() + WITHIN_S, progress
 
     def _explain(self) -> str:
         """Return what is known of the stack's state, for the message of a failure."""
@@ -276,22 +285,49 @@ class StormRun:
                     found |= {(interest.wish.airport, part.value) for part in interest.wish.direction.parts}
         return found
 
+    def _start_story(self) -> None:
+        """Let the story's clock run from now on."""
+        self._is_story_running, self._covered = True, None
+        self._pace_story()
+
+    def _stop_story(self) -> None:
+        """Let the story's clock stand from now on."""
+        self._is_story_running = False
+        self._stack.story.stop()
+
+    def _pace_story(self) -> None:
+        """Tell the story's clock up to when all flows are covered, so that it does not run too far ahead of that.
+
+        Before the break the oldest day is the story's first, whatever is covered: a person who comes in the break asks
+        for it again. While the database does not answer, the clock keeps what it was told last.
+        """
+        coverage = self._read_coverage()
+        if coverage:
+            self._covered = min(coverage.get(flow, self._begin) for flow in self._list_flows())
+        covered = self._covered or self._begin
+        is_gus_here = bool(self._people["gus"].interests)
+        self._stack.story.go_on(covered, covered if is_gus_here else self._begin)
+
     def _wait_until_covered(self, until: datetime) -> None:
-        """Wait until the collector has covered all flows up to an instant; slow the story down if it runs ahead."""
+        """Wait until the collector has covered all flows up to an instant, while the story's clock runs."""
+        self._pace_story()  # flows may have come since the last look
+        self._wait(
+            lambda: self._covered is not None and self._covered >= until,
+            f"coverage up to {until:%F}",
+            lambda: self._covered,
+        )
 
-        def is_covered() -> bool:
-            if time.monotonic() < self._looked_at + 0.5:
-                return False
-            self._looked_at = time.monotonic()
-            coverage = self._read_coverage()
-            if not coverage:
-                return False
-            first = min(coverage.get(flow, self._begin) for flow in self._list_flows())
-            lag = self._stack.story.now() - first
-            self._stack.story.set_speed(next((speed for least, speed in _SPEEDS if lag > least), 1))
-            return first >= until
+    def _wait_for_coverage(self) -> dict[tuple[str, str], datetime]:
+        """Wait until the database answers, and return up to when each airport and direction is covered."""
+        found: dict[tuple[str, str], datetime] = {}
 
-        self._wait(is_covered, f"coverage up to {until:%F}")
+        def has_answer() -> bool:
+            """Ask once more; return False if the database is not there."""
+            found.update(self._read_coverage())
+            return bool(found)
+
+        self._wait(has_answer, "an answer of the collector's database")
+        return found
 
     def _wait_until_quiet(self, what: str) -> None:
         """Wait until all outboxes are empty, and all is acknowledged by stream and notifier, twice in a row."""
