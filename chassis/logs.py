@@ -12,6 +12,7 @@ from aiokafka.errors import (
     IllegalGenerationError,
     KafkaError,
     KafkaTimeoutError,
+    RebalanceInProgressError,
     UnknownMemberIdError,
 )
 
@@ -31,6 +32,7 @@ _ERRORS_OF_REBALANCES: Final = (
     CommitFailedError,
     IllegalGenerationError,
     KafkaTimeoutError,
+    RebalanceInProgressError,
     UnknownMemberIdError,
 )
 """Errors of Kafka's clients that aiokafka does not call retriable: the group has to be joined again, or time is up."""
@@ -87,8 +89,7 @@ def _shorten_expected_error(record: logging.LogRecord) -> bool:
 
 def _is_passing(error: KafkaError) -> bool:
     """Return True if an error of Kafka ends with an outage or a rebalance, False if somebody must do something."""
-    # ConsumerStoppedError has no such attribute.
-    return getattr(error, "retriable", False) or isinstance(error, _ERRORS_OF_REBALANCES)
+    return error.retriable or isinstance(error, _ERRORS_OF_REBALANCES)
 
 
 def configure(service: str, level: str, form: Literal["console", "json"]) -> None:

@@ -17,6 +17,7 @@ from aiokafka.errors import (
     KafkaError,
     NodeNotReadyError,
     NotCoordinatorForGroupError,
+    RebalanceInProgressError,
     TopicAuthorizationFailedError,
     UnknownMemberIdError,
 )
@@ -81,7 +82,13 @@ def test_repeated_messages_of_noisy_libraries_are_dropped(capsys: pytest.Capture
 
 
 @pytest.mark.parametrize(
-    "error", [NodeNotReadyError("node 1"), NotCoordinatorForGroupError(), UnknownMemberIdError("group")]
+    "error",
+    [
+        NodeNotReadyError("node 1"),
+        NotCoordinatorForGroupError(),
+        UnknownMemberIdError("group"),
+        RebalanceInProgressError("group"),
+    ],
 )
 def test_an_error_of_kafka_that_passes_is_one_line(capsys: pytest.CaptureFixture[str], error: KafkaError) -> None:
     """Faust logs one, with its stack, when it stops because of it; a warning with the error's class says the same."""
