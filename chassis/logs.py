@@ -74,7 +74,7 @@ def _shorten_expected_error(record: logging.LogRecord) -> bool:
     its first line. Kafka's errors become warnings: what to do about an outage is not in the client's log.
     """
     error = record.exc_info[1] if record.exc_info else None
-    is_of_kafka = isinstance(error, KafkaError) and _is_passing(error)
+    is_of_kafka = isinstance(error, KafkaError) and _is_transient(error)
     if record.exc_info and (is_of_kafka or record.name.startswith("sqlalchemy.pool")):
         first_line, *_ = record.getMessage().splitlines() or [""]
         kind = type(error).__name__ if error else "unknown error"
@@ -85,7 +85,7 @@ def _shorten_expected_error(record: logging.LogRecord) -> bool:
     return True
 
 
-def _is_passing(error: KafkaError) -> bool:
+def _is_transient(error: KafkaError) -> bool:
     """Return True if an error of Kafka ends with an outage or a rebalance, False if somebody must do something."""
     # ConsumerStoppedError has no such attribute.
     return getattr(error, "retriable", False) or isinstance(error, _ERRORS_OF_REBALANCES)

@@ -152,7 +152,7 @@ def rewind(
         for hour, change in correction.changes:
             if hour in own:
                 own[hour] -= change
-        known_times[part] = _undo_fill(known_times[part], correction)
+        known_times[part] = _restore_gaps(known_times[part], correction)
         if is_wanted:
             before = dict(after)
             for hour, change in correction.changes:
@@ -167,7 +167,7 @@ def _get_number(numbered: tuple[Correction, int]) -> int:
     return numbered[0].number
 
 
-def _undo_fill(known: KnownTime, correction: Correction) -> KnownTime:
+def _restore_gaps(known: KnownTime, correction: Correction) -> KnownTime:
     """Return what was known of a direction before a correction, from what was known after it."""
     if not correction.filled or known.covered_from is None:
         return known

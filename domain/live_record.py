@@ -71,7 +71,7 @@ def record_message(
     """
     match provenance:
         case Provenance.SETTLED:
-            return live if live is None or not is_complete else _settle(live, begin, end)
+            return live if live is None or not is_complete else _add_settled_range(live, begin, end)
         case Provenance.RECENT:
             return live  # the flights of a message that covers nothing
         case Provenance.LIVE:
@@ -81,7 +81,7 @@ def record_message(
             return replace(live, begin=min(live.begin, begin), end=max(live.end, end), covered=covered)
 
 
-def _settle(live: LiveRecord, begin: int, end: int) -> LiveRecord:
+def _add_settled_range(live: LiveRecord, begin: int, end: int) -> LiveRecord:
     """Return the record after the settled record has covered [begin, end); `live` itself if that changes nothing."""
     settled_until, left_live = live.settled_until or 0, live.left_live
     if settled_until < begin:

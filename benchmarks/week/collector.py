@@ -83,12 +83,12 @@ class _Steps:
         self._clock, self._sleepers, self._until = clock, sleepers, until
         self._waiting: list[tuple[timedelta, int, asyncio.Future[None]]] = []
         self._numbers = itertools.count()
-        self._chores: list[tuple[datetime, timedelta, Callable[[], Awaitable[None]]]] = []
+        self._periodic_tasks: list[tuple[datetime, timedelta, Callable[[], Awaitable[None]]]] = []
         self.is_over = asyncio.Event()
 
-    def add_chore(self, every: timedelta, work: Callable[[], Awaitable[None]]) -> None:
+    def add_periodic_task(self, every: timedelta, work: Callable[[], Awaitable[None]]) -> None:
         """Do some work again and again, between the steps."""
-        self._chores.append((self._clock.now() + every, every, work))
+        self._periodic_tasks.append((self._clock.now() + every, every, work))
 
     async def sleep(self, seconds: float) -> None:
         """Wait until this feed is the next; for ever once the time is over."""
@@ -97,18 +97,18 @@ class _Steps:
         if len(self._waiting) == self._sleepers:
             due, _, following = heapq.heappop(self._waiting)
             self._clock.advance(due - self._clock.elapsed())
-            await self._do_chores()
+            await self._run_due_tasks()
             if self._clock.now() >= self._until:
                 self.is_over.set()
             else:
                 following.set_result(None)
         await turn
 
-    async def _do_chores(self) -> None:
+    async def _run_due_tasks(self) -> None:
         """Do what was due before now."""
-        for number, (due, every, work) in enumerate(self._chores):
+        for number, (due, every, work) in enumerate(self._periodic_tasks):
             if due <= self._clock.now():
-                self._chores[number] = due + every, every, work
+                self._periodic_tasks[number] = due + every, every, work
                 await work()
 
 
@@ -158,9 +158,9 @@ class _Week:
             """Print how far it is."""
             await asyncio.to_thread(self._report)
 
-        steps.add_chore(_HOUR, collect_record)
-        steps.add_chore(_SWEEP_EVERY, sweep)
-        steps.add_chore(REPORT_EVERY, report)
+        steps.add_periodic_task(_HOUR, collect_record)
+        steps.add_periodic_task(_SWEEP_EVERY, sweep)
+        steps.add_periodic_task(REPORT_EVERY, report)
         self._at_rest = await _measure_rest()
         self._began, self._began_at = _read_cpu_s(), time.monotonic()
         working = asyncio.create_task(live.collect_live(term))

@@ -112,9 +112,9 @@ class OpenSkyFeed:
             self._refused_until = self._clock.elapsed() + REFUSED_PAUSE
         if error is None and self._client.remaining_credits is None and self._client.clock_error is None:
             return
-        await asyncio.to_thread(self._store_result, term, result)
+        await asyncio.to_thread(self._refund_and_store_result, term, result)
 
-    def _store_result(self, term: Term, result: RoundResult) -> None:
+    def _refund_and_store_result(self, term: Term, result: RoundResult) -> None:
         """Store what a round has told of pause, credits and clocks."""
         error, now, position_plan = result.failures.get(self.name), self._clock.now(), self._plan
         is_unasked = error is not None and (

@@ -281,10 +281,10 @@ class FlightCollector:
             store_agreement(session, interval, cursor)
         self._stored.labels(direction=direction.value).inc(len(published))
         self._changed.labels(direction=direction.value).inc(len(diff.changed))
-        self._count_outcomes(direction, result)
+        self._count_live_outcomes(direction, result)
         return True
 
-    def _count_outcomes(self, direction: Direction, result: Reconciliation) -> None:
+    def _count_live_outcomes(self, direction: Direction, result: Reconciliation) -> None:
         """Count the movements that the record has, and those that were retracted, in the metrics."""
         matched, retracted = len(result.matched) + len(result.restored), len(result.taken_back)
         self._settled.labels(direction=direction.value, outcome=LiveOutcome.MATCHED.value).inc(matched)
@@ -354,7 +354,7 @@ class FlightCollector:
             if result.added:
                 OUTBOX.add(session, encode_partial_flights(interval, result.added))
         self._stored.labels(direction=interval.direction.value).inc(len(result.added))
-        self._count_outcomes(interval.direction, result)
+        self._count_live_outcomes(interval.direction, result)
 
 
 def _must_wait(target: CollectionTarget, now: datetime) -> bool:

@@ -213,7 +213,7 @@ def _find_correction(row: CoverageRow, timing: CollectionTiming, now: datetime) 
 
 
 @dataclass(slots=True)
-class _Demand:
+class _TargetDemand:
     """The interests in one airport and direction."""
 
     interests: int = 0
@@ -229,7 +229,7 @@ class _Demand:
         )
 
 
-def _load_demands(session: Session, airport: str | None) -> Mapping[tuple[str, Direction], _Demand]:
+def _load_demands(session: Session, airport: str | None) -> Mapping[tuple[str, Direction], _TargetDemand]:
     """Return, by airport and direction, the number of interests, and what each of their people wants.
 
     `airport`: only the interests in this airport; None: in all. A direction without interests is left out. An interest
@@ -238,10 +238,10 @@ def _load_demands(session: Session, airport: str | None) -> Mapping[tuple[str, D
     query = _WISHES
     if airport is not None:
         query = query.where(InterestRow.airport == airport)
-    demands: dict[tuple[str, Direction], _Demand] = {}
+    demands: dict[tuple[str, Direction], _TargetDemand] = {}
     for icao, direction, person, interests, effective_from, created_at in session.execute(query):
         for part in Direction(direction).parts:
-            demand = demands.setdefault((icao, part), _Demand())
+            demand = demands.setdefault((icao, part), _TargetDemand())
             demand.interests += interests
             demand.effective_from[person] = min(demand.effective_from.get(person, effective_from), effective_from)
             demand.people[person] = min(demand.people.get(person, created_at), created_at)

@@ -248,14 +248,14 @@ class MailQueue:
         left = sum(len(each.batch.alerts) for each in user_queue.entries)
         self._alert_count -= before - left
         self._count_by_user[mail.user_id] = left
-        self._note_deferred(user, mail.user_id, before - left)
+        self._estimate_deferred_counts(user, mail.user_id, before - left)
         user_queue.mail_in_flight = None
         if user_queue.entries:
             self._schedule_user(mail.user_id, user_queue)
         else:
             del self._user_queues[mail.user_id], self._count_by_user[mail.user_id]
 
-    def _note_deferred(self, user: UserState, user_id: UUID, alerts: int) -> None:
+    def _estimate_deferred_counts(self, user: UserState, user_id: UUID, alerts: int) -> None:
         """Remember the sizes of a user's deferred batches: the new ones share the alerts that left the queue now."""
         before, ids = self._deferred_counts.pop(user_id, {}), [batch_id for batch_id, _ in user.deferred_batches]
         each = -(-alerts // max(len([batch_id for batch_id in ids if batch_id not in before]), 1))

@@ -59,9 +59,9 @@ def drop_unexpected(store: DeliveryStore, mail: PlannedMail, now: datetime) -> i
     """
     event, dropped = get_first_event(mail), 0
     for each in (raised.alert for raised in select_undelivered(store, mail)):
-        if _was_never_begun(store, event, each):
+        if _follows_dropped(store, event, each):
             store.mark_untold(event, (each.alert_id,), now)
-        elif _is_known(store, event, each):
+        elif _was_told_before(store, event, each):
             store.mark_mailed(event, (each.alert_id,), now)
         else:
             continue
@@ -96,12 +96,12 @@ def note_told(store: DeliveryStore, event: EventT[bytes], alerts: Iterable[Raise
     for alert in ordered:
         key = _name_threshold(alert)
         before = store.find_told_breach(event, key)
-        after = _apply(alert, before)
+        after = _compute_believed_breach(alert, before)
         if after != before:
             store.save_told_breach(event, key, after, at)
 
 
-def _apply(alert: Alert, breach: datetime | None) -> datetime | None:
+def _compute_believed_breach(alert: Alert, breach: datetime | None) -> datetime | None:
     """Return the start of the last window of which the user believes that a breach goes on, after an alert; None: none.
 
     `breach`: the same before it.
@@ -115,7 +115,7 @@ def _apply(alert: Alert, breach: datetime | None) -> datetime | None:
     return None if is_over else breach
 
 
-def _was_never_begun(store: DeliveryStore, event: EventT[bytes], alert: Alert) -> bool:
+def _follows_dropped(store: DeliveryStore, event: EventT[bytes], alert: Alert) -> bool:
     """Return True if the user was not told what the alert ends or withdraws, because that was dropped.
 
     A RESOLVED or STILL of a beginning that was dropped is told all the same to who believes in an earlier breach: the
@@ -134,7 +134,7 @@ def _was_never_begun(store: DeliveryStore, event: EventT[bytes], alert: Alert) -
             return breach is None or breach >= alert.window_start
 
 
-def _is_known(store: DeliveryStore, event: EventT[bytes], alert: Alert) -> bool:
+def _was_told_before(store: DeliveryStore, event: EventT[bytes], alert: Alert) -> bool:
     """Return True if the user was told the same before, and was not told that it is untrue."""
     if alert.state is AlertState.WITHDRAWN:
         return False
@@ -149,13 +149,13 @@ def _is_known(store: DeliveryStore, event: EventT[bytes], alert: Alert) -> bool:
                     return True
             case None:
                 # An end lapses with its breach: it is told again if the breach is.
-                return was_told and alert.state is AlertState.RESOLVED and _is_breach_known(store, event, alert)
+                return was_told and alert.state is AlertState.RESOLVED and _is_end_known(store, event, alert)
             case _:
                 return False
     return False
 
 
-def _is_breach_known(store: DeliveryStore, event: EventT[bytes], alert: Alert) -> bool:
+def _is_end_known(store: DeliveryStore, event: EventT[bytes], alert: Alert) -> bool:
     """Return True if the breach that an alert ends was not told again, because the user knew it, with its end."""
     if alert.episode_id is None or store.find_status(event, alert.episode_id) is not DeliveryStatus.MAILED:
         return False
