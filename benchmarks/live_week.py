@@ -74,7 +74,7 @@ def main() -> int:
 
 @dataclass
 class _LagReader:
-    """The lag of the stream: for each message of flights, how long it took until it was folded."""
+    """Measures the lag of the stream: for each message of flights, how long it took until it was folded."""
 
     bootstrap_servers: str
     lags_s: list[float] = field(default_factory=list)

@@ -40,7 +40,10 @@ class BoundedAppRunner(AppRunner):
 
 
 class _LimitedConnection(RequestHandler):
-    """aiohttp's connection to a client, which closes itself when the client misses a deadline."""
+    """aiohttp's connection to a client, aborted if the client misses a deadline or has too many connections.
+
+    Malformed requests are not logged.
+    """
 
     __slots__ = (
         "_check_timer",

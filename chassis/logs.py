@@ -69,7 +69,7 @@ def _shorten_expected_error(record: logging.LogRecord) -> bool:
     """Replace the stack trace of a library's message by the error's class if it is expected; return True: it is logged.
 
     Expected is what each outage of a server brings: an error of SQLAlchemy's pool, which logs one whenever a connection
-    was lost before its return, and an error of Kafka that passes. Faust logs the latter when it stops because of one;
+    was lost before its return, and a transient error of Kafka. Faust logs the latter when it stops because of one;
     asyncio logs it of a task that aiokafka has left alone, such as a commit whose caller gave up. The message keeps
     its first line. Kafka's errors become warnings: what to do about an outage is not in the client's log.
     """
@@ -86,7 +86,7 @@ def _shorten_expected_error(record: logging.LogRecord) -> bool:
 
 
 def _is_transient(error: KafkaError) -> bool:
-    """Return True if an error of Kafka ends with an outage or a rebalance, False if somebody must do something."""
+    """Return True if an error of Kafka ends by itself, with an outage or a rebalance; False if somebody must act."""
     # ConsumerStoppedError has no such attribute.
     return getattr(error, "retriable", False) or isinstance(error, _ERRORS_OF_REBALANCES)
 

@@ -76,7 +76,7 @@ class SteppedClock(FakeClock):
 
 
 class _Steps:
-    """The steps of the clock: the feeds' sleep, and what is done at its times meanwhile."""
+    """Replaces the feeds' sleep: advances the clock once all feeds wait, and runs periodic tasks between the steps."""
 
     def __init__(self, clock: SteppedClock, sleepers: int, until: datetime) -> None:
         """`sleepers`: the number of feeds, which all must wait before time passes."""
@@ -87,11 +87,14 @@ class _Steps:
         self.is_over = asyncio.Event()
 
     def add_periodic_task(self, every: timedelta, work: Callable[[], Awaitable[None]]) -> None:
-        """Do some work again and again, between the steps."""
+        """Run `work` once every so often by the clock, between two steps."""
         self._periodic_tasks.append((self._clock.now() + every, every, work))
 
     async def sleep(self, seconds: float) -> None:
-        """Wait until this feed is the next; for ever once the time is over."""
+        """Wait until so many seconds of the clock have passed; for ever once `until` is reached.
+
+        The last feed that begins to wait advances the clock to the earliest end of a wait, and runs the due tasks.
+        """
         turn = asyncio.get_running_loop().create_future()
         heapq.heappush(self._waiting, (self._clock.elapsed() + timedelta(seconds=seconds), next(self._numbers), turn))
         if len(self._waiting) == self._sleepers:
@@ -105,7 +108,7 @@ class _Steps:
         await turn
 
     async def _run_due_tasks(self) -> None:
-        """Do what was due before now."""
+        """Run the periodic tasks that are due, and note when each is due next."""
         for number, (due, every, work) in enumerate(self._periodic_tasks):
             if due <= self._clock.now():
                 self._periodic_tasks[number] = due + every, every, work

@@ -230,7 +230,7 @@ def _build_leg(here: _Waypoint, there: _Waypoint, floor_m: float) -> _Leg:
 
 
 def _draw_runway_end(airport: Airfield, chance: random.Random) -> RunwayEnd:
-    """Draw one of the directions of the airport's runways that are long enough."""
+    """Draw one of the ends of the airport's runways that are long enough."""
     return chance.choice([end for end in airport.ends if end.length_m >= _SHORTEST_RUNWAY_M])
 
 

@@ -94,7 +94,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _detect_and_print_movements(chosen: argparse.Namespace, summary: _Summary) -> None:
-    """Print each movement as soon as a poll reveals it; count in the summary, and show it now and then."""
+    """Read the polls, detect movements, and print those of the chosen airport as rows of CSV at once.
+
+    Counts polls and movements in `summary`, and prints the summary now and then.
+    """
     rows = csv.writer(sys.stdout, lineterminator="\n")
     rows.writerow(COLUMNS)
     sys.stdout.flush()

@@ -48,9 +48,10 @@ _CLEARLY: Final = 0.6
 
 
 class _RunwayFit(NamedTuple):
-    """How badly a fix fits to a runway of an airfield: 0 is perfect, about 3 the most that is accepted."""
+    """A runway end that a fix may belong to, how badly the fix fits it, and where along the runway the fix is."""
 
     misfit: float
+    """0 is perfect, about 3 the most that is accepted."""
     airfield: Airfield
     end: RunwayEnd
     along_m: float

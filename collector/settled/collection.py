@@ -285,7 +285,10 @@ class FlightCollector:
         return True
 
     def _count_live_outcomes(self, direction: Direction, result: Reconciliation) -> None:
-        """Count the movements that the record has, and those that were retracted, in the metrics."""
+        """Count in the metrics the live movements that the record confirmed, and those that were retracted.
+
+        Confirmed are those that match a flight of the record, and retracted ones that were restored.
+        """
         matched, retracted = len(result.matched) + len(result.restored), len(result.taken_back)
         self._settled.labels(direction=direction.value, outcome=LiveOutcome.MATCHED.value).inc(matched)
         self._settled.labels(direction=direction.value, outcome=LiveOutcome.RETRACTED.value).inc(retracted)

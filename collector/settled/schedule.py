@@ -214,7 +214,7 @@ def _find_correction(row: CoverageRow, timing: CollectionTiming, now: datetime) 
 
 @dataclass(slots=True)
 class _TargetDemand:
-    """The interests in one airport and direction."""
+    """How many interests want one airport and direction, and by person since when and from when."""
 
     interests: int = 0
     people: dict[UUID, datetime] = field(default_factory=dict)
@@ -223,7 +223,7 @@ class _TargetDemand:
     """By person: the earliest of theirs."""
 
     def find_begin(self, now: datetime) -> datetime:
-        """Return the begin of a first collection."""
+        """Return where the first collection of this airport and direction begins, so that it serves these people."""
         return find_common_begin(
             ((effective_from, self.people[person]) for person, effective_from in self.effective_from.items()), now
         )

@@ -54,7 +54,7 @@ def require_valid_settings(config: StackConfig, env_file: Path) -> CollectorSett
 
 @contextmanager
 def _replace_environment(variables: Mapping[str, str], command: str) -> Iterator[None]:
-    """Let the block see the environment that a command of the Procfile would see; that of before is restored after it.
+    """Replace the environment during the block by that which a command of the Procfile would see, and restore it after.
 
     `variables`: what the command is started with. Those that the command sets itself (`env NAME=VALUE …`) are added.
     """
