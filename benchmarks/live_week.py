@@ -73,8 +73,8 @@ def main() -> int:
 
 
 @dataclass
-class _Lag:
-    """The lag of the stream: for each message of flights, how long it took until it was folded."""
+class _LagReader:
+    """Measures the lag of the stream: for each message of flights, how long it took until it was folded."""
 
     bootstrap_servers: str
     lags_s: list[float] = field(default_factory=list)
@@ -178,7 +178,7 @@ def _run(folder: Path, options: argparse.Namespace) -> None:
             )
         )  # fmt: skip
         processes = _Processes(collector, others)
-        lag = _Lag(broker.bootstrap_servers)
+        lag = _LagReader(broker.bootstrap_servers)
         days, last = _follow(processes, lag)
         deadline = time.monotonic() + 300
         while lag.unfolded and time.monotonic() < deadline:
@@ -245,7 +245,7 @@ def _running(name: str, folder: Path, arguments: tuple[str, ...]) -> Iterator[su
         process.wait()
 
 
-def _follow(processes: _Processes, lag: _Lag) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+def _follow(processes: _Processes, lag: _LagReader) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Read the collector's lines; print one for each simulated day; return those of the days, and the last line.
 
     Exits the benchmark if the collector ends early.
@@ -282,7 +282,7 @@ def _summarize(line: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _report(days: list[dict[str, Any]], last: dict[str, Any], lag: _Lag, at_rest: float) -> None:
+def _report(days: list[dict[str, Any]], last: dict[str, Any], lag: _LagReader, at_rest: float) -> None:
     """Print the figures of processor time, memory and lag."""
     seconds = last["simulated_s"]
     live = last["cpu_s"] - last["settled_cpu_s"] - last["rest_cpu_s"]

@@ -27,20 +27,23 @@ class BoundedAppRunner(AppRunner):
     def __init__(self, *args: Any, **options: Any) -> None:
         """The arguments are those of `AppRunner`."""
         super().__init__(*args, keepalive_timeout=IDLE_WITHIN_S, **options)
-        self._open: set[_BoundedHandler] = set()
+        self._open: set[_LimitedConnection] = set()
 
     @property
     def server(self) -> Any:
         """The function from which the sites get the protocol of each new connection; None before `setup`."""
         return None if super().server is None else self._build_handler
 
-    def _build_handler(self) -> "_BoundedHandler":
+    def _build_handler(self) -> "_LimitedConnection":
         server = cast(Any, super().server)
-        return _BoundedHandler(self._open, server, loop=asyncio.get_running_loop(), **server._kwargs)
+        return _LimitedConnection(self._open, server, loop=asyncio.get_running_loop(), **server._kwargs)
 
 
-class _BoundedHandler(RequestHandler):
-    """aiohttp's connection to a client, which closes itself when the client misses a deadline."""
+class _LimitedConnection(RequestHandler):
+    """aiohttp's connection to a client, aborted if the client misses a deadline or has too many connections.
+
+    Malformed requests are not logged.
+    """
 
     __slots__ = (
         "_check_timer",
@@ -54,7 +57,7 @@ class _BoundedHandler(RequestHandler):
         "opened_at",
     )
 
-    def __init__(self, open_connections: "set[_BoundedHandler]", server: Any, **options: Any) -> None:
+    def __init__(self, open_connections: "set[_LimitedConnection]", server: Any, **options: Any) -> None:
         """`open_connections`: all of the server, to which this one is added while it is open."""
         super().__init__(server, **options)
         self._open = open_connections

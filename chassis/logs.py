@@ -71,12 +71,12 @@ def _shorten_expected_error(record: logging.LogRecord) -> bool:
     """Replace the stack trace of a library's message by the error's class if it is expected; return True: it is logged.
 
     Expected is what each outage of a server brings: an error of SQLAlchemy's pool, which logs one whenever a connection
-    was lost before its return, and an error of Kafka that passes. Faust logs the latter when it stops because of one;
+    was lost before its return, and a transient error of Kafka. Faust logs the latter when it stops because of one;
     asyncio logs it of a task that aiokafka has left alone, such as a commit whose caller gave up. The message keeps
     its first line. Kafka's errors become warnings: what to do about an outage is not in the client's log.
     """
     error = record.exc_info[1] if record.exc_info else None
-    is_of_kafka = isinstance(error, KafkaError) and _is_passing(error)
+    is_of_kafka = isinstance(error, KafkaError) and _is_transient(error)
     if record.exc_info and (is_of_kafka or record.name.startswith("sqlalchemy.pool")):
         first_line, *_ = record.getMessage().splitlines() or [""]
         kind = type(error).__name__ if error else "unknown error"
@@ -87,8 +87,8 @@ def _shorten_expected_error(record: logging.LogRecord) -> bool:
     return True
 
 
-def _is_passing(error: KafkaError) -> bool:
-    """Return True if an error of Kafka ends with an outage or a rebalance, False if somebody must do something."""
+def _is_transient(error: KafkaError) -> bool:
+    """Return True if an error of Kafka ends by itself, with an outage or a rebalance; False if somebody must act."""
     return error.retriable or isinstance(error, _ERRORS_OF_REBALANCES)
 
 

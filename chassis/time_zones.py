@@ -12,7 +12,7 @@ _NOBODYS_ZONES: Final = frozenset(("Factory", "Etc/Unknown", "localtime", "posix
 _LONGEST_NAME: Final = 64
 """Characters; a longer text resembles no name."""
 
-_LEAST_LIKENESS: Final = 0.75
+_MIN_SIMILARITY: Final = 0.75
 """How alike two places must be, from 0 to 1; a common continent makes any two names alike."""
 
 _OFFSET: Final = re.compile(r"(?:GMT|UTC)?([+-])0?(\d{1,2})(?::?00)?", re.IGNORECASE)
@@ -41,13 +41,13 @@ def suggest_time_zone(text: str) -> str | None:
         return None
     names = _index_by_folded_name()
     close = [folded] if folded in names else get_close_matches(folded, names, n=1, cutoff=0.8)
-    return names[close[0]] if close and _have_like_places(folded, close[0]) else None
+    return names[close[0]] if close and _have_similar_places(folded, close[0]) else None
 
 
-def _have_like_places(one: str, other: str) -> bool:
+def _have_similar_places(one: str, other: str) -> bool:
     """Return True if the last parts of two names are alike too, False for Europe/Milan and Europe/Minsk."""
     place, other_place = one.rpartition("/")[2], other.rpartition("/")[2]
-    return SequenceMatcher(None, place, other_place).ratio() >= _LEAST_LIKENESS
+    return SequenceMatcher(None, place, other_place).ratio() >= _MIN_SIMILARITY
 
 
 @cache

@@ -138,7 +138,7 @@ class SourceError(CollectorError):
     """The source returned no flights or positions because of an error: never to be taken for "there are none"."""
 
     is_unasked = False
-    """True if the source was not asked, because the server of tokens gave none: the request costs nothing."""
+    """True if the source was not asked, as the token server gave no token: no cost. False: it may have been asked."""
 
 
 class SourceUnavailableError(SourceError):

@@ -364,7 +364,7 @@ class LiveCoverageRow(Base):
 
 
 class LiveAgreementRow(Base):
-    """How well the movements of a UTC day that were found live agree with the settled record, where it was heard."""
+    """How many movements of a UTC day live detection and the settled record share, by airport and direction."""
 
     __tablename__ = "live_agreement"
     __table_args__ = TABLE_OPTIONS

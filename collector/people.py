@@ -81,7 +81,7 @@ def count_write(session: Session, user_id: UUID, minute: int) -> int:
 
 
 def pay_past_windows(session: Session, user_id: UUID, price_ms: int, most_ms: int, now_ms: int) -> int:
-    """Add a price to what a person pays off, if it is then at most `most_ms`; return by how much it would be more.
+    """Charge a person for past windows if at most `most_ms` are then left to pay; return by how much it would be more.
 
     What is left to pay falls by a millisecond each millisecond (a leaky bucket). 0 or less: the price was added. All
     times are in milliseconds, `now_ms` since the epoch. What is an hour more than `most_ms` was stored by a wrong

@@ -79,7 +79,7 @@ class PastWindowsLimit:
         self._unix_time = unix_time
 
     def pay(self, session: Session, row: InterestRow, now: datetime) -> None:
-        """Count the past windows of an interest that is new or changed, in the transaction that stores it.
+        """Charge a person for the past windows of their new or changed interest, in the transaction that stores it.
 
         `now`: the time of the service's clock. Raises TooManyPastWindowsError, upon which the transaction must be
         rolled back.

@@ -108,7 +108,7 @@ class AlertState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """A statement about one threshold of one interest in one window."""
+    """A statement that a threshold of an interest is in breach in a window, still or no longer, or its withdrawal."""
 
     alert_id: UUID
     interest_id: UUID

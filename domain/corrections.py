@@ -152,7 +152,7 @@ def rewind(
         for hour, change in correction.changes:
             if hour in own:
                 own[hour] -= change
-        known_times[part] = _undo_fill(known_times[part], correction)
+        known_times[part] = _restore_gaps(known_times[part], correction)
         if is_wanted:
             before = dict(after)
             for hour, change in correction.changes:
@@ -167,8 +167,11 @@ def _get_number(numbered: tuple[Correction, int]) -> int:
     return numbered[0].number
 
 
-def _undo_fill(known: KnownTime, correction: Correction) -> KnownTime:
-    """Return what was known of a direction before a correction, from what was known after it."""
+def _restore_gaps(known: KnownTime, correction: Correction) -> KnownTime:
+    """Return the start of coverage and the gaps of a direction as they were before a correction.
+
+    Gaps that the correction filled are gaps again. `known`: the same after the correction.
+    """
     if not correction.filled or known.covered_from is None:
         return known
     covered_from = max(known.covered_from, correction.covered_from_before or known.covered_from)
@@ -181,9 +184,10 @@ def _undo_fill(known: KnownTime, correction: Correction) -> KnownTime:
 def _replace_open_hours(
     hours: Mapping[int, int], open_hours: Mapping[int, int], watermark: int | None
 ) -> dict[int, int]:
-    """Return the counts by hour, with those of hours that `watermark` does not cover to their end from `open_hours`.
+    """Return `hours` with the counts of its open hours replaced by those of `open_hours`, 0 for one that it lacks.
 
-    `hours`, `open_hours`: flights by hour (since 1970); an open hour that `open_hours` does not name has 0 flights.
+    An hour is open if `watermark` does not cover it to its end. `hours`, `open_hours`: flights by hour (since 1970);
+    hours that are in `open_hours` alone are left out.
     """
     covered_until = 0 if watermark is None else watermark // HOUR_S
     return {hour: flights if hour < covered_until else open_hours.get(hour, 0) for hour, flights in hours.items()}

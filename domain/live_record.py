@@ -53,7 +53,10 @@ class LiveRecord:
         return begin < self.end and self.begin < end
 
     def is_unsettled(self, begin: int, end: int) -> bool:
-        """Return True if what is known of [begin, end) comes from positions, and the settled record has not come."""
+        """Return True if what is known of a part of [begin, end) still comes from positions.
+
+        False if the settled record has covered all of it, or if no message from positions may have had flights of it.
+        """
         if not self.has_told_of(begin, end):
             return False
         if self.settled_until is None or self.settled_until < end:
@@ -71,7 +74,7 @@ def record_message(
     """
     match provenance:
         case Provenance.SETTLED:
-            return live if live is None or not is_complete else _settle(live, begin, end)
+            return live if live is None or not is_complete else _add_settled_range(live, begin, end)
         case Provenance.RECENT:
             return live  # the flights of a message that covers nothing
         case Provenance.LIVE:
@@ -81,8 +84,11 @@ def record_message(
             return replace(live, begin=min(live.begin, begin), end=max(live.end, end), covered=covered)
 
 
-def _settle(live: LiveRecord, begin: int, end: int) -> LiveRecord:
-    """Return the record after the settled record has covered [begin, end); `live` itself if that changes nothing."""
+def _add_settled_range(live: LiveRecord, begin: int, end: int) -> LiveRecord:
+    """Return what positions told, once the settled record has covered [begin, end); `live` itself if nothing changes.
+
+    What the settled record has skipped before `begin` is added to `left_live`, and [begin, end) is cut out of it.
+    """
     settled_until, left_live = live.settled_until or 0, live.left_live
     if settled_until < begin:
         left_live = merge_intervals((*left_live, (settled_until, begin)))[-MAX_LIVE_STRETCHES:]

@@ -84,10 +84,11 @@ class PastStatements:
     def find_history(
         self, bound: Bound, threshold: int, number: int, for_windows: int, first_window: int, repeat: bool
     ) -> StatementHistory:
-        """Return the history of the statements about window `number` for an interest with these values.
+        """Return what was stated and withdrawn so far about window `number`, for an interest with these values.
 
-        `first_window`: the interest's first window. Corrections whose records were dropped, because a day had too many,
-        count as withdrawals, so that no id comes twice.
+        Nothing is stated before the interest's first complete run of `for_windows` windows. `first_window`: the
+        interest's first window. Corrections whose records were dropped, because a day had too many, count as
+        withdrawals, so that no id comes twice.
         """
         first_complete = first_window + for_windows - 1
         if number < first_complete:

@@ -69,9 +69,9 @@ class Observation:
 
     @property
     def cause(self) -> Provenance:
-        """Where the facts come from that it causes: RECENT if the source gave its flights before their day's record.
+        """The provenance of the facts that it causes: RECENT if its flights came before the record of their day.
 
-        Only a COMPLETE message, or a part of one, has the record's word; only the record takes flights back.
+        Only a COMPLETE message, or a part of one, is the settled record; only the record retracts flights.
         """
         is_partial = self.coverage is Coverage.PARTIAL and not self.is_record_part and not self.retracted
         return Provenance.RECENT if is_partial and self.provenance is Provenance.SETTLED else self.provenance
@@ -163,7 +163,7 @@ class DirectionTraffic:
 
     @property
     def settled_until(self) -> int | None:
-        """Up to where the settled record has covered it (seconds since 1970); None if the record has covered nothing.
+        """The end of what the settled record has covered (seconds since 1970); None if the record has covered nothing.
 
         Without positions that is the watermark.
         """
@@ -171,7 +171,7 @@ class DirectionTraffic:
 
     @property
     def is_live(self) -> bool:
-        """True if its newest coverage comes from positions, False if from the settled record, or if nothing is."""
+        """True if its newest coverage comes from positions; False: from the settled record, or nothing is covered."""
         live, end = self.live, self.watermark
         return live is not None and end is not None and live.is_unsettled(end - 1, end)
 
@@ -315,7 +315,7 @@ class DirectionTraffic:
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """The traffic of one airport: arrivals and departures."""
+    """The traffic of one airport, arrivals and departures; immutable: folding an observation returns a new one."""
 
     arrivals: DirectionTraffic = DirectionTraffic()
     departures: DirectionTraffic = DirectionTraffic()

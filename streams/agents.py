@@ -240,10 +240,10 @@ class Join:
     async def _perform_effects(self, effects: PendingEffects) -> bool:
         """Publish the dead letters and the alerts, write the history and wait for its changelog, then write the tables.
 
-        Return True once all is done: then the batches are counted, and the dead letters' events are appended to
-        `effects.events`. The changelogs may not have the last writes yet. Return False if the partitions were revoked
-        or a changelog refused the history: then airports and interests are not written, but dead letters, alerts and
-        history may be. Dead letters are counted when each is published.
+        Return True once all is done: then the batches are counted, their flights are recorded in the recent activity,
+        and the dead letters' events are appended to `effects.events`. The changelogs may not have the last writes yet.
+        Return False if the partitions were revoked or a changelog refused the history: then airports and interests are
+        not written, but dead letters, alerts and history may be. Dead letters are counted when each is published.
         """
         for event, reason, error in effects.dead_letters:
             await self._publish_dead_letter(event, reason)

@@ -40,7 +40,7 @@ SOURCES_CACHE_S: Final = 5.0
 """Seconds for which the state of the sources is cached, however many people look at it."""
 
 SOURCES_KEPT_S: Final = 45.0
-"""Seconds for which the last state is shown while there is no newer one: a call that fails now and then is not told."""
+"""Seconds for which the last state is shown while there is no newer one, so that one failed call changes no page."""
 
 AGREEMENT_CACHE_S: Final = 60.0
 """Seconds for which an airport's agreement is cached: it changes once a night."""
@@ -49,7 +49,7 @@ AGREEMENT_KEPT_S: Final = 3600.0
 """Seconds for which the last agreement is shown while there is no newer one."""
 
 PAUSE_AFTER_FAILURE_S: Final = 10.0
-"""Seconds without a call after one that failed, so that a collector which is away slows no page down."""
+"""Seconds without a call after one that failed, so that an unavailable collector slows no page down."""
 
 _MAX_AIRPORTS: Final = 200
 

@@ -76,39 +76,42 @@ class SteppedClock(FakeClock):
 
 
 class _Steps:
-    """The steps of the clock: the feeds' sleep, and what is done at its times meanwhile."""
+    """Replaces the feeds' sleep: advances the clock once all feeds wait, and runs periodic tasks between the steps."""
 
     def __init__(self, clock: SteppedClock, sleepers: int, until: datetime) -> None:
         """`sleepers`: the number of feeds, which all must wait before time passes."""
         self._clock, self._sleepers, self._until = clock, sleepers, until
         self._waiting: list[tuple[timedelta, int, asyncio.Future[None]]] = []
         self._numbers = itertools.count()
-        self._chores: list[tuple[datetime, timedelta, Callable[[], Awaitable[None]]]] = []
+        self._periodic_tasks: list[tuple[datetime, timedelta, Callable[[], Awaitable[None]]]] = []
         self.is_over = asyncio.Event()
 
-    def add_chore(self, every: timedelta, work: Callable[[], Awaitable[None]]) -> None:
-        """Do some work again and again, between the steps."""
-        self._chores.append((self._clock.now() + every, every, work))
+    def add_periodic_task(self, every: timedelta, work: Callable[[], Awaitable[None]]) -> None:
+        """Run `work` once every so often by the clock, between two steps."""
+        self._periodic_tasks.append((self._clock.now() + every, every, work))
 
     async def sleep(self, seconds: float) -> None:
-        """Wait until this feed is the next; for ever once the time is over."""
+        """Wait until so many seconds of the clock have passed; for ever once `until` is reached.
+
+        The last feed that begins to wait advances the clock to the earliest end of a wait, and runs the due tasks.
+        """
         turn = asyncio.get_running_loop().create_future()
         heapq.heappush(self._waiting, (self._clock.elapsed() + timedelta(seconds=seconds), next(self._numbers), turn))
         if len(self._waiting) == self._sleepers:
             due, _, following = heapq.heappop(self._waiting)
             self._clock.advance(due - self._clock.elapsed())
-            await self._do_chores()
+            await self._run_due_tasks()
             if self._clock.now() >= self._until:
                 self.is_over.set()
             else:
                 following.set_result(None)
         await turn
 
-    async def _do_chores(self) -> None:
-        """Do what was due before now."""
-        for number, (due, every, work) in enumerate(self._chores):
+    async def _run_due_tasks(self) -> None:
+        """Run the periodic tasks that are due, and note when each is due next."""
+        for number, (due, every, work) in enumerate(self._periodic_tasks):
             if due <= self._clock.now():
-                self._chores[number] = due + every, every, work
+                self._periodic_tasks[number] = due + every, every, work
                 await work()
 
 
@@ -158,9 +161,9 @@ class _Week:
             """Print how far it is."""
             await asyncio.to_thread(self._report)
 
-        steps.add_chore(_HOUR, collect_record)
-        steps.add_chore(_SWEEP_EVERY, sweep)
-        steps.add_chore(REPORT_EVERY, report)
+        steps.add_periodic_task(_HOUR, collect_record)
+        steps.add_periodic_task(_SWEEP_EVERY, sweep)
+        steps.add_periodic_task(REPORT_EVERY, report)
         self._at_rest = await _measure_rest()
         self._began, self._began_at = _read_cpu_s(), time.monotonic()
         working = asyncio.create_task(live.collect_live(term))

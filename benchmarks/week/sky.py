@@ -177,8 +177,8 @@ def _build_aircraft(
 
 def _build_hop(start: float, origin: Airfield, goal: Airfield, floors: dict[str, float], chance: random.Random) -> _Hop:
     """Return a flight over a runway of each airport, drawn by chance."""
-    take_off, landing = _draw_end(origin, chance), _draw_end(goal, chance)
-    outer, fix = _go(origin, take_off, 8_000.0), _go(goal, landing, -18_000.0)
+    take_off, landing = _draw_runway_end(origin, chance), _draw_runway_end(goal, chance)
+    outer, fix = _locate_point(origin, take_off, 8_000.0), _locate_point(goal, landing, -18_000.0)
     ground, far_ground = origin.elevation_m, goal.elevation_m
     north, east = fix[0] - outer[0], fix[1] - outer[1]
     cosine = math.cos(math.radians((fix[0] + outer[0]) / 2))
@@ -190,16 +190,16 @@ def _build_hop(start: float, origin: Airfield, goal: Airfield, floors: dict[str,
     top, bottom = climb_s / took, 1 - descent_s / took
     down = left + took + _FINAL_S
     points = [
-        _Waypoint(0.0, *_go(origin, take_off, 0.0, 600.0), ground, True),
-        _Waypoint(_TAXI_S, *_go(origin, take_off, 0.0), ground, True),
-        _Waypoint(_TAXI_S + _ROLL_S, *_go(origin, take_off, 1_400.0), ground, False),
+        _Waypoint(0.0, *_locate_point(origin, take_off, 0.0, 600.0), ground, True),
+        _Waypoint(_TAXI_S, *_locate_point(origin, take_off, 0.0), ground, True),
+        _Waypoint(_TAXI_S + _ROLL_S, *_locate_point(origin, take_off, 1_400.0), ground, False),
         _Waypoint(left, *outer, ground + 750.0, False),
         _Waypoint(left + climb_s, outer[0] + north * top, outer[1] + east * top, cruise, False),
         _Waypoint(left + took - descent_s, outer[0] + north * bottom, outer[1] + east * bottom, cruise, False),
         _Waypoint(left + took, *fix, far_ground + 950.0, False),
-        _Waypoint(down, *_go(goal, landing, 0.0), far_ground, True),
-        _Waypoint(down + 40, *_go(goal, landing, 1_500.0), far_ground, True),
-        _Waypoint(down + 40 + _TAXI_S, *_go(goal, landing, 1_500.0, 600.0), far_ground, True),
+        _Waypoint(down, *_locate_point(goal, landing, 0.0), far_ground, True),
+        _Waypoint(down + 40, *_locate_point(goal, landing, 1_500.0), far_ground, True),
+        _Waypoint(down + 40 + _TAXI_S, *_locate_point(goal, landing, 1_500.0, 600.0), far_ground, True),
     ]
     legs = []
     for number, (here, there) in enumerate(pairwise(points)):
@@ -229,12 +229,12 @@ def _build_leg(here: _Waypoint, there: _Waypoint, floor_m: float) -> _Leg:
     return _Leg(here.time, here.latitude, here.longitude, here.altitude_m, north, east, climb, floor_m, tail)
 
 
-def _draw_end(airport: Airfield, chance: random.Random) -> RunwayEnd:
-    """Draw one of the directions of the airport's runways that are long enough."""
+def _draw_runway_end(airport: Airfield, chance: random.Random) -> RunwayEnd:
+    """Draw one of the ends of the airport's runways that are long enough."""
     return chance.choice([end for end in airport.ends if end.length_m >= _SHORTEST_RUNWAY_M])
 
 
-def _go(airport: Airfield, end: RunwayEnd, along_m: float, left_m: float = 0.0) -> tuple[float, float]:
+def _locate_point(airport: Airfield, end: RunwayEnd, along_m: float, left_m: float = 0.0) -> tuple[float, float]:
     """Return the latitude and longitude of a point so far along a runway's direction, and to the left of it."""
     x = end.x + end.east * along_m - end.north * left_m
     y = end.y + end.north * along_m + end.east * left_m

@@ -158,7 +158,10 @@ def _find_told_range(target: RetainedCoverage) -> tuple[datetime, datetime]:
 
 
 def _list_told_pieces(target: RetainedCoverage) -> list[_Piece]:
-    """Return what was told to be covered, in order and without overlaps: the record's days, and live around them."""
+    """Return the pieces of time that were published as covered, in order and without overlaps.
+
+    They are the settled range, and the live stretches before and after it.
+    """
     first, (begin, end) = target.find_begin(), _find_told_range(target)
     pieces = [_Piece(begin, end, False)]
     for live_begin, live_end in target.live:

@@ -52,7 +52,10 @@ Raises KafkaError if another replica owns it, or if the broker is unavailable.
 
 
 class Collector(Protocol):
-    """The work of a leader. Calls of `collect` never overlap, but may be cancelled."""
+    """What the leader runs: it begins a term, then collects what is due again and again.
+
+    Calls of `collect` never overlap, but may be cancelled.
+    """
 
     async def begin_term(self) -> Term:
         """Begin a new term, which supersedes all earlier ones. Raises DatabaseUnavailableError."""

@@ -121,9 +121,9 @@ def find_cover(rooms: Sequence[Room], most_credits: int) -> list[Room] | None:
 
 
 def _order_rooms(rooms: set[Room]) -> list[Room]:
-    """Return the rooms with some that are far from each other first: they need boxes of their own, which ends a search.
+    """Return the rooms in the order of a search: first up to _SEEDS that are far from each other, then west to east.
 
-    The rest follows from west to east.
+    The first need boxes of their own, so that a search that needs too many boxes fails early.
     """
     rest = sorted(rooms)
     order = rest[:1]

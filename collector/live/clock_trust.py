@@ -28,7 +28,7 @@ NOT_TRUSTED: Final = (
 
 
 class ClockTrust:
-    """What is known of the machine's clock in one term."""
+    """Decides during one term whether the machine's clock may be trusted, so that positions count as of now."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -41,7 +41,7 @@ class ClockTrust:
         self._probed_at: timedelta | None = None
 
     def read(self, session: Session) -> None:
-        """Read the stored comparison, and find whether the clock may be trusted now; log a change.
+        """Read the stored comparison, set `is_trusted` to whether the clock may be trusted now, and log a change.
 
         A clock that was set by more than an hour is trusted again after the next comparison, or once it is set back. If
         nothing was ever compared, there is nothing to doubt it by.
@@ -62,9 +62,10 @@ class ClockTrust:
         self.is_trusted = is_trusted
 
     def may_poll(self, compares_clock: bool) -> bool:
-        """Return True if a feed may poll now: always while the clock is trusted; else one that compares clocks, seldom.
+        """Return True if a feed may poll now, False if it must wait until the clock is trusted or a probe is due.
 
-        What such a feed answers counts only if its own time agrees with the machine's.
+        While the clock is not trusted, only a feed that compares clocks may poll, once every PROBE_EVERY: returning
+        True then counts as that poll. Its answer counts only if its own time agrees with the machine's.
         """
         if self.is_trusted:
             return True
@@ -76,7 +77,7 @@ class ClockTrust:
 
 
 def update_comparison(session: Session, error: timedelta, now: datetime) -> None:
-    """Store a comparison of the clocks in place of the last one; nothing if the source of flights has made none yet.
+    """Store a comparison of the clocks in place of the last one; do nothing if the source of flights has made none yet.
 
     Only that one inserts the row: two at once would fail.
     """

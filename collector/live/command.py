@@ -79,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = _build_parser().parse_args(arguments)
     summary = _Summary()
     try:
-        _print_movements(chosen, summary)
+        _detect_and_print_movements(chosen, summary)
         sys.stdout.flush()
     except (UnreadableRecordingError, _UnreachableError) as error:
         sys.stdout.flush()
@@ -93,8 +93,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return _print_line(summary.describe(), status=0 if summary.polls else 2)
 
 
-def _print_movements(chosen: argparse.Namespace, summary: _Summary) -> None:
-    """Print each movement as soon as a poll reveals it; count in the summary, and show it now and then."""
+def _detect_and_print_movements(chosen: argparse.Namespace, summary: _Summary) -> None:
+    """Read the polls, detect movements, and print those of the chosen airport as rows of CSV at once.
+
+    Counts polls and movements in `summary`, and prints the summary now and then.
+    """
     rows = csv.writer(sys.stdout, lineterminator="\n")
     rows.writerow(COLUMNS)
     sys.stdout.flush()

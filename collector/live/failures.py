@@ -26,5 +26,5 @@ def describe_failures(failures: Mapping[str, SourceError]) -> str:
 
 
 def strip_numbers(sentence: str | None) -> str | None:
-    """Return a sentence without its numbers, which differ each time."""
+    """Return a sentence without its numbers, which differ each time, so that two can be compared; None for None."""
     return None if sentence is None else re.sub(r"[0-9][0-9.:Z]*", "", sentence)

@@ -34,7 +34,7 @@ class LiveMetrics:
         self._trust.set(is_trusted)
 
     def begin(self, feed: str) -> None:
-        """Let the age of the feed's last poll count from now on: it has none yet, or nothing is asked of it.
+        """Measure the age of the feed's last poll from now on: it has none yet, or nothing is asked of it.
 
         So nothing is heard or covered now: the gauges of a poll are 0.
         """

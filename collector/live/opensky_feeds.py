@@ -62,7 +62,7 @@ class OpenSkyFeed:
         self._refused_until = timedelta(0)
 
     async def plan_round(self, term: Term, wanted: WantedAirports) -> RoundPlan | Wait:
-        """Plan anew, and charge the price of the round if it is due; see `Feed`."""
+        """Plan the next round and charge its price if it is due; else return how long to wait, and why; see `Feed`."""
         left = self._refused_until - self._clock.elapsed()
         if left > timedelta(0):
             return Wait(left.total_seconds(), "the source has refused a request, and is asked again later")
@@ -112,10 +112,14 @@ class OpenSkyFeed:
             self._refused_until = self._clock.elapsed() + REFUSED_PAUSE
         if error is None and self._client.remaining_credits is None and self._client.clock_error is None:
             return
-        await asyncio.to_thread(self._store_result, term, result)
+        await asyncio.to_thread(self._refund_and_store_result, term, result)
 
-    def _store_result(self, term: Term, result: RoundResult) -> None:
-        """Store what a round has told of pause, credits and clocks."""
+    def _refund_and_store_result(self, term: Term, result: RoundResult) -> None:
+        """Refund the credits of requests that were not sent, and store what the source told in a round.
+
+        That is the pause that it requires, the credits that are left, and the comparison of the clocks. Raises
+        SupersededError, DatabaseUnavailableError.
+        """
         error, now, position_plan = result.failures.get(self.name), self._clock.now(), self._plan
         is_unasked = error is not None and (
             error.is_unasked or isinstance(error, SourceLimitedError | BreakerOpenError)

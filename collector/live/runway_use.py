@@ -47,10 +47,11 @@ _CLEARLY: Final = 0.6
 """By so much the best airfield's misfit must be below the second best's."""
 
 
-class _Fit(NamedTuple):
-    """How badly a fix fits to a runway of an airfield: 0 is perfect, about 3 the most that is accepted."""
+class _RunwayFit(NamedTuple):
+    """A runway end that a fix may belong to, how badly the fix fits it, and where along the runway the fix is."""
 
     misfit: float
+    """0 is perfect, about 3 the most that is accepted."""
     airfield: Airfield
     end: RunwayEnd
     along_m: float
@@ -62,7 +63,7 @@ def _turn_between(one: float, other: float) -> float:
     return abs((one - other + 180.0) % 360.0 - 180.0)
 
 
-def _choose(fits: list[_Fit]) -> _Fit | None:
+def _choose(fits: list[_RunwayFit]) -> _RunwayFit | None:
     """Return the best fit; None if there is none, or if another airfield's best is not clearly worse."""
     if not fits:
         return None
@@ -134,7 +135,7 @@ def is_over_runway(fix: Fix, approach: Approach) -> bool:
 
 def _fit_final(
     fix: Fix, track: float, height: float, airfield: Airfield, end: RunwayEnd, x: float, y: float
-) -> _Fit | None:
+) -> _RunwayFit | None:
     """Return how a fix at these metres from the centre fits to the final of a direction; None if not at all."""
     turn = _turn_between(track, end.heading_deg)
     if turn > 20.0:
@@ -148,7 +149,7 @@ def _fit_final(
     if not 0.3 * glide - BAROMETER_SLACK_M <= height <= 1.9 * glide + BAROMETER_SLACK_M:
         return None
     misfit = abs(left) / width + abs(height - glide) / (BAROMETER_SLACK_M + 0.25 * glide) + turn / 20.0
-    return _Fit(misfit, airfield, end, along)
+    return _RunwayFit(misfit, airfield, end, along)
 
 
 def find_climb_out(
@@ -216,7 +217,7 @@ def _find_turned(
 
 def _fit_climb(
     track: float, height: float, far: float, airfield: Airfield, end: RunwayEnd, x: float, y: float, has_turned: bool
-) -> _Fit | None:
+) -> _RunwayFit | None:
     """Return how a fix at these metres from the centre fits to the climb from a direction; None if not at all."""
     along, left = end.project(x, y)
     behind = max(along - end.length_m, 0.0)
@@ -234,4 +235,4 @@ def _fit_climb(
         return None
     usual = 0.09 * max(along - 0.5 * end.length_m, 0.0)
     misfit = abs(left) / width + turn / most_turn + abs(height - usual) / (BAROMETER_SLACK_M + usual)
-    return _Fit(misfit, airfield, end, along)
+    return _RunwayFit(misfit, airfield, end, along)

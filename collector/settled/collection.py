@@ -281,11 +281,14 @@ class FlightCollector:
             store_agreement(session, interval, cursor)
         self._stored.labels(direction=direction.value).inc(len(published))
         self._changed.labels(direction=direction.value).inc(len(diff.changed))
-        self._count_outcomes(direction, result)
+        self._count_live_outcomes(direction, result)
         return True
 
-    def _count_outcomes(self, direction: Direction, result: Reconciliation) -> None:
-        """Count the movements that the record has, and those that were retracted, in the metrics."""
+    def _count_live_outcomes(self, direction: Direction, result: Reconciliation) -> None:
+        """Count in the metrics the live movements that the record confirmed, and those that were retracted.
+
+        Confirmed are those that match a flight of the record, and retracted ones that were restored.
+        """
         matched, retracted = len(result.matched) + len(result.restored), len(result.taken_back)
         self._settled.labels(direction=direction.value, outcome=LiveOutcome.MATCHED.value).inc(matched)
         self._settled.labels(direction=direction.value, outcome=LiveOutcome.RETRACTED.value).inc(retracted)
@@ -354,7 +357,7 @@ class FlightCollector:
             if result.added:
                 OUTBOX.add(session, encode_partial_flights(interval, result.added))
         self._stored.labels(direction=interval.direction.value).inc(len(result.added))
-        self._count_outcomes(interval.direction, result)
+        self._count_live_outcomes(interval.direction, result)
 
 
 def _must_wait(target: CollectionTarget, now: datetime) -> bool:

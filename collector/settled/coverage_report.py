@@ -120,7 +120,7 @@ class CoverageReports:
 
 
 class LiveReports:
-    """Loads what is known of an airport's live coverage, whoever asks; thread-safe."""
+    """Loads what is known of an airport's live coverage, without regard to who asks; thread-safe."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database

@@ -264,9 +264,10 @@ def count_due_calls(targets: Iterable[CollectionTarget]) -> int:
 
 
 def choose_calls_of_airport(calls: Iterable[ApiCall], airport: str) -> list[ApiCall]:
-    """Return those of the due calls that are for one airport, and the evidence calls, in their order.
+    """Return copies of the due calls that are for one airport, and of the evidence calls, in their order.
 
-    They do not overtake the other airports' calls: the credits of now must be enough for these as well.
+    They do not overtake the other airports' calls: the price of each call that is left out before them is added to
+    their `ahead_credits`, and all bills get the level of the first due one.
     """
     level = None
     ahead = 0

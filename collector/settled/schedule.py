@@ -213,8 +213,8 @@ def _find_correction(row: CoverageRow, timing: CollectionTiming, now: datetime) 
 
 
 @dataclass(slots=True)
-class _Demand:
-    """The interests in one airport and direction."""
+class _TargetDemand:
+    """How many interests want one airport and direction, and by person since when and from when."""
 
     interests: int = 0
     people: dict[UUID, datetime] = field(default_factory=dict)
@@ -223,13 +223,13 @@ class _Demand:
     """By person: the earliest of theirs."""
 
     def find_begin(self, now: datetime) -> datetime:
-        """Return the begin of a first collection."""
+        """Return where the first collection of this airport and direction begins, so that it serves these people."""
         return find_common_begin(
             ((effective_from, self.people[person]) for person, effective_from in self.effective_from.items()), now
         )
 
 
-def _load_demands(session: Session, airport: str | None) -> Mapping[tuple[str, Direction], _Demand]:
+def _load_demands(session: Session, airport: str | None) -> Mapping[tuple[str, Direction], _TargetDemand]:
     """Return, by airport and direction, the number of interests, and what each of their people wants.
 
     `airport`: only the interests in this airport; None: in all. A direction without interests is left out. An interest
@@ -238,10 +238,10 @@ def _load_demands(session: Session, airport: str | None) -> Mapping[tuple[str, D
     query = _WISHES
     if airport is not None:
         query = query.where(InterestRow.airport == airport)
-    demands: dict[tuple[str, Direction], _Demand] = {}
+    demands: dict[tuple[str, Direction], _TargetDemand] = {}
     for icao, direction, person, interests, effective_from, created_at in session.execute(query):
         for part in Direction(direction).parts:
-            demand = demands.setdefault((icao, part), _Demand())
+            demand = demands.setdefault((icao, part), _TargetDemand())
             demand.interests += interests
             demand.effective_from[person] = min(demand.effective_from.get(person, effective_from), effective_from)
             demand.people[person] = min(demand.people.get(person, created_at), created_at)

@@ -251,7 +251,11 @@ def compare_statements(
 
 
 def is_window_decided(interest: Interest, start: datetime, coverage: ExpectedCoverage, end: datetime) -> bool:
-    """Return True if the record has decided about a window and those before on which its state depends, else False."""
+    """Return True if the record covers a window and the windows before it on which its state depends, else False.
+
+    These are the `for_windows` windows before it, from `effective_from` on. False also if a day of them is missing, if
+    the window ends after `end`, or if it starts before `effective_from`.
+    """
     length = interest.window.length
     first = max(start - interest.for_windows * length, interest.effective_from)
     if start < interest.effective_from or first < coverage.begin or start + length > end:

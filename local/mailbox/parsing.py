@@ -28,7 +28,7 @@ MAX_HTML_LENGTH: Final = 5_000_000
 
 @dataclass(frozen=True, slots=True)
 class MailSummary:
-    """The fields of one mail in the list, decoded, each on one line; not escaped."""
+    """What the list shows of one mail: sender, recipients and subject, decoded, each on one line; not escaped."""
 
     sender: str
     recipients: str

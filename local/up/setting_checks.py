@@ -40,7 +40,7 @@ def require_valid_settings(config: StackConfig, env_file: Path) -> CollectorSett
     for name, command in read_procfile().items():
         if name not in _SETTINGS:
             continue
-        with _environment({**os.environ, **config.environment}, command):
+        with _replace_environment({**os.environ, **config.environment}, command):
             try:
                 loaded[name] = load_settings(_SETTINGS[name])
             except SettingsError as error:
@@ -53,8 +53,8 @@ def require_valid_settings(config: StackConfig, env_file: Path) -> CollectorSett
 
 
 @contextmanager
-def _environment(variables: Mapping[str, str], command: str) -> Iterator[None]:
-    """Let the block see the environment that a command of the Procfile would see; that of before is restored after it.
+def _replace_environment(variables: Mapping[str, str], command: str) -> Iterator[None]:
+    """Replace the environment during the block by that which a command of the Procfile would see, and restore it after.
 
     `variables`: what the command is started with. Those that the command sets itself (`env NAME=VALUE …`) are added.
     """

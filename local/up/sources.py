@@ -8,7 +8,7 @@ import httpx
 from collector.settings import CollectorSettings
 from collector.sources.readsb.addresses import ReadsbAddress
 
-_PATIENCE_S: Final = 3.0
+_TIMEOUT_S: Final = 3.0
 """Seconds to wait for a receiver's answer; the stack is up already."""
 
 
@@ -34,7 +34,7 @@ def _describe_address(address: ReadsbAddress) -> str:
     if address.is_file:
         return f"the file of {address.name} is {'there' if Path(address.url).is_file() else 'not there'}"
     try:
-        status = httpx.get(address.url, timeout=_PATIENCE_S).status_code
+        status = httpx.get(address.url, timeout=_TIMEOUT_S).status_code
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
         return f"the receiver {address.name} does not answer ({type(error).__name__})"
     answer = "answers" if status == httpx.codes.OK else f"answers with status {status}"

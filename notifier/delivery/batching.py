@@ -103,11 +103,11 @@ class _UserQueue:
         return self.group_complete_at if self.catch_up_complete_at == _DISTANT_FUTURE else self.catch_up_complete_at
 
     def iter_missing_retry_deadlines(self) -> Iterator[datetime]:
-        """Yield, for each deferred batch that has not been read yet, the time until which the user's mails wait for it.
+        """Yield, for each deferred batch that was not read again yet, when the user's mails stop waiting for it.
 
         This is MISSING_RETRY_TIMEOUT after the batch's own time. That time counts as no earlier than when the user's
         oldest queued batch was added (it may have passed while no worker was running), and as no later than MAX_PAUSE
-        after.
+        after that.
         """
         for batch_id, until in self.user.deferred_batches:
             if batch_id not in self.deferred_ids:
@@ -151,7 +151,7 @@ class MailQueue:
         self._alert_count = 0
         self._count_by_user: Counter[UUID] = Counter()
         self._deferred_counts: dict[UUID, dict[UUID, int]] = {}
-        """By user, then by batch id: some estimate of the alerts in each batch that this queue saw deferred."""
+        """By user, then by batch id: the estimated number of alerts in each batch that this queue saw deferred."""
 
     def __len__(self) -> int:
         """Return the number of alerts that are queued or in flight."""
@@ -174,7 +174,7 @@ class MailQueue:
         return min((each.first_queued_at for each in self._user_queues.values()), default=None)
 
     def has_alerts_of(self, user_id: UUID) -> bool:
-        """Return True if alerts of a user are queued or in flight."""
+        """Return True if alerts of a user are queued or in flight, False if none is."""
         return user_id in self._user_queues
 
     def add(self, batch: AlertBatch, now: datetime, user: UserState) -> AlertBatch:
@@ -248,15 +248,19 @@ class MailQueue:
         left = sum(len(each.batch.alerts) for each in user_queue.entries)
         self._alert_count -= before - left
         self._count_by_user[mail.user_id] = left
-        self._note_deferred(user, mail.user_id, before - left)
+        self._estimate_deferred_counts(user, mail.user_id, before - left)
         user_queue.mail_in_flight = None
         if user_queue.entries:
             self._schedule_user(mail.user_id, user_queue)
         else:
             del self._user_queues[mail.user_id], self._count_by_user[mail.user_id]
 
-    def _note_deferred(self, user: UserState, user_id: UUID, alerts: int) -> None:
-        """Remember the sizes of a user's deferred batches: the new ones share the alerts that left the queue now."""
+    def _estimate_deferred_counts(self, user: UserState, user_id: UUID, alerts: int) -> None:
+        """Estimate how many alerts each deferred batch of a user has, for `count_alerts_of`.
+
+        The `alerts` that have just left the queue are divided equally among the batches that are new in `user`, rounded
+        up; the others keep their estimate.
+        """
         before, ids = self._deferred_counts.pop(user_id, {}), [batch_id for batch_id, _ in user.deferred_batches]
         each = -(-alerts // max(len([batch_id for batch_id in ids if batch_id not in before]), 1))
         if ids:

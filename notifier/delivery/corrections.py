@@ -83,7 +83,11 @@ class CorrectionDelivery(AlertDelivery):
         self._has_alerts_queued = has_alerts_queued
 
     def prepare(self, batch: AlertBatch) -> AlertBatch:
-        """Return a batch with the time until which it waits for others; what a wrong clock wrote is limited."""
+        """Return the batch with `gather_until` set: the time until which it waits for further corrections.
+
+        It is the stored time, else the quiet time after the batch's arrival; at most the quiet time from now, because a
+        wrong clock may have written it.
+        """
         now = self._clock.now()
         latest = now + self._times.quiet
         until = batch.gather_until
@@ -92,9 +96,12 @@ class CorrectionDelivery(AlertDelivery):
         return replace(batch, gather_until=min(until, latest))
 
     def _find_allowed_time(self, mail: PlannedMail, user: UserState, now: datetime) -> tuple[datetime, FailureReason]:
-        """Return the time from which the mail may be sent: once no correction came for a while, or the first waited
-        long enough; but not before the user's earlier alerts, and not on the day of another mail of corrections. If the
-        mail follows one of these alerts, it waits for them for as long as they live."""
+        """Return the time from which the mail may be sent, and why not before (GATHERING).
+
+        That is once no correction came for a while, or the first waited long enough; but not before the user's earlier
+        alerts, and not on the day of another mail of corrections. If the mail follows one of these alerts, it waits for
+        them for as long as they live.
+        """
         latest = min(self._compute_arrival(each, now) for each in mail.batches) + self._times.longest_wait
         allowed_at = min(max(each.gather_until or now for each in mail.batches), latest)
         event = get_first_event(mail)

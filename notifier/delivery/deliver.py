@@ -350,10 +350,10 @@ class AlertDelivery:
     async def _save_and_acknowledge(
         self, mail: PlannedMail, user: UserState, completed: Sequence[AlertBatch] | None = None
     ) -> None:
-        """Save the user's state if it changed, remove the completed batches from the queue, acknowledge their events.
+        """Save the user's state if it changed, and wait until all writes are durable; then complete the batches.
 
-        Waits before the last two steps until all writes are durable. Ends the flight of the mail. `completed` None: all
-        batches of the mail. Its other batches stay queued. Does nothing after a rebalance.
+        They are removed from the queue, and their events acknowledged. Ends the flight of the mail. `completed` None:
+        all batches of the mail. Its other batches stay queued. Does nothing after a rebalance.
         """
         completed = mail.batches if completed is None else completed
         event = get_first_event(mail)

@@ -56,14 +56,14 @@ class AlertOverflow:
         self._revoked = asyncio.Event()
 
     def must_wait(self, lane: AlertLane, batch: AlertBatch, user: UserState) -> bool:
-        """Return True if a new alert must wait: its user's share is used up, or older ones of the user wait."""
+        """Return True if a new alert must wait, as its user's share is used up or older ones wait; False: queue it."""
         last = self._last_due.get(batch.user_id)
         if last is not None and self._clock.now() < last + _READING_TIME:
             return True
         return not lane.dispatcher.has_room(batch.user_id, user)
 
     def must_wait_again(self, lane: AlertLane, batch: AlertBatch, user: UserState) -> bool:
-        """Return True if an alert whose time has come must wait once more."""
+        """Return True if an alert that is due must wait once more, for the same reasons; False: queue it."""
         first = self._first_due.get(batch.user_id)
         if first is not None and self._clock.now() < first:  # an older one of the same user has just had to
             return True
@@ -97,7 +97,7 @@ class AlertOverflow:
         return True
 
     async def stop_and_drain(self, _within_s: float) -> None:
-        """Let those that wait for their time give up: their next owner reads the events again."""
+        """Make each `wait_until_due` return False at once: the partitions' next owner reads the events again."""
         self._revoked.set()
         self._revoked = asyncio.Event()
 
@@ -109,7 +109,7 @@ class AlertOverflow:
         return await request_drop_reason(self._contacts, batch.user_id)
 
     async def drop(self, lane: AlertLane, batch: AlertBatch, reason: str) -> None:
-        """Record the alerts of a batch as dropped, so that nobody is told their end, and count them.
+        """Record the alerts of a batch as untold, so that their ends are not mailed either, and count them.
 
         Returns once the record is durable. `reason`: the metric label.
         """

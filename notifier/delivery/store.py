@@ -34,7 +34,7 @@ class DeliveryStatus(StrEnum):
     DEAD_LETTERED = "dead"
     """Published to the dead-letter topic."""
     UNTOLD = "untold"
-    """Dropped: the user was not to get it, and was not told of it."""
+    """Dropped, because the user must not get it: no mail told of it."""
 
 
 class Table(Protocol):
@@ -113,7 +113,10 @@ class DeliveryStore:
         self._statuses.write(event, _waiting_key(name), _encode_time(at) + b" " + _encode_id(alert_id))
 
     def find_told_breach(self, event: EventT[bytes], threshold: str) -> datetime | None:
-        """Return what `save_told_breach` wrote of a threshold; None: nothing, or long ago."""
+        """Return the start of the last window of which the user was told a breach of a threshold that goes on.
+
+        None: `save_told_breach` wrote none, or long ago.
+        """
         set_current_event(event)
         entry = self._statuses.get(_told_breach_key(threshold))
         return None if entry is None else datetime.fromisoformat(entry.split(b" ")[1].decode())
@@ -121,7 +124,10 @@ class DeliveryStore:
     def save_told_breach(
         self, event: EventT[bytes], threshold: str, window_start: datetime | None, at: datetime
     ) -> None:
-        """Write of which window the user was last told a breach of a threshold that goes on; None: no breach does."""
+        """Write the start of the last window of which the user was told a breach of a threshold that goes on.
+
+        `window_start` None: no breach goes on. `at`: the time of the entry, after which it is kept for a while.
+        """
         entry = None if window_start is None else _encode_time(at) + b" " + _encode_time(window_start)
         self._statuses.write(event, _told_breach_key(threshold), entry)
 

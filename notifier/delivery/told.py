@@ -1,4 +1,4 @@
-"""What a user was told, as far as later alerts depend on it: nobody reads of an end whose beginning was not told them.
+"""What a user was told, as far as later alerts depend on it: an end is mailed only to who was told of its beginning.
 
 An alert follows others: a RESOLVED or STILL the FIRING of its episode, a WITHDRAWN the statement that it withdraws.
 While one of these waits for the mail of corrections, the alert waits with it. If it was dropped (a paused account,
@@ -25,7 +25,7 @@ from notifier.messages import RaisedAlert
 
 
 def must_wait_for_corrections(store: DeliveryStore, event: EventT[bytes], alert: Alert) -> bool:
-    """Return True if the alert is to be mailed with corrections, because it is one or follows one that waits.
+    """Return True if the alert is to be mailed with corrections, as it is one or follows one that waits; else False.
 
     It follows the FIRING of its episode, and whatever waits about the same threshold and window. `event`: that of the
     alert.
@@ -52,16 +52,16 @@ def note_waiting(store: DeliveryStore, event: EventT[bytes], alerts: Iterable[Ra
 
 
 def drop_unexpected(store: DeliveryStore, mail: PlannedMail, now: datetime) -> int:
-    """Give a status to those alerts of a mail that its user must not get; return how many they are.
+    """Record a delivery status for those alerts of a mail that its user must not get; return how many they are.
 
-    An alert whose beginning, or what it withdraws, was never told is recorded as untold. One that only tells again what
-    the user was told, and whose withdrawal was not mailed, is recorded as mailed.
+    An alert is recorded as untold if the user was not told of its beginning, or of what it withdraws. It is recorded as
+    mailed if the user was mailed the same before, and the withdrawal of that was dropped.
     """
     event, dropped = get_first_event(mail), 0
     for each in (raised.alert for raised in select_undelivered(store, mail)):
-        if _was_never_begun(store, event, each):
+        if _follows_dropped(store, event, each):
             store.mark_untold(event, (each.alert_id,), now)
-        elif _is_known(store, event, each):
+        elif _was_told_before(store, event, each):
             store.mark_mailed(event, (each.alert_id,), now)
         else:
             continue
@@ -70,7 +70,7 @@ def drop_unexpected(store: DeliveryStore, mail: PlannedMail, now: datetime) -> i
 
 
 def drop_queued(store: DeliveryStore, groups: Iterable[Iterable[AlertBatch]], now: datetime) -> tuple[AlertBatch, ...]:
-    """Record as dropped what else a user has in the queue, to whom nothing may be mailed; return these batches.
+    """Record the alerts of other queued batches of a user as untold, since nothing may be mailed; return the batches.
 
     Batches of a mail that the server may have are left out.
     """
@@ -88,7 +88,7 @@ def follows_unmailed(store: DeliveryStore, event: EventT[bytes], alerts: Sequenc
 
 
 def note_told(store: DeliveryStore, event: EventT[bytes], alerts: Iterable[RaisedAlert], at: datetime) -> None:
-    """Write which breaches the user believes in after a mail with these alerts."""
+    """Write, for each threshold of these alerts, which breach the user believes to go on after a mail with them."""
     ordered = sorted(
         (each.alert for each in alerts),
         key=lambda each: (each.window_start, each.revision, each.state is AlertState.WITHDRAWN),
@@ -96,15 +96,15 @@ def note_told(store: DeliveryStore, event: EventT[bytes], alerts: Iterable[Raise
     for alert in ordered:
         key = _name_threshold(alert)
         before = store.find_told_breach(event, key)
-        after = _apply(alert, before)
+        after = _compute_believed_breach(alert, before)
         if after != before:
             store.save_told_breach(event, key, after, at)
 
 
-def _apply(alert: Alert, breach: datetime | None) -> datetime | None:
-    """Return the start of the last window of which the user believes that a breach goes on, after an alert; None: none.
+def _compute_believed_breach(alert: Alert, breach: datetime | None) -> datetime | None:
+    """Return the start of the last window of a breach that a user believes to go on after reading `alert`; None: none.
 
-    `breach`: the same before it.
+    `breach`: the same before the alert.
     """
     window = alert.window_start
     if alert.reports_breach:
@@ -115,11 +115,11 @@ def _apply(alert: Alert, breach: datetime | None) -> datetime | None:
     return None if is_over else breach
 
 
-def _was_never_begun(store: DeliveryStore, event: EventT[bytes], alert: Alert) -> bool:
-    """Return True if the user was not told what the alert ends or withdraws, because that was dropped.
+def _follows_dropped(store: DeliveryStore, event: EventT[bytes], alert: Alert) -> bool:
+    """Return True if what the alert continues, ends or withdraws was dropped, so that the user was not told of it.
 
-    A RESOLVED or STILL of a beginning that was dropped is told all the same to who believes in an earlier breach: the
-    record moved the beginning of what they were told. False of what is not recorded, or no more.
+    False for a RESOLVED or STILL whose FIRING was dropped, if the user believes in a breach of an earlier window: the
+    record moved the beginning of what they were told. False also if nothing is recorded of it, or no longer.
     """
     match alert.state:
         case AlertState.FIRING:
@@ -134,8 +134,11 @@ def _was_never_begun(store: DeliveryStore, event: EventT[bytes], alert: Alert) -
             return breach is None or breach >= alert.window_start
 
 
-def _is_known(store: DeliveryStore, event: EventT[bytes], alert: Alert) -> bool:
-    """Return True if the user was told the same before, and was not told that it is untrue."""
+def _was_told_before(store: DeliveryStore, event: EventT[bytes], alert: Alert) -> bool:
+    """Return True if the user was mailed the same in an earlier revision, and its withdrawal was dropped; else False.
+
+    An end that lapsed with its breach has no withdrawal: True if it was mailed, and the user knows it still.
+    """
     if alert.state is AlertState.WITHDRAWN:
         return False
     states = (AlertState.RESOLVED,) if alert.state is AlertState.RESOLVED else (AlertState.FIRING, AlertState.STILL)
@@ -149,14 +152,17 @@ def _is_known(store: DeliveryStore, event: EventT[bytes], alert: Alert) -> bool:
                     return True
             case None:
                 # An end lapses with its breach: it is told again if the breach is.
-                return was_told and alert.state is AlertState.RESOLVED and _is_breach_known(store, event, alert)
+                return was_told and alert.state is AlertState.RESOLVED and _is_end_known(store, event, alert)
             case _:
                 return False
     return False
 
 
-def _is_breach_known(store: DeliveryStore, event: EventT[bytes], alert: Alert) -> bool:
-    """Return True if the breach that an alert ends was not told again, because the user knew it, with its end."""
+def _is_end_known(store: DeliveryStore, event: EventT[bytes], alert: Alert) -> bool:
+    """Return True if the user was told of the breach that an alert ends, and believes that no breach goes on.
+
+    False: the breach was not mailed, or the user still believes in a breach.
+    """
     if alert.episode_id is None or store.find_status(event, alert.episode_id) is not DeliveryStatus.MAILED:
         return False
     return store.find_told_breach(event, _name_threshold(alert)) is None
@@ -171,7 +177,7 @@ def _list_followed(alert: Alert) -> Iterator[UUID]:
 
 
 def _list_withdrawn(alert: Alert) -> list[UUID]:
-    """Return the ids of the statements that a WITHDRAWN takes back: of a breach FIRING and STILL, else RESOLVED."""
+    """Return the ids of the alerts that a WITHDRAWN may withdraw: of a breach FIRING and STILL, else RESOLVED."""
     if alert.withdrawn_state is AlertState.RESOLVED:
         return [_compute_id(alert, AlertState.RESOLVED, revision=alert.revision)]
     return [_compute_id(alert, each, revision=alert.revision) for each in (AlertState.FIRING, AlertState.STILL)]

@@ -320,9 +320,9 @@ def describe_chart(alert: Alert, counts: list[int | None]) -> str:
 
 
 def _may_be_early(alert: Alert) -> bool:
-    """Return True if a high alert may have been raised before its window ended, so that its count may still grow.
+    """Return True if a high alert may have been raised before its window ended; False: the window had ended.
 
-    Such an alert has the count `threshold` + 1, the first that breaches; a larger count is that of an ended window.
+    True for the count `threshold` + 1, the first that breaches: it may still grow. `alert`: a high one, unchecked.
     """
     return alert.count == alert.threshold + 1
 

@@ -119,7 +119,7 @@ def explain_interest(join_state: JoinState, interest: Interest, now: datetime) -
 
 
 def fold_equal_windows(windows: Sequence[WindowExplanation]) -> list[WindowExplanation]:
-    """Return the windows with each row of unknown, equally explained ones made one, which reaches over all of them.
+    """Return the windows, with neighbouring unknown windows that have the same explanation merged into one.
 
     `windows`: the newest first. Windows with an alert, and those of which all flights are known, stay as they are.
     """
@@ -136,7 +136,7 @@ def fold_equal_windows(windows: Sequence[WindowExplanation]) -> list[WindowExpla
 
 
 def _describe_unknown(window: WindowExplanation) -> tuple[Knowledge, int, tuple[str, ...]] | None:
-    """Return what a page says of a window that is not judged for lack of knowledge; None of any other window."""
+    """Return what a page says of a window that is not judged, as not all its flights are known; None for any other."""
     is_judged = any(bound.state is not None or bound.is_past for bound in window.bounds)
     if is_judged or window.knowledge in (Knowledge.CLOSED, Knowledge.OPEN):
         return None

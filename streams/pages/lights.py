@@ -98,7 +98,7 @@ class SourcesShown:
 
 
 def build_lights(answer: GetSourcesResponse | Unknown) -> SourcesShown:
-    """Build the lights from the collector's answer; without an answer, one that says that and why."""
+    """Build the lights from the collector's answer; without an answer a single one, UNKNOWN, that says why."""
     if isinstance(answer, Unknown):
         sentence = f"Not known: {answer.reason}. What is on this page below does not depend on it."
         return SourcesShown(None, (SourceShown("All sources", Light.UNKNOWN, sentence),))

@@ -36,7 +36,7 @@ class WindowCoverage(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class WindowShown:
-    """One window, its number of flights and its coverage."""
+    """One window, its number of flights, its coverage, and where what is known comes from."""
 
     start: datetime
     count: int
@@ -92,8 +92,8 @@ def _compute_discard_hour(watermark: int) -> int:
 def build_window(number: int, window: Window, parts: list[tuple[DirectionTraffic, HourlyCounts]]) -> WindowShown:
     """Build one window from the traffic and history of its directions: the sum of their flights, the worst coverage.
 
-    The worst coverage is the first that any direction has, of: uncovered, gap, open, from the history, closed. It is
-    LIVE if what is known of any direction comes from positions.
+    The worst coverage is the first that any direction has, of: uncovered, gap, open, from the history, closed. Its
+    provenance is LIVE if what is known of any direction comes from positions.
     """
     hour = number * window.hours
     start, end = hour * HOUR_S, (hour + window.hours) * HOUR_S

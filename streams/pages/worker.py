@@ -47,7 +47,7 @@ class TableShown:
 
 @dataclass(frozen=True, slots=True)
 class AgentShown:
-    """One agent of a worker, and its event counts."""
+    """One agent of a worker: its topics, its number of events since the start, and its events per second."""
 
     name: str
     topics: tuple[str, ...]

@@ -114,6 +114,7 @@ def test_a_commit_that_fails_after_its_caller_gave_up_is_one_line(capsys: pytest
         sent, is_refused = asyncio.Event(), asyncio.Event()
 
         async def send(_request: object) -> None:
+            """Wait until the test refuses the request, and fail as a broker does that is not the coordinator."""
             sent.set()
             await is_refused.wait()
             raise NotCoordinatorForGroupError

@@ -69,6 +69,7 @@ def test_replicas_count_past_windows_together_and_they_come_back_in_a_day(servic
     refused: list[int] = []
 
     def change(_number: int) -> None:
+        """Set interests of two people at a replica of its own, and note the refusals."""
         replica = PastWindowsLimit(limits, lambda: now)
         for person in (ANN, BOB, ANN):
             try:

@@ -97,6 +97,7 @@ def test_accounts_and_interests_survive_restarts_and_crashes(stack):
     assert stack("start").returncode == 0
 
     def interests() -> list[str]:
+        """Return the airports of the interests; none while the service does not answer."""
         try:
             answer = plain_http.get(f"{stack.interests}/interests", headers=authorized)
         except httpx.TransportError:

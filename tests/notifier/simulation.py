@@ -601,6 +601,7 @@ def run_seed(
     simulations: list[Simulation] = []
 
     async def story() -> None:
+        """Run the simulation to its end."""
         simulation = Simulation(seed, fault_rates, settings, users)
         simulation.has_flood = has_flood
         if has_wild_clock:

@@ -46,6 +46,7 @@ class Prometheus:
         self.url = url
 
     def is_ready(self) -> bool:
+        """Return True if the server answers and is ready, else False."""
         try:
             return plain_http.get(f"{self.url}/-/ready", timeout=5).status_code == httpx.codes.OK
         except httpx.TransportError:

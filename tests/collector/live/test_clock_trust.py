@@ -145,6 +145,7 @@ def test_a_receiver_beside_a_wrong_clock_covers_nothing(database: Database) -> N
     covered: list[int] = []
 
     def count_covered() -> int:
+        """Return the number of messages of flights in the outbox."""
         with database.reading() as session:
             rows = session.execute(OUTBOX.rows.select()).all()
         return sum(row.topic == FLIGHTS_OBSERVED.name for row in rows)
@@ -153,6 +154,7 @@ def test_a_receiver_beside_a_wrong_clock_covers_nothing(database: Database) -> N
         waits = 0
 
         async def sleep(seconds: float) -> None:
+            """Advance the clock; in the thirtieth wait, check that nothing was polled, and set the clock right."""
             nonlocal waits
             waits += 1
             if waits == 30:

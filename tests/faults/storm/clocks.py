@@ -94,12 +94,12 @@ class StoryClock:
         self._told = covered, oldest
         last = self._compute_reading(oldest + STANDS_AHEAD)
         speeds = [(min(self._compute_reading(covered + lead), last), speed) for lead, speed in SPEEDS]
-        self._add([*speeds, (last, _LAST_SPEED)])
+        self._begin_stretch([*speeds, (last, _LAST_SPEED)])
 
     def stop(self) -> None:
         """Let the story stand for all its processes, until `go_on`."""
         self._told = None
-        self._add([])
+        self._begin_stretch([])
 
     def now(self) -> datetime:
         """Return the story's time."""
@@ -118,7 +118,7 @@ class StoryClock:
         """Compute the reading at which the story shows an instant."""
         return (self.anchor + (instant - self._start) / RATE).timestamp()
 
-    def _add(self, speeds: list[tuple[float, float]]) -> None:
+    def _begin_stretch(self, speeds: list[tuple[float, float]]) -> None:
         """Begin a stretch with these speeds now, at the present reading."""
         now = _real_time()
         self._stretches.append((now, read_stretches(self._stretches, now), speeds))

@@ -62,6 +62,7 @@ def serve(timetable: Timetable, clock: FakeClock) -> Iterator[Serve]:
             credentials: Credentials | None = CREDENTIALS,
             schedule: RecordSchedule = NIGHTLY,
         ) -> httpx.Client:
+            """Start a replay, and return a client of it."""
             app = make_app(timetable, clock, AccessControl(credentials, credits_per_day), schedule=schedule)
             return stack.enter_context(
                 httpx.Client(verify=False, base_url=stack.enter_context(serve_app(app)), timeout=60)

@@ -49,6 +49,7 @@ def serve(clock: FakeClock) -> Iterator[Serve]:
     with ExitStack() as stack:
 
         def start(credits_per_day: int, states: StateRequests) -> httpx.Client:
+            """Start a replay, and return a client of it."""
             access = AccessControl(CREDENTIALS, credits_per_day)
             url = stack.enter_context(serve_app(make_app(Timetable(FLIGHTS), clock, access, states=states)))
             return stack.enter_context(httpx.Client(verify=False, base_url=url, timeout=60))

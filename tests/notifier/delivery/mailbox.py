@@ -42,7 +42,7 @@ class Mailbox:
     def _is_begun(
         self, alert: Alert, breaches: set[tuple[_Threshold, datetime]], ends: set[tuple[_Threshold, datetime]]
     ) -> bool:
-        """Return True if the person knows the beginning of what an alert continues, ends or takes back.
+        """Return True if the person knows the beginning of what an alert continues, ends or withdraws; else False.
 
         `breaches`, `ends`: what they believe with what this mail says. For RESOLVED and STILL another breach of the
         same threshold will do that was told, lies before and has not ended since: the record moved its beginning.
@@ -63,7 +63,7 @@ class Mailbox:
                 )
 
     def _believe(self, alert: Alert) -> None:
-        """Change what the person believes by one statement, and complain of one that changes nothing."""
+        """Change what the person believes by one statement; add a complaint if it was told before."""
         window = _name(alert), alert.window_start
         believed = self.ends if alert.is_about_end else self.breaches
         if alert.state is AlertState.WITHDRAWN:
@@ -79,7 +79,7 @@ class Mailbox:
         self._let_ends_lapse(alert)
 
     def _let_ends_lapse(self, alert: Alert) -> None:
-        """After news of a breach or of its end, later ends may be told again: they lapsed."""
+        """Forget which later ends were told of the alert's threshold: they lapsed, and may be told again."""
         threshold = _name(alert)
         for each in [each for each in self._states if each[2] is AlertState.RESOLVED]:
             if each[0] == threshold and each[1] > alert.window_start:

@@ -29,7 +29,7 @@ HOUR = timedelta(hours=1)
 
 
 @pytest.fixture(autouse=True)
-def _cheap_mails(monkeypatch: pytest.MonkeyPatch) -> None:
+def _replace_mail_text(monkeypatch: pytest.MonkeyPatch) -> None:
     """Replace mails by substitutes that say what stands in them, because a real one takes long to write."""
     monkeypatch.setattr(composition_module, "compose_alerts_mail", build_fake_mail)
     monkeypatch.setattr(composition_module, "compose_catch_up_mail", build_fake_catch_up_mail)

@@ -105,11 +105,13 @@ async def open_relay(port: int, broker: Broker) -> AsyncIterator[None]:
     host, _, target = broker.bootstrap_servers.rpartition(":")
 
     async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Copy one direction of a connection to its end."""
         while data := await reader.read(65_536):
             writer.write(data)
         writer.close()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Connect to the broker, and copy both directions."""
         to_reader, to_writer = await asyncio.open_connection(host, int(target))
         await asyncio.gather(copy(reader, to_writer), copy(to_reader, writer), return_exceptions=True)
 
