@@ -36,11 +36,8 @@ class LiveStatus:
         self._clock = clock
         self._feeds = feeds
         self._quota = quota
-        self._left = None
-        if quota is not None:
-            self._left = metrics.gauge(
-                "opensky_position_credits_left", "Credits left of the day's budget for positions"
-            ).labels()
+        gauge = metrics.gauge("opensky_position_credits_left", "Credits left of the day's budget for positions")
+        self._left = None if quota is None else gauge.labels()
 
     def load_state(self) -> LiveState:
         """Return the state as it is stored now. Raises DatabaseUnavailableError."""

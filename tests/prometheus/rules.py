@@ -27,6 +27,7 @@ _WORDS: Final = frozenset(
         "abs",
         "absent",
         "and",
+        "avg_over_time",
         "bool",
         "histogram_quantile",
         "increase",
