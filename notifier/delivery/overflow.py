@@ -3,12 +3,15 @@
 A user may have a share of the places in the queue. New alerts above it go into alerts.waiting.v1 in their order, one a
 record, and are tried again when their time has come: those for whose user there is room are queued, the others wait
 once more. Alerts of a user who gets no mail are dropped then. So nothing is lost, and what waits takes no memory.
+
+Each lane is apart: corrections, which leave in one mail a day, never make other alerts wait. When the alerts of a user
+and lane are due is stored, so that newer ones keep waiting behind them after a restart.
 """
 
 import asyncio
 from contextlib import suppress
-from datetime import datetime, timedelta
-from typing import Final, Protocol
+from datetime import timedelta
+from typing import Protocol
 from uuid import UUID
 
 from chassis.clock import SteadyClock
@@ -18,14 +21,9 @@ from notifier.delivery.interfaces import ContactsLike
 from notifier.delivery.planned_mail import find_open_alert_ids, get_pending_event
 from notifier.delivery.policy import request_drop_reason
 from notifier.delivery.user_state import UserState
+from notifier.delivery.waiting_times import OVERFLOW_PAUSE, WaitingTimes, add_waiting_alert
 from notifier.messages import Retry
 from notifier.metrics import NotifierMetrics
-
-OVERFLOW_PAUSE: Final = timedelta(hours=1)
-"""How long an alert waits before it is looked at again: in an hour a user gets some thousand alerts at most."""
-
-_READING_TIME: Final = timedelta(minutes=5)
-"""How long a user's new alerts go on to wait behind older ones whose time has come, and which may not be read yet."""
 
 
 class WaitingTopic(Protocol):
@@ -49,39 +47,47 @@ class AlertOverflow:
         self._contacts = contacts
         self._clock = clock
         self._metrics = metrics
-        self._first_due: dict[UUID, datetime] = {}
-        """By user, the time of the first of the alerts that wait: no later one is queued before it."""
-        self._last_due: dict[UUID, datetime] = {}
-        """By user, the time of the last of them: newer alerts wait behind it."""
         self._revoked = asyncio.Event()
 
     def must_wait(self, lane: AlertLane, batch: AlertBatch, user: UserState) -> bool:
-        """Return True if a new alert must wait, as its user's share is used up or older ones wait; False: queue it."""
-        last = self._last_due.get(batch.user_id)
-        if last is not None and self._clock.now() < last + _READING_TIME:
+        """Return True if a new alert must wait, as its user's share is used up or older ones wait; False: queue it.
+
+        Also False for an alert of a mail that was in flight before a crash: it is sent, or dropped, with that mail.
+        """
+        if not user.in_flight_ids.isdisjoint(batch.alert_ids):
+            return False
+        times, now = self._load_times(lane, batch), self._clock.now()
+        if times is not None and times.keeps_waiting(now) and _get_offset(batch) >= times.since_offset:
             return True
         return not lane.dispatcher.has_room(batch.user_id, user)
 
     def must_wait_again(self, lane: AlertLane, batch: AlertBatch, user: UserState) -> bool:
         """Return True if an alert that is due must wait once more, for the same reasons; False: queue it."""
-        first = self._first_due.get(batch.user_id)
-        if first is not None and self._clock.now() < first:  # an older one of the same user has just had to
+        if not user.in_flight_ids.isdisjoint(batch.alert_ids):
+            return False
+        times = self._load_times(lane, batch)
+        if times is not None and self._clock.now() < times.first_due:  # an older one of the user has just had to
             return True
         return not lane.dispatcher.has_room(batch.user_id, user)
 
-    async def publish(self, batch: AlertBatch) -> None:
-        """Publish the alerts of a batch to alerts.waiting.v1; return once the broker has them, and count them."""
-        now = self._clock.now()
-        due = now + OVERFLOW_PAUSE
-        retry = Retry(batch.alerts, 0, due, batch.lifetime_start)
-        await self._topic.publish_waiting(batch.user_id, retry)
-        for user_id in [user_id for user_id, last in self._last_due.items() if last + _READING_TIME <= now]:
-            del self._last_due[user_id]
-            self._first_due.pop(user_id, None)
-        if self._first_due.get(batch.user_id, now) <= now:
-            self._first_due[batch.user_id] = due
-        self._last_due[batch.user_id] = due
+    async def publish(self, lane: AlertLane, batch: AlertBatch, is_new: bool) -> None:
+        """Publish the alerts of a batch to alerts.waiting.v1, store when they are due, and count them.
+
+        Returns once the broker has both, and all that was written before for the same event. `is_new`: True for an
+        event of alerts.raised.v1, False for one that waits again.
+        """
+        event, now = get_pending_event(batch).event, self._clock.now()
+        before = lane.store.load_waiting_times(event, batch.user_id)
+        times = add_waiting_alert(before, now, _get_offset(batch) if is_new else None)
+        lane.store.save_waiting_times(event, batch.user_id, times, now)
+        await self._topic.publish_waiting(batch.user_id, Retry(batch.alerts, 0, times.last_due, batch.lifetime_start))
+        await lane.store.wait_until_persisted(event)
         self._metrics.count_overflow(len(batch.alerts))
+
+    def _load_times(self, lane: AlertLane, batch: AlertBatch) -> WaitingTimes | None:
+        """Return when the alerts that wait of a batch's user and lane are due, bounded; None: none wait."""
+        times = lane.store.load_waiting_times(get_pending_event(batch).event, batch.user_id)
+        return None if times is None else times.with_bounded_times(self._clock.now())
 
     async def wait_until_due(self, retry: Retry) -> bool:
         """Wait until alerts that were just read are due; return False if the partitions were revoked meanwhile.
@@ -118,3 +124,8 @@ class AlertOverflow:
         lane.store.mark_untold(event, open_ids, self._clock.now())
         await lane.store.wait_until_persisted(event)
         self._metrics.count_dropped_alerts(reason, len(open_ids))
+
+
+def _get_offset(batch: AlertBatch) -> int:
+    """Return the offset of the event of a batch in its topic."""
+    return get_pending_event(batch).event.message.offset

@@ -16,8 +16,9 @@ from notifier.agents import Agents, KafkaTopics
 from notifier.delivery.alert_batch import AlertBatch
 from notifier.delivery.corrections import AlertLane
 from notifier.delivery.interfaces import PendingEvent
-from notifier.delivery.overflow import OVERFLOW_PAUSE, AlertOverflow
+from notifier.delivery.overflow import AlertOverflow
 from notifier.delivery.user_state import UserState, compute_batch_id
+from notifier.delivery.waiting_times import OVERFLOW_PAUSE, WaitingTimes
 from notifier.errors import TooLargeToWaitError
 from notifier.mail import Contact
 from notifier.messages import (
@@ -77,6 +78,7 @@ class AgentsFixture:
         self.has_room_for_users = True
         self.contact: Contact | None = CONTACT
         self.untold: set[UUID] = set()
+        self.waiting_times: WaitingTimes | None = None
 
     def has_room(self, user_id: UUID, user: UserState) -> bool:
         """Return what the test says, for the user of the alert."""
@@ -110,6 +112,14 @@ class AgentsFixture:
 
     def mark_waiting(self, event: Any, name: str, alert_id: UUID, at: datetime) -> None:
         """Take no note of what waits."""
+
+    def load_waiting_times(self, event: Any, user_id: UUID) -> WaitingTimes | None:
+        """Return what `save_waiting_times` was called with last."""
+        return self.waiting_times
+
+    def save_waiting_times(self, event: Any, user_id: UUID, times: WaitingTimes, at: datetime) -> None:
+        """Keep the times."""
+        self.waiting_times = times
 
     def mark_untold(self, event: Any, alert_ids: Iterable[UUID], at: datetime) -> None:
         """Note the alerts that are recorded as dropped."""

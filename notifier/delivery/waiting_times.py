@@ -1,0 +1,69 @@
+"""Between which times alerts of a user wait in alerts.waiting.v1, as the notifier stores it. Pure."""
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Final, Self
+
+OVERFLOW_PAUSE: Final = timedelta(hours=1)
+"""How long an alert waits before it is looked at again: in an hour a user gets some thousand alerts at most."""
+
+READING_TIME: Final = timedelta(minutes=5)
+"""How long a user's new alerts go on to wait behind older ones whose time has come, and which may not be read yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingTimes:
+    """The times of the alerts of one user and lane that wait; stored, so that the next owner of a partition knows them.
+
+    They stay stored after the last of these alerts has left the topic: `keeps_waiting` says whether they still matter.
+    """
+
+    first_due: datetime
+    """The time of the first of the alerts that wait: no later one is queued before it."""
+    last_due: datetime
+    """The time of the last of them: newer alerts wait behind it."""
+    since_offset: int
+    """The offset in alerts.raised.v1 of the first of them. Earlier events that are read again after a crash were never
+    behind it."""
+
+    def with_bounded_times(self, now: datetime) -> Self:
+        """Return a copy with no time that is more than OVERFLOW_PAUSE from now: only a wrong clock wrote such times."""
+        latest = now + OVERFLOW_PAUSE
+        return replace(self, first_due=min(self.first_due, latest), last_due=min(self.last_due, latest))
+
+    def keeps_waiting(self, now: datetime) -> bool:
+        """Return True while newer alerts must wait behind these; False: these have been read."""
+        return now < self.last_due + READING_TIME
+
+    def encode(self) -> bytes:
+        """Return the times and the offset as text, without losing precision."""
+        parts = (_encode(self.first_due), _encode(self.last_due), str(self.since_offset))
+        return " ".join(parts).encode()
+
+    @classmethod
+    def decode(cls, entry: bytes) -> Self | None:
+        """Return what `encode` wrote; None if the entry cannot be decoded."""
+        try:
+            first, last, offset = entry.decode().split(" ")
+            return cls(datetime.fromisoformat(first), datetime.fromisoformat(last), int(offset))
+        except ValueError:
+            return None
+
+
+def add_waiting_alert(times: WaitingTimes | None, now: datetime, raised_offset: int | None) -> WaitingTimes:
+    """Return the times after another alert was made to wait for OVERFLOW_PAUSE from now.
+
+    `times`: the stored ones, None if there are none. `raised_offset`: the alert's offset in alerts.raised.v1; None for
+    one that waits again, which is no newer than those that wait.
+    """
+    due = now + OVERFLOW_PAUSE
+    if times is None:
+        return WaitingTimes(due, due, raised_offset or 0)
+    bounded = times.with_bounded_times(now)
+    first = due if bounded.first_due <= now else bounded.first_due
+    begins_anew = raised_offset is not None and not bounded.keeps_waiting(now)
+    return WaitingTimes(first, due, raised_offset if begins_anew and raised_offset is not None else times.since_offset)
+
+
+def _encode(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")
