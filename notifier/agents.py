@@ -198,16 +198,17 @@ class Agents:
         retry = decode_retry(event.message.value)
         if not isinstance(retry, Retry):
             raise UndecodableError("AlertRetry of no alerts")
-        if not await self._overflow.wait_until_due(retry):
+        if not await self._overflow.wait_until_due(event.message.partition, retry):
             return True
         lane, batch = self._build_new_batch(pending_event, retry.alerts, retry.first_attempt_at)
         drop_reason = await self._overflow.find_drop_reason(batch)
         if not self._topics.is_still_ours(event):
             return True
-        if drop_reason is not None:
+        user = lane.store.load_user_state(event, batch.user_id)
+        if drop_reason is not None and not user.has_in_flight(batch.alert_ids):  # else it is dropped with its mail
             await self._overflow.drop(lane, batch, drop_reason)
             return False
-        if self._overflow.must_wait_again(lane, batch, lane.store.load_user_state(event, batch.user_id)):
+        if self._overflow.must_wait_again(lane, batch, user):
             await self._let_wait(lane, batch, is_new=False)
             return False
         return await self._enqueue(lane, batch)

@@ -10,7 +10,8 @@ and lane are due is stored, so that newer ones keep waiting behind them after a 
 
 import asyncio
 from contextlib import suppress
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Protocol
 from uuid import UUID
 
@@ -21,7 +22,7 @@ from notifier.delivery.interfaces import ContactsLike
 from notifier.delivery.planned_mail import find_open_alert_ids, get_pending_event
 from notifier.delivery.policy import request_drop_reason
 from notifier.delivery.user_state import UserState
-from notifier.delivery.waiting_times import OVERFLOW_PAUSE, WaitingTimes, add_waiting_alert
+from notifier.delivery.waiting_times import OVERFLOW_PAUSE, READING_TIME, WaitingTimes, add_waiting_alert
 from notifier.messages import Retry
 from notifier.metrics import NotifierMetrics
 
@@ -37,6 +38,14 @@ class WaitingTopic(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class _LastRead:
+    """When a record of alerts.waiting.v1 was due, and when it was handled."""
+
+    due: datetime
+    at: datetime
+
+
 class AlertOverflow:
     """Decides which new alerts wait in alerts.waiting.v1, and publishes them."""
 
@@ -48,27 +57,37 @@ class AlertOverflow:
         self._clock = clock
         self._metrics = metrics
         self._revoked = asyncio.Event()
+        self._last_read: dict[int, _LastRead] = {}
+        """By partition, the record of alerts.waiting.v1 that is being handled, or was the last to be."""
 
     def must_wait(self, lane: AlertLane, batch: AlertBatch, user: UserState) -> bool:
         """Return True if a new alert must wait, as its user's share is used up or older ones wait; False: queue it.
 
         Also False for an alert of a mail that was in flight before a crash: it is sent, or dropped, with that mail.
         """
-        if not user.in_flight_ids.isdisjoint(batch.alert_ids):
+        if user.has_in_flight(batch.alert_ids):
             return False
-        times, now = self._load_times(lane, batch), self._clock.now()
-        if times is not None and times.keeps_waiting(now) and _get_offset(batch) >= times.since_offset:
+        times = self._load_times(lane, batch)
+        if times is not None and _get_offset(batch) >= times.since_offset and self._are_unread(batch, times):
             return True
         return not lane.dispatcher.has_room(batch.user_id, user)
 
     def must_wait_again(self, lane: AlertLane, batch: AlertBatch, user: UserState) -> bool:
         """Return True if an alert that is due must wait once more, for the same reasons; False: queue it."""
-        if not user.in_flight_ids.isdisjoint(batch.alert_ids):
+        if user.has_in_flight(batch.alert_ids):
             return False
         times = self._load_times(lane, batch)
         if times is not None and self._clock.now() < times.first_due:  # an older one of the user has just had to
             return True
         return not lane.dispatcher.has_room(batch.user_id, user)
+
+    def _are_unread(self, batch: AlertBatch, times: WaitingTimes) -> bool:
+        """Return True if alerts with these times may not all be read yet: they are not due, or their reader is late."""
+        now = self._clock.now()
+        if times.keeps_waiting(now):
+            return True
+        read = self._last_read.get(get_pending_event(batch).event.message.partition)
+        return read is not None and read.due < times.last_due and now < read.at + READING_TIME
 
     async def publish(self, lane: AlertLane, batch: AlertBatch, is_new: bool) -> None:
         """Publish the alerts of a batch to alerts.waiting.v1, store when they are due, and count them.
@@ -89,7 +108,7 @@ class AlertOverflow:
         times = lane.store.load_waiting_times(get_pending_event(batch).event, batch.user_id)
         return None if times is None else times.with_bounded_times(self._clock.now())
 
-    async def wait_until_due(self, retry: Retry) -> bool:
+    async def wait_until_due(self, partition: int, retry: Retry) -> bool:
         """Wait until alerts that were just read are due; return False if the partitions were revoked meanwhile.
 
         Their time counts as no later than OVERFLOW_PAUSE from now, whatever clock wrote it.
@@ -100,11 +119,13 @@ class AlertOverflow:
                 async with asyncio.timeout(self._clock.real_seconds(left) + 0.001):  # a timer may end a little early
                     await self._revoked.wait()
                     return False
+        self._last_read[partition] = _LastRead(until, self._clock.now())
         return True
 
     async def stop_and_drain(self, _within_s: float) -> None:
         """Make each `wait_until_due` return False at once: the partitions' next owner reads the events again."""
         self._revoked.set()
+        self._last_read.clear()
         self._revoked = asyncio.Event()
 
     async def find_drop_reason(self, batch: AlertBatch) -> str | None:

@@ -19,7 +19,7 @@ class WaitingTimes:
     """
 
     first_due: datetime
-    """The time of the first of the alerts that wait: no later one is queued before it."""
+    """The time of the first of the alerts that were looked at and wait again: no later one is queued before it."""
     last_due: datetime
     """The time of the last of them: newer alerts wait behind it."""
     since_offset: int
@@ -60,9 +60,11 @@ def add_waiting_alert(times: WaitingTimes | None, now: datetime, raised_offset: 
     if times is None:
         return WaitingTimes(due, due, raised_offset or 0)
     bounded = times.with_bounded_times(now)
-    first = due if bounded.first_due <= now else bounded.first_due
-    begins_anew = raised_offset is not None and not bounded.keeps_waiting(now)
-    return WaitingTimes(first, due, raised_offset if begins_anew and raised_offset is not None else times.since_offset)
+    if raised_offset is None:
+        return WaitingTimes(due if bounded.first_due <= now else bounded.first_due, due, times.since_offset)
+    # A new alert is the last: it must not make older ones wait that are due and not read yet.
+    since_offset = times.since_offset if bounded.keeps_waiting(now) else raised_offset
+    return WaitingTimes(bounded.first_due, due, since_offset)
 
 
 def _encode(moment: datetime) -> str:

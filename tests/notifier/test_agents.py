@@ -254,6 +254,64 @@ def test_what_waits_for_a_user_who_is_gone_is_dropped_at_its_time() -> None:
     run_hurried(check())
 
 
+@pytest.mark.parametrize("is_gone", [False, True])
+def test_an_alert_of_a_mail_that_was_in_flight_is_neither_dropped_nor_waits(is_gone: bool) -> None:
+    """After a crash it is queued, so that it is sent again, or recorded as mailed, with the mail the server may have.
+
+    Before, it was recorded as untold if its user was gone or paused, and its end was never mailed.
+    """
+
+    async def check() -> None:
+        fixture = AgentsFixture()
+        fixture.has_room_for_users, fixture.user_state = False, USER_STATE.with_mail_in_flight([ALERT.alert_id])
+        if is_gone:
+            fixture.contact = None
+        await fixture.agents.consume_waiting(fixture.stream(ALERTS_WAITING.name, build_waiting(timedelta(0))))
+        await fixture.agents.consume_alerts(fixture.stream(ALERTS_RAISED.name, ALERT_VALUE))
+        assert (len(fixture.enqueued), fixture.deeds, fixture.untold) == (2, [], set())
+
+    run_hurried(check())
+
+
+def test_new_alerts_wait_while_the_reader_of_the_topic_is_late() -> None:
+    """Behind a long backlog of others a user's alert is read long after its time; a newer one does not overtake it."""
+
+    async def check() -> None:
+        fixture = AgentsFixture()
+        fixture.has_room_for_users = False
+        began = LoopClock().now()
+        await fixture.agents.consume_alerts(fixture.stream(ALERTS_RAISED.name, ALERT_VALUE))
+        fixture.has_room_for_users = True
+        await asyncio.sleep(OVERFLOW_PAUSE.total_seconds() + 600)
+        backlog = build_waiting(began - LoopClock().now())
+        await fixture.agents.consume_waiting(fixture.stream(ALERTS_WAITING.name, backlog))
+        await fixture.agents.consume_alerts(fixture.stream(ALERTS_RAISED.name, ALERT_VALUE))
+        assert len(fixture.enqueued) == 1, "only that of the backlog"
+        waiting = [value for name, value in fixture.deeds if name == "waiting"]
+        await fixture.agents.consume_waiting(fixture.stream(ALERTS_WAITING.name, *waiting))
+        assert len(fixture.enqueued) == 3
+        await asyncio.sleep(600)
+        await fixture.agents.consume_alerts(fixture.stream(ALERTS_RAISED.name, ALERT_VALUE))
+        assert len(fixture.enqueued) == 4
+
+    run_hurried(check())
+
+
+def test_events_that_are_older_than_what_waits_do_not_wait_behind_it() -> None:
+    """After a crash alerts that were in memory are read again: they go before the later ones that wait."""
+
+    async def check() -> None:
+        fixture = AgentsFixture()
+        fixture.waiting_times = WaitingTimes(LoopClock().now() + OVERFLOW_PAUSE, LoopClock().now() + OVERFLOW_PAUSE, 8)
+        await fixture.agents.consume_alerts(fixture.stream(ALERTS_RAISED.name, ALERT_VALUE))
+        assert len(fixture.enqueued) == 1, "its offset is 7"
+        fixture.waiting_times = WaitingTimes(LoopClock().now() + OVERFLOW_PAUSE, LoopClock().now() + OVERFLOW_PAUSE, 7)
+        await fixture.agents.consume_alerts(fixture.stream(ALERTS_RAISED.name, ALERT_VALUE))
+        assert len(fixture.enqueued) == 1
+
+    run_hurried(check())
+
+
 def test_what_waits_when_its_partition_is_revoked_is_left_to_the_next_owner() -> None:
     """At once, not at its time: the agent must be free for its new partitions."""
 
