@@ -63,13 +63,14 @@ class AlertOverflow:
     def must_wait(self, lane: AlertLane, batch: AlertBatch, user: UserState) -> bool:
         """Return True if a new alert must wait, as its user's share is used up or older ones wait; False: queue it.
 
-        Also False for an alert of a mail that was in flight before a crash: it is sent, or dropped, with that mail.
+        Also False for an alert of a mail that was in flight before a crash: it is sent, or dropped, with that mail. And
+        for one that is older than those that wait and is read again after a crash: it was in memory before.
         """
         if user.has_in_flight(batch.alert_ids):
             return False
         times = self._load_times(lane, batch)
-        if times is not None and _get_offset(batch) >= times.since_offset and self._are_unread(batch, times):
-            return True
+        if times is not None and self._are_unread(batch, times):
+            return _get_offset(batch) >= times.since_offset
         return not lane.dispatcher.has_room(batch.user_id, user)
 
     def must_wait_again(self, lane: AlertLane, batch: AlertBatch, user: UserState) -> bool:
