@@ -79,7 +79,7 @@ class AlertOverflow:
             return False
         times = self._load_times(lane, batch)
         if times is not None and self._clock.now() < times.first_due:  # an older one of the user has just had to
-            return True
+            return _get_offset(batch) >= times.again_offset
         return not lane.dispatcher.has_room(batch.user_id, user)
 
     def _are_unread(self, batch: AlertBatch, times: WaitingTimes) -> bool:
@@ -98,7 +98,7 @@ class AlertOverflow:
         """
         event, now = get_pending_event(batch).event, self._clock.now()
         before = lane.store.load_waiting_times(event, batch.user_id)
-        times = add_waiting_alert(before, now, _get_offset(batch) if is_new else None)
+        times = add_waiting_alert(before, now, _get_offset(batch), is_new=is_new)
         lane.store.save_waiting_times(event, batch.user_id, times, now)
         await self._topic.publish_waiting(batch.user_id, Retry(batch.alerts, 0, times.last_due, batch.lifetime_start))
         await lane.store.wait_until_persisted(event)

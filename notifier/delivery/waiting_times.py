@@ -25,6 +25,8 @@ class WaitingTimes:
     since_offset: int
     """The offset in alerts.raised.v1 of the first of them. Earlier events that are read again after a crash were never
     behind it."""
+    again_offset: int = 0
+    """The offset in alerts.waiting.v1 of the record that `first_due` is about. Earlier ones were queued."""
 
     def with_bounded_times(self, now: datetime) -> Self:
         """Return a copy with no time that is more than OVERFLOW_PAUSE from now: only a wrong clock wrote such times."""
@@ -37,34 +39,35 @@ class WaitingTimes:
 
     def encode(self) -> bytes:
         """Return the times and the offset as text, without losing precision."""
-        parts = (_encode(self.first_due), _encode(self.last_due), str(self.since_offset))
+        parts = (_encode(self.first_due), _encode(self.last_due), str(self.since_offset), str(self.again_offset))
         return " ".join(parts).encode()
 
     @classmethod
     def decode(cls, entry: bytes) -> Self | None:
         """Return what `encode` wrote; None if the entry cannot be decoded."""
         try:
-            first, last, offset = entry.decode().split(" ")
-            return cls(datetime.fromisoformat(first), datetime.fromisoformat(last), int(offset))
+            first, last, since, again = entry.decode().split(" ")
+            return cls(datetime.fromisoformat(first), datetime.fromisoformat(last), int(since), int(again))
         except ValueError:
             return None
 
 
-def add_waiting_alert(times: WaitingTimes | None, now: datetime, raised_offset: int | None) -> WaitingTimes:
+def add_waiting_alert(times: WaitingTimes | None, now: datetime, offset: int, *, is_new: bool) -> WaitingTimes:
     """Return the times after another alert was made to wait for OVERFLOW_PAUSE from now.
 
-    `times`: the stored ones, None if there are none. `raised_offset`: the alert's offset in alerts.raised.v1; None for
-    one that waits again, which is no newer than those that wait.
+    `times`: the stored ones, None if there are none. `offset`: that of the alert's event. `is_new`: True for an event
+    of alerts.raised.v1, False for a record of alerts.waiting.v1, which waits again.
     """
     due = now + OVERFLOW_PAUSE
     if times is None:
-        return WaitingTimes(due, due, raised_offset or 0)
+        return WaitingTimes(due, due, offset if is_new else 0, 0 if is_new else offset)
     bounded = times.with_bounded_times(now)
-    if raised_offset is None:
-        return WaitingTimes(due if bounded.first_due <= now else bounded.first_due, due, times.since_offset)
+    if not is_new:
+        if bounded.first_due <= now:
+            return replace(bounded, first_due=due, last_due=due, again_offset=offset)
+        return replace(bounded, last_due=due)
     # A new alert is the last: it must not make older ones wait that are due and not read yet.
-    since_offset = times.since_offset if bounded.keeps_waiting(now) else raised_offset
-    return WaitingTimes(bounded.first_due, due, since_offset)
+    return replace(bounded, last_due=due, since_offset=times.since_offset if bounded.keeps_waiting(now) else offset)
 
 
 def _encode(moment: datetime) -> str:

@@ -308,6 +308,11 @@ def test_events_that_are_older_than_what_waits_do_not_wait_behind_it() -> None:
         fixture.waiting_times = WaitingTimes(LoopClock().now() + OVERFLOW_PAUSE, LoopClock().now() + OVERFLOW_PAUSE, 7)
         await fixture.agents.consume_alerts(fixture.stream(ALERTS_RAISED.name, ALERT_VALUE))
         assert len(fixture.enqueued) == 1
+        for again_offset in (8, 7):
+            later = LoopClock().now() + OVERFLOW_PAUSE
+            fixture.waiting_times = WaitingTimes(later, later, 0, again_offset)
+            await fixture.agents.consume_waiting(fixture.stream(ALERTS_WAITING.name, build_waiting(timedelta(0))))
+            assert len(fixture.enqueued) == 2, "what was queued before it is queued again, and nothing else"
 
     run_hurried(check())
 
