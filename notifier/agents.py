@@ -16,6 +16,7 @@ from notifier.delivery.corrections import AlertLane
 from notifier.delivery.interfaces import PendingEvent
 from notifier.delivery.notices import NoticeDelivery
 from notifier.delivery.overflow import AlertOverflow
+from notifier.delivery.planned_mail import get_pending_event
 from notifier.delivery.told import must_wait_for_corrections, note_waiting
 from notifier.errors import TooLargeToWaitError, UndecodableError
 from notifier.messages import (
@@ -183,7 +184,7 @@ class Agents:
         if not pending_event.requeued and self._topics.is_still_ours(event):
             user = lane.store.load_user_state(event, batch.user_id)
             if self._overflow.must_wait(lane, batch, user):
-                await self._overflow.publish(batch)
+                await self._let_wait(lane, batch, is_new=True)
                 return False
         return await self._enqueue(lane, batch)
 
@@ -197,19 +198,29 @@ class Agents:
         retry = decode_retry(event.message.value)
         if not isinstance(retry, Retry):
             raise UndecodableError("AlertRetry of no alerts")
-        if not await self._overflow.wait_until_due(retry):
+        if not await self._overflow.wait_until_due(event.message.partition, retry):
             return True
         lane, batch = self._build_new_batch(pending_event, retry.alerts, retry.first_attempt_at)
         drop_reason = await self._overflow.find_drop_reason(batch)
         if not self._topics.is_still_ours(event):
             return True
-        if drop_reason is not None:
+        user = lane.store.load_user_state(event, batch.user_id)
+        if drop_reason is not None and not user.has_in_flight(batch.alert_ids):  # else it is dropped with its mail
             await self._overflow.drop(lane, batch, drop_reason)
             return False
-        if self._overflow.must_wait_again(lane, batch, lane.store.load_user_state(event, batch.user_id)):
-            await self._overflow.publish(batch)
+        if self._overflow.must_wait_again(lane, batch, user):
+            await self._let_wait(lane, batch, is_new=False)
             return False
         return await self._enqueue(lane, batch)
+
+    async def _let_wait(self, lane: AlertLane, batch: AlertBatch, is_new: bool) -> None:
+        """Publish the alerts of a batch to alerts.waiting.v1; those that follow a correction among them wait, too.
+
+        `is_new`: False for alerts that wait again.
+        """
+        if lane is self._corrections:
+            note_waiting(lane.store, get_pending_event(batch).event, batch.alerts, batch.lifetime_start)
+        await self._overflow.publish(lane, batch, is_new)
 
     def _build_new_batch(
         self, pending_event: PendingEvent, alerts: tuple[RaisedAlert, ...], lifetime_start: datetime

@@ -23,7 +23,7 @@ from notifier.delivery.in_flight import InFlightLimit
 from notifier.delivery.interfaces import ContactsLike, EventTopics, SmtpClientLike
 from notifier.delivery.planned_mail import get_first_event, select_undelivered
 from notifier.delivery.policy import CorrectionPolicy, MailPolicy, find_drop_reason
-from notifier.delivery.retries import compute_lifetime_start
+from notifier.delivery.retries import MAX_PAUSE, compute_lifetime_start
 from notifier.delivery.store import DeliveryStore
 from notifier.delivery.told import drop_unexpected, follows_unmailed
 from notifier.delivery.user_state import UserState
@@ -108,6 +108,9 @@ class CorrectionDelivery(AlertDelivery):
         if now < latest or follows_unmailed(self._alerts_store, event, mail.alerts):
             last = latest if now < latest else latest + self._policy.lifetime
             quiet_at = self._alerts_store.load_user_state(event, mail.user_id).compute_quiet_time(now)
+            times = self._alerts_store.load_waiting_times(event, mail.user_id)
+            if times is not None and times.with_bounded_times(now).keeps_waiting(now):
+                quiet_at = max(quiet_at, now + MAX_PAUSE)
             if self._has_alerts_queued(mail.user_id):
                 quiet_at = max(quiet_at, now + _QUEUE_PAUSE)
             if allowed_at <= now:

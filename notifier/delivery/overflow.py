@@ -3,12 +3,16 @@
 A user may have a share of the places in the queue. New alerts above it go into alerts.waiting.v1 in their order, one a
 record, and are tried again when their time has come: those for whose user there is room are queued, the others wait
 once more. Alerts of a user who gets no mail are dropped then. So nothing is lost, and what waits takes no memory.
+
+Each lane is apart: corrections, which leave in one mail a day, never make other alerts wait. When the alerts of a user
+and lane are due is stored, so that newer ones keep waiting behind them after a restart.
 """
 
 import asyncio
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final, Protocol
+from typing import Protocol
 from uuid import UUID
 
 from chassis.clock import SteadyClock
@@ -18,14 +22,9 @@ from notifier.delivery.interfaces import ContactsLike
 from notifier.delivery.planned_mail import find_open_alert_ids, get_pending_event
 from notifier.delivery.policy import request_drop_reason
 from notifier.delivery.user_state import UserState
+from notifier.delivery.waiting_times import OVERFLOW_PAUSE, READING_TIME, WaitingTimes, add_waiting_alert
 from notifier.messages import Retry
 from notifier.metrics import NotifierMetrics
-
-OVERFLOW_PAUSE: Final = timedelta(hours=1)
-"""How long an alert waits before it is looked at again: in an hour a user gets some thousand alerts at most."""
-
-_READING_TIME: Final = timedelta(minutes=5)
-"""How long a user's new alerts go on to wait behind older ones whose time has come, and which may not be read yet."""
 
 
 class WaitingTopic(Protocol):
@@ -39,6 +38,14 @@ class WaitingTopic(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class _LastRead:
+    """When a record of alerts.waiting.v1 was due, and when it was handled."""
+
+    due: datetime
+    at: datetime
+
+
 class AlertOverflow:
     """Decides which new alerts wait in alerts.waiting.v1, and publishes them."""
 
@@ -49,41 +56,60 @@ class AlertOverflow:
         self._contacts = contacts
         self._clock = clock
         self._metrics = metrics
-        self._first_due: dict[UUID, datetime] = {}
-        """By user, the time of the first of the alerts that wait: no later one is queued before it."""
-        self._last_due: dict[UUID, datetime] = {}
-        """By user, the time of the last of them: newer alerts wait behind it."""
         self._revoked = asyncio.Event()
+        self._last_read: dict[int, _LastRead] = {}
+        """By partition, the record of alerts.waiting.v1 that is being handled, or was the last to be."""
 
     def must_wait(self, lane: AlertLane, batch: AlertBatch, user: UserState) -> bool:
-        """Return True if a new alert must wait, as its user's share is used up or older ones wait; False: queue it."""
-        last = self._last_due.get(batch.user_id)
-        if last is not None and self._clock.now() < last + _READING_TIME:
-            return True
+        """Return True if a new alert must wait, as its user's share is used up or older ones wait; False: queue it.
+
+        Also False for an alert of a mail that was in flight before a crash: it is sent, or dropped, with that mail. And
+        for one that is older than those that wait and is read again after a crash: it was in memory before.
+        """
+        if user.has_in_flight(batch.alert_ids):
+            return False
+        times = self._load_times(lane, batch)
+        if times is not None and self._are_unread(batch, times):
+            return _get_offset(batch) >= times.since_offset
         return not lane.dispatcher.has_room(batch.user_id, user)
 
     def must_wait_again(self, lane: AlertLane, batch: AlertBatch, user: UserState) -> bool:
         """Return True if an alert that is due must wait once more, for the same reasons; False: queue it."""
-        first = self._first_due.get(batch.user_id)
-        if first is not None and self._clock.now() < first:  # an older one of the same user has just had to
-            return True
+        if user.has_in_flight(batch.alert_ids):
+            return False
+        times = self._load_times(lane, batch)
+        if times is not None and self._clock.now() < times.first_due:  # an older one of the user has just had to
+            return _get_offset(batch) >= times.again_offset
         return not lane.dispatcher.has_room(batch.user_id, user)
 
-    async def publish(self, batch: AlertBatch) -> None:
-        """Publish the alerts of a batch to alerts.waiting.v1; return once the broker has them, and count them."""
+    def _are_unread(self, batch: AlertBatch, times: WaitingTimes) -> bool:
+        """Return True if alerts with these times may not all be read yet: they are not due, or their reader is late."""
         now = self._clock.now()
-        due = now + OVERFLOW_PAUSE
-        retry = Retry(batch.alerts, 0, due, batch.lifetime_start)
-        await self._topic.publish_waiting(batch.user_id, retry)
-        for user_id in [user_id for user_id, last in self._last_due.items() if last + _READING_TIME <= now]:
-            del self._last_due[user_id]
-            self._first_due.pop(user_id, None)
-        if self._first_due.get(batch.user_id, now) <= now:
-            self._first_due[batch.user_id] = due
-        self._last_due[batch.user_id] = due
+        if times.keeps_waiting(now):
+            return True
+        read = self._last_read.get(get_pending_event(batch).event.message.partition)
+        return read is not None and read.due < times.last_due and now < read.at + READING_TIME
+
+    async def publish(self, lane: AlertLane, batch: AlertBatch, is_new: bool) -> None:
+        """Publish the alerts of a batch to alerts.waiting.v1, store when they are due, and count them.
+
+        Returns once the broker has both, and all that was written before for the same event. `is_new`: True for an
+        event of alerts.raised.v1, False for one that waits again.
+        """
+        event, now = get_pending_event(batch).event, self._clock.now()
+        before = lane.store.load_waiting_times(event, batch.user_id)
+        times = add_waiting_alert(before, now, _get_offset(batch), is_new=is_new)
+        lane.store.save_waiting_times(event, batch.user_id, times, now)
+        await self._topic.publish_waiting(batch.user_id, Retry(batch.alerts, 0, times.last_due, batch.lifetime_start))
+        await lane.store.wait_until_persisted(event)
         self._metrics.count_overflow(len(batch.alerts))
 
-    async def wait_until_due(self, retry: Retry) -> bool:
+    def _load_times(self, lane: AlertLane, batch: AlertBatch) -> WaitingTimes | None:
+        """Return when the alerts that wait of a batch's user and lane are due, bounded; None: none wait."""
+        times = lane.store.load_waiting_times(get_pending_event(batch).event, batch.user_id)
+        return None if times is None else times.with_bounded_times(self._clock.now())
+
+    async def wait_until_due(self, partition: int, retry: Retry) -> bool:
         """Wait until alerts that were just read are due; return False if the partitions were revoked meanwhile.
 
         Their time counts as no later than OVERFLOW_PAUSE from now, whatever clock wrote it.
@@ -94,11 +120,13 @@ class AlertOverflow:
                 async with asyncio.timeout(self._clock.real_seconds(left) + 0.001):  # a timer may end a little early
                     await self._revoked.wait()
                     return False
+        self._last_read[partition] = _LastRead(until, self._clock.now())
         return True
 
     async def stop_and_drain(self, _within_s: float) -> None:
         """Make each `wait_until_due` return False at once: the partitions' next owner reads the events again."""
         self._revoked.set()
+        self._last_read.clear()
         self._revoked = asyncio.Event()
 
     async def find_drop_reason(self, batch: AlertBatch) -> str | None:
@@ -118,3 +146,8 @@ class AlertOverflow:
         lane.store.mark_untold(event, open_ids, self._clock.now())
         await lane.store.wait_until_persisted(event)
         self._metrics.count_dropped_alerts(reason, len(open_ids))
+
+
+def _get_offset(batch: AlertBatch) -> int:
+    """Return the offset of the event of a batch in its topic."""
+    return get_pending_event(batch).event.message.offset

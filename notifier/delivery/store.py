@@ -12,6 +12,7 @@ from faust.types import EventT
 
 from chassis.faust.table import Write, set_current_event
 from notifier.delivery.user_state import UserState
+from notifier.delivery.waiting_times import WaitingTimes
 from towerwatch.topics import LONGEST_ABSENCE_DAYS
 
 log = structlog.get_logger()
@@ -60,7 +61,8 @@ class DeliveryStore:
     ) -> None:
         """`crash` ends the worker, which is then restarted: called when a changelog will never contain a write.
 
-        Stores with the same tables share the statuses; with another `user_key_prefix` they have other user states.
+        Stores with the same tables share the statuses; with another `user_key_prefix` they have other user states and
+        other times of waiting alerts.
         """
         self._user_key_prefix = user_key_prefix
         self._statuses = statuses
@@ -111,6 +113,17 @@ class DeliveryStore:
     def mark_waiting(self, event: EventT[bytes], name: str, alert_id: UUID, at: datetime) -> None:
         """Write that an alert waits under a name, in place of any other."""
         self._statuses.write(event, _waiting_key(name), _encode_time(at) + b" " + _encode_id(alert_id))
+
+    def load_waiting_times(self, event: EventT[bytes], user_id: UUID) -> WaitingTimes | None:
+        """Return the times of a user's alerts in alerts.waiting.v1; None: none were written, or long ago."""
+        set_current_event(event)
+        entry = self._statuses.get(self._user_key_prefix + _waiting_times_key(user_id))
+        return None if entry is None else WaitingTimes.decode(entry.partition(b" ")[2])
+
+    def save_waiting_times(self, event: EventT[bytes], user_id: UUID, times: WaitingTimes, at: datetime) -> None:
+        """Write the times of a user's alerts in alerts.waiting.v1. `at`: the time of the entry."""
+        entry = _encode_time(at) + b" " + times.encode()
+        self._statuses.write(event, self._user_key_prefix + _waiting_times_key(user_id), entry)
 
     def find_told_breach(self, event: EventT[bytes], threshold: str) -> datetime | None:
         """Return the start of the last window of which the user was told a breach of a threshold that goes on.
@@ -215,6 +228,10 @@ def _confirmation_key(confirmation_id: str) -> bytes:
 
 def _waiting_key(name: str) -> bytes:
     return b"waiting/" + name.encode()
+
+
+def _waiting_times_key(user_id: UUID) -> bytes:
+    return b"waiting-times/" + _encode_id(user_id)
 
 
 def _told_breach_key(threshold: str) -> bytes:

@@ -79,6 +79,10 @@ class UserState:
         """Return a copy in which a mail with exactly these alerts is in flight, in place of any other."""
         return replace(self, in_flight_ids=frozenset(alert_ids))
 
+    def has_in_flight(self, alert_ids: frozenset[UUID]) -> bool:
+        """Return True if one of these alerts is in the mail that is in flight; False: none is, or no mail is."""
+        return not alert_ids.isdisjoint(self.in_flight_ids)
+
     def with_mail_sent(self, now: datetime, batch_ids: Collection[UUID], per_hour: int | None) -> Self:
         """Return a copy in which a mail was sent at `now` that contained all alerts of these deferred batches.
 

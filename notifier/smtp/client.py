@@ -38,6 +38,9 @@ noticed at once; the probe finds a server that has vanished, and a NAT or firewa
 _RETRY_DURING_PROBE: Final = timedelta(seconds=5)
 """When to retry a mail that was rejected because the breaker's probe is in flight."""
 
+_MOST_UNCOUNTED: Final = 10
+"""How many failures about recipients of the same domains, in a row, do not count as failures of the server."""
+
 _NO_REPLY: Final = (FailureReason.LOST, FailureReason.LOST_AFTER_DATA)
 """Reasons that count as failures of the server, although they are about one mail."""
 
@@ -91,6 +94,8 @@ class SmtpClient:
         self._accepted = AcceptedRecipients()
         self._refused_domains: set[str] = set()
         """The recipients' domains of which a failure has counted since the server last answered otherwise."""
+        self._uncounted_failures = 0
+        """How many failures have not counted since then, because one of the same domain had."""
         self._in_flight = 0
         self._closed = False
 
@@ -272,7 +277,8 @@ class SmtpClient:
 
         Clears the count of failures; after a probe it closes the circuit, and logs that the server is back.
         """
-        self._refused_domains.clear()
+        if generation == self._breaker.generation:
+            self._forget_refused_domains()
         before, self._breaker = self._breaker, self._breaker.after_success(generation)
         if self._breaker.state is not before.state:
             log.info("mail_server.back")
@@ -280,23 +286,31 @@ class SmtpClient:
     def _record_failure(self, generation: int, reason: FailureReason, recipient: str | None) -> None:
         """Record in the breaker a failure of the server as a whole; log a warning if that opens the circuit.
 
-        `recipient`: the recipient's address if the failure came after it was named. Such failures count once for each
-        domain until the server answers otherwise: else one person, whose server refuses as it likes, could stop the
-        mails of all. One that does not count is for the breaker a call whose outcome is unknown.
+        Does nothing for a mail of an earlier generation. `recipient`: the recipient's address if the failure came after
+        it was named. While the circuit is closed such failures count once for each domain until the server answers
+        otherwise: else one person, whose server refuses as it likes, could stop the mails of all. After
+        _MOST_UNCOUNTED that did not count each counts, because no mail at all has got through meanwhile.
         """
         before = self._breaker
-        elapsed = self._clock.elapsed()
-        if recipient is not None:
+        if generation != before.generation:
+            return
+        if recipient is not None and before.state is BreakerState.CLOSED:
             domain = recipient.rpartition("@")[2].lower()
-            if domain in self._refused_domains:
-                self._breaker = before.after_abandoned_call(generation, elapsed)
+            if domain in self._refused_domains and self._uncounted_failures < _MOST_UNCOUNTED:
+                self._uncounted_failures += 1
                 return
             self._refused_domains.add(domain)
+        elapsed = self._clock.elapsed()
         self._breaker = before.after_failure(generation, elapsed, random.random())
         if self._breaker.generation != before.generation:
-            self._refused_domains.clear()
+            self._forget_refused_domains()
             until = self._clock.now() + self._breaker.compute_wait(elapsed)
             log.warning("mail_server.left_alone", reason=str(reason), until=until.isoformat())
+
+    def _forget_refused_domains(self) -> None:
+        """Let the next failure of each domain count again."""
+        self._refused_domains.clear()
+        self._uncounted_failures = 0
 
     def _require_admission(self) -> None:
         """Raise MailServerUnavailable while the breaker admits no mail; does not itself admit the mail.

@@ -16,8 +16,9 @@ from notifier.agents import Agents, KafkaTopics
 from notifier.delivery.alert_batch import AlertBatch
 from notifier.delivery.corrections import AlertLane
 from notifier.delivery.interfaces import PendingEvent
-from notifier.delivery.overflow import OVERFLOW_PAUSE, AlertOverflow
+from notifier.delivery.overflow import AlertOverflow
 from notifier.delivery.user_state import UserState, compute_batch_id
+from notifier.delivery.waiting_times import OVERFLOW_PAUSE, WaitingTimes
 from notifier.errors import TooLargeToWaitError
 from notifier.mail import Contact
 from notifier.messages import (
@@ -77,6 +78,7 @@ class AgentsFixture:
         self.has_room_for_users = True
         self.contact: Contact | None = CONTACT
         self.untold: set[UUID] = set()
+        self.waiting_times: WaitingTimes | None = None
 
     def has_room(self, user_id: UUID, user: UserState) -> bool:
         """Return what the test says, for the user of the alert."""
@@ -110,6 +112,14 @@ class AgentsFixture:
 
     def mark_waiting(self, event: Any, name: str, alert_id: UUID, at: datetime) -> None:
         """Take no note of what waits."""
+
+    def load_waiting_times(self, event: Any, user_id: UUID) -> WaitingTimes | None:
+        """Return what `save_waiting_times` was called with last."""
+        return self.waiting_times
+
+    def save_waiting_times(self, event: Any, user_id: UUID, times: WaitingTimes, at: datetime) -> None:
+        """Keep the times."""
+        self.waiting_times = times
 
     def mark_untold(self, event: Any, alert_ids: Iterable[UUID], at: datetime) -> None:
         """Note the alerts that are recorded as dropped."""
@@ -240,6 +250,69 @@ def test_what_waits_for_a_user_who_is_gone_is_dropped_at_its_time() -> None:
         await fixture.agents.consume_waiting(fixture.stream(ALERTS_WAITING.name, build_waiting(timedelta(0))))
         assert (fixture.deeds, fixture.enqueued) == ([("acknowledged", 7)], [])
         assert fixture.untold == {ALERT.alert_id}, "nobody is told its end"
+
+    run_hurried(check())
+
+
+@pytest.mark.parametrize("is_gone", [False, True])
+def test_an_alert_of_a_mail_that_was_in_flight_is_neither_dropped_nor_waits(is_gone: bool) -> None:
+    """After a crash it is queued, so that it is sent again, or recorded as mailed, with the mail the server may have.
+
+    Before, it was recorded as untold if its user was gone or paused, and its end was never mailed.
+    """
+
+    async def check() -> None:
+        fixture = AgentsFixture()
+        fixture.has_room_for_users, fixture.user_state = False, USER_STATE.with_mail_in_flight([ALERT.alert_id])
+        if is_gone:
+            fixture.contact = None
+        await fixture.agents.consume_waiting(fixture.stream(ALERTS_WAITING.name, build_waiting(timedelta(0))))
+        await fixture.agents.consume_alerts(fixture.stream(ALERTS_RAISED.name, ALERT_VALUE))
+        assert (len(fixture.enqueued), fixture.deeds, fixture.untold) == (2, [], set())
+
+    run_hurried(check())
+
+
+def test_new_alerts_wait_while_the_reader_of_the_topic_is_late() -> None:
+    """Behind a long backlog of others a user's alert is read long after its time; a newer one does not overtake it."""
+
+    async def check() -> None:
+        fixture = AgentsFixture()
+        fixture.has_room_for_users = False
+        began = LoopClock().now()
+        await fixture.agents.consume_alerts(fixture.stream(ALERTS_RAISED.name, ALERT_VALUE))
+        fixture.has_room_for_users = True
+        await asyncio.sleep(OVERFLOW_PAUSE.total_seconds() + 600)
+        backlog = build_waiting(began - LoopClock().now())
+        await fixture.agents.consume_waiting(fixture.stream(ALERTS_WAITING.name, backlog))
+        await fixture.agents.consume_alerts(fixture.stream(ALERTS_RAISED.name, ALERT_VALUE))
+        assert len(fixture.enqueued) == 1, "only that of the backlog"
+        waiting = [value for name, value in fixture.deeds if name == "waiting"]
+        await fixture.agents.consume_waiting(fixture.stream(ALERTS_WAITING.name, *waiting))
+        assert len(fixture.enqueued) == 3
+        await asyncio.sleep(600)
+        await fixture.agents.consume_alerts(fixture.stream(ALERTS_RAISED.name, ALERT_VALUE))
+        assert len(fixture.enqueued) == 4
+
+    run_hurried(check())
+
+
+def test_events_that_are_older_than_what_waits_do_not_wait_behind_it() -> None:
+    """After a crash alerts that were in memory are read again: they go before the later ones that wait."""
+
+    async def check() -> None:
+        fixture = AgentsFixture()
+        fixture.waiting_times = WaitingTimes(LoopClock().now() + OVERFLOW_PAUSE, LoopClock().now() + OVERFLOW_PAUSE, 8)
+        await fixture.agents.consume_alerts(fixture.stream(ALERTS_RAISED.name, ALERT_VALUE))
+        assert len(fixture.enqueued) == 1, "its offset is 7"
+        fixture.waiting_times = WaitingTimes(LoopClock().now() + OVERFLOW_PAUSE, LoopClock().now() + OVERFLOW_PAUSE, 7)
+        await fixture.agents.consume_alerts(fixture.stream(ALERTS_RAISED.name, ALERT_VALUE))
+        assert len(fixture.enqueued) == 1
+        for again_offset in (8, 7):
+            later = LoopClock().now() + OVERFLOW_PAUSE
+            fixture.waiting_times = WaitingTimes(later, later, 0, again_offset)
+            await fixture.agents.consume_waiting(fixture.stream(ALERTS_WAITING.name, build_waiting(timedelta(0))))
+            assert len(fixture.enqueued) == 2, "what was queued before it is queued again, and nothing else"
 
     run_hurried(check())
 

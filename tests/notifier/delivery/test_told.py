@@ -244,3 +244,72 @@ def test_a_flight_that_comes_and_goes_is_told_once() -> None:
         assert list_mails(delivery) == [["FIRING"], ["FIRING"]]
 
     run_steps(steps)
+
+
+FEW_PLACES = DeliverySettings(group_wait=timedelta(minutes=1), max_queued_alerts=20, smallest_share=2)
+"""Two alerts of a person are in memory at most; further ones go to alerts.waiting.v1."""
+
+
+def publish_others(delivery: SingleUserDelivery, how_many: int, *, corrects: bool) -> None:
+    """Publish beginnings of other interests, as many as given, which take the person's places in memory."""
+    for number in range(how_many):
+        firing = build_alert(delivery, number, AlertState.FIRING, corrects=corrects, interest_id=UUID(int=900 + number))
+        delivery.simulation.publish_alert(firing)
+
+
+def list_mailed_ids(delivery: SingleUserDelivery) -> list[UUID]:
+    """Return the ids of all mailed alerts, mail by mail, in the order in which a mail lists them."""
+    return [each.alert_id for mail in delivery.simulation.mails for each in mail.statements]
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+@pytest.mark.parametrize("corrects", [False, True], ids=["live", "correction"])
+@pytest.mark.parametrize("end_kind", ["end", "corrected end", "withdrawal"])
+def test_an_end_waits_for_a_beginning_that_waits_in_the_topic(end_kind: str, corrects: bool, restarts: bool) -> None:
+    """A beginning above the person's share is mailed before its end, and cancelled by its withdrawal; no end is alone.
+
+    Also after a restart: before, a new worker knew nothing of the beginning and mailed the end at once.
+    """
+
+    async def steps(delivery: SingleUserDelivery) -> None:
+        publish_others(delivery, 2, corrects=corrects)
+        firing = build_alert(delivery, 2, AlertState.FIRING, corrects=corrects)
+        delivery.simulation.publish_alert(firing)
+        await sleep(timedelta(minutes=5))
+        assert len(delivery.simulation.waiting_log.records) == 1
+        if restarts:
+            await delivery.restart()
+        changes = {"episode_id": firing.alert_id, "corrects": end_kind != "end"}
+        if end_kind == "withdrawal":
+            end = build_alert(delivery, 2, AlertState.WITHDRAWN, withdrawn_state=AlertState.FIRING, **changes)
+        else:
+            end = build_alert(delivery, 4, AlertState.RESOLVED, **changes)
+        delivery.simulation.publish_alert(end)
+        await sleep(timedelta(days=8))
+        mailed = list_mailed_ids(delivery)
+        if end_kind == "withdrawal":
+            assert {firing.alert_id, end.alert_id}.isdisjoint(mailed), "they cancel each other in the day's mail"
+        else:
+            assert mailed.index(firing.alert_id) < mailed.index(end.alert_id)
+
+    run_steps(steps, FEW_PLACES)
+
+
+def test_corrections_that_wait_in_the_topic_hold_up_no_live_alert() -> None:
+    """A live alert is mailed at once, whatever corrections of the same person leave with one mail a day.
+
+    Before, it waited until the last of these corrections was in a mail: with five mails of them, for four days.
+    """
+
+    async def steps(delivery: SingleUserDelivery) -> None:
+        publish_others(delivery, 10, corrects=True)
+        await sleep(timedelta(minutes=5))
+        assert len(delivery.simulation.waiting_log.records) == 8
+        live = build_alert(delivery, 100, AlertState.FIRING)
+        delivery.simulation.publish_alert(live)
+        await sleep(timedelta(minutes=5))
+        assert list_mailed_ids(delivery) == [live.alert_id]
+        await sleep(timedelta(days=9))
+        assert len(set(list_mailed_ids(delivery))) == 11, "no correction is lost"
+
+    run_steps(steps, FEW_PLACES)

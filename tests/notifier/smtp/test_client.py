@@ -374,6 +374,64 @@ def test_what_is_said_of_recipients_of_many_domains_opens_the_breaker(fake: Fake
     asyncio.run(asyncio.wait_for(send_mails(), 150))
 
 
+def test_a_server_that_refuses_all_mails_to_one_domain_opens_the_breaker(fake: FakeSmtpServer) -> None:
+    """If nothing else gets through, 15 failures in a row are the server's, also if all are about one domain.
+
+    Before, the circuit of a company that mails only to itself never opened.
+    """
+    fake.script_for["ada@corp.example"]["RCPT"] = ["421 4.3.2 closing"] * 40
+
+    async def send_mails() -> None:
+        """Send mails until the circuit is open."""
+        client = create_client(fake, clock=FakeClock())
+        for number in range(15):
+            assert client.state is BreakerState.CLOSED, number
+            assert await send_one(client, build_mail(number, "ada@corp.example")) is not None
+        assert client.state is BreakerState.OPEN
+        await client.close()
+
+    asyncio.run(asyncio.wait_for(send_mails(), 150))
+
+
+def test_a_probe_that_fails_counts_whatever_failed_before(fake: FakeSmtpServer) -> None:
+    """After a probe that fails, no other mail is tried at once, also if one of its domain failed just after the others.
+
+    Before, the late failure made each probe to that domain one whose outcome is unknown: the next followed at once.
+    """
+    address = "ada@corp.example"
+
+    async def send_mails() -> None:
+        """Open the circuit while a mail is in progress, let that fail, then send mails to the same domain."""
+        clock = FakeClock()
+        client = create_client(fake, clock=clock)
+        is_ready, may_continue = asyncio.Event(), asyncio.Event()
+
+        async def wait_before_content() -> None:
+            """Keep the mail in progress until the test lets it continue."""
+            is_ready.set()
+            await may_continue.wait()
+
+        fake.script_for[address]["CONTENT"] = ["421 4.3.2 closing"]
+        late = asyncio.create_task(client.send(build_mail(0, address), before_content=wait_before_content))
+        await is_ready.wait()
+        fake.script["CONNECT"] = ["554 5.7.1 not from here"] * 5
+        for number in range(5):
+            assert await send_one(client, build_mail(number + 1)) is not None
+        assert client.state is BreakerState.OPEN
+        may_continue.set()
+        with pytest.raises(NotSent):
+            await late
+        fake.script_for[address]["RCPT"] = ["421 4.3.2 closing"] * 10
+        for _ in range(3):
+            clock.advance(timedelta(minutes=5))
+            outcomes = [await send_one(client, build_mail(number + 10, address)) for number in range(4)]
+            reasons = [outcome.reason for outcome in outcomes if outcome is not None]
+            assert [each is FailureReason.BREAKER_OPEN for each in reasons] == [False, True, True, True]
+        await client.close()
+
+    asyncio.run(asyncio.wait_for(send_mails(), 150))
+
+
 def test_the_rate_limit_delays_mails(fake: FakeSmtpServer) -> None:
     """The third mail waits until a minute after the first if two per minute are allowed."""
     waits: list[float] = []
