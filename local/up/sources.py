@@ -51,7 +51,7 @@ async def _fetch_status(url: str) -> int:
     """
     async with (
         asyncio.timeout(_TIMEOUT_S),
-        httpx.AsyncClient(timeout=None, trust_env=False, verify=get_trust(), proxy=find_proxy(url, None)) as http,
+        httpx.AsyncClient(timeout=_TIMEOUT_S, trust_env=False, verify=get_trust(), proxy=find_proxy(url, None)) as http,
         http.stream("GET", url) as answer,
     ):
         return answer.status_code

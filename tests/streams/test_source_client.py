@@ -40,7 +40,7 @@ class CountingSources(SourceServiceServicer):
     def GetSources(self, request, context):  # noqa: N802 - the contract's name
         """Reply with the number of calls so far as the credits that are left."""
         self.calls.append("sources")
-        self.may_answer.wait(30)
+        self.may_answer.wait(120)
         answer = GetSourcesResponse()
         answer.record.credits.left = len(self.calls)
         return answer
@@ -173,6 +173,28 @@ def test_a_collector_that_does_not_answer_keeps_no_page_waiting() -> None:
     with serving(collector, port):
         try:
             run(port, use, deadline_s=0.2)
+        finally:
+            collector.may_answer.set()
+
+
+def test_an_airports_page_does_not_wait_for_the_overview() -> None:
+    """A call about an airport is answered while one about all sources is in flight: each has its own deadline."""
+    collector, port = CountingSources(), free_port()
+    collector.may_answer.clear()
+
+    async def use(client: SourceClient, at: ManualTime) -> None:
+        overview = asyncio.create_task(client.find_sources())
+        async with asyncio.timeout(60):
+            while "sources" not in collector.calls:
+                await asyncio.sleep(0.01)
+            assert not isinstance(await client.find_agreement("KJFK"), Unknown)
+        assert not overview.done()
+        collector.may_answer.set()
+        assert read_left(await overview) == 2, "of two calls by then"
+
+    with serving(collector, port):
+        try:
+            run(port, use)
         finally:
             collector.may_answer.set()
 

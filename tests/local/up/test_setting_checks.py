@@ -99,7 +99,7 @@ class WordlessReceiver(EndlessReceiver):
 def test_no_receiver_and_no_proxy_of_the_shell_ends_or_stops_the_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, receiver: type[EndlessReceiver], told: str
 ) -> None:
-    """An answer without end is not read, and a proxy that the shell names is not used for a receiver on this machine."""
+    """An answer without end is not read, and a proxy of the shell is not used for a receiver on this machine."""
     monkeypatch.setattr("local.up.sources._TIMEOUT_S", 60.0 if receiver is EndlessReceiver else 0.3)
     server = ThreadingHTTPServer(("127.0.0.1", 0), receiver)
     server.is_over = threading.Event()  # type: ignore[attr-defined]
