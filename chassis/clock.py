@@ -107,6 +107,10 @@ class ScaledClock:
         shown = self.start.astimezone(UTC) + (self.real.now() - self.anchor) * self.rate
         return shown if self.stop is None else min(shown, self.stop.astimezone(UTC))
 
+    def is_halted(self) -> bool:
+        """Return True if the clock has reached its stop, and does not go on; False if it runs."""
+        return self.stop is not None and self.now() >= self.stop
+
     def elapsed(self) -> timedelta:
         """Return the elapsed real time, multiplied by the rate, as if the clock never halted.
 

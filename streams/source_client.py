@@ -80,8 +80,8 @@ class _Cached(Generic[T]):
 class SourceClient:
     """A client of the collector's SourceService, for one event loop; connects at the first request.
 
-    One call is in flight at a time, each within a deadline, and answers are cached. After a failure there is no call
-    for PAUSE_AFTER_FAILURE_S; meanwhile the answer is the last one, or once that is old, the reason.
+    One call of each kind is in flight at a time, each within a deadline, and answers are cached. After a failure there
+    is no call for PAUSE_AFTER_FAILURE_S; meanwhile the answer is the last one, or once that is old, the reason.
     """
 
     def __init__(
@@ -97,7 +97,8 @@ class SourceClient:
         self._monotonic = monotonic
         self._sources_deadline_s, self._agreement_deadline_s = deadlines_s
         self._channel: grpc.aio.Channel | None = None
-        self._lock = asyncio.Lock()
+        self._sources_lock, self._agreement_lock = asyncio.Lock(), asyncio.Lock()
+        """A lock for each kind of call: one that waited for the other would take as long as both."""
         self._failure: tuple[Unknown, float] | None = None
         """The last failure, and the monotonic time until which there is no call after it."""
         self._sources: _Cached[GetSourcesResponse] | None = None
@@ -105,7 +106,7 @@ class SourceClient:
 
     async def find_sources(self) -> GetSourcesResponse | Unknown:
         """Return the state of all sources, at most SOURCES_KEPT_S old, or why it is not known. Raises nothing."""
-        async with self._lock:
+        async with self._sources_lock:
             now, cached = self._monotonic(), self._sources
             if cached is not None and now < cached.until:
                 return cached.answer
@@ -122,7 +123,7 @@ class SourceClient:
 
         The answer is at most AGREEMENT_KEPT_S old.
         """
-        async with self._lock:
+        async with self._agreement_lock:
             now, cached = self._monotonic(), self._agreements.get(icao)
             if cached is not None and now < cached.until:
                 return cached.answer
@@ -153,7 +154,8 @@ class SourceClient:
                 log.info("sources.not_known", reason=unknown.reason)
             self._failure = unknown, self._monotonic() + PAUSE_AFTER_FAILURE_S
             return unknown
-        self._failure = None
+        if self._failure is not None and self._monotonic() >= self._failure[1]:
+            self._failure = None  # a call of the other kind that failed meanwhile has its pause
         return answer
 
     async def close(self) -> None:

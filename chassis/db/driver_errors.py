@@ -24,6 +24,32 @@ UNAVAILABLE: Final = "The database does not answer; try again shortly."
 NO_CHANGES: Final = "The database takes no changes now (it is full or read-only); try again shortly."
 
 _CONTENDED: Final = frozenset({1205, 1213})  # MySQL: ER_LOCK_WAIT_TIMEOUT, ER_LOCK_DEADLOCK
+_UNCONNECTED: Final = frozenset(
+    {
+        0,  # of the driver: the connection is closed
+        1040,  # ER_CON_COUNT_ERROR
+        1041,  # ER_OUT_OF_RESOURCES
+        1042,  # ER_BAD_HOST_ERROR
+        1043,  # ER_HANDSHAKE_ERROR
+        1077,  # ER_NORMAL_SHUTDOWN
+        1079,  # ER_SHUTDOWN_COMPLETE
+        1080,  # ER_FORCING_CLOSE
+        1129,  # ER_HOST_IS_BLOCKED
+        1152,  # ER_ABORTING_CONNECTION
+        1158,  # ER_NET_READ_ERROR
+        1159,  # ER_NET_READ_INTERRUPTED
+        1160,  # ER_NET_ERROR_ON_WRITE
+        1161,  # ER_NET_WRITE_INTERRUPTED
+        1184,  # ER_NEW_ABORTING_CONNECTION
+        1203,  # ER_TOO_MANY_USER_CONNECTIONS
+        1226,  # ER_USER_LIMIT_REACHED
+        1317,  # ER_QUERY_INTERRUPTED: somebody has ended the statement
+        4031,  # ER_CLIENT_INTERACTION_TIMEOUT
+    }
+)
+"""Numbers of MySQL's errors by which a server gives no connection, or ends one, whatever the statement is."""
+_CLIENT_ERRORS: Final = range(2000, 2100)
+"""Numbers of the client library's own errors (CR_…): no connection, or a lost one."""
 _NO_SUCH_TABLE: Final = 1146  # MySQL: ER_NO_SUCH_TABLE; the driver raises ProgrammingError for it
 
 
@@ -58,6 +84,16 @@ def describe_driver_error(error: DBAPIError | PoolExhaustedError) -> dict[str, o
 def is_contended(error: DBAPIError) -> bool:
     """Return True if the error reports a lock that was not released in time, or a deadlock; False for any other."""
     return _get_mysql_error_number(error) in _CONTENDED or _is_sqlite_busy(error)
+
+
+def blames_statement(error: DBAPIError) -> bool:
+    """Return True if the database refuses the statement itself, False if the same statement may succeed later.
+
+    That is so after a lock or a deadlock, without a connection or after a lost one, and while nothing can be written.
+    """
+    number = _get_mysql_error_number(error)
+    is_unconnected = error.connection_invalidated or number in _UNCONNECTED or number in _CLIENT_ERRORS
+    return not (is_unconnected or is_contended(error) or refuses_writes(error.orig))
 
 
 def _translate_driver_error(error: DBAPIError | PoolExhaustedError) -> DatabaseUnavailableError | None:

@@ -33,7 +33,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import SchemaItem
 
 from chassis.db.database import TABLE_OPTIONS, Database
-from chassis.db.driver_errors import UNAVAILABLE, describe_driver_error, is_contended
+from chassis.db.driver_errors import UNAVAILABLE, blames_statement, describe_driver_error
 from chassis.errors import ChassisError, SchemaBusyError, SchemaRefusedError, SchemaTooNewError
 
 log = structlog.get_logger()
@@ -102,7 +102,8 @@ def upgrade_when_reachable(
     An SQLite file is read whole before. Each error of the driver or of the chassis (also SchemaTooNewError) is logged,
     and `note_failure` gets a sentence about it; others are raised. The pauses between the attempts double from 0.2 s to
     10 s, so that an outage does not flood the log. Raises SchemaRefusedError when the database has refused a statement
-    MAX_REFUSALS times in a row although it answers: waiting does not mend that, and an operator must see it.
+    MAX_REFUSALS times in a row although it answers: waiting does not mend that, and an operator must see it. A
+    connection that is lost or not given, a lock, and a database without writes are no refusals, and end a row of them.
     """
     pause, refusals = 0.2, 0
     while not stopping.is_set():
@@ -113,7 +114,7 @@ def upgrade_when_reachable(
         except DBAPIError as error:
             log.warning("database.waiting", **describe_driver_error(error), again_in_s=pause)
             outage = database.explain_outage()
-            refusals = 0 if outage is not None or is_contended(error) else refusals + 1
+            refusals = refusals + 1 if outage is None and blames_statement(error) else 0
             if refusals == MAX_REFUSALS:
                 raise SchemaRefusedError(_explain_refusal(error)) from None
             note_failure(outage or (_explain_refusal(error) if refusals else UNAVAILABLE))

@@ -70,6 +70,8 @@ class LiveCollector:
         self._metrics = metrics
         self._load_index = load_index
         self._sleep = sleep
+        self._trust = ClockTrust(clock)
+        """It outlasts a term: what this process has compared holds while its clock is not set."""
 
     async def collect_live(self, term: Term) -> None:
         """Poll all feeds until cancelled; without feeds, only wait. Raises SupersededError.
@@ -80,7 +82,7 @@ class LiveCollector:
             await asyncio.Event().wait()
         self._store.begin_term()
         index = await asyncio.to_thread(self._load_index)
-        shared = _Shared(self._database, self._clock, self._store, index)
+        shared = _Shared(self._database, self._clock, self._store, index, self._trust)
         runners = [_FeedRunner(feed, shared, self._clock, self._metrics, self._sleep) for feed in self._feeds]
         tasks = [asyncio.create_task(each.run(term)) for each in runners]
         try:
@@ -94,7 +96,9 @@ class LiveCollector:
 class _Shared:
     """What the feeds of one term share: the wanted airports, the states of all feeds, and the lock of both."""
 
-    def __init__(self, database: Database, clock: Clock, store: LiveStore, index: AirfieldIndex) -> None:
+    def __init__(
+        self, database: Database, clock: Clock, store: LiveStore, index: AirfieldIndex, trust: ClockTrust
+    ) -> None:
         self._database = database
         self._clock = clock
         self.store = store
@@ -102,7 +106,7 @@ class _Shared:
         self.lock = asyncio.Lock()
         """Held while a state is changed or stored: one feed's transaction publishes what others cover, too."""
         self.states: dict[str, FeedState] = {}
-        self.trust = ClockTrust(clock)
+        self.trust = trust
         self.wanted: WantedAirports = NOTHING_WANTED
         self.grid = AirportGrid(())
         self._read_at: timedelta | None = None

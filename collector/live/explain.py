@@ -12,6 +12,10 @@ from collector.live.movements import REVEALED_WITHIN_S
 from collector.live.reports import FeedReport
 
 _HOUR: Final = timedelta(hours=1)
+_SILENT_AFTER_S: Final = 150
+"""Age of the last poll at which nothing is heard, as the light of a feed has it (`streams/pages/lights.py`)."""
+_LATE_REPORT_S: Final = 60
+"""Seconds by which the last poll of a feed that is asked seldom may be older than its interval."""
 
 
 def explain_live(icao: str, reports: Sequence[FeedReport], now: datetime) -> str | None:
@@ -21,13 +25,20 @@ def explain_live(icao: str, reports: Sequence[FeedReport], now: datetime) -> str
     """
     if not reports:
         return None
-    hearing = [each for each in reports if icao in each.live]
+    hearing = [each for each in reports if icao in each.live and not _is_silent(each, now)]
     if hearing:
         # The feed that hears it longest covers most.
         report = min(hearing, key=lambda each: each.heard_since.get(icao, now.timestamp()))
         since = report.heard_since.get(icao)
         return "Heard live." if since is None else _explain_hearing(datetime.fromtimestamp(since, UTC), report, now)
-    return f"Not heard live: {'; '.join(_explain_silence(icao, each) for each in reports)}."
+    return f"Not heard live: {'; '.join(_explain_silence(icao, each, now) for each in reports)}."
+
+
+def _is_silent(report: FeedReport, now: datetime) -> bool:
+    """Return True if a feed's last poll is too old, or of the future by a clock that was set; False if it goes on."""
+    if report.last_poll_at is None:
+        return True
+    return abs(now.timestamp() - report.last_poll_at) > max(_SILENT_AFTER_S, report.interval_s + _LATE_REPORT_S)
 
 
 def _explain_hearing(since: datetime, report: FeedReport, now: datetime) -> str:
@@ -46,7 +57,7 @@ def _explain_hearing(since: datetime, report: FeedReport, now: datetime) -> str:
     return f"{heard}; the first whole hour, {first:%H:%M}–{first + _HOUR:%H:%M}, is judged about {judged:%H:%M}."
 
 
-def _explain_silence(icao: str, report: FeedReport) -> str:
+def _explain_silence(icao: str, report: FeedReport, now: datetime) -> str:
     """Return why a feed does not hear an airport, with the feed's name and without a full stop."""
     if report.error is not None:
         reason = report.error
@@ -54,6 +65,8 @@ def _explain_silence(icao: str, report: FeedReport) -> str:
         reason = report.settled[icao]
     elif report.last_poll_at is None:
         reason = "no poll yet"
+    elif _is_silent(report, now):
+        reason = f"its last poll was at {_format_time(datetime.fromtimestamp(report.last_poll_at, UTC), now)} UTC"
     else:
         reason = "its last poll was made before somebody watched the airport"
     return f"{report.feed}: {reason.rstrip('.')}"

@@ -180,7 +180,8 @@ class SourceCalls:
         What people paid is given back, too; nothing is refunded after an IncompleteAnswerError. After a
         SourceLimitedError the pause is stored, after any other error the reported credits, if there are any. A charge
         of an earlier UTC day is not refunded to the day. A foreign answer is counted, and the failure
-        stored to be shown. Raises DatabaseUnavailableError.
+        stored to be shown, as is the comparison of the clocks if the answer allowed one (a 429 does). Raises
+        DatabaseUnavailableError.
         """
         now = self._clock.now()
         with self._database.transaction() as session:
@@ -189,6 +190,8 @@ class SourceCalls:
                 refund_people(session, charge.parts)
             count_foreign_answer(session, error, now)
             store_failure(session, error, now)
+            if self._source.clock_error is not None:
+                store_clock_error(session, self._source.clock_error, now)
             if isinstance(error, SourceLimitedError):
                 self._quota.store_pause(session, now + timedelta(seconds=error.retry_after_s), now)
             else:

@@ -1,12 +1,15 @@
 """The sentence that `make up` prints about where flights come from, and whether receivers answer."""
 
+import asyncio
 from pathlib import Path
 from typing import Final
 
 import httpx
 
 from collector.settings import CollectorSettings
+from collector.sources.opensky.proxy import find_proxy
 from collector.sources.readsb.addresses import ReadsbAddress
+from collector.sources.trust import get_trust
 
 _TIMEOUT_S: Final = 3.0
 """Seconds to wait for a receiver's answer; the stack is up already."""
@@ -34,8 +37,21 @@ def _describe_address(address: ReadsbAddress) -> str:
     if address.is_file:
         return f"the file of {address.name} is {'there' if Path(address.url).is_file() else 'not there'}"
     try:
-        status = httpx.get(address.url, timeout=_TIMEOUT_S).status_code
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+        status = asyncio.run(_fetch_status(address.url))
+    except Exception as error:  # noqa: BLE001 - the stack is up: whatever is wrong with a receiver must not end it
         return f"the receiver {address.name} does not answer ({type(error).__name__})"
     answer = "answers" if status == httpx.codes.OK else f"answers with status {status}"
     return f"the receiver {address.name} {answer}"
+
+
+async def _fetch_status(url: str) -> int:
+    """Return the status of a receiver's answer, whose body is not read; proxies are used as by the collector.
+
+    Raises TimeoutError if the headers are not complete within _TIMEOUT_S, and whatever httpx raises.
+    """
+    async with (
+        asyncio.timeout(_TIMEOUT_S),
+        httpx.AsyncClient(timeout=_TIMEOUT_S, trust_env=False, verify=get_trust(), proxy=find_proxy(url, None)) as http,
+        http.stream("GET", url) as answer,
+    ):
+        return answer.status_code

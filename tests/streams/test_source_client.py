@@ -36,11 +36,13 @@ class CountingSources(SourceServiceServicer):
         self.calls: list[str] = []
         self.may_answer = Event()
         self.may_answer.set()
+        self.may_agree = Event()
+        self.may_agree.set()
 
     def GetSources(self, request, context):  # noqa: N802 - the contract's name
         """Reply with the number of calls so far as the credits that are left."""
         self.calls.append("sources")
-        self.may_answer.wait(30)
+        self.may_answer.wait(120)
         answer = GetSourcesResponse()
         answer.record.credits.left = len(self.calls)
         return answer
@@ -48,7 +50,17 @@ class CountingSources(SourceServiceServicer):
     def GetAgreement(self, request, context):  # noqa: N802 - the contract's name
         """Reply with an empty agreement."""
         self.calls.append(request.airport)
+        self.may_agree.wait(120)
         return GetAgreementResponse()
+
+
+class FailingSources(CountingSources):
+    """A collector with a bug."""
+
+    def GetSources(self, request, context):  # noqa: N802 - the contract's name
+        """Raise an error that is in no table."""
+        self.calls.append("sources")
+        raise ValueError("10.0.0.7 is away")
 
 
 class ManualTime:
@@ -177,6 +189,54 @@ def test_a_collector_that_does_not_answer_keeps_no_page_waiting() -> None:
             collector.may_answer.set()
 
 
+def test_an_airports_page_does_not_wait_for_the_overview() -> None:
+    """A call about an airport is answered while one about all sources is in flight: each has its own deadline."""
+    collector, port = CountingSources(), free_port()
+    collector.may_answer.clear()
+
+    async def use(client: SourceClient, at: ManualTime) -> None:
+        overview = asyncio.create_task(client.find_sources())
+        async with asyncio.timeout(60):
+            while "sources" not in collector.calls:
+                await asyncio.sleep(0.01)
+            assert not isinstance(await client.find_agreement("KJFK"), Unknown)
+        assert not overview.done()
+        collector.may_answer.set()
+        assert read_left(await overview) == 2, "of two calls by then"
+
+    with serving(collector, port):
+        try:
+            run(port, use)
+        finally:
+            collector.may_answer.set()
+
+
+def test_a_call_that_succeeds_ends_no_pause_of_one_that_failed_meanwhile() -> None:
+    """Else each page would wait for the whole deadline of the call that fails, as long as the other succeeds."""
+    collector, port = FailingSources(), free_port()
+    collector.may_agree.clear()
+
+    async def use(client: SourceClient, at: ManualTime) -> None:
+        agreement = asyncio.create_task(client.find_agreement("KJFK"))
+        async with asyncio.timeout(60):
+            while "KJFK" not in collector.calls:
+                await asyncio.sleep(0.01)
+            assert isinstance(await client.find_sources(), Unknown)
+            collector.may_agree.set()
+            assert not isinstance(await agreement, Unknown)
+        assert isinstance(await client.find_sources(), Unknown)
+        assert collector.calls == ["KJFK", "sources"]
+        at.now = PAUSE_AFTER_FAILURE_S
+        await client.find_sources()
+        assert collector.calls == ["KJFK", "sources", "sources"]
+
+    with serving(collector, port):
+        try:
+            run(port, use)
+        finally:
+            collector.may_agree.set()
+
+
 @pytest.mark.parametrize(
     ("servicer", "secret", "reason"),
     [
@@ -212,18 +272,10 @@ def test_without_a_target_nothing_is_asked() -> None:
 
 def test_any_other_status_is_named() -> None:
     """An error that nobody expected is no stack trace and no address."""
-
-    class Failing(CountingSources):
-        """A collector with a bug."""
-
-        def GetSources(self, request, context):  # noqa: N802 - the contract's name
-            """Raise an error that is in no table."""
-            raise ValueError("10.0.0.7 is away")
-
     port = free_port()
 
     async def use(client: SourceClient, at: ManualTime) -> None:
         assert await client.find_sources() == Unknown("the collector answers INTERNAL")
 
-    with serving(Failing(), port):
+    with serving(FailingSources(), port):
         run(port, use)

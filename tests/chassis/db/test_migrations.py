@@ -6,12 +6,15 @@ import itertools
 import multiprocessing
 import os
 import signal
+import sqlite3
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import pymysql
 import pytest
 from sqlalchemy import event, inspect, text
+from sqlalchemy.exc import DBAPIError
 from structlog.testing import capture_logs
 
 from chassis.db import migrations
@@ -180,6 +183,34 @@ def test_refusals_count_only_in_a_row(database: Database, folder: Path, monkeypa
     stopping = FakeStopEvent(3 * MAX_REFUSALS)
     upgrade_when_reachable(database, str(folder), stopping)
     assert len(stopping.pauses) == 3 * MAX_REFUSALS
+
+
+PASSING: tuple[Exception, ...] = (
+    *(pymysql.OperationalError(number, "passes") for number in (1040, 1053, 1203, 1205, 1213, 2003, 2006, 2013, 3024)),
+    pymysql.InternalError(1114, "the table is full"),
+    pymysql.InterfaceError(0, ""),
+    sqlite3.OperationalError("the connection is closed"),
+)
+
+
+@pytest.mark.parametrize("cause", PASSING, ids=lambda each: f"{type(each).__module__}-{each.args[0]}")
+def test_a_connection_that_is_lost_in_an_upgrade_is_no_refusal(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, cause: Exception
+) -> None:
+    """Another connection of the pool may answer meanwhile; a long ALTER is tried again for as long as it takes."""
+    database, attempts = Database(f"sqlite:///{tmp_path}/database"), itertools.count(1)
+
+    def upgrade_at_last(database: Database, migrations: str) -> None:
+        """Fail as the driver does when the connection is lost, but succeed after three rows of refusals."""
+        if next(attempts) <= 3 * MAX_REFUSALS:
+            is_lost = isinstance(cause, sqlite3.Error)
+            raise DBAPIError("ALTER TABLE", None, cause, connection_invalidated=is_lost)
+
+    monkeypatch.setattr(migrations, "upgrade", upgrade_at_last)
+    stopping = FakeStopEvent(1_000)
+    upgrade_when_reachable(database, str(folder), stopping)
+    assert len(stopping.pauses) == 3 * MAX_REFUSALS
+    database.close()
 
 
 @pytest.mark.mariadb

@@ -6,7 +6,9 @@ from datetime import timedelta
 from uuid import uuid4
 
 import pytest
+from hypothesis import example, given, settings, strategies as st
 
+from chassis.clock import ScaledClock
 from chassis.db.database import Database
 from chassis.metrics import Metrics, ServiceIdentity
 from collector.interests import InterestStore
@@ -61,7 +63,7 @@ class World:
 
 @pytest.mark.parametrize("sign", [1, -1])
 def test_a_clock_that_is_ahead_or_behind_is_not_trusted_until_it_agrees(database: Database, sign: int) -> None:
-    """By the same limit as for the record, an hour; and not if nobody compared it for two days."""
+    """By the same limit as for the record, an hour; it stays trusted however long nobody compares it or sets it."""
     world = World(database)
     assert world.is_trusted(), "nobody has compared it yet"
     world.compare(sign * 2 * HOUR, live=True)
@@ -70,10 +72,109 @@ def test_a_clock_that_is_ahead_or_behind_is_not_trusted_until_it_agrees(database
     assert not world.is_trusted()
     world.compare(sign * 0.9 * HOUR, live=True)
     assert world.is_trusted()
-    world.clock.advance(timedelta(days=3))
+    world.clock.advance(timedelta(days=30))
+    assert world.is_trusted(), "the elapsed time shows that nobody has set it"
+    world.clock.set_wall_clock(world.clock.now() + sign * 1.5 * HOUR)
     assert not world.is_trusted()
     world.compare(timedelta(0), live=True)
     assert world.is_trusted()
+
+
+@pytest.mark.parametrize("age", [timedelta(days=3), -2 * HOUR])
+def test_a_comparison_of_before_the_process_holds_for_two_days(database: Database, age: timedelta) -> None:
+    """Whether the clock was set since is not known. One of the future shows that the clock is behind."""
+    world = World(database)
+    world.compare(timedelta(0))
+    world.clock.set_wall_clock(world.clock.now() + age)
+    assert not world.is_trusted()
+    world.clock.set_wall_clock(world.clock.now() - age + HOUR)
+    assert world.is_trusted()
+    world.clock.advance(timedelta(days=3))
+    assert world.is_trusted()
+    world.clock.set_wall_clock(world.clock.now() + 2 * HOUR)
+    assert not world.is_trusted()
+
+
+@pytest.mark.parametrize("jump", [timedelta(hours=30), timedelta(hours=-5), timedelta(hours=2)])
+def test_a_comparison_soon_after_the_clock_was_set_is_believed(database: Database, jump: timedelta) -> None:
+    """Also if both happened between two readings: its own time tells that it was made by the present clock."""
+    world = World(database)
+    world.compare(timedelta(0))
+    assert world.is_trusted()
+    world.clock.advance(timedelta(seconds=10))
+    world.clock.set_wall_clock(world.clock.now() + jump)
+    world.clock.advance(timedelta(seconds=10))
+    world.compare(timedelta(0))
+    world.clock.advance(timedelta(seconds=10))
+    assert world.is_trusted()
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("advance"), st.integers(1, 72 * 60)),
+        st.tuples(st.just("set"), st.integers(-72 * 60, 72 * 60)),
+        st.just(("compare", 0)),
+    ),
+    max_size=4,
+)
+
+
+@given(rounds=st.lists(STEPS, max_size=8), error=st.integers(-600, 600))
+@settings(max_examples=25, deadline=None)
+@example(rounds=[[("set", -300), ("compare", 0)], [("advance", 60)]], error=0)
+@example(rounds=[[("compare", 0), ("set", 300)], [("advance", 3 * 24 * 60)]], error=0)
+@example(rounds=[[("set", 300), ("compare", 0), ("set", -300)]], error=300)
+def test_what_is_trusted_is_right(rounds: list[list[tuple[str, int]]], error: int) -> None:
+    """In whatever order the clock is set, compared and read: a clock that is hours off is not trusted.
+
+    And one that is right is, once it was compared and read with nothing between. Hours and more pass between readings
+    only outside of rounds, as in the product, where it reads each half minute: within a round at most five minutes.
+    """
+    database = Database("sqlite://")
+    SCHEMA.create_all(database.engine)
+    world, off = World(database), timedelta(minutes=error)
+    world.compare(off)
+    world.is_trusted()
+    for steps in rounds:
+        for what, minutes in steps:
+            if what == "advance":
+                world.clock.advance(timedelta(seconds=minutes % 60))
+            elif what == "set":
+                world.clock.set_wall_clock(world.clock.now() + timedelta(minutes=minutes))
+                off += timedelta(minutes=minutes)
+            else:
+                world.compare(off)
+        is_right = abs(off) <= HOUR
+        is_trusted = world.is_trusted()
+        if abs(abs(off) - HOUR) > timedelta(minutes=25):
+            assert not is_trusted or is_right
+        world.clock.advance(timedelta(days=3))
+        world.compare(off)
+        assert world.is_trusted() == is_right
+    database.close()
+
+
+def test_a_clock_that_has_stopped_was_not_set(database: Database) -> None:
+    """A demo's clock halts at its end, while the time goes on: the pages that are open then keep their green lights."""
+    real = FakeClock()
+    start = real.now()
+    clock = ScaledClock(start, 960.0, start, start + timedelta(days=1), real)
+    world, trust = World(database), ClockTrust(clock)
+
+    def is_trusted() -> bool:
+        """Read what is stored, and return whether the scaled clock is trusted."""
+        with database.reading() as session:
+            trust.read(session)
+        return trust.is_trusted
+
+    world.compare(timedelta(0))
+    for seconds in (1, 30, 50, 20, 100, 3_600):
+        assert is_trusted()
+        real.advance(timedelta(seconds=seconds))
+        with database.transaction() as session:
+            store_clock_error(session, timedelta(0), clock.now())
+    assert clock.is_halted()
+    assert is_trusted()
 
 
 @pytest.mark.parametrize("jump", [timedelta(hours=30), timedelta(hours=-5), timedelta(hours=2)])

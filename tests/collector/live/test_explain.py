@@ -1,5 +1,6 @@
 """Tests of the sentence that says whether an airport is heard live."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -14,7 +15,8 @@ NOW = datetime(2026, 11, 30, 10, 20, tzinfo=UTC)
 def build_report(name: str = "receivers", since: datetime | None = None, **values) -> FeedReport:
     """Return the report of a feed that is polled every ten seconds, and hears KJFK if `since` is given."""
     heard = {} if since is None else {"KJFK": since.timestamp()}
-    return FeedReport(name, NOW.timestamp(), NOW.timestamp(), 9, 10.0, tuple(heard), heard_since=heard, **values)
+    told = {"last_poll_at": NOW.timestamp(), "interval_s": 10.0, **values}
+    return FeedReport(name, stated_at=NOW.timestamp(), aircraft=9, live=tuple(heard), heard_since=heard, **told)
 
 
 @pytest.mark.parametrize(
@@ -38,6 +40,31 @@ def build_report(name: str = "receivers", since: datetime | None = None, **value
 def test_it_is_said_whether_an_airport_is_heard_and_why_not(reports, sentence) -> None:
     """One sentence for people: from when on, when the first hour is judged, or the reason of each feed."""
     assert explain_live("KJFK", reports, NOW) == sentence
+
+
+@pytest.mark.parametrize(
+    ("interval_s", "age_s", "is_heard"),
+    [
+        *((10, 150, True), (10, 151, False), (10, 9 * 3600, False), (10, -60, True), (10, -3600, False)),
+        *((90, 150, True), (600, 660, True), (600, 661, False)),
+    ],
+)
+def test_nothing_is_heard_by_a_feed_that_nobody_polls(interval_s: float, age_s: float, is_heard: bool) -> None:
+    """What it heard last stays stored, as while the clock is not trusted; the light of the feed is red then."""
+    last = NOW.timestamp() - age_s
+    since = NOW - timedelta(hours=3)
+    report = build_report(since=since, last_poll_at=last, interval_s=interval_s)
+    sentence = explain_live("KJFK", [report], NOW)
+    assert sentence is not None
+    if is_heard:
+        assert sentence == "Heard live since 07:20 UTC."
+    else:
+        at = f"{datetime.fromtimestamp(last, UTC):%H:%M}"
+        assert sentence == f"Not heard live: receivers: its last poll was at {at} UTC."
+        told = replace(report, error="the clock is not trusted")
+        assert explain_live("KJFK", [told], NOW) == "Not heard live: receivers: the clock is not trusted."
+        both = [told, build_report("own", since=NOW - timedelta(hours=2))]
+        assert explain_live("KJFK", both, NOW) == "Heard live since 08:20 UTC."
 
 
 @given(ago=st.integers(0, 4 * 3600))

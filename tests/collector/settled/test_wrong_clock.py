@@ -73,6 +73,15 @@ def test_the_status_shows_how_far_the_clock_is_off(service: Service, client: Fla
     assert (shown["clock_error_seconds"], shown["clock_compared_at"]) == (-180.0, "2013-02-13T12:00:01Z")
 
 
+def test_an_answer_that_wants_a_pause_compares_the_clocks_too(service: Service, client: FlaskClient) -> None:
+    """A 429 has the source's time: while it allows no more calls, the last comparison would grow old."""
+    service.set(wish(direction=ARRIVALS), ANN)
+    source = make_source(service)
+    source.failures, source.shown_clock_error = [SourceLimitedError(3_600)], timedelta(minutes=-3)
+    poll(build_collector(service, source))
+    assert json_of(client.get("/scheduler/status", headers=OPERATOR))["clock_error_seconds"] == -180.0
+
+
 def test_stored_instants_of_the_future_are_taken_back(service: Service) -> None:
     """An earlier version stored them; with a clock that agrees with the source, collection goes on at yesterday."""
     service.set(wish(direction=ARRIVALS), ANN)
