@@ -91,7 +91,8 @@ class NotifierMetrics:
 
     def count_dropped_alerts(self, reason: str, alerts: int = 1) -> None:
         """Count `alerts` alerts that need no mail, by a short reason such as "already_sent" or "user_gone"."""
-        self._dropped.labels(reason=reason).inc(alerts)
+        if alerts:  # a reason that never was has no series
+            self._dropped.labels(reason=reason).inc(alerts)
 
     def count_overflow(self, alerts: int) -> None:
         """Count alerts that wait in alerts.waiting.v1, because their user has very many; also those that wait again."""

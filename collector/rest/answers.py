@@ -61,14 +61,19 @@ class Interest(BaseModel):
 
     @classmethod
     def build_changed(cls, interest: domain.Interest) -> "Interest":
-        """Build the body of an interest that was changed, with the sentence that says from when on it is judged."""
+        """Build the body of an interest that was changed, with the sentence that says from when on it is judged.
+
+        If the airport's code was retired, it has the sentence about that alone: no window will be judged.
+        """
         body = cls.build(interest)
+        if body.notice is not None:
+            return body
         since = (
             f"Windows that start before {interest.effective_from:%-d %b %H:%M} UTC are not judged any more, so an "
             "alert about them that has not come yet does not come; send effective_from to have earlier "
             "windows judged."
         )
-        return body.model_copy(update={"notice": since if body.notice is None else f"{body.notice} {since}"})
+        return body.model_copy(update={"notice": since})
 
 
 class SetInterest(Interest):

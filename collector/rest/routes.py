@@ -225,7 +225,8 @@ def blueprint(
         if not expected.accepts(present.version):
             raise VersionMismatchError(expected.explain_mismatch("interest", present.version))
         version = None if expected.is_any else present.version
-        changed = interests.change(user_id, interest_id, version, update)
+        with write_limit.counting_refusals():
+            changed = interests.change(user_id, interest_id, version, update)
         reply = _reply_with_interest(changed)
         if changed.effective_from <= present.effective_from or "effective_from" in update:
             return reply
