@@ -17,6 +17,10 @@ from uuid import UUID
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
+from domain.alerts import Alert
+from local.mailbox.reading import ReceivedMail
+from streams.messages import encode_alert
+from tests.notifier.alerts import CAUSE
 from tests.ports import free_port
 from tests.waiting import eventually
 from towerwatch.topics import (
@@ -206,3 +210,32 @@ def is_everything_acknowledged(bootstrap_servers: str) -> bool:
         return all(end == 0 or (each in committed and committed[each].offset >= end) for each, end in ends.items())
 
     return asyncio.run(looking())
+
+
+@contextmanager
+def running_mailbox(maildir: Path) -> Iterator[int]:
+    """Run a real mailbox and yield its port."""
+    port = free_port()
+    command = [sys.executable, "-m", "local.mailbox", "--port", str(port), "--maildir", str(maildir)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            process.stdout.readline()
+            yield port
+        finally:
+            process.kill()
+
+
+def build_alert_event(alert: Alert) -> UserEvent:
+    """Return the event of an alert that was just raised."""
+    return UserEvent(ALERTS_RAISED, alert.user_id, encode_alert(alert, CAUSE))
+
+
+def get_message_ids(delivered: list[ReceivedMail]) -> list[str]:
+    """Return the Message-IDs of mails, in their order."""
+    return [str(mail.message["Message-ID"]) for mail in delivered]
+
+
+def get_message_id(alert: Alert) -> str:
+    """Return the Message-ID of the mail with this alert alone."""
+    return f"<{alert.alert_id}@example.org>"

@@ -2,24 +2,21 @@
 
 import json
 import re
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
 
 from collector.messages import encode_airport_unheard, encode_code_retired
-from domain.alerts import Alert, AlertState
+from domain.alerts import AlertState
 from domain.notices import Notice, RetiredNotice
 from local.kafka import Broker
-from local.mailbox.reading import ReceivedMail, find_confirmation_link, read_mails
+from local.mailbox.reading import find_confirmation_link, read_mails
 from notifier.mail.alert_header import (
     CAUSE_HEADER,
     NOTICE_HEADER,
@@ -28,22 +25,24 @@ from notifier.mail.alert_header import (
     select_header_fields,
 )
 from notifier.mail.headers import compute_mail_id
-from notifier.messages import Retry, decode_raised_alert, encode_retry
 from streams.messages import encode_alert
 from tests.fakes.smtp_server import HANG_UP, FakeSmtpServer
 from tests.fakes.user_service import FakeUserService
 from tests.notifier.alerts import ALERT, CAUSE, NOTICE, build_retired_notice, build_unheard_notice, new_alert
 from tests.notifier.process import (
     UserEvent,
+    build_alert_event,
     build_contact,
+    get_message_id,
+    get_message_ids,
     is_everything_acknowledged,
     publish,
     read_dead_letters,
+    running_mailbox,
     running_notifier,
 )
-from tests.ports import free_port
 from tests.waiting import eventually
-from towerwatch.topics import ALERTS_RAISED, ALERTS_RETRY, ALERTS_WAITING, NOTICES_RAISED, USERS_CHANGED
+from towerwatch.topics import ALERTS_RAISED, ALERTS_RETRY, NOTICES_RAISED, USERS_CHANGED
 from towerwatch.users.v1.events_pb2 import UserChanged, UserRegistered
 from towerwatch.users.v1.user_service_pb2 import CONFIRMATION_STATE_SENT, CONFIRMATION_STATE_WAITING
 
@@ -60,24 +59,6 @@ def smtp() -> Iterator[FakeSmtpServer]:
         yield server
 
 
-@contextmanager
-def running_mailbox(maildir: Path) -> Iterator[int]:
-    """Run a real mailbox and yield its port."""
-    port = free_port()
-    command = [sys.executable, "-m", "local.mailbox", "--port", str(port), "--maildir", str(maildir)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            process.stdout.readline()
-            yield port
-        finally:
-            process.kill()
-
-
-def build_alert_event(alert: Alert) -> UserEvent:
-    return UserEvent(ALERTS_RAISED, alert.user_id, encode_alert(alert, CAUSE))
-
-
 def build_registration_event(user_id: UUID, confirmation_id: str) -> UserEvent:
     change = UserChanged(user_id=str(user_id), registered=UserRegistered(confirmation_id=confirmation_id))
     return UserEvent(USERS_CHANGED, user_id, change.SerializeToString())
@@ -89,14 +70,6 @@ def build_notice_event(notice: Notice) -> UserEvent:
     else:
         message = encode_airport_unheard(notice.user_id, notice.airport, notice.since)
     return UserEvent(NOTICES_RAISED, notice.user_id, message.value)
-
-
-def get_message_ids(delivered: list[ReceivedMail]) -> list[str]:
-    return [str(mail.message["Message-ID"]) for mail in delivered]
-
-
-def get_message_id(alert: Alert) -> str:
-    return f"<{alert.alert_id}@example.org>"
 
 
 def test_each_alert_is_mailed_once_to_users_who_may_be_mailed(
@@ -203,48 +176,6 @@ def test_rejected_mails_delay_no_other_mail(
         eventually(lambda: notifier.log().count("UNAVAILABLE") >= 2)
         users.away.clear()
         eventually(lambda: get_message_id(meanwhile) in [mail["Message-ID"] for mail in smtp.mails])
-
-
-def test_a_user_with_very_many_alerts_takes_nobody_elses_place(
-    kafka: Broker, users: FakeUserService, tmp_path: Path
-) -> None:
-    """What is above a user's share waits in a topic of its own; another's alert behind it is mailed; what was waiting
-    is mailed, dropped if its user is gone, or dead-lettered if nobody can read it."""
-    many, other, waiting, gone = (new_alert() for _ in range(4))
-    for each in (many, other, waiting):
-        users.add(build_contact(each.user_id))
-    now = datetime.now(UTC)
-    due = [
-        UserEvent(
-            ALERTS_WAITING,
-            each.user_id,
-            encode_retry(Retry((decode_raised_alert(encode_alert(each, CAUSE)),), 0, now, now)),
-        )
-        for each in (waiting, gone)
-    ]
-    with (
-        running_mailbox(tmp_path / "mail") as port,
-        running_notifier(
-            tmp_path, kafka.bootstrap_servers, users.target, port, PERSON_MAILS_PER_HOUR="1", GROUP_WAIT_S="5"
-        ) as notifier,
-    ):
-        publish(kafka.bootstrap_servers, [*due, UserEvent(ALERTS_WAITING, waiting.user_id, b"\xffnonsense")])
-        publish(kafka.bootstrap_servers, [build_alert_event(new_alert(user_id=many.user_id)) for _ in range(3_000)])
-        publish(kafka.bootstrap_servers, [build_alert_event(other)])
-        eventually(
-            lambda: (
-                {get_message_id(waiting), get_message_id(other)} <= set(get_message_ids(read_mails(tmp_path / "mail")))
-            ),
-            within_s=180,
-        )
-        eventually(lambda: read_dead_letters(kafka.bootstrap_servers, waiting.user_id))
-        metrics = notifier.page("/metrics")
-        assert notifier.terminate() == 0
-    [made_to_wait] = re.findall(r"alerts_made_to_wait_total\{.*\} ([0-9.e+]+)", metrics)
-    assert float(made_to_wait) >= 1
-    assert 'alerts_dropped_total{node="local",reason="user_gone",service="notifier"} 1.0' in metrics
-    [aside] = read_dead_letters(kafka.bootstrap_servers, waiting.user_id)
-    assert (aside.headers["source-topic"], aside.value) == (ALERTS_WAITING.name, b"\xffnonsense")
 
 
 def test_a_relay_that_refuses_everybody_suppresses_nobody(
@@ -403,7 +334,7 @@ def test_corrections_are_one_mail_that_survives_kill_9_and_a_mail_server_that_is
     text = " ".join(smtp.mails[1].get_body(("plain",)).get_content().split())
     assert "24 departures, not 19: more than your level of 20." in text
     assert "18 departures, not 23: not more than your level of 20. We take back the alert." in text
-    assert "77" not in text
+    assert re.search(r"\b77\b", text) is None  # an id may contain 77
     assert text.count("more than your level") == 2
     assert read_dead_letters(kafka.bootstrap_servers, user_id) == []
 
