@@ -14,4 +14,4 @@ class JoinSettings(StreamSettings):
     history_days: int = Field(default=DEFAULT_HISTORY_DAYS, ge=42, le=LONGEST_HISTORY_DAYS)
     """Days for which the pages can show the flights of closed windows; the judgement needs the last 41 days."""
     collector_grpc_target: Target | None = None
-    """Where the pages ask the collector how its sources are. Unset: the pages say that it is not known."""
+    """The address of the collector's gRPC, which tells the pages how its sources are. Unset: they say "not known"."""

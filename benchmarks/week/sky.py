@@ -42,7 +42,7 @@ class SkyFlight(NamedTuple):
 
 
 class _Waypoint(NamedTuple):
-    """Where an aircraft is at a time after it left its stand; in between it moves evenly."""
+    """An aircraft's position at a time after it left its stand; between two waypoints it moves evenly."""
 
     time: float
     latitude: float

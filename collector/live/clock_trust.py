@@ -41,11 +41,11 @@ _STORED_WITHIN: Final = timedelta(minutes=10)
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """What was read at one moment: the clock, and the stored comparison."""
+    """A reading of one moment: the clock's offset, and the stored comparison with the source's clock."""
 
     elapsed: timedelta
     offset: timedelta
-    """What the wall clock shows beyond the elapsed time; it changes only when the clock is set."""
+    """The wall clock's time less the elapsed time; it changes only when the clock is set."""
     comparison: ClockComparison | None
 
 

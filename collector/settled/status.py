@@ -128,7 +128,7 @@ class RecordState:
     lag_s: float
     """The largest `TargetCoverage.lag_s` of all airports and directions; 0 without any."""
     paused_until: datetime | None
-    """Until when the source wants no call; None: it wants calls."""
+    """The time until which the source wants no call; None: it wants calls."""
     error: str | None = None
     """Why the last call failed, and when, in words. None: it did not, or none was made."""
 

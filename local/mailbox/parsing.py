@@ -28,7 +28,7 @@ MAX_HTML_LENGTH: Final = 5_000_000
 
 @dataclass(frozen=True, slots=True)
 class MailSummary:
-    """What the list shows of one mail: sender, recipients and subject, decoded, each on one line; not escaped."""
+    """The entry of one mail in the list: sender, recipients and subject, decoded, each on one line; not escaped."""
 
     sender: str
     recipients: str

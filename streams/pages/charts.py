@@ -113,7 +113,7 @@ class Chart:
     x_ticks: tuple[Tick, ...]
     y_ticks: tuple[Tick, ...]
     lane: tuple[LaneStretch, ...]
-    """Where the counts come from, below the axis of time."""
+    """The marks below the axis of time that say which windows are live, settled, or a gap."""
 
     plot_top: int = PLOT_TOP
     plot_bottom: int = PLOT_TOP + PLOT_HEIGHT

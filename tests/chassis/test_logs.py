@@ -151,7 +151,7 @@ def test_other_errors_of_libraries_keep_their_stack(capsys: pytest.CaptureFixtur
     logs.configure("example", "info", "json")
     try:
         raise error
-    except Exception:
+    except type(error):
         logging.getLogger("faust").exception("Error")
     (entry,) = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert (entry["event"], entry["level"]) == ("Error", "error")

@@ -48,12 +48,6 @@ from towerwatch.users.v1.user_service_pb2 import CONFIRMATION_STATE_SENT, CONFIR
 
 
 @pytest.fixture
-def users() -> Iterator[FakeUserService]:
-    with FakeUserService().running() as service:
-        yield service
-
-
-@pytest.fixture
 def smtp() -> Iterator[FakeSmtpServer]:
     with FakeSmtpServer().running() as server:
         yield server

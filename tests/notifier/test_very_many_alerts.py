@@ -1,11 +1,8 @@
 """A user with very many alerts, in a module of its own: what waits for hours would keep other tests' topics unread."""
 
 import re
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-
-import pytest
 
 from local.kafka import Broker
 from local.mailbox.reading import read_mails
@@ -26,13 +23,6 @@ from tests.notifier.process import (
 )
 from tests.waiting import eventually
 from towerwatch.topics import ALERTS_WAITING
-
-
-@pytest.fixture
-def users() -> Iterator[FakeUserService]:
-    """Yield a user_manager without users."""
-    with FakeUserService().running() as service:
-        yield service
 
 
 def test_a_user_with_very_many_alerts_takes_nobody_elses_place(
