@@ -50,7 +50,7 @@ class Calendar:
         return tuple(self._find_instant(shown - weeks * _WEEK) for weeks in range(1, WEEKS_BACK + 1))
 
     def _find_instant(self, shown: datetime) -> int | None:
-        """Return the first instant (seconds since 1970) at which the clock shows a local time; None if it never does."""
+        """Return the first instant (seconds since 1970) at which the clock showed a local time; None if it never did."""
         moment = shown.replace(tzinfo=self._zone, fold=0).astimezone(UTC)
         # A time that clocks skip comes back as another one (PEP 495).
         return seconds(moment) if moment.astimezone(self._zone).replace(tzinfo=None) == shown else None
@@ -86,7 +86,7 @@ def _convert_to_hour(at: int | None) -> int | None:
 
 @lru_cache(maxsize=512)
 def _load_calendar(time_zone: str) -> Calendar:
-    """Return the calendar of a zone; the same object for all its airports, while it is among the last that were used."""
+    """Return the calendar of a zone: one object for all its airports, while it is among the last that were used."""
     return Calendar(time_zone)
 
 

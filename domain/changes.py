@@ -7,42 +7,23 @@ it was batched, repeated or interrupted.
 
 from collections.abc import Container, Iterator, Mapping
 from datetime import datetime
-from typing import Final, NamedTuple
+from typing import Final
 
 from domain.alerts import AlertState, Bound
+from domain.changed_hours import ChangedRange, find_changed_hours, find_coverage_end, find_last_known_hour
+from domain.crossed_thresholds import find_crossed_ranges
 from domain.episodes import Lookback
-from domain.hourly_counts import DAY_HOURS
 from domain.interests import Direction
 from domain.live_record import Provenance
 from domain.range_alerts import RangeAlert, find_range_alerts
-from domain.rule import ANY_THRESHOLD, NO_HIGH, NO_LOW, THRESHOLDS_END, ThresholdRange
+from domain.rule import ThresholdRange
 from domain.statements import PastStatements
-from domain.traffic import DirectionTraffic, Traffic
+from domain.traffic import Traffic
 from domain.window_counts import WindowCounts
 from domain.windows import HOUR_S, Window, seconds
 
 NO_TRAFFIC: Final = Traffic()
 """An airport's traffic before the first observation: no flights, no coverage."""
-
-
-class _ChangedRange(NamedTuple):
-    """The range of hours in which one direction's traffic changed, and the direction's coverage before and after.
-
-    For BOTH the range spans the changes of arrivals and of departures.
-    """
-
-    first: int
-    """The first changed hour, in hours since 1970."""
-    last: int
-    """The last changed hour, in hours since 1970."""
-    covered_until_before: int | None
-    """The end of coverage of all parts before the change (seconds since 1970); None: not all parts were covered."""
-    covered_until: int
-    """The end of coverage of all parts after the change (seconds since 1970)."""
-    last_known: int
-    """The last hour in which a part is covered or has flights, in hours since 1970."""
-    is_first_coverage: bool
-    """True if the change is the first after which all parts are covered, so that all windows are new."""
 
 
 class TrafficChange:
@@ -59,8 +40,8 @@ class TrafficChange:
         self._is_correction = _is_correction(before, after)
         """True if windows that were judged before may be different now: by flights, or by a gap that was filled."""
         hours = {
-            Direction.ARRIVALS: _find_changed_hours(before.arrivals, after.arrivals),
-            Direction.DEPARTURES: _find_changed_hours(before.departures, after.departures),
+            Direction.ARRIVALS: find_changed_hours(before.arrivals, after.arrivals),
+            Direction.DEPARTURES: find_changed_hours(before.departures, after.departures),
         }
         self._changed_ranges = {direction: self._build_changed_range(direction, hours) for direction in Direction}
         self._window_counts: dict[tuple[Direction, Window], tuple[WindowCounts, WindowCounts]] = {}
@@ -69,26 +50,26 @@ class TrafficChange:
 
     def _build_changed_range(
         self, direction: Direction, hours: Mapping[Direction, tuple[int, int] | None]
-    ) -> _ChangedRange | None:
+    ) -> ChangedRange | None:
         """Return one range that spans the changed hours of all parts of a direction, with the coverage of all parts.
 
         `hours`: the first and last changed hour of each part, None if the part did not change. Returns None if no part
         changed, or if a part is not covered after the change.
         """
         changed = [part_hours for part in direction.parts if (part_hours := hours[part]) is not None]
-        covered_until = _find_coverage_end(self._after, direction)
-        covered_until_before = _find_coverage_end(self._before, direction)
+        covered_until = find_coverage_end(self._after, direction)
+        covered_until_before = find_coverage_end(self._before, direction)
         if not changed or covered_until is None:
             return None
         known = self._after.select_directions(direction)
         if self._is_correction:  # the last flights may have been taken away
             known += self._before.select_directions(direction)
-        return _ChangedRange(
+        return ChangedRange(
             first=min([first for first, _ in changed]),
             last=max([last for _, last in changed]),
             covered_until_before=covered_until_before,
             covered_until=covered_until,
-            last_known=max([_find_last_known_hour(part) for part in known]),
+            last_known=max([find_last_known_hour(part) for part in known]),
             is_first_coverage=covered_until_before is None,
         )
 
@@ -171,7 +152,7 @@ class TrafficChange:
             is_first_complete = number in first_complete
             yield (
                 number,
-                *_find_crossed_ranges(before, after, number, for_windows, is_first_complete, self._is_correction),
+                *find_crossed_ranges(before, after, number, for_windows, is_first_complete, self._is_correction),
             )
 
     def find_range_alerts(
@@ -221,7 +202,7 @@ class TrafficChange:
         key = direction, window
         past = self._past_statements.get(key)
         if past is None:
-            is_known = _find_coverage_end(self._before, direction) is not None
+            is_known = find_coverage_end(self._before, direction) is not None
             past = self._past_statements[key] = PastStatements(self._before if is_known else self._after, *key)
         return past
 
@@ -297,101 +278,3 @@ def _is_correction(before: Traffic, after: Traffic) -> bool:
         new.corrections and (not old.corrections or new.corrections[-1].number != old.corrections[-1].number)
         for old, new in ((before.arrivals, after.arrivals), (before.departures, after.departures))
     )
-
-
-def _find_coverage_end(traffic: Traffic, direction: Direction) -> int | None:
-    """Return the earliest watermark of a direction's parts (seconds since 1970); None if a part is not covered."""
-    covered_until: int | None = None
-    for part in traffic.select_directions(direction):
-        if part.watermark is None:
-            return None
-        covered_until = part.watermark if covered_until is None else min(covered_until, part.watermark)
-    return covered_until
-
-
-def _find_last_known_hour(traffic: DirectionTraffic) -> int:
-    """Return the later of the hour that holds the watermark and the last hour with flights, in hours since 1970.
-
-    Without watermark only the flights count; 0 if neither exists.
-    """
-    counts = traffic.counts
-    covered_until = (traffic.watermark or 0) // HOUR_S
-    if not counts.days:
-        return covered_until
-    last_day = counts.days[-1]
-    last_hour = next((counts.end_hour - back for back in range(1, DAY_HOURS + 1) if last_day[-back]), 0)
-    return max(covered_until, last_hour)
-
-
-def _find_crossed_ranges(
-    then: WindowCounts,
-    now: WindowCounts,
-    number: int,
-    for_windows: int,
-    is_first_complete: bool,
-    is_correction: bool,
-) -> tuple[ThresholdRange, ThresholdRange]:
-    """Return the ranges of high and of low thresholds that may have new alerts, except STILL, in window `number`.
-
-    The ranges hold every such threshold of all run lengths up to `for_windows`, and may hold more: all thresholds if
-    this window or one of the `for_windows` before it is lost, else none if all these windows are unchanged, else all
-    after a correction (`is_correction`): counts may have gone down, and what was said may have to be withdrawn.
-    `then` and `now`: the counts before and after the change. `is_first_complete`: True if some interests' runs can be
-    complete in this window for the first time.
-    """
-    window, window_then = now[number], then[number]
-    if window.is_lost:
-        return ANY_THRESHOLD, ANY_THRESHOLD
-    last = now[number - 1]
-    flights, flights_then = window.flights, window_then.flights
-    least = most = last.flights
-    are_earlier_unchanged = True
-    for back in range(number - for_windows, number):
-        earlier = now[back]
-        if earlier.is_lost:
-            return ANY_THRESHOLD, ANY_THRESHOLD
-        if earlier.flights < least:
-            least = earlier.flights
-        elif earlier.flights > most:
-            most = earlier.flights
-        are_earlier_unchanged = are_earlier_unchanged and earlier == then[back]
-    if are_earlier_unchanged and window == window_then:
-        return NO_HIGH, NO_LOW
-    if is_correction:
-        return ANY_THRESHOLD, ANY_THRESHOLD
-    high, low = NO_HIGH, NO_LOW
-    fired = flights_then if are_earlier_unchanged else 0  # lower thresholds were breached before, and have fired
-    if last.is_closed:
-        # FIRING needs a window before that does not breach the threshold, RESOLVED needs the last one to breach it.
-        if not window.is_closed:
-            high = ThresholdRange(max(least, fired), flights)
-        else:
-            high = ThresholdRange(min(least, flights), max(last.flights, flights))
-            low = ThresholdRange(min(flights, last.flights) + 1, max(flights, most) + 1)
-    if is_first_complete:  # for some interests there was no breach before
-        high = ThresholdRange(min(high.begin, fired) if last.is_closed else fired, max(high.end, flights))
-        if window.is_closed:
-            low = ThresholdRange(min(low.begin, flights + 1), THRESHOLDS_END)
-    return high, low
-
-
-def _find_changed_hours(old: DirectionTraffic, new: DirectionTraffic) -> tuple[int, int] | None:
-    """Return the first and the last hour (since 1970) in which counts or coverage differ, or None if nothing does.
-
-    Coverage differs from the old watermark (without one: the start of coverage) to the new one, and where it was
-    filled. Days that were only discarded are no difference.
-    """
-    if old is new:
-        return None
-    hours: list[int] = []
-    if old.watermark != new.watermark:
-        hours += [(old.watermark or new.covered_from or 0) // HOUR_S, (new.watermark or 0) // HOUR_S]
-    filled = new.list_filled(old)
-    if filled:
-        hours += [filled[0][0] // HOUR_S, (filled[-1][1] - 1) // HOUR_S]
-    days = new.counts.find_changed_days(old.counts, new.first_retained_day)
-    for day in days[:1] + days[-1:]:
-        earlier, later = old.counts.day(day), new.counts.day(day)
-        changed = [at for at in range(DAY_HOURS) if earlier[at] != later[at]]
-        hours += [day * DAY_HOURS + at for at in changed[:1] + changed[-1:]]
-    return (min(hours), max(hours)) if hours else None
