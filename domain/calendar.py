@@ -50,7 +50,7 @@ class Calendar:
         return tuple(self._find_instant(shown - weeks * _WEEK) for weeks in range(1, WEEKS_BACK + 1))
 
     def _find_instant(self, shown: datetime) -> int | None:
-        """Return the first instant (seconds since 1970) at which the clock showed a local time; None if it never did."""
+        """Return the first instant (seconds since 1970) at which the clock showed a time; None if it never did."""
         moment = shown.replace(tzinfo=self._zone, fold=0).astimezone(UTC)
         # A time that clocks skip comes back as another one (PEP 495).
         return seconds(moment) if moment.astimezone(self._zone).replace(tzinfo=None) == shown else None

@@ -17,6 +17,7 @@ from domain.interests import Direction
 from domain.intervals import Intervals, clip_intervals, cut_interval, merge_intervals, subtract_intervals
 from domain.known_flights import KnownFlights, add_flights, drop_days, remove_flight
 from domain.live_record import LiveRecord, Provenance, record_message
+from domain.usual import NO_USUAL, Usual
 from domain.windows import HOUR_S
 
 _DAY_S: Final = DAY_HOURS * HOUR_S
@@ -293,6 +294,8 @@ class Traffic:
 
     arrivals: DirectionTraffic = DirectionTraffic()
     departures: DirectionTraffic = DirectionTraffic()
+    usual: Usual = NO_USUAL
+    """What is usual in the windows that were reached (`domain.usual_fold`); `fold` alone does not change it."""
 
     def select_directions(self, direction: Direction) -> tuple[DirectionTraffic, ...]:
         """Return the traffic of each part of a direction: arrivals and departures for BOTH, else one."""
@@ -302,9 +305,14 @@ class Traffic:
 
     def without_direction(self, direction: Direction) -> "Traffic":
         """Return a copy in which nothing is known of one direction, ARRIVALS or DEPARTURES; the other stays."""
+        usual = self.usual.without_direction(direction)
         if direction is Direction.ARRIVALS:
-            return replace(self, arrivals=DirectionTraffic())
-        return replace(self, departures=DirectionTraffic())
+            return replace(self, arrivals=DirectionTraffic(), usual=usual)
+        return replace(self, departures=DirectionTraffic(), usual=usual)
+
+    def with_usual(self, usual: Usual) -> "Traffic":
+        """Return a copy with another record of what is usual."""
+        return Traffic(self.arrivals, self.departures, usual)
 
     def fold(self, observation: Observation) -> "Traffic":
         """Return the traffic after an observation: the traffic of the observation's direction changes, the other stays.

@@ -10,12 +10,14 @@ from typing import Final
 from uuid import UUID
 
 from domain.alerts import Alert
+from domain.calendar import find_calendar
 from domain.changes import NO_TRAFFIC, TrafficChange
 from domain.hourly_counts import DAY_HOURS, Day, HourlyCounts
 from domain.interest_alerts import build_alert, compute_alerts
 from domain.interests import Direction, Interest
 from domain.threshold_index import InterestAlert, ThresholdIndex
 from domain.traffic import RETAINED_HOURS, Observation, Traffic
+from domain.usual_fold import fold_with_usual
 from domain.windows import HOUR_S
 from streams.entries import (
     LONGEST_HISTORY_DAYS,
@@ -248,7 +250,7 @@ class JoinState:
             return None
         seen = batch.observation
         present = before.without_direction(seen.direction) if batch.begins_anew else before
-        after = present.after_batch(sequence, present.traffic.fold(seen))
+        after = present.after_batch(sequence, fold_with_usual(present.traffic, seen, find_calendar(airport)))
         change = TrafficChange(present.traffic, after.traffic, seen.provenance)
         (flow,) = present.traffic.select_directions(seen.direction)
         is_silent = batch.is_past or (batch.has_earlier_coverage and flow.watermark is None)
