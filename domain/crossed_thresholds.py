@@ -1,12 +1,15 @@
 """The thresholds that a change of counts may have crossed in one window, found before any state is compared."""
 
-from domain.rule import ANY_THRESHOLD, NO_HIGH, NO_LOW, THRESHOLDS_END, ThresholdRange
-from domain.window_counts import WindowCounts
+from collections.abc import Container, Mapping
+
+from domain.alerts import Bound
+from domain.percent_counts import PercentCounts
+from domain.rule import ANY_THRESHOLD, NO_HIGH, NO_LOW, THRESHOLDS_END, Counts, ThresholdRange
 
 
 def find_crossed_ranges(
-    then: WindowCounts,
-    now: WindowCounts,
+    then: Counts,
+    now: Counts,
     number: int,
     for_windows: int,
     is_first_complete: bool,
@@ -54,3 +57,30 @@ def find_crossed_ranges(
         if window.is_closed:
             low = ThresholdRange(min(low.begin, flights + 1), THRESHOLDS_END)
     return high, low
+
+
+def find_crossed_percents(
+    then: PercentCounts,
+    now: PercentCounts,
+    number: int,
+    for_windows: int,
+    first_windows: Mapping[int, Container[int]],
+    is_correction: bool,
+) -> tuple[ThresholdRange, ThresholdRange]:
+    """Return the ranges of high and of low thresholds in percent that may have new alerts, except STILL, in a window.
+
+    As `find_crossed_ranges`, for window `number`, which is not skipped. `first_windows`: the first windows of the
+    interests by the length of their run.
+    """
+    earlier = now.list_earlier(number, for_windows)
+    is_first_complete = False
+    for length, begun in first_windows.items():
+        run = [number, *earlier]
+        is_first_complete = is_first_complete or any(
+            first in begun for first in range(run[length] + 1, run[length - 1] + 1)
+        )
+    ranges = []
+    for bound in Bound:
+        before, after = then.take_levels(bound, number, earlier), now.take_levels(bound, number, earlier)
+        ranges.append(find_crossed_ranges(before, after, number, for_windows, is_first_complete, is_correction))
+    return ranges[0][0], ranges[1][1]

@@ -12,10 +12,12 @@ from datetime import timedelta
 from typing import Final
 
 from domain.alerts import Alert
+from domain.calendar import find_calendar
 from domain.changes import NO_TRAFFIC
 from domain.interest_alerts import compute_alerts
 from domain.interests import Direction, Interest
 from domain.traffic import LONGEST_INTERVAL_S, Coverage, Observation, Traffic
+from domain.usual_fold import fold_with_usual
 from domain.windows import HOUR_S, seconds
 
 _WEEK: Final = timedelta(days=7)
@@ -82,10 +84,11 @@ def preview(interest: Interest, histories: Iterable[FlightHistory]) -> Preview:
     Both follow from the stored flights alone. `histories`: at most one for each direction; a direction without a
     history is not covered, and an interest with that direction gets no alerts and no counts.
     """
-    traffic = NO_TRAFFIC
-    for history in histories:
-        for observation in history.to_observations():
-            traffic = traffic.fold(observation)
+    traffic, calendar = NO_TRAFFIC, find_calendar(interest.airport)
+    observations = [each for history in histories for each in history.to_observations()]
+    # In the order of time, so that both directions have the same weeks before when a window is reached.
+    for observation in sorted(observations, key=lambda each: each.begin):
+        traffic = fold_with_usual(traffic, observation, calendar)
     return Preview(
         alerts=tuple(compute_alerts(interest, NO_TRAFFIC, traffic)),
         counts=tuple(_list_counts(interest, traffic)),
