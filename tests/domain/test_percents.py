@@ -264,7 +264,7 @@ def draw_interest(chance: Random, log: UsualLog) -> Interest:
         window=chance.choice((Window.ONE_HOUR, Window.ONE_HOUR, Window.SIX_HOURS, Window.ONE_DAY)),
         for_windows=chance.choice((1, 1, 2, 3)),
         repeat=chance.random() < 0.5,
-        effective_from=log.begin + timedelta(minutes=30 * chance.randint(-4, 30)),
+        effective_from=log.begin + timedelta(minutes=30 * chance.randint(-30, 12)),
     )
 
 
@@ -279,9 +279,9 @@ def check_statements(seed: int) -> int:
         after = fold_with_usual(traffic, message, calendar)
         alerts = list(compute_alerts(interest, traffic, after))
         traffic = after
-        if number < len(log.past):
-            assert not alerts or interest.effective_from < instant(message.end)
-        expected = listener.hear(log, number) if number >= len(log.past) - 1 else set()
+        # The model need not hear what is told of the time before the interest is in effect.
+        is_heard = number > len(log.past) or instant(message.end) >= interest.effective_from
+        expected = listener.hear(log, number) if is_heard else set()
         assert {alert.alert_id for alert in alerts} == expected, (seed, number)
         assert len(alerts) == len(expected)
         told += [alert.alert_id for alert in alerts]
@@ -294,7 +294,7 @@ def check_statements(seed: int) -> int:
     return len(told)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_each_message_says_what_the_model_says(seed):
     """Of thresholds in percent, in flights, and of both measures together, under the ids of the model.
@@ -306,10 +306,10 @@ def test_each_message_says_what_the_model_says(seed):
 
 def test_the_logs_say_something():
     """Else the property would say little."""
-    assert sum(map(check_statements, range(30))) > 30
+    assert sum(map(check_statements, range(12))) > 20
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(log=usual_logs, seed=st.integers(0, 2**32))
 def test_the_index_finds_what_the_rule_says_of_each_interest(log, seed):
     """Whatever a message reaches, corrects or fills, the index finds it for each interest, in the rule's order."""

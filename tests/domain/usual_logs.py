@@ -54,7 +54,7 @@ def generate_usual_log(chance: Random) -> UsualLog:
     day = seconds(CLOCKS[zone]) + chance.randint(-9, 9) * DAY_S
     directions = (Direction.DEPARTURES,) if chance.random() < 0.5 else Direction.BOTH.parts
     writer = _Writer(chance)
-    first = day - chance.choice((22, 28, 29, 35, 36, 38)) * DAY_S
+    first = day - chance.choice((16, 22, 23, 28, 29, 35, 36, 38)) * DAY_S
     past = [message for part in directions for message in writer.tell_past(part, first, day)]
     past.sort(key=lambda message: message.begin)
     present = writer.tell_present(directions, day)
@@ -74,7 +74,7 @@ class _Writer:
         while begin < end:
             until = min(begin + self.chance.choice((1, 1, 2, 3, 7)) * DAY_S, end)
             kind = self.chance.random()
-            if kind < 0.05:
+            if kind < 0.08:
                 yield Observation(direction, begin, until, (), Coverage.GAP)
             elif kind < 0.95:
                 yield self._add_flights(Observation(direction, begin, until, (), Coverage.COMPLETE))
@@ -84,7 +84,7 @@ class _Writer:
         """Tell some hours to two days from `day` on, with corrections of all kinds in between."""
         front = dict.fromkeys(directions, day)
         told: list[Observation] = []
-        for _ in range(self.chance.randint(3, 10)):
+        for _ in range(self.chance.randint(5, 14)):
             direction = self.chance.choice(directions)
             begin = front[direction]
             if begin > min(front.values()) + 2 * DAY_S:
@@ -95,8 +95,8 @@ class _Writer:
                 message = Observation(direction, begin - back, begin - back + 6 * HOUR_S, (), Coverage.COMPLETE)
                 told.append(self._correct(message))
                 continue
-            length = self.chance.choice((1, 1, 2, 3, 6, 12, 24, 30)) * HOUR_S // self.chance.choice((1, 1, 2))
-            if kind < 0.3:
+            length = self.chance.choice((1, 1, 2, 2, 3, 3, 6, 12, 24, 30)) * HOUR_S // self.chance.choice((1, 1, 2))
+            if kind < 0.4:
                 ahead = Observation(direction, begin, begin + 6 * HOUR_S, (), Coverage.PARTIAL)
                 told.append(self._add_flights(ahead))
             coverage = Coverage.GAP if kind > 0.93 else Coverage.COMPLETE
@@ -113,7 +113,7 @@ class _Writer:
         """Return a message with the flights of its interval: by weekday and hour, with some chance."""
         times: list[int] = []
         for hour in range(message.begin // HOUR_S, -(-message.end // HOUR_S)):
-            usual = (0, 0, 3, 6, 7, 9)[(hour % 24 + hour // 24 % 7) % 6] if hour % 24 in range(6, 16) else 0
+            usual = (0, 3, 6, 7, 9, 9)[(hour % 24 + hour // 24 % 7) % 6] if hour % 24 in range(2, 18) else 0
             flights = max(usual + self.chance.choice((-3, -1, 0, 0, 1, 3, -usual, usual)), 0) if usual else 0
             times += [
                 at for at in (hour * HOUR_S + 60 * n for n in range(flights)) if message.begin <= at < message.end
