@@ -6,7 +6,7 @@ interests. It is kept doubled, so that it is an integer: the median of four coun
 """
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -40,11 +40,11 @@ EMPTY_USUAL_DAY: Final[UsualDay] = bytes(_NUMBER_BYTES * sum(_WINDOWS_A_DAY.valu
 class Usual:
     """What is usual at one airport, by direction and UTC day (since 1970); days without a usual are left out."""
 
-    arrivals: Mapping[int, UsualDay] = field(default_factory=dict)
-    departures: Mapping[int, UsualDay] = field(default_factory=dict)
-    both: Mapping[int, UsualDay] = field(default_factory=dict)
+    arrivals: dict[int, UsualDay] = field(default_factory=dict)
+    departures: dict[int, UsualDay] = field(default_factory=dict)
+    both: dict[int, UsualDay] = field(default_factory=dict)
 
-    def select_days(self, direction: Direction) -> Mapping[int, UsualDay]:
+    def select_days(self, direction: Direction) -> dict[int, UsualDay]:
         """Return the days of one direction."""
         match direction:
             case Direction.ARRIVALS:
@@ -63,7 +63,7 @@ NO_USUAL: Final = Usual()
 """Nothing is usual: before the fourth week of an airport's coverage."""
 
 
-def read_doubled_usual(days: Mapping[int, UsualDay], window: Window, number: int) -> int | None:
+def read_doubled_usual(days: dict[int, UsualDay], window: Window, number: int) -> int | None:
     """Return twice the usual count of window `number`; None if nothing is usual there, or it was not reached yet."""
     day, at = divmod(number, _WINDOWS_A_DAY[window])
     packed = days.get(day)

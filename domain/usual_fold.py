@@ -6,7 +6,7 @@ windows that are known then, if three are; else it has no usual, for good. Corre
 So it is a function of the log, and no window is judged by percents before it is reached.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from operator import add
 from typing import Final
 
@@ -69,8 +69,8 @@ def fold_with_usual(traffic: Traffic, observation: Observation, calendar: Calend
 
 
 def _fix_reached_windows(
-    days: Mapping[int, UsualDay], parts: _Parts, reached_before: int | None, reached: int, calendar: Calendar
-) -> Mapping[int, UsualDay]:
+    days: dict[int, UsualDay], parts: _Parts, reached_before: int | None, reached: int, calendar: Calendar
+) -> dict[int, UsualDay]:
     """Return the days of one direction (since 1970, in order) with the usual of all windows that are reached now.
 
     Windows are reached if they start after `reached_before`, the end of the coverage of all parts before the message

@@ -11,7 +11,7 @@ itself changes (by a late or a retracted flight) stays open, in the airport's en
 caller must therefore have written the entry before the batch: see `AirportState.build_history_entries`.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -33,9 +33,9 @@ _DAY_S: Final = DAY_HOURS * HOUR_S
 LONGEST_HISTORY_DAYS: Final = 400
 """Most days that a setting may keep. Expired days are searched this far back, because the setting may be lowered."""
 
-_UsualDays = tuple[Mapping[int, UsualDay], Mapping[int, UsualDay]]
+_UsualDays = tuple[dict[int, UsualDay], dict[int, UsualDay]]
 """What is usual by day (since 1970), as it is kept with the days of one direction: its own, and that of both."""
-_NOTHING_USUAL: Final[Mapping[int, UsualDay]] = {}
+_NOTHING_USUAL: Final[dict[int, UsualDay]] = {}
 
 _SEQUENCE_TAG: Final = 0x08
 """First byte of each entry: the tag of field 1, a varint (protobuf.dev, "Encoding")."""
@@ -91,15 +91,11 @@ class AirportState:
         Yields nothing if the first open day stays the same. To be written before the airport's own entry of `after`,
         which no longer has these days, and once the changelog has the airport's entry of this state, which has them.
         """
-        usual_days = _pair_usual_days(self.traffic.usual)
-        for direction, days, (old, new), fixed, usual in zip(
-            _PARTS,
-            self.open_days,
-            self._pair_directions(after.traffic),
-            self._list_fixed_days(after.traffic),
-            usual_days,
-            strict=True,
-        ):
+        for place, (old, new) in enumerate(self._pair_directions(after.traffic)):
+            if not _closes_days(old, new):
+                continue
+            direction, days, usual = _PARTS[place], self.open_days[place], _pair_usual_days(self.traffic.usual)[place]
+            fixed = self._list_fixed_days(after.traffic)[place]
             for day in _find_closed_days(days, old, new, fixed):
                 if day >= (_first_open_day(new) or 0) - history_days:
                     yield history_key(airport, direction, day), _encode_history_day(after.sequence, old, day, usual)
@@ -145,11 +141,15 @@ def _first_open_day(flow: DirectionTraffic) -> int | None:
     return None if flow.watermark is None else flow.watermark // _DAY_S - 1
 
 
-def _find_fixed_days(old: Mapping[int, UsualDay], new: Mapping[int, UsualDay]) -> frozenset[int]:
+def _find_fixed_days(old: dict[int, UsualDay], new: dict[int, UsualDay]) -> frozenset[int]:
     """Return the days (since 1970) in which a usual was fixed from `old` to `new`."""
-    if new is old:
-        return frozenset()
-    return frozenset([day for day, packed in new.items() if old.get(day) is not packed])
+    fixed: list[int] = []
+    if new is not old:
+        for day, packed in reversed(new.items()):
+            if old.get(day) is packed:
+                break  # days are reached in order, so that all earlier ones are as they were
+            fixed.append(day)
+    return frozenset(fixed)
 
 
 def _pair_usual_days(usual: Usual) -> tuple[_UsualDays, _UsualDays]:
