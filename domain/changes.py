@@ -95,7 +95,8 @@ class TrafficChange:
         pair = self._percent_counts.get(key)
         if pair is None:
             before = self._before.with_usual(self._after.usual)
-            pair = self._percent_counts[key] = PercentCounts(before, *key), PercentCounts(self._after, *key)
+            after = PercentCounts(self._after, *key)
+            pair = self._percent_counts[key] = PercentCounts(before, *key), after
         return pair
 
     def _get_counts(self, direction: Direction, window: Window, measure: Measure) -> tuple[WindowCounts, WindowCounts]:
@@ -172,7 +173,7 @@ class TrafficChange:
             return False  # alerts of windows that were closed before may be different now
         is_closing = closed_until != changed.covered_until_before // length
         if measure is Measure.PERCENT:
-            judged = self._get_percent_counts(direction, window)[1]
+            judged = PercentCounts(self._after, direction, window)
             return not judged.has_breach(range(first, last + 1), for_windows if is_closing else 0, low, high)
         if is_closing:
             first -= for_windows  # a window that closes now is compared with the windows before it
