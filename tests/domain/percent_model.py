@@ -4,13 +4,15 @@ It shares no code with the rule: it has the whole log, what is usual in each win
 window alone, by fractions.
 """
 
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from fractions import Fraction
 from uuid import UUID
 
 from domain.interests import Interest
+from domain.traffic import Observation
 from tests.domain.brute_force import (
     LENGTHS,
     UNDECIDED,
@@ -35,10 +37,12 @@ class _Windows:
     logs: list[Log]
     length: timedelta
     usual: Mapping[datetime, float | None]
+    flights: list[datetime]
+    """Those of all directions, in order."""
 
     def count(self, start: datetime) -> int:
         """Return the flights that are known in the window."""
-        return sum(start <= flight < start + self.length for log in self.logs for flight in log.flights)
+        return bisect_left(self.flights, start + self.length) - bisect_left(self.flights, start)
 
     def is_known(self, start: datetime | None, of: datetime) -> bool:
         """Return True if the window, as a neighbour of the window `of`, has a usual, and is covered without a gap."""
@@ -67,7 +71,8 @@ def judge_percents(
     """
     if any(log.covered is None for log in logs):
         return set()
-    windows = _Windows(logs, LENGTHS[interest.window.value], usual)
+    flights = sorted(flight for log in logs for flight in log.flights)
+    windows = _Windows(logs, LENGTHS[interest.window.value], usual, flights)
     sequence = [start for start in sorted(usual) if usual[start] is None or usual[start] >= 5]
     judge = _judge_high if bound == "high" else _judge_low
     alerts = set()
@@ -150,6 +155,11 @@ class ModelListener:
         return judged
 
 
-def without_percents(interest: Interest) -> Interest:
-    """Return an interest without its thresholds in percent."""
-    return replace(interest, high_percent=None, low_percent=None)
+def compute_expected_ids(zone: str, interest: Interest, log: Sequence[Observation]) -> set[UUID]:
+    """Return the ids of all alerts that follow from a log without corrections, in which nothing is filled.
+
+    `zone`: the zone of the airport's clock.
+    """
+    marked = [replace(each, fingerprints=tuple(range(len(each.event_times)))) for each in log]
+    listener = ModelListener(zone, interest)
+    return listener.hear(UsualLog(zone, interest.effective_from, (), tuple(marked)), len(marked))

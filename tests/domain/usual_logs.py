@@ -1,5 +1,6 @@
 """Logs of weeks, in which windows have a usual, and the usual that follows from a log by its text alone."""
 
+from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -173,13 +174,14 @@ class ModelUsual:
         if any(log.covered is None for log in logs):
             return
         reached = min(log.covered[1] for log in logs)
+        flights = sorted(flight for log in logs for flight in log.flights)
         while self._next <= reached:
-            counts = [self._count(logs, base) for base in find_bases(self._zone, self._next)]
+            counts = [self._count(logs, flights, base) for base in find_bases(self._zone, self._next)]
             known = [count for count in counts if count is not None]
             self.fixed[self._next] = median(known) if len(known) >= 3 else None
             self._next += self._length
 
-    def _count(self, logs: list[Log], base: datetime | None) -> int | None:
+    def _count(self, logs: list[Log], flights: list[datetime], base: datetime | None) -> int | None:
         """Return the flights of a base window, None if it is no window or if its flights are not known."""
         if base is None or (base - datetime(1970, 1, 1, tzinfo=UTC)) % self._length:
             return None
@@ -189,4 +191,4 @@ class ModelUsual:
                 return None
             if any(first < end and last > base for first, last in log.gaps):
                 return None
-        return sum(base <= flight < end for log in logs for flight in log.flights)
+        return bisect_left(flights, end) - bisect_left(flights, base)
