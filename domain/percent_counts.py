@@ -15,7 +15,7 @@ from domain.hourly_counts import DAY_HOURS
 from domain.interests import HIGHEST_THRESHOLD, MAX_FOR_WINDOWS, Direction
 from domain.measures import Measure, compute_percent_level
 from domain.traffic import Traffic
-from domain.usual import LEAST_DOUBLED_USUAL, read_doubled_usual
+from domain.usual import LEAST_DOUBLED_USUAL, UsualDay, read_doubled_usual
 from domain.window_counts import LOST, RunBounds, WindowCount, WindowCounts
 from domain.windows import Window
 
@@ -25,6 +25,31 @@ skipped, and the counts are not retained for ever: without this bound a run that
 retained would depend on how a log was cut into messages."""
 
 _UNREACHED: Final = WindowCount(0, is_covered=False, is_closed=False, is_lost=False)
+
+
+def is_skipped(days: dict[int, UsualDay], window: Window, number: int) -> bool:
+    """Return True if the usual count of window `number` is below 5, False if not, or if nothing is usual there.
+
+    `days`: what is usual in one direction.
+    """
+    doubled = read_doubled_usual(days, window, number)
+    return doubled is not None and doubled < LEAST_DOUBLED_USUAL
+
+
+def list_earlier_windows(days: dict[int, UsualDay], window: Window, number: int, windows: int) -> list[int]:
+    """Return the last windows before window `number` that are not skipped, the latest first.
+
+    Those that are not found within LOOKBACK_HOURS are numbered before that, where all windows are lost. `days`: what is
+    usual in one direction.
+    """
+    oldest = number - LOOKBACK_HOURS // window.hours
+    earlier: list[int] = []
+    at = number - 1
+    while len(earlier) < windows:
+        if at < oldest or not is_skipped(days, window, at):
+            earlier.append(at)
+        at -= 1
+    return earlier
 
 
 class PercentCounts(WindowCounts):
@@ -63,8 +88,7 @@ class PercentCounts(WindowCounts):
 
     def is_skipped(self, number: int) -> bool:
         """Return True if the usual count of a window is below 5, False if not, or if nothing is usual there."""
-        doubled = self.find_doubled_usual(number)
-        return doubled is not None and doubled < LEAST_DOUBLED_USUAL
+        return is_skipped(self._usual, self._window, number)
 
     def list_earlier(self, number: int, windows: int) -> list[int]:
         """Return the last windows before window `number` that are not skipped, the latest first.
@@ -74,14 +98,7 @@ class PercentCounts(WindowCounts):
         key = number, windows
         earlier = self._earlier.get(key)
         if earlier is None:
-            oldest = number - self.lookback
-            earlier = []
-            at = number - 1
-            while len(earlier) < windows:
-                if at < oldest or not self.is_skipped(at):
-                    earlier.append(at)
-                at -= 1
-            self._earlier[key] = earlier
+            earlier = self._earlier[key] = list_earlier_windows(self._usual, self._window, number, windows)
         return earlier
 
     def iterate_later(self, number: int) -> Iterator[int]:
