@@ -1,10 +1,9 @@
 """The measures of thresholds: flights, or percent of what is usual; and the thresholds of an interest by measure."""
 
 from enum import StrEnum
-from typing import NamedTuple, assert_never
+from typing import NamedTuple, Protocol, assert_never
 
-from domain.alerts import Bound
-from domain.interests import Interest
+from domain.alerts import Bound, HasThresholds
 
 
 class Measure(StrEnum):
@@ -25,12 +24,22 @@ class MeasuredThreshold(NamedTuple):
     """Flights or percent."""
 
 
-def find_measure(interest: Interest, bound: Bound) -> Measure:
+class HasMeasuredThresholds(HasThresholds, Protocol):
+    """An interest, or a description of one, with at most one threshold of each bound; None: not in this measure."""
+
+    @property
+    def high_percent(self) -> int | None: ...
+
+    @property
+    def low_percent(self) -> int | None: ...
+
+
+def find_measure(interest: HasMeasuredThresholds, bound: Bound) -> Measure:
     """Return the measure of an interest's threshold of one bound; FLIGHTS also if it has no such threshold."""
     return Measure.FLIGHTS if _find_percent(interest, bound) is None else Measure.PERCENT
 
 
-def list_measured_thresholds(interest: Interest) -> list[MeasuredThreshold]:
+def list_measured_thresholds(interest: HasMeasuredThresholds) -> list[MeasuredThreshold]:
     """Return all thresholds of an interest: HIGH first, then LOW."""
     found: list[MeasuredThreshold] = []
     for bound in Bound:
@@ -42,7 +51,7 @@ def list_measured_thresholds(interest: Interest) -> list[MeasuredThreshold]:
     return found
 
 
-def _find_percent(interest: Interest, bound: Bound) -> int | None:
+def _find_percent(interest: HasMeasuredThresholds, bound: Bound) -> int | None:
     """Return the interest's threshold of a bound in percent, or None if it has none."""
     match bound:
         case Bound.HIGH:
