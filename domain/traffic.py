@@ -295,7 +295,7 @@ class Traffic:
     arrivals: DirectionTraffic = DirectionTraffic()
     departures: DirectionTraffic = DirectionTraffic()
     usual: Usual = NO_USUAL
-    """What is usual in the windows that were reached (`domain.usual_fold`); `fold` alone does not change it."""
+    """What is usual in the windows that were reached (`domain.usual_fold`). `fold` does not change it."""
 
     def select_directions(self, direction: Direction) -> tuple[DirectionTraffic, ...]:
         """Return the traffic of each part of a direction: arrivals and departures for BOTH, else one."""

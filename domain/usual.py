@@ -31,7 +31,8 @@ _ALL_WINDOWS: Final = f"<{sum(_WINDOWS_A_DAY.values())}H"
 
 UsualDay = bytes
 """What is usual in the windows of one UTC day: two bytes for each (little-endian), 24 hours, then four windows of six
-hours, then the day. 0: no usual; else the doubled usual and 1. Compact, because each message writes some of them."""
+hours, then the day. 0: no usual; else the doubled usual and 1. Compact, because each message writes some of them. Of
+windows that were not reached yet it is what would be fixed now."""
 EMPTY_USUAL_DAY: Final[UsualDay] = bytes(_NUMBER_BYTES * sum(_WINDOWS_A_DAY.values()))
 """A day without a usual in any window."""
 
@@ -64,7 +65,10 @@ NO_USUAL: Final = Usual()
 
 
 def read_doubled_usual(days: dict[int, UsualDay], window: Window, number: int) -> int | None:
-    """Return twice the usual count of window `number`; None if nothing is usual there, or it was not reached yet."""
+    """Return twice the usual count of window `number`; None if nothing is usual there.
+
+    Whether the window was reached is the caller's question.
+    """
     day, at = divmod(number, _WINDOWS_A_DAY[window])
     packed = days.get(day)
     if packed is None:
@@ -90,18 +94,14 @@ def pack_doubled_usual(doubled: Sequence[int]) -> UsualDay:
     return struct.pack(_ALL_WINDOWS, *[each + 1 for each in doubled])
 
 
-def copy_windows(packed: UsualDay, whole: UsualDay, begin: int, end: int) -> UsualDay:
-    """Return the day `packed` with all windows of the day `whole` that start in the hours [begin, end) of the day."""
-    if end - begin == DAY_HOURS:
+def copy_windows(packed: UsualDay, whole: UsualDay, begin: int) -> UsualDay:
+    """Return the day `packed` with the windows of the day `whole` that start at the hour `begin` or later."""
+    if begin == 0:
         return whole
-    first, last = _NUMBER_BYTES * begin, _NUMBER_BYTES * end
-    copied = packed[:first] + whole[first:last] + packed[last:]
-    for window in (Window.SIX_HOURS, Window.ONE_DAY):
-        length = window.hours
-        before, until = -(-begin // length), -(-end // length)
-        if before < until:
-            first, last = (_NUMBER_BYTES * (_FIRST_PLACES[window] + number) for number in (before, until))
-            copied = copied[:first] + whole[first:last] + copied[last:]
+    copied = b""
+    for window, place in _FIRST_PLACES.items():
+        first, middle = _NUMBER_BYTES * place, _NUMBER_BYTES * (place - (-begin // window.hours))
+        copied += packed[first:middle] + whole[middle : first + _NUMBER_BYTES * _WINDOWS_A_DAY[window]]
     return copied
 
 

@@ -4,6 +4,9 @@ A window is reached by the first message after which the coverage of all its dir
 usual is then fixed from the counts after that message, whether anybody has an interest or not: the median of the base
 windows that are known then, if three are; else it has no usual, for good. Corrections of past weeks do not change it.
 So it is a function of the log, and no window is judged by percents before it is reached.
+
+A UTC day is computed as a whole when its first window is reached, for the cost of a message must stay small; of the
+windows that were not reached yet it is computed again with each correction, so that it is what is fixed in the end.
 """
 
 from collections.abc import Sequence
@@ -45,57 +48,64 @@ def fold_with_usual(traffic: Traffic, observation: Observation, calendar: Calend
     `calendar`: the airport's. Raises ValueError if the observation's direction is BOTH.
     """
     after = traffic.fold(observation)
-    if observation.direction is Direction.ARRIVALS:
+    is_arrivals = observation.direction is Direction.ARRIVALS
+    if is_arrivals:
         old, new, other = traffic.arrivals, after.arrivals, after.departures
     else:
         old, new, other = traffic.departures, after.departures, after.arrivals
     reached_before, reached = old.watermark, new.watermark
-    if reached is None or (reached_before is not None and reached_before // HOUR_S == reached // HOUR_S):
+    if reached is None:
         return after
+    # Whatever changes a count or a gap of a past week is a correction.
+    has_correction = new.corrections is not old.corrections
+    if not has_correction and reached_before is not None and reached_before // _DAY_S == reached // _DAY_S:
+        return after  # the day is computed already
     usual = after.usual
-    own = usual.arrivals if observation.direction is Direction.ARRIVALS else usual.departures
-    own_fixed = _fix_reached_windows(own, ((new, old),), reached_before, reached, calendar)
-    both_fixed = both = usual.both
+    own = _compute_days(
+        usual.arrivals if is_arrivals else usual.departures,
+        ((new, old),),
+        reached_before,
+        reached,
+        has_correction,
+        calendar,
+    )
+    both = usual.both
     if other.watermark is not None:
         before = None if reached_before is None else min(reached_before, other.watermark)
         reached = min(reached, other.watermark)
-        if before is None or before // HOUR_S < reached // HOUR_S:
-            both_fixed = _fix_reached_windows(both, ((new, old), (other, other)), before, reached, calendar)
-    if own_fixed is own and both_fixed is both:
-        return after
-    if observation.direction is Direction.ARRIVALS:
-        return after.with_usual(Usual(own_fixed, usual.departures, both_fixed))
-    return after.with_usual(Usual(usual.arrivals, own_fixed, both_fixed))
+        both = _compute_days(both, ((new, old), (other, other)), before, reached, has_correction, calendar)
+    return after.with_usual(Usual(own, usual.departures, both) if is_arrivals else Usual(usual.arrivals, own, both))
 
 
-def _fix_reached_windows(
-    days: dict[int, UsualDay], parts: _Parts, reached_before: int | None, reached: int, calendar: Calendar
+def _compute_days(
+    days: dict[int, UsualDay],
+    parts: _Parts,
+    reached_before: int | None,
+    reached: int,
+    has_correction: bool,
+    calendar: Calendar,
 ) -> dict[int, UsualDay]:
-    """Return the days of one direction (since 1970, in order) with the usual of all windows that are reached now.
+    """Return the days of one direction (since 1970, in order) up to the one that is reached now.
 
-    Windows are reached if they start after `reached_before`, the end of the coverage of all parts before the message
-    (None: not all were covered), and not after `reached`, the same after it (both seconds since 1970). With a day that
-    is new, those that are not retained any more are left out. Returns `days` itself if nothing changes.
+    Days that were not there are computed; with a correction so are the windows of the last day that were not reached
+    before. `reached_before`: the end of the coverage of all parts before the message (None: not all were covered);
+    `reached`: the same after it (both seconds since 1970). Days that are not retained any more, and those that are too
+    early to have a usual, are left out. Returns `days` itself if there is nothing to compute.
     """
-    end = reached // HOUR_S + 1
-    first = max([_find_known_from(*part) for part in parts]) // HOUR_S + _EARLIEST_HOURS
-    if reached_before is not None and first <= reached_before // HOUR_S:
-        first = reached_before // HOUR_S + 1
-    fixed: dict[int, UsualDay] = {}
-    has_new_days = False
-    while first < end:
-        day = first // DAY_HOURS
-        stop = min(end, (day + 1) * DAY_HOURS)
+    earliest = max([_find_known_from(*part) for part in parts]) // HOUR_S + _EARLIEST_HOURS
+    first = earliest if reached_before is None else max(reached_before // HOUR_S + 1, earliest)
+    computed: dict[int, UsualDay] = {}
+    for day in range(first // DAY_HOURS, reached // _DAY_S + 1):
         known = days.get(day)
-        packed = _fix_day(parts, day, range(first, stop), calendar.plan_day(day), known or EMPTY_USUAL_DAY)
-        if packed != (known or EMPTY_USUAL_DAY):
-            fixed[day] = packed
-            has_new_days = has_new_days or known is None
-        first = stop
-    if has_new_days and days:
-        oldest = max([find_oldest_coverage(after.watermark or 0) for after, _ in parts]) // _DAY_S
-        days = {day: packed for day, packed in days.items() if day >= oldest}
-    return {**days, **fixed} if fixed else days
+        if known is not None and not has_correction:
+            continue
+        begin = max(first - day * DAY_HOURS, 0)
+        computed[day] = _compute_day(parts, day, begin, calendar.plan_day(day), known or EMPTY_USUAL_DAY)
+    if not computed:
+        return days
+    oldest = max([find_oldest_coverage(after.watermark or 0) for after, _ in parts]) // _DAY_S
+    kept = {day: packed for day, packed in days.items() if day >= oldest}
+    return {**kept, **{day: packed for day, packed in computed.items() if packed != days.get(day)}}
 
 
 def _find_known_from(after: DirectionTraffic, before: DirectionTraffic) -> int:
@@ -105,17 +115,16 @@ def _find_known_from(after: DirectionTraffic, before: DirectionTraffic) -> int:
     return before.covered_from
 
 
-def _fix_day(parts: _Parts, day: int, hours: range, plan: Plan, known: UsualDay) -> UsualDay:
-    """Return a UTC day in which the usual is fixed of the windows that start at one of `hours` (since 1970).
+def _compute_day(parts: _Parts, day: int, begin: int, plan: Plan, known: UsualDay) -> UsualDay:
+    """Return a UTC day with the usual, by what is known now, of the windows that start from hour `begin` on.
 
-    `plan`: the base hours of the day; `known`: the day as it was before.
+    `plan`: the base hours of the day; `known`: the day with the windows before.
     """
     base_days = _list_known_base_days(parts, day) if plan is REGULAR else None
     if base_days is not None:
-        begin, end = hours.start - day * DAY_HOURS, hours.stop - day * DAY_HOURS
-        return copy_windows(known, _compute_regular_day(base_days), begin, end)
-    packed = bytearray(known)
-    for hour in hours:
+        return copy_windows(known, _compute_regular_day(base_days), begin)
+    packed = bytearray(copy_windows(known, EMPTY_USUAL_DAY, begin))
+    for hour in range(day * DAY_HOURS + begin, (day + 1) * DAY_HOURS):
         bases = [_find_base_hour(plan, weeks, hour) for weeks in range(1, WEEKS_BACK + 1)]
         _fix_window(packed, parts, Window.ONE_HOUR, hour, bases)
         for window in _LONGER_WINDOWS:
@@ -128,13 +137,8 @@ def _compute_regular_day(base_days: tuple[Day, ...]) -> UsualDay:
     """Return what is usual in all windows of a UTC day whose base days are the given whole days, all of them known.
 
     `base_days`: the hourly counts of the WEEKS_BACK days of one part of the direction, or first of one, then of the
-    other. The last results are kept, because a day is reached hour by hour, and its base days seldom change meanwhile;
-    a day that has not changed is the same object.
+    other.
     """
-    key = tuple(map(id, base_days))
-    computed = _computed_days.get(key)
-    if computed is not None:
-        return computed[1]
     weeks = base_days[:WEEKS_BACK]
     if len(base_days) > WEEKS_BACK:
         weeks = tuple([tuple(map(add, *both)) for both in zip(weeks, base_days[WEEKS_BACK:], strict=True)])
@@ -143,16 +147,7 @@ def _compute_regular_day(base_days: tuple[Day, ...]) -> UsualDay:
     doubled = [2 * sorted(column)[_MIDDLE] for column in columns]
     doubled += [2 * sorted(quarter)[_MIDDLE] for quarter in quarters]
     doubled.append(2 * sorted(map(sum, weeks))[_MIDDLE])
-    if len(_computed_days) >= _MOST_COMPUTED_DAYS:
-        _computed_days.clear()
-    packed = pack_doubled_usual(doubled)
-    _computed_days[key] = base_days, packed
-    return packed
-
-
-_MOST_COMPUTED_DAYS: Final = 4096
-_computed_days: Final[dict[tuple[int, ...], tuple[tuple[Day, ...], UsualDay]]] = {}
-"""By the identities of base days the days themselves, which must live as long as the key, and the day computed."""
+    return pack_doubled_usual(doubled)
 
 
 def _list_known_base_days(parts: _Parts, day: int) -> tuple[Day, ...] | None:
