@@ -17,7 +17,7 @@ from domain.episodes import Lookback
 from domain.interests import Direction
 from domain.live_record import Provenance
 from domain.measures import Measure
-from domain.percent_counts import PercentCounts, PercentLookback
+from domain.percent_counts import PercentCounts, PercentLookback, may_have_breach
 from domain.range_alerts import RangeAlert, find_range_alerts
 from domain.rule import ThresholdRange
 from domain.statements import PastStatements
@@ -173,8 +173,16 @@ class TrafficChange:
             return False  # alerts of windows that were closed before may be different now
         is_closing = closed_until != changed.covered_until_before // length
         if measure is Measure.PERCENT:
-            judged = PercentCounts(self._after, direction, window)
-            return not judged.has_breach(range(first, last + 1), for_windows if is_closing else 0, low, high)
+            return not may_have_breach(
+                self._after,
+                direction,
+                window,
+                range(first, last + 1),
+                for_windows if is_closing else 0,
+                changed.covered_until,
+                low,
+                high,
+            )
         if is_closing:
             first -= for_windows  # a window that closes now is compared with the windows before it
         most = least = 0

@@ -17,7 +17,7 @@ from domain.measures import Measure, compute_percent_level
 from domain.traffic import Traffic
 from domain.usual import LEAST_DOUBLED_USUAL, UsualDay, read_doubled_usual
 from domain.window_counts import LOST, RunBounds, WindowCount, WindowCounts
-from domain.windows import Window
+from domain.windows import HOUR_S, Window
 
 LOOKBACK_HOURS: Final = (MAX_FOR_WINDOWS + 1) * DAY_HOURS
 """Hours before a window in which the windows before it are sought; earlier ones count as lost. Many windows may be
@@ -163,24 +163,39 @@ class PercentCounts(WindowCounts):
             affected.append(number)
         return affected
 
-    def has_breach(self, numbers: range, for_windows: int, low: int | None, high: int | None) -> bool:
-        """Return True if one of some windows, or of the `for_windows` windows before them, may breach a threshold.
 
-        `low` and `high`: the highest low threshold and the lowest high threshold, in percent; None: there is none.
-        """
-        judged = [at for at in range(numbers.start, min(numbers.stop, self.reached + 1)) if not self.is_skipped(at)]
-        if for_windows:
-            judged += self.list_earlier(numbers.start, for_windows)
-        for number in judged:
-            doubled = self.find_doubled_usual(number)
-            if doubled is None:
-                continue
-            count = super().__getitem__(number)
-            if high is not None and 200 * count.flights > high * doubled:
-                return True
-            if low is not None and count.is_closed and 200 * count.flights < low * doubled:
-                return True
-        return False
+def may_have_breach(
+    traffic: Traffic,
+    direction: Direction,
+    window: Window,
+    numbers: range,
+    for_windows: int,
+    covered_until: int,
+    low: int | None,
+    high: int | None,
+) -> bool:
+    """Return True if one of some windows, or of the `for_windows` windows before them, may breach a threshold.
+
+    A quick check without a view of the windows, because most messages breach nothing. `covered_until`: the end of the
+    coverage of all parts (seconds since 1970). `low` and `high`: the highest low threshold and the lowest high
+    threshold, in percent; None: there is none.
+    """
+    days, parts, hours = traffic.usual.select_days(direction), traffic.select_directions(direction), window.hours
+    closed_until = covered_until // (hours * HOUR_S)  # also the last window that was reached
+    judged: list[int] = [*range(numbers.start, min(numbers.stop, closed_until + 1))]
+    if for_windows:
+        judged += list_earlier_windows(days, window, numbers.start, for_windows)
+    for number in judged:
+        doubled = read_doubled_usual(days, window, number)
+        if doubled is None or doubled < LEAST_DOUBLED_USUAL:
+            continue
+        day, at = divmod(number * hours, DAY_HOURS)
+        level = 200 * sum([sum(part.counts.day(day)[at : at + hours]) for part in parts])
+        if high is not None and level > high * doubled:
+            return True
+        if low is not None and level < low * doubled and number < closed_until:
+            return True
+    return False
 
 
 class PercentLookback(Lookback):
