@@ -47,7 +47,7 @@ def generate_traffic(seed: int, airports: int = 8, hours: int = 100, weeks_befor
     for _ in range(airports):
         airport = "".join(random.choices(string.ascii_uppercase + string.digits, k=4))
         names.append(airport)
-        log = _generate_observations(chance, hours, weeks_before)
+        log = generate_observations(chance, hours, weeks_before)
         queue = [observed(airport, number + 1, seen) for number, seen in enumerate(log)]
         for number in range(6):
             interest = _generate_interest(chance, airport)
@@ -74,7 +74,7 @@ def _merge_randomly(chance: random.Random, queues: list[list[Event]]) -> list[Ev
     return [next(iterators[turn]) for turn in turns]
 
 
-def _generate_observations(chance: random.Random, hours: int, weeks_before: int) -> list[Observation]:
+def generate_observations(chance: random.Random, hours: int, weeks_before: int) -> list[Observation]:
     """Generate the observations of both directions, with a gap now and then, and before them those of some weeks."""
     log = []
     for direction in (Direction.ARRIVALS, Direction.DEPARTURES):
