@@ -4,6 +4,7 @@ from datetime import UTC, date, datetime, timedelta
 from importlib.resources import files
 from zoneinfo import ZoneInfo
 
+import airportsdata
 import pytest
 from hypothesis import given, settings, strategies as st
 
@@ -120,6 +121,14 @@ def test_the_rules_of_zones_are_those_of_the_locked_package():
     assert zone.is_file()
     with pytest.raises(FileNotFoundError):
         Calendar("Mars/Olympus_Mons")
+
+
+def test_the_zone_of_each_airport_is_among_the_rules():
+    """A newer table of airports or of zones must not stop the stream at an airport whose zone it lacks."""
+    zones = {airport["tz"] for airport in airportsdata.load("ICAO").values()}
+    assert len(zones) > 300
+    for zone in zones:
+        Calendar(zone)
 
 
 def test_windows_of_all_lengths_begin_at_hours_of_utc():

@@ -140,6 +140,31 @@ def test_nothing_is_said_by_percents_of_an_hour_that_was_not_reached():
     assert at_hours(alerts) == [("FIRING", 8, 16)]
 
 
+def test_an_interest_begins_with_the_first_window_that_is_not_skipped():
+    """Set at 02:00, it takes 06:00 for its first window: before it there is none, whatever the evening was like."""
+    log = [hours(50, DAYTIME | {20: 0, 21: 0}), hours(51, DAYTIME | {6: 1})]
+    interest = a_percent(effective_from=instant((MONDAY + 51) * DAY_S + 2 * HOUR_S))
+    alerts, _ = tell(interest, log, fold_all(busy_weeks(50, DAYTIME)))
+    assert at_hours(alerts, 51) == [("FIRING", 6, 1), ("RESOLVED", 7, 10)]
+    later, _ = tell(replace(interest, for_windows=2), log, fold_all(busy_weeks(50, DAYTIME)))
+    assert later == []
+
+
+@given(seed=st.integers(0, 2**32))
+def test_a_removed_interest_leaves_no_trace(seed):
+    """An index from which interests of any measure were removed equals one to which they were never added."""
+    chance = Random(seed)
+    log = UsualLog("UTC", instant((MONDAY + 50) * DAY_S), (), ())
+    wanted = [replace(draw_interest(chance, log), interest_id=UUID(int=n)) for n in range(12)]
+    removed = chance.sample(wanted, 5)
+    thresholds = build_index(wanted)
+    for interest in removed:
+        thresholds.remove(interest)
+    remaining = [interest for interest in wanted if interest not in removed]
+    assert thresholds == build_index(remaining)
+    assert len(thresholds) == len(remaining)
+
+
 def test_while_an_interest_learns_nothing_is_said():
     """Fewer than three weeks before are known. With flights as threshold it speaks from the first day on."""
     alerts, _ = tell(a_percent(low=None), [hours(50, {})], fold_all(busy_weeks(50, DAYTIME, weeks=2)))
