@@ -23,7 +23,8 @@ from chassis.db.database import Database
 from chassis.db.outbox_relay import OutboxRelay
 from chassis.metrics import Metrics, ServiceIdentity
 from chassis.topics import ensure_topics
-from collector.interests import InterestRequest, InterestStore
+from collector.interest_requests import InterestRequest
+from collector.interests import InterestStore
 from collector.intervals import DAY, day_of
 from collector.model import OUTBOX, SCHEMA, CoverageRow, FlightRow, NightlyRecordRow
 from collector.settled.collection import FlightCollector

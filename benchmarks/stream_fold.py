@@ -20,10 +20,12 @@ from typing import Final
 
 from benchmarks.streams.figures import median, print_progress, report
 from benchmarks.streams.traffic import (
+    USUAL_FLIGHTS,
     Record,
     build_flight_records,
     build_past_records,
     build_quiet_interests,
+    build_quiet_percents,
     choose_airports,
 )
 from benchmarks.streams.work import Folding
@@ -71,7 +73,29 @@ def main() -> int:
     for place, size in enumerate(SIZES):
         # Airports of its own, each with its share of the interests: to index a million again would take long.
         _measure_speed(foldings, names[place :: len(SIZES)], size, rounds, sequence)
+    foldings.clear()
+    _measure_percents(names, INTERESTS[-1] // share, rounds, sequence)
     return 0
+
+
+def _measure_percents(names: list[str], number: int, rounds: int, sequence: Iterator[int]) -> None:
+    """Measure and report the speed of the fold with `number` interests in percent of the usual, and with none.
+
+    The airports have a usual number of flights in each hour of the weeks before.
+    """
+    known = Folding({})
+    for record in build_past_records(names, sequence, USUAL_FLIGHTS):
+        result = known.compute_result(record.sequence, record.value)
+        if result is not None:
+            known.write_result(result)
+    foldings = {}
+    for interests in (0, number):
+        table = {key: encode_interest_entry(1, value) for key, value in build_quiet_percents(names, interests)}
+        foldings[interests] = Folding(table, known)
+        _index_interests(foldings[interests].state)
+    print_progress(f"{number:,} interests in percent")
+    for place, size in enumerate(SIZES):
+        _measure_speed(foldings, names[place :: len(SIZES)], size, rounds, sequence, "interests in percent")
 
 
 def _build_interest_table(names: list[str], number: int) -> dict[bytes, bytes]:
@@ -108,11 +132,17 @@ def _measure_resident_bytes() -> int:
 
 
 def _measure_speed(
-    foldings: dict[int, Folding], names: list[str], size: int, rounds: int, sequence: Iterator[int]
+    foldings: dict[int, Folding],
+    names: list[str],
+    size: int,
+    rounds: int,
+    sequence: Iterator[int],
+    kind: str = "interests",
 ) -> None:
     """Measure and report flights per second of the fold of the same batches with each number of interests.
 
-    The numbers take turns in rounds, after a warm-up; medians are reported, and beside them the decoding alone.
+    `kind`: their name in the figures. The numbers take turns in rounds, after a warm-up; medians are reported,
+    and beside them the decoding alone.
     """
     batches = min(BATCHES_A_ROUND, FLIGHTS_A_ROUND // size)
     records = build_flight_records(names, size, batches * (rounds + 1), sequence)
@@ -131,10 +161,10 @@ def _measure_speed(
         for interests, folding in foldings.items():
             rates[interests].append(size * batches / _measure_fold_seconds(folding.state, round_records))
     gc.unfreeze()
-    base = f"fold, 0 interests, batches of {size:,}", median(rates[0])
+    base = f"fold, 0 {kind}, batches of {size:,}", median(rates[0])
     for interests, measured in rates.items():
         rate = median(measured)
-        figure = f"fold, {interests:,} interests, batches of {size:,}"
+        figure = f"fold, {interests:,} {kind}, batches of {size:,}"
         report(NAME, figure, rate, "flights/s", base, microseconds_a_batch=round(size / rate * 1e6, 1))
     report(NAME, f"decoding alone, batches of {size:,}", median(alone), "flights/s", base)
 

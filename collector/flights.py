@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from itertools import repeat
 from typing import Final
 from uuid import UUID
@@ -23,13 +23,18 @@ from collector.flight_lists import (
     find_latest_flight,
     load_page,
 )
-from collector.interests import InterestRequest, check_effective_from
+from collector.interest_requests import InterestRequest
+from collector.interests import check_effective_from
 from collector.intervals import DAY, FARTHEST_BACK, day_of
 from collector.model import CoverageRow, FlightRow
 from collector.unheard import find_unheard_since
-from domain.interests import Direction, Interest, check_low, check_thresholds
+from domain.calendar import WEEKS_BACK
+from domain.interests import Direction, Interest, check_low
 from domain.preview import FlightHistory, Preview, explain_unknown, preview
 from domain.windows import seconds
+
+_LONGEST_BASE: Final = timedelta(weeks=WEEKS_BACK, days=1)
+"""How long before a window the weeks begin that its usual follows from; clocks are moved by a day at most."""
 
 _NO_USER: Final = UUID(int=0)
 
@@ -200,7 +205,7 @@ class FlightQueries:
         interest in the airport: a preview helps to decide whether to set one. Raises NoSuchAirportError, InterestError.
         """
         require_airport(request.airport)
-        check_thresholds(request.high, request.low, request.for_windows)
+        request.check()
         check_low(request.low)
         now = self._clock.now()
         check_effective_from(request, now)
@@ -217,7 +222,11 @@ class FlightQueries:
             repeat=request.repeat,
             effective_from=effective_from,
             version=1,
+            high_percent=request.high_percent,
+            low_percent=request.low_percent,
         )
+        is_percent = request.high_percent is not None or request.low_percent is not None
+        known_from = effective_from - _LONGEST_BASE if is_percent else effective_from
         with self._database.reading() as session:
             coverage = {
                 part: covered
@@ -225,8 +234,7 @@ class FlightQueries:
                 if part in request.direction.parts
             }
             histories = [
-                _load_history(session, request.airport, part, covered, effective_from)
-                for part, covered in coverage.items()
+                _load_history(session, request.airport, part, covered, known_from) for part, covered in coverage.items()
             ]
             unheard_since = find_unheard_since(session, request.airport, now)
         shown = preview(interest, histories)
@@ -265,19 +273,19 @@ def _join_adjacent_days(days: Sequence[datetime]) -> Iterator[tuple[datetime, da
 
 
 def _load_history(
-    session: Session, icao: str, part: Direction, covered: CoveredInterval, effective_from: datetime
+    session: Session, icao: str, part: Direction, covered: CoveredInterval, known_from: datetime
 ) -> FlightHistory:
-    """Load the covered flights since `effective_from` as a history, one event time for each flight.
+    """Load the covered flights since `known_from` as a history, one event time for each flight.
 
     Each event time is rounded down to its hour; if that lies before the covered interval, it is the interval's begin.
     """
     # By the hour, as they are counted; SQLite keeps a text, to which MySQL's cast is alike: 2013-02-13 10:00:00.000000
     hour = func.substr(cast(FlightRow.event_time, String(26)), 1, 13)
-    # Flights before effective_from are not judged, and flights before the coverage lie before a gap; flights after its
-    # end were stored since it was read.
+    # Flights before known_from concern no window that is judged, and flights before the coverage lie before a gap;
+    # flights after its end were stored since it was read.
     query = (
         select(hour, func.count())
-        .where(*filter_by_airport(icao, part), *filter_by_event_time(max(effective_from, covered.begin), covered.end))
+        .where(*filter_by_airport(icao, part), *filter_by_event_time(max(known_from, covered.begin), covered.end))
         .group_by(hour)
     )
     flights = ((seconds(datetime.fromisoformat(f"{text}:00+00:00")), count) for text, count in session.execute(query))

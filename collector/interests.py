@@ -2,9 +2,9 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Final, TypedDict, TypeVar
+from typing import Final, TypeVar
 from uuid import UUID, uuid4
 
 import structlog
@@ -17,6 +17,7 @@ from chassis.db.database import Database
 from chassis.errors import ContendedError
 from collector.airport_checks import require_airport
 from collector.errors import CallerGoneError, NoSuchInterestError, VersionMismatchError
+from collector.interest_requests import InterestRequest, InterestUpdate, replace_measures
 from collector.intervals import DAY, FARTHEST_BACK, day_of
 from collector.messages import encode_collection_request, encode_interest_removal, encode_interest_set
 from collector.model import OUTBOX, CoverageRow, InterestRow
@@ -24,8 +25,7 @@ from collector.people import delete_person, join_queue
 from collector.unheard import delete_notice_marks, explain_unheard, find_unheard_since, notify_unheard
 from collector.write_limits import DEFAULT_LIMITS, PastWindowsLimit, PersonLimits, require_room
 from domain.airports import explain_retired_code, is_icao
-from domain.interests import Direction, Interest, InterestError, check_low, check_thresholds
-from domain.windows import Window
+from domain.interests import Interest, InterestError, check_low
 
 log = structlog.get_logger()
 
@@ -41,31 +41,6 @@ FARTHEST_AHEAD = timedelta(days=366)
 _MAX_ATTEMPTS: Final = 10
 _RETRY_FOR_S: Final = 2.0
 """Seconds after the first attempt in which a transaction that lost to another is attempted again."""
-
-
-@dataclass(frozen=True, slots=True)
-class InterestRequest:
-    """The fields of an interest that a person chooses: all but its ids and its version."""
-
-    airport: str
-    direction: Direction
-    window: Window
-    high: int | None
-    low: int | None
-    for_windows: int
-    repeat: bool
-    effective_from: datetime | None
-    """None: the start of the last collected day for a new interest, the present for a changed one."""
-
-
-class InterestUpdate(TypedDict, total=False):
-    """New values for some fields of an interest. A field that is left out stays; a threshold of None is removed."""
-
-    high: int | None
-    low: int | None
-    for_windows: int
-    repeat: bool
-    effective_from: datetime
 
 
 class InterestStore:
@@ -95,7 +70,7 @@ class InterestStore:
         """
         if not is_icao(request.airport):
             require_airport(request.airport)
-        check_thresholds(request.high, request.low, request.for_windows)
+        request.check()
         check_low(request.low)
         return _retry_if_contended(lambda: self._set_in_transaction(user_id, request))
 
@@ -140,9 +115,9 @@ class InterestStore:
         """Change some fields of an interest if it still has this version (None: any version), and return it.
 
         The result is the next version, whose event is added to the outbox; without a new `effective_from` it is judged
-        from the present on. An update that equals what is stored changes nothing, and the event of what is stored is
-        added once more. Raises NoSuchInterestError, VersionMismatchError, InterestError, ContendedError,
-        TooManyPastWindowsError.
+        from the present on. A threshold of one measure (flights, percent) replaces that of the other. An update that
+        equals what is stored changes nothing, and the event of what is stored is added once more. Raises
+        NoSuchInterestError, VersionMismatchError, InterestError, ContendedError, TooManyPastWindowsError.
         """
         return _retry_if_contended(lambda: self._change_in_transaction(user_id, interest_id, version, update))
 
@@ -158,8 +133,8 @@ class InterestStore:
             row = _require_owner(_load_and_lock_row(session, interest_id), user_id)
             if version is not None and row.version != version:
                 raise VersionMismatchError("The interest has changed since; read it again.")
-            request = replace(_build_equal_request(row), **update)
-            check_thresholds(request.high, request.low, request.for_windows)
+            request = replace(_build_equal_request(row), **replace_measures(update))
+            request.check()
             check_low(update.get("low"))  # one that stays may be of a time when 0 was accepted
             now = self._clock.now()
             if _store_next_version(session, row, request, now):
@@ -309,6 +284,8 @@ def _build_equal_request(row: InterestRow) -> InterestRequest:
         for_windows=present.for_windows,
         repeat=present.repeat,
         effective_from=None,
+        high_percent=present.high_percent,
+        low_percent=present.low_percent,
     )
 
 
@@ -338,6 +315,7 @@ def _write_row_and_add_event(session: Session, row: InterestRow, request: Intere
     IntegrityError if the row is new and another transaction has inserted the same interest.
     """
     row.high, row.low = request.high, request.low
+    row.high_percent, row.low_percent = request.high_percent, request.low_percent
     row.for_windows, row.repeat = request.for_windows, request.repeat
     row.updated_at = now
     session.flush()
@@ -357,9 +335,11 @@ def _would_change(row: InterestRow, request: InterestRequest) -> bool:
     """
     if request.effective_from is not None and request.effective_from != row.effective_from:
         return True
-    return (row.high, row.low, row.for_windows, row.repeat) != (
+    return (row.high, row.low, row.high_percent, row.low_percent, row.for_windows, row.repeat) != (
         request.high,
         request.low,
+        request.high_percent,
+        request.low_percent,
         request.for_windows,
         request.repeat,
     )

@@ -36,6 +36,8 @@ def encode_interest_set(interest: Interest, past: bool = False) -> OutboxMessage
         repeat=interest.repeat,
         version=interest.version,
         past=past,
+        high_percent=interest.high_percent,
+        low_percent=interest.low_percent,
     )
     value.effective_from.FromDatetime(interest.effective_from)
     return _build_interest_message(interest, value.SerializeToString())

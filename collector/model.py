@@ -1,5 +1,6 @@
 """The tables of the collector's database."""
 
+from dataclasses import fields
 from datetime import datetime
 from enum import StrEnum
 from typing import Final
@@ -28,6 +29,8 @@ from domain.windows import Window
 SCHEMA: Final = MetaData()
 OUTBOX: Final = Outbox(SCHEMA)
 
+_STORED_AS_THEY_ARE: Final = tuple(each.name for each in fields(Interest) if each.name not in ("direction", "window"))
+"""The fields of an interest that have columns of the same name and type."""
 _ID = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers only INTEGER keys by itself
 
 
@@ -65,6 +68,8 @@ class InterestRow(Base):
     window_length: Mapped[str] = mapped_column(String(2))
     high: Mapped[int | None]
     low: Mapped[int | None]
+    high_percent: Mapped[int | None]
+    low_percent: Mapped[int | None]
     for_windows: Mapped[int]
     repeat: Mapped[bool]
     effective_from: Mapped[datetime] = mapped_column(UtcDateTime)
@@ -76,19 +81,8 @@ class InterestRow(Base):
 
     def value(self) -> Interest:
         """Return the row's present values as a frozen domain `Interest`."""
-        return Interest(
-            interest_id=self.interest_id,
-            user_id=self.user_id,
-            airport=self.airport,
-            direction=Direction(self.direction),
-            window=Window(self.window_length),
-            high=self.high,
-            low=self.low,
-            for_windows=self.for_windows,
-            repeat=self.repeat,
-            effective_from=self.effective_from,
-            version=self.version,
-        )
+        stored = {name: getattr(self, name) for name in _STORED_AS_THEY_ARE}
+        return Interest(**stored, direction=Direction(self.direction), window=Window(self.window_length))
 
 
 class CoverageRow(Base):

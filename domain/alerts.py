@@ -142,6 +142,13 @@ class Alert:
     """True if the alert follows only from the settled record, which corrects what was known from positions before."""
     count_before: int | None = None
     """With `corrects`: the count that was known before the correction. None: no correction."""
+    percent: int | None = None
+    """The interest's threshold in percent of what is usual; `threshold` is then the number of flights that it makes of
+    the window's usual: more than that (HIGH), or fewer (LOW), are a breach. None: the threshold is in flights."""
+    doubled_usual: int | None = None
+    """With `percent`: twice the count that is usual in the window, an integer. None: the threshold is in flights."""
+    base_counts: tuple[int, ...] = ()
+    """With `percent`: the counts of the same window of the weeks before, the latest first, as far as they are known."""
 
     @property
     def reports_breach(self) -> bool:

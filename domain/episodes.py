@@ -53,6 +53,10 @@ class Lookback:
         found = self._run_starts[bound, threshold, number] = at if start is None else start
         return found
 
+    def find_firing(self, start: int, for_windows: int) -> int:
+        """Return the window in which a breach fires that began in window `start`: the last of its first run."""
+        return start + for_windows - 1
+
     def _is_breach(self, bound: Bound, threshold: int, number: int) -> bool:
         """Return True if window `number` is closed and breaches the threshold, False if not, or if it is not closed."""
         window = self._windows[number]

@@ -1,15 +1,19 @@
 """Explanations of an interest's alerts: for each window its count, how much of it is known, and its states."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import assert_never
 
 from domain.alerts import AlertState, Bound
+from domain.calendar import find_calendar
 from domain.interests import Interest
+from domain.measures import Measure, find_measure, list_measured_thresholds
+from domain.percent_counts import PercentCounts
 from domain.rule import find_first_window, judge
 from domain.traffic import Traffic
+from domain.usual_fold import list_base_counts
 from domain.window_counts import WindowCounts
 from domain.windows import HOUR_S, instant
 
@@ -29,6 +33,17 @@ class Knowledge(StrEnum):
     """The window starts before the interest is in effect, and is not judged."""
 
 
+class Usualness(StrEnum):
+    """Why a window is not judged by thresholds in percent."""
+
+    UNREACHED = "not reached"
+    """The coverage has not reached its start: what is usual in it is not fixed yet."""
+    UNKNOWN = "nothing usual"
+    """Too little was known of the weeks before when it was reached."""
+    SKIPPED = "skipped"
+    """Fewer than five flights are usual."""
+
+
 @dataclass(frozen=True, slots=True)
 class WindowVerdict:
     """The result of the alert rule for one interest and one window [start, end): its count and its states."""
@@ -42,6 +57,12 @@ class WindowVerdict:
     """The state of the high threshold, None if there is none; STILL is mailed only to interests with `repeat`."""
     low: AlertState | None
     """The state of the low threshold, as `high`."""
+    doubled_usual: int | None = None
+    """Twice the count that is usual in the window; None: nothing is, or the interest has no threshold in percent."""
+    unjudged: Usualness | None = None
+    """Why the interest's thresholds in percent are not judged here. None: they are, or there is none."""
+    base_counts: tuple[int, ...] = ()
+    """The counts of the same window of the weeks before, the latest first, as far as they are known now."""
 
     def state_of(self, bound: Bound) -> AlertState | None:
         """Return the state of the interest's threshold of one bound; None if the window has no state for the bound."""
@@ -68,15 +89,35 @@ def judge_windows(interest: Interest, traffic: Traffic) -> Iterator[WindowVerdic
     hours = interest.window.hours
     counted_until = max(part.counts.end_hour for part in traffic.select_directions(interest.direction))
     last = max(closed_until - 1, _find_last_with_flights(windows, counted_until // hours, closed_until))
+    percents = PercentCounts(traffic, interest.direction, interest.window)
+    has_percents = any(find_measure(interest, bound) is Measure.PERCENT for bound in Bound)
     for number in range(max(first, covered) - interest.for_windows, last + 1):
-        yield WindowVerdict(
+        verdict = WindowVerdict(
             start=instant(number * hours * HOUR_S),
             end=instant((number + 1) * hours * HOUR_S),
             count=windows[number].flights,
             knowledge=_classify_knowledge(windows, number, first),
-            high=_find_state(interest, windows, number, first, Bound.HIGH),
-            low=_find_state(interest, windows, number, first, Bound.LOW),
+            high=_find_state(interest, windows, percents, number, first, Bound.HIGH),
+            low=_find_state(interest, windows, percents, number, first, Bound.LOW),
         )
+        yield _add_usual(verdict, interest, traffic, percents, number) if has_percents else verdict
+
+
+def _add_usual(
+    verdict: WindowVerdict, interest: Interest, traffic: Traffic, percents: PercentCounts, number: int
+) -> WindowVerdict:
+    """Return the verdict of window `number` with what is usual in it, and why it is not judged by percents."""
+    unjudged = None
+    doubled = percents.find_doubled_usual(number) if number <= percents.reached else None
+    if number > percents.reached:
+        unjudged = Usualness.UNREACHED
+    elif doubled is None:
+        unjudged = Usualness.UNKNOWN
+    elif percents.is_skipped(number):
+        unjudged = Usualness.SKIPPED
+    calendar = find_calendar(interest.airport)
+    base_counts = list_base_counts(traffic, calendar, interest.direction, interest.window, number)
+    return replace(verdict, doubled_usual=doubled, unjudged=unjudged, base_counts=base_counts)
 
 
 def _find_last_with_flights(windows: WindowCounts, last: int, closed_until: int) -> int:
@@ -99,22 +140,23 @@ def _classify_knowledge(windows: WindowCounts, number: int, first: int) -> Knowl
     return Knowledge.GAP if window.is_lost else Knowledge.OPEN
 
 
-def _find_state(interest: Interest, windows: WindowCounts, number: int, first: int, bound: Bound) -> AlertState | None:
+def _find_state(
+    interest: Interest, windows: WindowCounts, percents: PercentCounts, number: int, first: int, bound: Bound
+) -> AlertState | None:
     """Return the state of the interest's threshold of a bound in window `number`: FIRING, RESOLVED or STILL.
 
     STILL is also returned for interests without `repeat`. None if the interest has no such threshold, if no run of
-    `for_windows` since its first window `first` can be complete here, or if the rule gives no state.
+    `for_windows` since its first window `first` can be complete here, or if the rule gives no state; of a threshold in
+    percent also if the window is skipped.
     """
-    threshold = bound.threshold_of(interest)
-    first_complete_run = first + interest.for_windows - 1
-    if threshold is None or number < first_complete_run:
-        return None
-    states = judge(bound, windows, number, interest.for_windows, number == first_complete_run)
-    for state, thresholds in (
-        (AlertState.FIRING, states.firing),
-        (AlertState.RESOLVED, states.resolved),
-        (AlertState.STILL, states.still),
-    ):
-        if thresholds.begin <= threshold < thresholds.end:
-            return state
+    for measure, each, threshold in list_measured_thresholds(interest):
+        if each is not bound:
+            continue
+        judged = percents if measure is Measure.PERCENT else windows
+        if measure is Measure.PERCENT and percents.is_skipped(number):
+            return None
+        run = judged.find_run_bounds(number, interest.for_windows)
+        if first > run.begin:
+            return None
+        return judge(bound, judged, number, interest.for_windows, first > run.oldest).find_state(threshold)
     return None

@@ -3,10 +3,12 @@
 from collections.abc import Iterator
 from datetime import datetime
 
-from domain.alerts import Alert, AlertState, Bound, compute_alert_id, list_thresholds
+from domain.alerts import Alert, AlertState, Bound, compute_alert_id
+from domain.calendar import find_calendar
 from domain.changes import TrafficChange
 from domain.episodes import Lookback
 from domain.interests import Interest
+from domain.measures import Measure, convert_to_flights, find_measure, list_measured_thresholds
 from domain.range_alerts import RangeAlert
 from domain.rule import find_first_window
 from domain.traffic import Traffic
@@ -20,17 +22,25 @@ def compute_alerts(interest: Interest, before: Traffic, after: Traffic) -> Itera
     all alerts so far, for an interest that was just set.
     """
     first = find_first_window(interest)
-    thresholds = list_thresholds(interest)
-    change, key = TrafficChange(before, after), (interest.direction, interest.window)
-    for number in change.list_affected_windows(*key, interest.for_windows):
+    thresholds = list_measured_thresholds(interest)
+    change, windows = TrafficChange(before, after), (interest.direction, interest.window)
+    affected = {
+        measure: set(change.list_affected_windows(*windows, measure, interest.for_windows))
+        for measure in {threshold.measure for threshold in thresholds}
+    }
+    for number in sorted(set[int]().union(*affected.values())):
         if number < first:
             continue  # before the interest is in effect
-        for bound, threshold in thresholds:
+        for measure, bound, threshold in thresholds:
+            if number not in affected[measure]:
+                continue
+            key = *windows, measure
+            run = change.find_run_bounds(*key, number, interest.for_windows)
             for range_alert in change.find_range_alerts(*key, number, interest.for_windows, bound):
                 begin, end = range_alert.thresholds
                 if (
                     begin <= threshold < end
-                    and range_alert.applies_to(first, interest.for_windows, interest.repeat)
+                    and range_alert.applies_to(first, run, interest.repeat)
                     and change.is_due(*key, range_alert, threshold, interest.for_windows, first, interest.repeat)
                 ):
                     yield build_alert(interest, change, range_alert, threshold)
@@ -40,15 +50,16 @@ def build_alert(interest: Interest, change: TrafficChange, range_alert: RangeAle
     """Return the alert of one interest from a range alert that applies to it and holds its threshold (not checked).
 
     Adds the alert's id, its episode (the id of the FIRING that began its breach, its own id for FIRING), the counts of
-    the windows before, and where its cause comes from. In an open window the count is `threshold` + 1, the first that
-    breaches the threshold.
+    the windows before, and where its cause comes from; with a threshold in percent what is usual, and the number of
+    flights that the percent makes of it. In an open window the count is the first that breaches the threshold.
     """
     bound, number, state = range_alert.bound, range_alert.number, range_alert.state
     withdrawn_state = range_alert.withdrawn_state
     revision = _find_revision(interest, change, bound, threshold, number, withdrawn_state or state)
     start = _compute_window_start(interest, number)
     own_id = compute_alert_id(interest.interest_id, interest.version, bound, start, state, withdrawn_state, revision)
-    before, after = change.get_lookbacks(interest.direction, interest.window)
+    windows, measure = (interest.direction, interest.window), find_measure(interest, bound)
+    before, after = change.get_lookbacks(*windows, measure)
     episode_id = own_id
     if state is not AlertState.FIRING:
         lookback = before if state is AlertState.WITHDRAWN else after
@@ -62,8 +73,15 @@ def build_alert(interest: Interest, change: TrafficChange, range_alert: RangeAle
             revision=_find_revision(interest, change, bound, threshold, first, AlertState.FIRING),
         )
     count_before = change.find_corrected_count(
-        interest.direction, interest.window, number, interest.for_windows, find_first_window(interest), state
+        *windows, measure, number, interest.for_windows, find_first_window(interest), state
     )
+    percent = doubled_usual = None
+    base_counts: tuple[int, ...] = ()
+    flights = threshold
+    if measure is Measure.PERCENT:
+        percent, doubled_usual = threshold, change.find_doubled_usual(*windows, number) or 0
+        flights = convert_to_flights(bound, percent, doubled_usual)
+        base_counts = change.list_base_counts(*windows, number, find_calendar(interest.airport))
     return Alert(
         alert_id=own_id,
         interest_id=interest.interest_id,
@@ -75,8 +93,8 @@ def build_alert(interest: Interest, change: TrafficChange, range_alert: RangeAle
         window_start=start,
         bound=bound,
         state=state,
-        count=threshold + 1 if range_alert.flights is None else range_alert.flights,
-        threshold=threshold,
+        count=flights + 1 if range_alert.flights is None else range_alert.flights,
+        threshold=flights,
         for_windows=interest.for_windows,
         withdrawn_count=range_alert.withdrawn_flights,
         earlier=after.list_earlier_counts(number),
@@ -86,6 +104,9 @@ def build_alert(interest: Interest, change: TrafficChange, range_alert: RangeAle
         provenance=change.find_provenance(interest.direction, interest.window, number),
         corrects=count_before is not None,
         count_before=count_before,
+        percent=percent,
+        doubled_usual=doubled_usual,
+        base_counts=base_counts,
     )
 
 
@@ -96,7 +117,7 @@ def _find_revision(
 
     `state`: the alert's state; for WITHDRAWN the state that it withdraws.
     """
-    past = change.get_past_statements(interest.direction, interest.window)
+    past = change.get_past_statements(interest.direction, interest.window, find_measure(interest, bound))
     if not past.are_corrected(number, interest.for_windows):
         return 0
     first = find_first_window(interest)
@@ -119,4 +140,4 @@ def _find_episode_start(interest: Interest, lookback: Lookback, range_alert: Ran
         return range_alert.number
     # A breach needs `for_windows` consecutive windows, none before the interest's first; it fires in the last of them.
     run_start = lookback.find_run_start(range_alert.bound, threshold, range_alert.number)
-    return max(run_start, find_first_window(interest)) + interest.for_windows - 1
+    return lookback.find_firing(max(run_start, find_first_window(interest)), interest.for_windows)

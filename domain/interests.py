@@ -10,6 +10,12 @@ from domain.windows import Window
 HIGHEST_THRESHOLD = 100_000
 """Flights; no airport has nearly as many in a day, so a larger threshold is a typing error."""
 
+HIGH_PERCENTS = range(101, 10_001)
+"""Percents of what is usual that a high threshold may be: what is usual itself is no alarm, it is passed every other
+time; and a hundred times the usual is the most that an airport with 5 flights can reach within HIGHEST_THRESHOLD."""
+LOW_PERCENTS = range(1, 100)
+"""Percents of what is usual that a low threshold may be. With 1 an alert needs next to no flights."""
+
 LOWEST_LOW = 1
 """The lowest low threshold that a person may ask for: no count is below 0, so a low of 0 is never breached.
 Interests of earlier versions may have it."""
@@ -65,16 +71,29 @@ class Interest:
     """Windows that start before this instant are not judged."""
     version: int
     """Grows with each change."""
+    high_percent: int | None = None
+    """The percent of what is usual of which more flights are a breach; None: no such threshold."""
+    low_percent: int | None = None
+    """The percent of what is usual of which fewer flights are a breach; None: no such threshold."""
 
 
-def check_thresholds(high: int | None, low: int | None, for_windows: int) -> None:
+def check_thresholds(
+    high: int | None,
+    low: int | None,
+    for_windows: int,
+    high_percent: int | None = None,
+    low_percent: int | None = None,
+) -> None:
     """Raise InterestError unless an interest may have these values together; the first fault found is reported.
 
-    At least one threshold is needed; each is from 0 to HIGHEST_THRESHOLD, `low` is below `high`, and `for_windows` is
-    from 1 to MAX_FOR_WINDOWS.
+    At least one threshold is needed, and of each bound one at most, in flights or in percent of what is usual; flights
+    are from 0 to HIGHEST_THRESHOLD, `low` is below `high`, percents are in HIGH_PERCENTS and LOW_PERCENTS, and
+    `for_windows` is from 1 to MAX_FOR_WINDOWS.
     """
-    if high is None and low is None:
+    if high is None and low is None and high_percent is None and low_percent is None:
         raise InterestError("give a high or a low threshold, or both", "high", "low")
+    _check_percent("high", high, high_percent, HIGH_PERCENTS)
+    _check_percent("low", low, low_percent, LOW_PERCENTS)
     for name, value in (("high", high), ("low", low)):
         if value is not None and not 0 <= value <= HIGHEST_THRESHOLD:
             raise InterestError(f"{name} must be from 0 to {HIGHEST_THRESHOLD}", name)
@@ -82,6 +101,17 @@ def check_thresholds(high: int | None, low: int | None, for_windows: int) -> Non
         raise InterestError("high must be above low", "high", "low")
     if not 1 <= for_windows <= MAX_FOR_WINDOWS:
         raise InterestError(f"for must be from 1 to {MAX_FOR_WINDOWS} windows", "for_windows")
+
+
+def _check_percent(bound: str, flights: int | None, percent: int | None, allowed: range) -> None:
+    """Raise InterestError if a bound has a threshold in flights and one in percent, or a percent out of range."""
+    if percent is None:
+        return
+    name = f"{bound}_percent"
+    if flights is not None:
+        raise InterestError(f"give {bound} (flights) or {name} (percent of what is usual), not both", bound, name)
+    if percent not in allowed:
+        raise InterestError(f"{name} must be from {allowed.start} to {allowed.stop - 1}", name)
 
 
 def check_low(low: int | None) -> None:

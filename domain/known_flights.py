@@ -4,11 +4,12 @@ A day's fingerprints are packed into bytes, 4 for each flight, because they are 
 """
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 from zlib import crc32
 
-from domain.hourly_counts import DAY_HOURS
+from domain.hourly_counts import DAY_HOURS, HourlyCounts
 from domain.windows import HOUR_S
 
 KnownFlights = Mapping[int, bytes]
@@ -77,3 +78,21 @@ def drop_days(known: KnownFlights, first_day: int) -> KnownFlights:
     if not known or min(known) >= first_day:
         return known
     return {day: packed for day, packed in known.items() if day >= first_day}
+
+
+def retract_flights(
+    retracted: Iterable[tuple[int, int]], counts: HourlyCounts, known: KnownFlights
+) -> tuple[HourlyCounts, KnownFlights]:
+    """Return the counts and the known flights without the retracted flights that are known.
+
+    `retracted`: event time (seconds since 1970) and fingerprint of each.
+    """
+    taken: Counter[int] = Counter()
+    for at, fingerprint in retracted:
+        hour = at // HOUR_S
+        without = remove_flight(known, at, fingerprint)
+        # Another flight may have the same fingerprint: no count falls below 0 because of it.
+        if without is not None and counts.total(hour, 1) > taken[hour]:
+            known = without
+            taken[hour] += 1
+    return counts.with_changes({hour: -flights for hour, flights in taken.items()}), known

@@ -12,13 +12,18 @@ from datetime import timedelta
 from typing import Final
 
 from domain.alerts import Alert
+from domain.calendar import find_calendar
 from domain.changes import NO_TRAFFIC
 from domain.interest_alerts import compute_alerts
 from domain.interests import Direction, Interest
-from domain.traffic import LONGEST_INTERVAL_S, Coverage, Observation, Traffic
+from domain.traffic import Coverage, Observation, Traffic
+from domain.usual_fold import fold_with_usual
 from domain.windows import HOUR_S, seconds
 
 _WEEK: Final = timedelta(days=7)
+_PIECE_S: Final = 24 * HOUR_S
+"""Seconds that one made-up observation covers at most. So no direction is ahead of the other for long: what is usual in
+both is known only as far back as both are retained."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +42,8 @@ class FlightHistory:
     def to_observations(self) -> Iterator[Observation]:
         """Yield the history as observations that the collector may have published, in order of time.
 
-        The intervals between the gaps are COMPLETE, the gaps GAP; each is cut into pieces of at most
-        LONGEST_INTERVAL_S. Together they cover [begin, end) with all flights in it, also those in the gaps.
+        The intervals between the gaps are COMPLETE, the gaps GAP; each is cut into pieces of at most a day. Together
+        they cover [begin, end) with all flights in it, also those in the gaps.
         """
         at = self.begin
         for gap_begin, gap_end in self.gaps:
@@ -48,12 +53,12 @@ class FlightHistory:
         yield from self._observe_interval(at, self.end, Coverage.COMPLETE)
 
     def _observe_interval(self, begin: int, end: int, coverage: Coverage) -> Iterator[Observation]:
-        """Yield the observations of [begin, end), cut into intervals of at most LONGEST_INTERVAL_S, in order.
+        """Yield the observations of [begin, end), cut into intervals of at most a day, in order.
 
         Each holds the flights of its interval and has the same `coverage`. Nothing is yielded for an empty interval.
         """
-        for start in range(begin, end, LONGEST_INTERVAL_S):
-            stop = min(start + LONGEST_INTERVAL_S, end)
+        for start in range(begin, end, _PIECE_S):
+            stop = min(start + _PIECE_S, end)
             times = self.event_times[bisect_left(self.event_times, start) : bisect_left(self.event_times, stop)]
             yield Observation(self.direction, start, stop, tuple(times), coverage)
 
@@ -82,10 +87,11 @@ def preview(interest: Interest, histories: Iterable[FlightHistory]) -> Preview:
     Both follow from the stored flights alone. `histories`: at most one for each direction; a direction without a
     history is not covered, and an interest with that direction gets no alerts and no counts.
     """
-    traffic = NO_TRAFFIC
-    for history in histories:
-        for observation in history.to_observations():
-            traffic = traffic.fold(observation)
+    traffic, calendar = NO_TRAFFIC, find_calendar(interest.airport)
+    observations = [each for history in histories for each in history.to_observations()]
+    # In the order of time, so that both directions have the same weeks before when a window is reached.
+    for observation in sorted(observations, key=lambda each: each.begin):
+        traffic = fold_with_usual(traffic, observation, calendar)
     return Preview(
         alerts=tuple(compute_alerts(interest, NO_TRAFFIC, traffic)),
         counts=tuple(_list_counts(interest, traffic)),

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from domain.alerts import AlertState, Bound
 from domain.rule import NO_STATES, StateRanges, ThresholdRange, judge
-from domain.window_counts import WindowCounts
+from domain.window_counts import RunBounds, WindowCounts
 
 
 class RangeAlert(NamedTuple):
@@ -24,8 +24,8 @@ class RangeAlert(NamedTuple):
     state: AlertState
     thresholds: ThresholdRange
     is_first: bool
-    """True: only for interests whose first window is `for_windows` - 1 before this window. False: only for interests
-    that began earlier."""
+    """True: only for interests whose first window is the first of the run of `for_windows` windows up to this one.
+    False: only for interests that began earlier."""
     for_repeat: bool
     """True: only for interests with `repeat`. False: for all."""
     flights: int | None
@@ -38,17 +38,18 @@ class RangeAlert(NamedTuple):
     """True: only for interests that got an alert of this breach, which is withdrawn, or which is told to an interest
     that was set later. False: only for interests that got no alert of this state before. None: for all."""
 
-    def applies_to(self, first_window: int, for_windows: int, repeat: bool) -> bool:
+    def applies_to(self, first_window: int, run: RunBounds, repeat: bool) -> bool:
         """Return True if an interest with these values has the alert, provided that its threshold is in `thresholds`.
 
         Returns False if the alert is only for interests with `repeat` and this one has none, or if the interest's first
-        window is wrong: it must be `for_windows` - 1 before the alert's window if `is_first`, else earlier than that.
-        Neither the threshold nor the window length is compared, nor the earlier alerts (`told`).
+        window is wrong: it must be the first of the alert's `run` if `is_first` (or be skipped right before it), else
+        earlier than that. Neither the threshold nor the window length is compared, nor the earlier alerts (`told`).
         """
         if self.for_repeat and not repeat:
             return False
-        oldest = self.number - for_windows  # the window before the run
-        return first_window == oldest + 1 if self.is_first else first_window <= oldest
+        if self.is_first:
+            return run.oldest < first_window <= run.begin
+        return first_window <= run.oldest
 
 
 def find_range_alerts(

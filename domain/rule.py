@@ -6,12 +6,16 @@ all interests that count the same flights, except for their thresholds. So the r
 (`domain.threshold_index`), or a single interest is compared with the ranges (`domain.interest_alerts.compute_alerts`).
 """
 
+from collections.abc import Mapping
 from typing import Final, NamedTuple, assert_never
 
 from domain.alerts import AlertState, Bound
 from domain.interests import HIGHEST_THRESHOLD, Interest
-from domain.window_counts import WindowCounts
+from domain.window_counts import WindowCount, WindowCounts
 from domain.windows import HOUR_S, seconds
+
+Counts = WindowCounts | Mapping[int, WindowCount]
+"""The counts of windows by number, at least of a window and of those of its run and before it."""
 
 
 class ThresholdRange(NamedTuple):
@@ -74,16 +78,17 @@ NO_STATES: Final = StateRanges(NO_HIGH, NO_HIGH, NO_HIGH)
 
 def judge(bound: Bound, windows: WindowCounts, number: int, for_windows: int, is_first: bool) -> StateRanges:
     """Return the states of all thresholds of a bound in window `number`: `judge_high` for HIGH, `judge_low` for LOW."""
+    run = windows.take_run(bound, number, for_windows)
     match bound:
         case Bound.HIGH:
-            return judge_high(windows, number, for_windows, is_first)
+            return judge_high(run, number, for_windows, is_first)
         case Bound.LOW:
-            return judge_low(windows, number, for_windows, is_first)
+            return judge_low(run, number, for_windows, is_first)
         case _:
             assert_never(bound)
 
 
-def judge_high(windows: WindowCounts, number: int, for_windows: int, is_first: bool) -> StateRanges:
+def judge_high(windows: Counts, number: int, for_windows: int, is_first: bool) -> StateRanges:
     """Return the states of all high thresholds in window `number`, from the `for_windows` windows up to it (its run).
 
     FIRING: all windows of the run breach the threshold, and the run that ended one window earlier does not; STILL: both
@@ -120,7 +125,7 @@ def judge_high(windows: WindowCounts, number: int, for_windows: int, is_first: b
     )
 
 
-def judge_low(windows: WindowCounts, number: int, for_windows: int, is_first: bool) -> StateRanges:
+def judge_low(windows: Counts, number: int, for_windows: int, is_first: bool) -> StateRanges:
     """Return the states of all low thresholds in window `number`, by its run; NO_STATES until the window is closed.
 
     The states and `is_first` mean the same as in `judge_high`. An earlier window that is not closed counts as no

@@ -11,6 +11,8 @@ from domain.alerts import AlertState, Bound
 from domain.corrections import CountsAtCorrection, KnownTime, rewind
 from domain.hourly_counts import DAY_HOURS, HourlyCounts
 from domain.interests import Direction
+from domain.measures import Measure
+from domain.percent_counts import count_windows
 from domain.rule import NO_STATES, StateRanges, judge
 from domain.traffic import DirectionTraffic, Traffic
 from domain.window_counts import WindowCounts
@@ -62,9 +64,11 @@ class PastStatements:
     Results are computed on the first request, and cached.
     """
 
-    def __init__(self, traffic: Traffic, direction: Direction, window: Window) -> None:
-        self._traffic, self._direction, self._window = traffic, direction, window
-        self._now = WindowCounts(traffic, direction, window)
+    def __init__(
+        self, traffic: Traffic, direction: Direction, window: Window, measure: Measure = Measure.FLIGHTS
+    ) -> None:
+        self._traffic, self._direction, self._window, self._measure = traffic, direction, window, measure
+        self._now = count_windows(traffic, direction, window, measure)
         self._parts = traffic.select_directions(direction)
         self._has_corrections = any(part.corrections or part.forgotten for part in self._parts)
         self._counts: dict[tuple[int, int], list[WindowCounts]] = {}
@@ -90,11 +94,11 @@ class PastStatements:
         interest's first window. Corrections whose records were dropped, because a day had too many, count as
         withdrawals, so that no id comes twice.
         """
-        first_complete = first_window + for_windows - 1
-        if number < first_complete:
+        run = self._now.find_run_bounds(number, for_windows)
+        if first_window > run.begin:
             return NO_STATEMENTS
         history = NO_STATEMENTS
-        for ranges in self._list_states(bound, number, for_windows, number == first_complete):
+        for ranges in self._list_states(bound, number, for_windows, first_window > run.oldest):
             # What was reported stands while the window is not judged, or is in breach and cannot be compared.
             if ranges is not NO_STATES and not ranges.is_undecided(threshold):
                 history = history.with_state(ranges.find_state(threshold), repeat)
@@ -125,7 +129,7 @@ class PastStatements:
             counts = [self._now]
             if self.are_corrected(number, for_windows):
                 counts += [
-                    WindowCounts(self._build_traffic(each), self._direction, self._window)
+                    count_windows(self._build_traffic(each), self._direction, self._window, self._measure)
                     for each in self._rewind(self._list_hours(number, for_windows))
                 ]
             counts.reverse()
@@ -151,11 +155,12 @@ class PastStatements:
             _build_part(known, watermark, hours)
             for known, watermark, hours in zip(past.known, past.watermarks, past.hours, strict=True)
         )
-        return Traffic(arrivals, departures)
+        return Traffic(arrivals, departures, self._traffic.usual)
 
     def _list_hours(self, number: int, for_windows: int) -> range:
         """Return the hours (since 1970) of window `number` and the `for_windows` windows before it."""
-        return range((number - for_windows) * self._window.hours, (number + 1) * self._window.hours)
+        oldest = self._now.find_run_bounds(number, for_windows).oldest
+        return range(oldest * self._window.hours, (number + 1) * self._window.hours)
 
     def _list_days(self, number: int, for_windows: int) -> range:
         """Return the days (since 1970) of window `number` and the `for_windows` windows before it."""

@@ -7,14 +7,16 @@ in the table of interests, which is read when there is an alert.
 
 from bisect import bisect_left, insort
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple, assert_never
 from uuid import UUID
 
-from domain.alerts import Bound, list_thresholds
+from domain.alerts import Bound
 from domain.changes import TrafficChange
 from domain.interests import Direction, Interest
+from domain.measures import Measure, MeasuredThreshold, list_measured_thresholds
+from domain.percent_counts import count_windows
 from domain.range_alerts import RangeAlert
 from domain.rule import ThresholdRange, find_first_window, judge
 from domain.sorted_entries import SortedEntries, build_entry, get_interest_id
@@ -24,11 +26,15 @@ from domain.windows import HOUR_S, Window
 
 
 class ThresholdGroup(NamedTuple):
-    """A group of interests that differ only in thresholds, `repeat` and first window: same windows and run length."""
+    """A group of interests that differ only in thresholds, `repeat` and first window.
+
+    They have the same windows and run length, and thresholds in the same measure.
+    """
 
     direction: Direction
     window: Window
     for_windows: int
+    measure: Measure = Measure.FLIGHTS
 
 
 class InterestAlert(NamedTuple):
@@ -54,11 +60,12 @@ class ThresholdInForce(NamedTuple):
     bound: Bound
     threshold: int
     interests: int
+    measure: Measure = Measure.FLIGHTS
 
 
 @dataclass(slots=True)
 class _WindowThresholds:
-    """The thresholds of an airport's interests with one direction and window length, of all run lengths.
+    """The thresholds of an airport's interests with one direction, window length and measure, of all run lengths.
 
     Holds the interests' entries, and besides them the extremes and counts with which a change of traffic is compared
     first, so that most changes need no search of the entries.
@@ -72,7 +79,10 @@ class _WindowThresholds:
     entry_counts: Counter[tuple[Bound, int]] = field(default_factory=Counter)
     """The number of entries of each threshold."""
     first_complete: Counter[int] = field(default_factory=Counter)
-    """By window: the number of interests whose run can be complete in this window for the first time."""
+    """By window: the number of interests whose run can be complete in this window for the first time, if no window is
+    skipped."""
+    first_windows: dict[int, Counter[int]] = field(default_factory=dict)
+    """By run length and first window the number of interests."""
     longest_run: int = 0
     """The largest `for_windows` of all interests; 0: no interests."""
     lowest_high: int | None = None
@@ -80,16 +90,17 @@ class _WindowThresholds:
     highest_low: int | None = None
     """The highest low threshold; None: no interest has one."""
 
-    def add(self, interest: Interest) -> None:
-        """Add an entry for each threshold of an interest, and update the thresholds, the counts and the extremes."""
+    def add(self, interest: Interest, thresholds: Iterable[MeasuredThreshold]) -> None:
+        """Add an entry for each of an interest's thresholds, and update the thresholds, the counts and the extremes."""
         first = find_first_window(interest)
         entry = build_entry(first, interest.interest_id)
         self.first_complete[first + interest.for_windows - 1] += 1
+        self.first_windows.setdefault(interest.for_windows, Counter())[first] += 1
         by_bound = self.by_run_length.get(interest.for_windows)
         if by_bound is None:
             by_bound = self.by_run_length[interest.for_windows] = {}
             self.longest_run = max(self.longest_run, interest.for_windows)
-        for bound, threshold in list_thresholds(interest):
+        for _, bound, threshold in thresholds:
             entries = by_bound.get((bound, interest.repeat))
             if entries is None:
                 entries = by_bound[bound, interest.repeat] = SortedEntries()
@@ -99,15 +110,15 @@ class _WindowThresholds:
                 insort(self.thresholds[bound], threshold)
                 self._update_extremes()
 
-    def remove(self, interest: Interest) -> None:
-        """Remove the entries of an interest, and update the thresholds, the counts and the extremes.
+    def remove(self, interest: Interest, thresholds: Iterable[MeasuredThreshold]) -> None:
+        """Remove the entries of an interest's thresholds, and update the thresholds, the counts and the extremes.
 
         Lists and counts that become empty are removed too. Raises KeyError if the interest has no such entries.
         """
         first = find_first_window(interest)
         entry = build_entry(first, interest.interest_id)
         by_bound = self.by_run_length[interest.for_windows]
-        for bound, threshold in list_thresholds(interest):
+        for _, bound, threshold in thresholds:
             key = bound, interest.repeat
             by_bound[key].remove(threshold, entry)
             if not by_bound[key].thresholds:
@@ -119,10 +130,10 @@ class _WindowThresholds:
         if not by_bound:
             del self.by_run_length[interest.for_windows]
             self.longest_run = max(self.by_run_length, default=0)
-        first_complete = first + interest.for_windows - 1
-        self.first_complete[first_complete] -= 1
-        if not self.first_complete[first_complete]:
-            del self.first_complete[first_complete]
+        _count_down(self.first_complete, first + interest.for_windows - 1)
+        _count_down(self.first_windows[interest.for_windows], first)
+        if not self.first_windows[interest.for_windows]:
+            del self.first_windows[interest.for_windows]
         self._update_extremes()
 
     def _update_extremes(self) -> None:
@@ -153,6 +164,13 @@ class _WindowThresholds:
                 assert_never(bound)
 
 
+def _count_down(counter: Counter[int], number: int) -> None:
+    """Lower the count of a number by one, and remove the number with its last count."""
+    counter[number] -= 1
+    if not counter[number]:
+        del counter[number]
+
+
 class ThresholdIndex:
     """An index of the thresholds of one airport's interests, which finds the interests that have new alerts.
 
@@ -160,7 +178,7 @@ class ThresholdIndex:
     """
 
     def __init__(self) -> None:
-        self._by_windows: dict[tuple[Direction, Window], _WindowThresholds] = {}
+        self._by_windows: dict[tuple[Direction, Window, Measure], _WindowThresholds] = {}
         self._interests = 0
 
     def __len__(self) -> int:
@@ -177,20 +195,20 @@ class ThresholdIndex:
 
         Cost: a binary search and an insertion into a sorted list.
         """
-        key = interest.direction, interest.window
-        window_thresholds = self._by_windows.get(key)
-        if window_thresholds is None:
-            window_thresholds = self._by_windows[key] = _WindowThresholds()
-        window_thresholds.add(interest)
+        for key, thresholds in _group_thresholds(interest):
+            window_thresholds = self._by_windows.get(key)
+            if window_thresholds is None:
+                window_thresholds = self._by_windows[key] = _WindowThresholds()
+            window_thresholds.add(interest, thresholds)
         self._interests += 1
 
     def remove(self, interest: Interest) -> None:
         """Remove an interest, given exactly as it was added. Raises KeyError if it is not in the index."""
-        key = interest.direction, interest.window
-        window_thresholds = self._by_windows[key]
-        window_thresholds.remove(interest)
-        if not window_thresholds.by_run_length:
-            del self._by_windows[key]
+        for key, thresholds in _group_thresholds(interest):
+            window_thresholds = self._by_windows[key]
+            window_thresholds.remove(interest, thresholds)
+            if not window_thresholds.by_run_length:
+                del self._by_windows[key]
         self._interests -= 1
 
     def find_alerts(self, change: TrafficChange) -> list[InterestAlert]:
@@ -207,17 +225,20 @@ class ThresholdIndex:
             ):
                 continue
             for number, *ranges in change.find_crossed_thresholds(
-                *key, window_thresholds.longest_run, window_thresholds.first_complete
+                *key,
+                window_thresholds.longest_run,
+                window_thresholds.first_complete,
+                window_thresholds.first_windows,
             ):
                 for bound, crossed in zip(Bound, ranges, strict=True):
                     if window_thresholds.may_have_alerts(bound, crossed):
                         found += _find_alerts_of_window(window_thresholds, key, number, bound, change)
-        found.sort(key=_get_window_start)
+        found.sort(key=_get_place)
         return found
 
     def list_directions(self) -> frozenset[Direction]:
         """Return the directions whose flights some interest counts: ARRIVALS, DEPARTURES, both of them, or none."""
-        return frozenset(part for direction, _ in self._by_windows for part in direction.parts)
+        return frozenset(part for direction, _, _ in self._by_windows for part in direction.parts)
 
     def list_in_force(self) -> list[ThresholdInForce]:
         """Return each threshold that an interest has, with the number of its interests, with or without `repeat`.
@@ -229,7 +250,8 @@ class ThresholdIndex:
             for threshold, entries in sorted_entries.entries.items():
                 interests[group, bound, threshold] += len(entries)
         return sorted(
-            ThresholdInForce(*group, bound, threshold, n) for (group, bound, threshold), n in interests.items()
+            ThresholdInForce(group.direction, group.window, group.for_windows, bound, threshold, n, group.measure)
+            for (group, bound, threshold), n in interests.items()
         )
 
     def count_in_breach(self, traffic: Traffic) -> dict[tuple[Direction, Window, Bound], int]:
@@ -240,7 +262,7 @@ class ThresholdIndex:
         """
         breaches: Counter[tuple[Direction, Window, Bound]] = Counter()
         for group, (bound, _), entries in self._iterate_entries():
-            windows = WindowCounts(traffic, group.direction, group.window)
+            windows = count_windows(traffic, group.direction, group.window, group.measure)
             if windows.closed_until is not None:
                 breaches[group.direction, group.window, bound] += _count_interests_in_breach(
                     entries, group, bound, windows
@@ -252,12 +274,12 @@ class ThresholdIndex:
         for key, window_thresholds in self._by_windows.items():
             for for_windows, by_bound in window_thresholds.by_run_length.items():
                 for bound_and_repeat, entries in by_bound.items():
-                    yield ThresholdGroup(*key, for_windows), bound_and_repeat, entries
+                    yield ThresholdGroup(*key[:2], for_windows, key[2]), bound_and_repeat, entries
 
 
 def _find_alerts_of_window(
     window_thresholds: _WindowThresholds,
-    key: tuple[Direction, Window],
+    key: tuple[Direction, Window, Measure],
     number: int,
     bound: Bound,
     change: TrafficChange,
@@ -268,7 +290,7 @@ def _find_alerts_of_window(
     only the interests with `repeat`, all others reach both kinds.
     """
     for for_windows, by_bound in window_thresholds.by_run_length.items():
-        group = ThresholdGroup(*key, for_windows)
+        group = ThresholdGroup(*key[:2], for_windows, key[2])
         reported_once, repeating = by_bound.get((bound, False)), by_bound.get((bound, True))
         if reported_once is None and repeating is None:
             continue
@@ -279,9 +301,20 @@ def _find_alerts_of_window(
                 yield from _select_interests(repeating, group, range_alert, change, repeat=True)
 
 
-def _get_window_start(alert: InterestAlert) -> int:
-    """Return an alert's window start, as a sort key."""
-    return alert.window_start
+def _get_place(alert: InterestAlert) -> tuple[int, bool]:
+    """Return an alert's window start and its bound, HIGH first, as a sort key: an interest may have two measures."""
+    return alert.window_start, alert.range_alert.bound is Bound.LOW
+
+
+def _group_thresholds(
+    interest: Interest,
+) -> list[tuple[tuple[Direction, Window, Measure], list[MeasuredThreshold]]]:
+    """Return an interest's thresholds by the key under which they are indexed: one key or, of two measures, two."""
+    thresholds = list_measured_thresholds(interest)
+    return [
+        ((interest.direction, interest.window, measure), [each for each in thresholds if each.measure is measure])
+        for measure in dict.fromkeys(each.measure for each in thresholds)
+    ]
 
 
 def _select_interests(
@@ -292,16 +325,15 @@ def _select_interests(
     The alerts are in order of threshold, then of first window. The same condition as `RangeAlert.applies_to`, but
     found by binary search, and `TrafficChange.is_due`; the caller has selected the interests by `repeat`.
     """
-    oldest = range_alert.number - group.for_windows  # the window before the run
+    key = group.direction, group.window, group.measure
+    run = change.find_run_bounds(*key, range_alert.number, group.for_windows)
     # What was told is the same for all of these interests that have the same threshold.
-    latest_first = oldest + 1 if range_alert.is_first else oldest
+    latest_first = run.begin if range_alert.is_first else run.oldest
     for threshold in entries.list_thresholds_between(*range_alert.thresholds):
-        if not change.is_due(
-            group.direction, group.window, range_alert, threshold, group.for_windows, latest_first, repeat
-        ):
+        if not change.is_due(*key, range_alert, threshold, group.for_windows, latest_first, repeat):
             continue
-        end = entries.count_begun(threshold, oldest + 1 if range_alert.is_first else oldest)
-        begin = entries.count_begun(threshold, oldest) if range_alert.is_first else 0
+        end = entries.count_begun(threshold, latest_first)
+        begin = entries.count_begun(threshold, run.oldest) if range_alert.is_first else 0
         for entry in entries.entries[threshold][begin:end]:
             yield InterestAlert(get_interest_id(entry), group, range_alert, threshold)
 
@@ -313,16 +345,15 @@ def _count_interests_in_breach(
 
     Each interest counts once, and only if it began early enough for a complete run. The next window is usually open.
     """
-    last_closed = (windows.closed_until or 0) - 1
     places: dict[int, list[tuple[int, int]]] = {}
-    for number in (last_closed, last_closed + 1):
-        oldest = number - group.for_windows  # the window before the run
+    for number in windows.list_latest():
+        run = windows.find_run_bounds(number, group.for_windows)
         for is_first in (False, True):
             states = judge(bound, windows, number, group.for_windows, is_first)
             for breached in (states.firing, states.still):
                 for threshold in entries.list_thresholds_between(*breached):
-                    end = entries.count_begun(threshold, oldest + 1 if is_first else oldest)
-                    begin = entries.count_begun(threshold, oldest) if is_first else 0
+                    end = entries.count_begun(threshold, run.begin if is_first else run.oldest)
+                    begin = entries.count_begun(threshold, run.oldest) if is_first else 0
                     places.setdefault(threshold, []).append((begin, end))
     return sum(_count_places(intervals) for intervals in places.values())
 

@@ -15,8 +15,9 @@ from domain.corrections import Correction, add_correction, list_changes, list_op
 from domain.hourly_counts import DAY_HOURS, HourlyCounts
 from domain.interests import Direction
 from domain.intervals import Intervals, clip_intervals, cut_interval, merge_intervals, subtract_intervals
-from domain.known_flights import KnownFlights, add_flights, drop_days, remove_flight
+from domain.known_flights import KnownFlights, add_flights, drop_days, retract_flights
 from domain.live_record import LiveRecord, Provenance, record_message
+from domain.usual import NO_USUAL, Usual
 from domain.windows import HOUR_S
 
 _DAY_S: Final = DAY_HOURS * HOUR_S
@@ -211,7 +212,7 @@ class DirectionTraffic:
         retained = self.counts.without_days_before(oldest)
         known = drop_days(self.known, oldest)
         if observation.retracted:
-            retained, known = _retract_flights(observation, retained, known)
+            retained, known = retract_flights(observation.retracted, retained, known)
         counts = retained.with_changes({hour: more for hour, more in hours.items() if hour >= oldest * DAY_HOURS})
         known = add_flights(known, times, fingerprints, oldest)
         flow = self
@@ -319,6 +320,8 @@ class Traffic:
 
     arrivals: DirectionTraffic = DirectionTraffic()
     departures: DirectionTraffic = DirectionTraffic()
+    usual: Usual = NO_USUAL
+    """What is usual in the windows that were reached (`domain.usual_fold`). `fold` does not change it."""
 
     def select_directions(self, direction: Direction) -> tuple[DirectionTraffic, ...]:
         """Return the traffic of each part of a direction: arrivals and departures for BOTH, else one."""
@@ -328,9 +331,14 @@ class Traffic:
 
     def without_direction(self, direction: Direction) -> "Traffic":
         """Return a copy in which nothing is known of one direction, ARRIVALS or DEPARTURES; the other stays."""
+        usual = self.usual.without_direction(direction)
         if direction is Direction.ARRIVALS:
-            return replace(self, arrivals=DirectionTraffic())
-        return replace(self, departures=DirectionTraffic())
+            return replace(self, arrivals=DirectionTraffic(), usual=usual)
+        return replace(self, departures=DirectionTraffic(), usual=usual)
+
+    def with_usual(self, usual: Usual) -> "Traffic":
+        """Return a copy with another record of what is usual."""
+        return Traffic(self.arrivals, self.departures, usual)
 
     def fold(self, observation: Observation) -> "Traffic":
         """Return the traffic after an observation: the traffic of the observation's direction changes, the other stays.
@@ -352,21 +360,6 @@ class Traffic:
 def find_oldest_coverage(watermark: int) -> int:
     """Return the earliest start of coverage that is remembered at a watermark (both seconds since 1970)."""
     return watermark // _DAY_S * _DAY_S - RETAINED_HOURS * HOUR_S
-
-
-def _retract_flights(
-    observation: Observation, counts: HourlyCounts, known: KnownFlights
-) -> tuple[HourlyCounts, KnownFlights]:
-    """Return the counts and the known flights without the flights that the observation retracts and that are known."""
-    taken: Counter[int] = Counter()
-    for at, fingerprint in observation.retracted:
-        hour = at // HOUR_S
-        without = remove_flight(known, at, fingerprint)
-        # Another flight may have the same fingerprint: no count falls below 0 because of it.
-        if without is not None and counts.total(hour, 1) > taken[hour]:
-            known = without
-            taken[hour] += 1
-    return counts.with_changes({hour: -flights for hour, flights in taken.items()}), known
 
 
 def _record_correction(

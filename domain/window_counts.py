@@ -1,7 +1,9 @@
 """The counts of windows: how many flights each window has, and whether more flights may follow."""
 
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
+from domain.alerts import Bound
 from domain.hourly_counts import DAY_HOURS
 from domain.interests import Direction
 from domain.traffic import Traffic
@@ -21,7 +23,16 @@ class WindowCount(NamedTuple):
     its neighbours. It becomes known only if the gap is filled."""
 
 
-_LOST: Final = WindowCount(0, is_covered=False, is_closed=False, is_lost=True)
+LOST: Final = WindowCount(0, is_covered=False, is_closed=False, is_lost=True)
+
+
+class RunBounds(NamedTuple):
+    """The windows with which a run of windows begins."""
+
+    oldest: int
+    """The window before the run."""
+    begin: int
+    """The first window of the run."""
 
 
 class WindowCounts:
@@ -65,11 +76,28 @@ class WindowCounts:
         A window that starts before the first coverage has 0 flights, and is lost.
         """
         if number < self._first:
-            return _LOST
+            return LOST
         count = self._counts.get(number)
         if count is None:
             count = self._counts[number] = self._count_window(number)
         return count
+
+    def list_earlier(self, number: int, windows: int) -> Sequence[int]:
+        """Return the numbers of the last windows before window `number`, the latest first."""
+        return range(number - 1, number - windows - 1, -1)
+
+    def list_latest(self) -> list[int]:
+        """Return the last closed window, and the window after it."""
+        closed_until = self.closed_until or 0
+        return [closed_until - 1, closed_until]
+
+    def find_run_bounds(self, number: int, for_windows: int) -> RunBounds:
+        """Return the first window of the run of `for_windows` windows up to window `number`, and the one before it."""
+        return RunBounds(number - for_windows, number - for_windows + 1)
+
+    def take_run(self, bound: Bound, number: int, for_windows: int) -> "Mapping[int, WindowCount] | WindowCounts":
+        """Return the counts of window `number` and of the `for_windows` windows before it, as a bound compares them."""
+        return self
 
     def _count_window(self, number: int) -> WindowCount:
         """Return the flights of window `number` in all directions, and whether the window is covered, closed and lost.

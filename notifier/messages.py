@@ -13,6 +13,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from chassis.protobuf import parse_message
 from domain.alerts import Alert, AlertState, Bound
+from domain.calendar import WEEKS_BACK
 from domain.interests import Direction
 from domain.live_record import Provenance
 from domain.notices import Notice, RetiredNotice, UnheardNotice
@@ -312,6 +313,9 @@ def _to_raised_alert(message: alerts_pb.AlertRaised) -> RaisedAlert:
         provenance=_PROVENANCES.get(message.provenance),
         corrects=message.corrects,
         count_before=message.count_before if message.HasField("count_before") else None,
+        percent=message.percent if message.HasField("percent") else None,
+        doubled_usual=message.doubled_usual if message.HasField("doubled_usual") else None,
+        base_counts=tuple(message.base_counts[:WEEKS_BACK]),
     )
     return RaisedAlert(alert, _to_datetime(message.cause_published_at), message.SerializeToString())
 

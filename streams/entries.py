@@ -20,6 +20,7 @@ from domain.corrections import Correction
 from domain.hourly_counts import DAY_HOURS, Day, HourlyCounts
 from domain.interests import Direction, Interest
 from domain.traffic import DirectionTraffic, Traffic, find_oldest_coverage
+from domain.usual import Usual, UsualDay
 from domain.windows import HOUR_S
 from streams.correction_entries import decode_correction, encode_correction
 from streams.errors import UndecodableError
@@ -31,6 +32,10 @@ _DAY_S: Final = DAY_HOURS * HOUR_S
 
 LONGEST_HISTORY_DAYS: Final = 400
 """Most days that a setting may keep. Expired days are searched this far back, because the setting may be lowered."""
+
+_UsualDays = tuple[dict[int, UsualDay], dict[int, UsualDay]]
+"""What is usual by day (since 1970), as it is kept with the days of one direction: its own, and that of both."""
+_NOTHING_USUAL: Final[dict[int, UsualDay]] = {}
 
 _SEQUENCE_TAG: Final = 0x08
 """First byte of each entry: the tag of field 1, a varint (protobuf.dev, "Encoding")."""
@@ -57,15 +62,24 @@ class AirportState:
         changes. A day whose last flight was retracted stays open, so that its older entry in the history is not read.
         """
         arrivals, departures = (
-            _find_open_days(days, old, new)
-            for days, (old, new) in zip(self.open_days, self._pair_directions(after), strict=True)
+            _find_open_days(days, old, new, fixed)
+            for days, (old, new), fixed in zip(
+                self.open_days, self._pair_directions(after), self._list_fixed_days(after), strict=True
+            )
         )
         return AirportState(sequence, after, (arrivals, departures))
 
     def without_direction(self, direction: Direction) -> "AirportState":
-        """Return a copy in which nothing is known of one direction, ARRIVALS or DEPARTURES, not even open days."""
+        """Return a copy in which nothing is known of one direction, ARRIVALS or DEPARTURES, not even open days.
+
+        Without arrivals nothing is usual in both directions either, which is kept with the days of departures: those
+        days are open then, so that their entries in the history are not read.
+        """
         arrivals, departures = self.open_days
-        days = (frozenset[int](), departures) if direction is Direction.ARRIVALS else (arrivals, frozenset[int]())
+        if direction is Direction.ARRIVALS:
+            days = frozenset[int](), departures | self.traffic.usual.both.keys()
+        else:
+            days = arrivals, frozenset[int]()
         return AirportState(self.sequence, self.traffic.without_direction(direction), days)
 
     def build_history_entries(
@@ -77,12 +91,14 @@ class AirportState:
         Yields nothing if the first open day stays the same. To be written before the airport's own entry of `after`,
         which no longer has these days, and once the changelog has the airport's entry of this state, which has them.
         """
-        for direction, days, (old, new) in zip(
-            _PARTS, self.open_days, self._pair_directions(after.traffic), strict=True
-        ):
-            for day in _find_closed_days(days, old, new):
+        for place, (old, new) in enumerate(self._pair_directions(after.traffic)):
+            if not _closes_days(old, new):
+                continue
+            direction, days, usual = _PARTS[place], self.open_days[place], _pair_usual_days(self.traffic.usual)[place]
+            fixed = self._list_fixed_days(after.traffic)[place]
+            for day in _find_closed_days(days, old, new, fixed):
                 if day >= (_first_open_day(new) or 0) - history_days:
-                    yield history_key(airport, direction, day), _encode_history_day(after.sequence, old, day)
+                    yield history_key(airport, direction, day), _encode_history_day(after.sequence, old, day, usual)
 
     def list_expired_keys(
         self, after: "AirportState", airport: str, history_days: int, since_days: int
@@ -102,6 +118,17 @@ class AirportState:
         """Return two pairs of this state's traffic and the traffic `after`: of arrivals, then of departures."""
         return (self.traffic.arrivals, after.arrivals), (self.traffic.departures, after.departures)
 
+    def _list_fixed_days(self, after: Traffic) -> tuple[frozenset[int], frozenset[int]]:
+        """Return the days (since 1970) in which a usual was fixed between this state's traffic and the traffic `after`.
+
+        First those of arrivals, then those of departures and of both directions, which are kept with them.
+        """
+        old, new = self.traffic.usual, after.usual
+        if new is old:
+            return frozenset(), frozenset()
+        departures = _find_fixed_days(old.departures, new.departures)
+        return _find_fixed_days(old.arrivals, new.arrivals), departures | _find_fixed_days(old.both, new.both)
+
 
 _PARTS: Final = Direction.BOTH.parts
 
@@ -114,25 +141,51 @@ def _first_open_day(flow: DirectionTraffic) -> int | None:
     return None if flow.watermark is None else flow.watermark // _DAY_S - 1
 
 
-def _find_open_days(days: frozenset[int], old: DirectionTraffic, new: DirectionTraffic) -> frozenset[int]:
-    """Return the days (since 1970) of one direction that are open after a batch; `days`: those open before it."""
-    if old is new:
+def _find_fixed_days(old: dict[int, UsualDay], new: dict[int, UsualDay]) -> frozenset[int]:
+    """Return the days (since 1970) in which a usual was fixed from `old` to `new`."""
+    fixed: list[int] = []
+    if new is not old:
+        for day, packed in reversed(new.items()):
+            if old.get(day) is packed:
+                break  # days are reached in order, so that all earlier ones are as they were
+            fixed.append(day)
+    return frozenset(fixed)
+
+
+def _pair_usual_days(usual: Usual) -> tuple[_UsualDays, _UsualDays]:
+    """Return what is usual as it is kept with the arrivals' days, then with the departures' days.
+
+    Each is the direction's own days, and those of both directions.
+    """
+    return (usual.arrivals, _NOTHING_USUAL), (usual.departures, usual.both)
+
+
+def _find_open_days(
+    days: frozenset[int], old: DirectionTraffic, new: DirectionTraffic, fixed: frozenset[int]
+) -> frozenset[int]:
+    """Return the days (since 1970) of one direction that are open after a batch.
+
+    `days`: those open before it; `fixed`: those in which it fixed what is usual.
+    """
+    if old is new and not fixed:
         return days
     since = new.first_retained_day
-    open_days = days.union(new.find_changed_days(old)).difference(_find_closed_days(days, old, new))
-    return frozenset([day for day in open_days if day >= since])
+    changed = days.union(new.find_changed_days(old), fixed)
+    return frozenset([day for day in changed.difference(_find_closed_days(days, old, new, fixed)) if day >= since])
 
 
-def _find_closed_days(days: frozenset[int], old: DirectionTraffic, new: DirectionTraffic) -> list[int]:
+def _find_closed_days(
+    days: frozenset[int], old: DirectionTraffic, new: DirectionTraffic, fixed: frozenset[int]
+) -> list[int]:
     """Return, in order, the open days (`days`, since 1970) that close from `old` to `new`.
 
-    These are the days before the new first open day, without those that changed. Empty in a batch that closes no day,
-    also if a day was closed before and a late flight opened it again.
+    These are the days before the new first open day, without those that changed, or in which a usual was `fixed`. Empty
+    in a batch that closes no day, also if a day was closed before and a late flight opened it again.
     """
     if not _closes_days(old, new):
         return []
     first_open = _first_open_day(new) or 0
-    return sorted([day for day in days.difference(new.find_changed_days(old)) if day < first_open])
+    return sorted([day for day in days.difference(new.find_changed_days(old), fixed) if day < first_open])
 
 
 def _closes_days(old: DirectionTraffic, new: DirectionTraffic) -> bool:
@@ -146,10 +199,10 @@ def history_key(airport: str, direction: Direction, day: int) -> bytes:
     return f"{airport}/{direction.value}/{day}".encode()
 
 
-def _encode_history_day(sequence: int, flow: DirectionTraffic, day: int) -> bytes:
-    """Encode what is known of a closed day of one direction as an entry of the history table."""
+def _encode_history_day(sequence: int, flow: DirectionTraffic, day: int, usual: _UsualDays) -> bytes:
+    """Encode what is known, and usual, of a closed day of one direction as an entry of the history table."""
     entry = state_pb2.PastDay(sequence=sequence, counts=flow.counts.day(day))
-    _encode_day(entry, flow, day)
+    _encode_day(entry, flow, day, usual)
     return entry.SerializeToString()
 
 
@@ -161,8 +214,9 @@ def decode_history_day(entry: bytes) -> Day:
 def encode_airport_entry(airport: AirportState) -> bytes:
     """Encode an airport's state as an entry of the table of airports, with the counts of its open days alone."""
     state = state_pb2.AirportState(sequence=airport.sequence)
-    _encode_direction(state.arrivals, airport.traffic.arrivals, airport.open_days[0])
-    _encode_direction(state.departures, airport.traffic.departures, airport.open_days[1])
+    arrivals, departures = _pair_usual_days(airport.traffic.usual)
+    _encode_direction(state.arrivals, airport.traffic.arrivals, airport.open_days[0], arrivals)
+    _encode_direction(state.departures, airport.traffic.departures, airport.open_days[1], departures)
     return state.SerializeToString()
 
 
@@ -173,16 +227,19 @@ def decode_airport_entry(entry: bytes, read_history: Callable[[Direction, int], 
     retained day that is closed. A day in the airport's own entry takes precedence.
     """
     state = state_pb2.AirportState.FromString(entry)
-    arrivals, departures = (
+    (arrivals, usual_arrivals), (departures, usual_departures) = (
         _decode_direction(each, lambda day, part=part: read_history(part, day))  # type: ignore[misc]
         for part, each in zip(_PARTS, (state.arrivals, state.departures), strict=True)
     )
+    usual = Usual(usual_arrivals[0], *usual_departures)
     open_days = tuple(frozenset(each.day for each in flow.days) for flow in (state.arrivals, state.departures))
-    return AirportState(state.sequence, Traffic(arrivals, departures), (open_days[0], open_days[1]))
+    return AirportState(state.sequence, Traffic(arrivals, departures, usual), (open_days[0], open_days[1]))
 
 
-def _encode_direction(state: state_pb2.FlowState, flow: DirectionTraffic, open_days: Iterable[int]) -> None:
-    """Set the fields of the empty message `state` to one direction's traffic, with the counts of only its open days."""
+def _encode_direction(
+    state: state_pb2.FlowState, flow: DirectionTraffic, open_days: Iterable[int], usual: _UsualDays
+) -> None:
+    """Set the fields of the empty message `state` to one direction's traffic, with only its open days."""
     if flow.covered_from is not None:
         state.covered_from = flow.covered_from
     if flow.watermark is not None:
@@ -192,11 +249,13 @@ def _encode_direction(state: state_pb2.FlowState, flow: DirectionTraffic, open_d
     if flow.live is not None:
         encode_live_record(state.live, flow.live)
     for day in sorted(open_days):
-        _encode_day(state.days.add(day=day, counts=flow.counts.day(day)), flow, day)
+        _encode_day(state.days.add(day=day, counts=flow.counts.day(day)), flow, day, usual)
 
 
-def _decode_direction(state: state_pb2.FlowState, read_history: Callable[[int], bytes | None]) -> DirectionTraffic:
-    """Decode the traffic of one direction: coverage, gaps, and the counts of closed and of open days.
+def _decode_direction(
+    state: state_pb2.FlowState, read_history: Callable[[int], bytes | None]
+) -> tuple[DirectionTraffic, _UsualDays]:
+    """Decode the traffic of one direction: coverage, gaps, the counts of closed and of open days, and what is usual.
 
     `read_history` returns the history entry of a closed day, or None; it is called for each retained day to the last
     closed day, also before the start of coverage, which may still be filled. A day in `state` takes precedence over the
@@ -211,7 +270,9 @@ def _decode_direction(state: state_pb2.FlowState, read_history: Callable[[int], 
             if entry is not None:
                 days[day] = state_pb2.PastDay.FromString(entry)
     days |= {each.day: each for each in state.days}
-    return DirectionTraffic(
+    usual = {day: each.usual for day, each in days.items() if each.usual}
+    usual_both = {day: each.usual_both for day, each in days.items() if each.usual_both}
+    traffic = DirectionTraffic(
         counts=HourlyCounts.from_days({day: tuple(each.counts) for day, each in days.items()}),
         covered_from=covered_from,
         watermark=watermark,
@@ -221,6 +282,7 @@ def _decode_direction(state: state_pb2.FlowState, read_history: Callable[[int], 
         forgotten={day: each.forgotten for day, each in days.items() if each.forgotten},
         live=decode_live_record(state.live) if state.HasField("live") else None,
     )
+    return traffic, (usual, usual_both)
 
 
 def _decode_corrections(days: Iterable[state_pb2.DayCounts | state_pb2.PastDay]) -> tuple[Correction, ...]:
@@ -229,8 +291,15 @@ def _decode_corrections(days: Iterable[state_pb2.DayCounts | state_pb2.PastDay])
     return tuple(sorted(corrections, key=lambda each: each.number))
 
 
-def _encode_day(state: state_pb2.DayCounts | state_pb2.PastDay, flow: DirectionTraffic, day: int) -> None:
-    """Set the fields of a day's message that are neither its counts nor its key: flights and corrections."""
+def _encode_day(
+    state: state_pb2.DayCounts | state_pb2.PastDay, flow: DirectionTraffic, day: int, usual: _UsualDays
+) -> None:
+    """Set the fields of a day's message besides its counts and its key: flights, corrections, and what is usual."""
+    own, both = usual
+    if day in own:
+        state.usual = own[day]
+    if day in both:
+        state.usual_both = both[day]
     state.flights = flow.known.get(day, b"")
     if flow.forgotten:
         state.forgotten = flow.forgotten.get(day, 0)

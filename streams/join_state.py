@@ -10,12 +10,14 @@ from typing import Final
 from uuid import UUID
 
 from domain.alerts import Alert
+from domain.calendar import find_calendar
 from domain.changes import NO_TRAFFIC, TrafficChange
 from domain.hourly_counts import DAY_HOURS, Day, HourlyCounts
 from domain.interest_alerts import build_alert, compute_alerts
 from domain.interests import Direction, Interest
 from domain.threshold_index import InterestAlert, ThresholdIndex
 from domain.traffic import RETAINED_HOURS, Observation, Traffic
+from domain.usual_fold import fold_with_usual
 from domain.windows import HOUR_S
 from streams.entries import (
     LONGEST_HISTORY_DAYS,
@@ -234,9 +236,8 @@ class JoinState:
     def fold_flights(self, sequence: int, batch: ObservedFlights) -> FoldResult | None:
         """Compute the result of a batch of flights: the airport's new state, its alerts, and closed days to write.
 
-        Return None for a duplicate: its sequence is not above the last one applied at the airport. Nothing is applied
-        or written. First indexes all interests that are not indexed yet. Flights out of the batch's reach are counted
-        and left out.
+        Return None for a duplicate: its sequence is not above the airport's last. Nothing is applied or written. First
+        indexes all interests that are not indexed yet. Flights out of the batch's reach are counted and left out.
 
         A batch that is past has no alerts, nor has one whose earlier coverage is not in the tables: they were lost, and
         all is published again. If a batch begins anew, it is folded upon an empty direction, and the days that the
@@ -248,7 +249,7 @@ class JoinState:
             return None
         seen = batch.observation
         present = before.without_direction(seen.direction) if batch.begins_anew else before
-        after = present.after_batch(sequence, present.traffic.fold(seen))
+        after = present.after_batch(sequence, fold_with_usual(present.traffic, seen, find_calendar(airport)))
         change = TrafficChange(present.traffic, after.traffic, seen.cause)
         (flow,) = present.traffic.select_directions(seen.direction)
         is_silent = batch.is_past or (batch.has_earlier_coverage and flow.watermark is None)

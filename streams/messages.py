@@ -124,8 +124,10 @@ def convert_interest(message: interests_pb.InterestSet) -> Interest:
             repeat=message.repeat,
             effective_from=message.effective_from.ToDatetime(UTC),
             version=message.version,
+            high_percent=message.high_percent if message.HasField("high_percent") else None,
+            low_percent=message.low_percent if message.HasField("low_percent") else None,
         )
-        check_thresholds(interest.high, interest.low, interest.for_windows)
+        check_thresholds(interest.high, interest.low, interest.for_windows, interest.high_percent, interest.low_percent)
     except InterestError:
         raise UndecodableError("InterestSet with thresholds that contradict each other") from None
     except (ValueError, OverflowError):
@@ -190,6 +192,9 @@ def encode_alert(alert: Alert, cause_published_at: datetime) -> bytes:
         ),
         corrects=alert.corrects,
         count_before=alert.count_before,
+        percent=alert.percent,
+        doubled_usual=alert.doubled_usual,
+        base_counts=alert.base_counts,
     )
     message.window_start.FromDatetime(alert.window_start)
     message.cause_published_at.FromDatetime(cause_published_at)

@@ -24,6 +24,8 @@ NOW: Final = seconds(PAST) + PAST_WEEKS * 7 * 24 * HOUR_S
 
 _HOURLY: Final = (10, 8, 8, 8, 10, 20, 45, 60, 60, 55, 50, 50, 50, 50, 50, 55, 60, 60, 60, 55, 50, 40, 30, 16)
 """Flights in one direction at each hour of an ordinary day: 960 in all."""
+USUAL_FLIGHTS: Final = 10
+"""Flights in each hour of the weeks before, where thresholds are in percent of the usual."""
 _BUSIEST, _QUIETEST = 1.2, 0.8
 """Flights of the busiest and the quietest day, as multiples of an ordinary day."""
 
@@ -56,14 +58,14 @@ def choose_airports(number: int) -> list[str]:
     raise AssertionError("count() does not end")
 
 
-def build_past(direction: Direction) -> list[Observation]:
-    """Build the six weeks before NOW in one direction, with a flight in each hour, in a batch for each week.
+def build_past(direction: Direction, flights_an_hour: int = 1) -> list[Observation]:
+    """Build the six weeks before NOW in one direction, with flights in each hour, in a batch for each week.
 
     A state that holds them has the largest size.
     """
-    begin, week = seconds(PAST), 7 * 24 * HOUR_S
+    begin, week, step = seconds(PAST), 7 * 24 * HOUR_S, HOUR_S // flights_an_hour
     return [
-        Observation(direction, at, at + week, tuple(range(at, at + week, HOUR_S)), Coverage.COMPLETE)
+        Observation(direction, at, at + week, tuple(range(at, at + week, step)), Coverage.COMPLETE)
         for at in range(begin, NOW, week)
     ]
 
@@ -101,9 +103,10 @@ def build_records(observations: Iterable[Observation], names: list[str], sequenc
         yield from _build_batch_records(build_flights_message("", seen), names, sequence)
 
 
-def build_past_records(names: list[str], sequence: Iterator[int]) -> list[Record]:
+def build_past_records(names: list[str], sequence: Iterator[int], flights_an_hour: int = 1) -> list[Record]:
     """Build the records of the past six weeks of all airports, with arrivals and departures in turn."""
-    both = zip(build_past(Direction.ARRIVALS), build_past(Direction.DEPARTURES), strict=True)
+    arrivals, departures = (build_past(part, flights_an_hour) for part in Direction.BOTH.parts)
+    both = zip(arrivals, departures, strict=True)
     return list(build_records(chain.from_iterable(both), names, sequence))
 
 
@@ -143,6 +146,33 @@ def build_quiet_interests(names: list[str], number: int) -> Iterator[tuple[bytes
         for high, low in _choose_quiet_thresholds(direction, window)
     ]
     return _build_interests(names, number, kinds, "4000")
+
+
+def build_quiet_percents(names: list[str], number: int) -> Iterator[tuple[bytes, bytes]]:
+    """Build keys and values of `number` interests with thresholds in percent, spread evenly over the airports.
+
+    They have the shapes of `build_quiet_interests`, and never fire if USUAL_FLIGHTS are usual in each hour.
+    """
+    busiest = max(_HOURLY) * 100 // USUAL_FLIGHTS * 2
+    kinds = []
+    for direction in Direction:
+        for window in Window:
+            for for_windows in (1, 2, 3):
+                for step in range(100):
+                    high, low = busiest + step * 50, 1 + step * 49 // 100
+                    for percents in ((high, None), (None, low), (high, low)):
+                        kind = _build_interest(direction, window, for_windows, None, None)
+                        _set_percents(kind, *percents)
+                        kinds.append(kind)
+    return _build_interests(names, number, kinds, "7000")
+
+
+def _set_percents(interest: interests_pb.InterestSet, high: int | None, low: int | None) -> None:
+    """Set the thresholds in percent of an interest; None: no such threshold."""
+    if high is not None:
+        interest.high_percent = high
+    if low is not None:
+        interest.low_percent = low
 
 
 def build_watching_interests(names: list[str], number: int) -> Iterator[tuple[bytes, bytes]]:

@@ -27,7 +27,8 @@ from benchmarks.week.source import CREDITS_PER_DAY, SharedTime
 from chassis.db.database import Database
 from chassis.db.outbox_relay import OutboxRelay
 from chassis.metrics import Metrics, ServiceIdentity
-from collector.interests import InterestRequest, InterestStore
+from collector.interest_requests import InterestRequest
+from collector.interests import InterestStore
 from collector.leadership.terms import begin_term
 from collector.live.agreement import load_distrusted
 from collector.live.collection import LiveCollector

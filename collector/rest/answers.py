@@ -8,7 +8,14 @@ from pydantic import BaseModel, Field
 
 from collector import flight_lists, flights as queries
 from collector.rest.live_answers import Live
-from collector.rest.requests import FOR_WINDOWS_DESCRIPTION, HIGH_DESCRIPTION, LOW_DESCRIPTION, REPEAT_DESCRIPTION
+from collector.rest.requests import (
+    FOR_WINDOWS_DESCRIPTION,
+    HIGH_DESCRIPTION,
+    HIGH_PERCENT_DESCRIPTION,
+    LOW_DESCRIPTION,
+    LOW_PERCENT_DESCRIPTION,
+    REPEAT_DESCRIPTION,
+)
 from collector.settled import evidence
 from collector.settled.coverage_report import CoverageReport
 from collector.unheard import explain_unheard
@@ -31,6 +38,8 @@ class Interest(BaseModel):
     window: Window
     high_value: int | None = Field(description=HIGH_DESCRIPTION)
     low_value: int | None = Field(description=LOW_DESCRIPTION)
+    high_percent: int | None = Field(description=HIGH_PERCENT_DESCRIPTION)
+    low_percent: int | None = Field(description=LOW_PERCENT_DESCRIPTION)
     for_windows: int = Field(description=FOR_WINDOWS_DESCRIPTION)
     repeat: bool = Field(description=REPEAT_DESCRIPTION)
     effective_from: datetime = Field(description="Windows that start before are not judged.")
@@ -52,6 +61,8 @@ class Interest(BaseModel):
             window=interest.window,
             high_value=interest.high,
             low_value=interest.low,
+            high_percent=interest.high_percent,
+            low_percent=interest.low_percent,
             for_windows=interest.for_windows,
             repeat=interest.repeat,
             effective_from=interest.effective_from,

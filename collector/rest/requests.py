@@ -19,9 +19,17 @@ from pydantic import (
 from pydantic.json_schema import SkipJsonSchema
 
 from chassis.web.numbers import FROM_JSON, FROM_QUERY
-from collector.interests import InterestRequest, InterestUpdate
+from collector.interest_requests import InterestRequest, InterestUpdate
 from domain.airports import describe_unknown_code, find_airport, is_icao
-from domain.interests import HIGHEST_THRESHOLD, LOW_TOO_LOW, LOWEST_LOW, MAX_FOR_WINDOWS, Direction
+from domain.interests import (
+    HIGH_PERCENTS,
+    HIGHEST_THRESHOLD,
+    LOW_PERCENTS,
+    LOW_TOO_LOW,
+    LOWEST_LOW,
+    MAX_FOR_WINDOWS,
+    Direction,
+)
 from domain.windows import Window
 
 MAX_PAGE_SIZE: Final = 1_000
@@ -78,9 +86,10 @@ def _remove_null_defaults(schema: dict[str, Any]) -> None:
 
 
 def _require_one_threshold(schema: dict[str, Any]) -> None:
-    """Add to a JSON schema that high_value or low_value must be present and an integer."""
+    """Add to a JSON schema that a threshold must be present and an integer."""
     schema["anyOf"] = [
-        {"required": [name], "properties": {name: {"type": "integer"}}} for name in ("high_value", "low_value")
+        {"required": [name], "properties": {name: {"type": "integer"}}}
+        for name in ("high_value", "low_value", "high_percent", "low_percent")
     ]
 
 
@@ -114,6 +123,8 @@ LowThreshold = Annotated[
     AfterValidator(_require_low),
     FROM_JSON,
 ]
+HighPercent = Annotated[int, Field(strict=True, ge=HIGH_PERCENTS.start, le=HIGH_PERCENTS.stop - 1), FROM_JSON]
+LowPercent = Annotated[int, Field(strict=True, ge=LOW_PERCENTS.start, le=LOW_PERCENTS.stop - 1), FROM_JSON]
 ForWindows = Annotated[int, Field(strict=True, ge=1, le=MAX_FOR_WINDOWS), FROM_JSON]
 StrictBool = Annotated[bool, Field(strict=True)]
 Instant = Annotated[AwareDatetime, BeforeValidator(_require_instant_text), AfterValidator(_convert_to_utc)]
@@ -125,6 +136,15 @@ DirectionParameter = Annotated[
 _OMITTED: Final[Any] = None
 HIGH_DESCRIPTION: Final = "Say when a window has more flights than this; above low_value."
 LOW_DESCRIPTION: Final = "Say when a window has fewer flights than this; 1: when it has none."
+HIGH_PERCENT_DESCRIPTION: Final = (
+    "Say when a window has more flights than this percent of what is usual there: the median of the same window, by "
+    "the airport's clock, of the five weeks before. Windows of which fewer than three of these weeks are known are not "
+    "judged, and those with a usual below 5 flights are skipped. Instead of high_value."
+)
+LOW_PERCENT_DESCRIPTION: Final = (
+    "Say when a window has fewer flights than this percent of what is usual there, as high_percent says. Instead of "
+    "low_value."
+)
 FOR_WINDOWS_DESCRIPTION: Final = "How many windows in a row must be past the threshold."
 REPEAT_DESCRIPTION: Final = "Whether to say again, in each window, that it lasts."
 _FROM_DESCRIPTION: Final = "Windows that start before are not judged. From 30 days ago to a year ahead."
@@ -146,6 +166,8 @@ class WantedInterest(_Body):
     window: Window
     high_value: Threshold | None = Field(default=None, description=HIGH_DESCRIPTION)
     low_value: LowThreshold | None = Field(default=None, description=LOW_DESCRIPTION)
+    high_percent: HighPercent | None = Field(default=None, description=HIGH_PERCENT_DESCRIPTION)
+    low_percent: LowPercent | None = Field(default=None, description=LOW_PERCENT_DESCRIPTION)
     for_windows: ForWindows = Field(default=1, description=FOR_WINDOWS_DESCRIPTION)
     repeat: StrictBool = Field(default=False, description=REPEAT_DESCRIPTION)
     effective_from: Instant | None = Field(
@@ -165,11 +187,16 @@ class WantedInterest(_Body):
             for_windows=self.for_windows,
             repeat=self.repeat,
             effective_from=self.effective_from,
+            high_percent=self.high_percent,
+            low_percent=self.low_percent,
         )
 
 
 class ChangedInterest(_Body):
-    """The members of an interest to change, at least one. Members left out stay; null removes a threshold."""
+    """The members of an interest to change, at least one. Members left out stay; null removes a threshold.
+
+    A percent takes the place of the flights of its bound, and flights take that of the percent.
+    """
 
     model_config = ConfigDict(json_schema_extra=_require_one_member)
     REFUSED_MEMBERS: ClassVar = dict.fromkeys(
@@ -178,6 +205,8 @@ class ChangedInterest(_Body):
 
     high_value: Threshold | None = Field(default=None, description=HIGH_DESCRIPTION)
     low_value: LowThreshold | None = Field(default=None, description=LOW_DESCRIPTION)
+    high_percent: HighPercent | None = Field(default=None, description=HIGH_PERCENT_DESCRIPTION)
+    low_percent: LowPercent | None = Field(default=None, description=LOW_PERCENT_DESCRIPTION)
     for_windows: ForWindows = Field(default=_OMITTED, description=FOR_WINDOWS_DESCRIPTION)
     repeat: StrictBool = Field(default=_OMITTED, description=REPEAT_DESCRIPTION)
     effective_from: Instant = Field(default=_OMITTED, description=f"{_FROM_DESCRIPTION} Without it: the present.")

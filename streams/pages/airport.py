@@ -3,16 +3,18 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Final, assert_never
+from typing import Final
 from uuid import UUID
 
 from pydantic import TypeAdapter
 
 from domain.airports import find_airport
-from domain.alerts import AlertState, Bound, list_thresholds
+from domain.alerts import AlertState, Bound
 from domain.explanation import judge_windows
 from domain.hourly_counts import HourlyCounts
 from domain.interests import Direction, Interest
+from domain.measures import Measure, list_measured_thresholds
+from domain.percent_counts import LOOKBACK_HOURS
 from domain.threshold_index import ThresholdInForce
 from domain.traffic import Traffic
 from domain.windows import HOUR_S, Window, instant, seconds
@@ -39,6 +41,7 @@ class ThresholdShown:
     for_windows: int
     """Number of windows in a row that must breach the threshold before an alert."""
     interests: int
+    measure: Measure = Measure.FLIGHTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,7 @@ class ChartedAlert:
     threshold: int
     for_windows: int
     interests: int
+    measure: Measure = Measure.FLIGHTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +65,9 @@ class Series:
     window: Window
     windows: tuple[WindowShown, ...]
     thresholds: tuple[ThresholdShown, ...]
-    """Thresholds with the most interests, at most `MAX_CHARTED_THRESHOLDS`."""
+    """Thresholds in flights, of those with the most interests, at most `MAX_CHARTED_THRESHOLDS`."""
     statements: tuple[ChartedAlert, ...]
-    """Alerts of these thresholds, in the order of the windows."""
+    """Alerts of these thresholds and of those in percent, in the order of the windows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,10 +152,10 @@ def build_airport_detail(
     )
 
 
-def _compute_sort_key(threshold: ThresholdShown) -> tuple[int, int, Bound, int, int]:
-    """Return the sort key of a threshold: direction (departures first), window length, bound, threshold, run."""
+def _compute_sort_key(threshold: ThresholdShown) -> tuple[int, int, Measure, Bound, int, int]:
+    """Return the sort key of a threshold: direction (departures first), window length, measure, bound, value, run."""
     order = (Direction.DEPARTURES, Direction.ARRIVALS, Direction.BOTH).index(threshold.direction)
-    return order, threshold.window.hours, threshold.bound, threshold.threshold, threshold.for_windows
+    return order, threshold.window.hours, threshold.measure, threshold.bound, threshold.threshold, threshold.for_windows
 
 
 def _convert_threshold(threshold: ThresholdInForce) -> ThresholdShown:
@@ -163,6 +167,7 @@ def _convert_threshold(threshold: ThresholdInForce) -> ThresholdShown:
         threshold.threshold,
         threshold.for_windows,
         threshold.interests,
+        threshold.measure,
     )
 
 
@@ -186,7 +191,7 @@ def _build_series(
         direction=direction,
         window=window,
         windows=tuple(build_window(number, window, parts) for number in numbers),
-        thresholds=charted,
+        thresholds=tuple(each for each in charted if each.measure is Measure.FLIGHTS),
         statements=tuple(
             sorted(
                 (alert for each in charted for alert in _find_charted_alerts(each, traffic, numbers)),
@@ -200,43 +205,44 @@ def _find_charted_alerts(threshold: ThresholdShown, traffic: Traffic, numbers: r
     """Yield the alerts that a threshold causes in the windows shown, except STILL, in the order of the windows.
 
     The windows are judged for a made-up interest that has this threshold alone and is in effect since `for_windows`
-    windows before them. Nothing is yielded without windows.
+    windows before them (in percent: as long before as windows are sought). Nothing is yielded without windows.
     """
     if not numbers:
         return
     length_s = threshold.window.hours * HOUR_S
     first = instant(numbers.start * length_s)
-    high, low = _build_high_and_low(threshold)
+    is_percent = threshold.measure is Measure.PERCENT
+    before = LOOKBACK_HOURS // threshold.window.hours if is_percent else threshold.for_windows
     sample_interest = Interest(
         interest_id=_PLACEHOLDER_ID,
         user_id=_PLACEHOLDER_ID,
         airport="",
         direction=threshold.direction,
         window=threshold.window,
-        high=high,
-        low=low,
+        **_build_high_and_low(threshold),
         for_windows=threshold.for_windows,
         repeat=False,
-        effective_from=instant((numbers.start - threshold.for_windows) * length_s),
+        effective_from=instant((numbers.start - before) * length_s),
         version=1,
     )
     for verdict in judge_windows(sample_interest, traffic):
         state = verdict.state_of(threshold.bound)
         if state is not None and state is not AlertState.STILL and verdict.start >= first:
             yield ChartedAlert(
-                verdict.start, threshold.bound, state, threshold.threshold, threshold.for_windows, threshold.interests
+                verdict.start,
+                threshold.bound,
+                state,
+                threshold.threshold,
+                threshold.for_windows,
+                threshold.interests,
+                threshold.measure,
             )
 
 
-def _build_high_and_low(threshold: ThresholdShown) -> tuple[int | None, int | None]:
-    """Return the fields (high, low) of an interest that has this threshold alone; the other field is None."""
-    match threshold.bound:
-        case Bound.HIGH:
-            return threshold.threshold, None
-        case Bound.LOW:
-            return None, threshold.threshold
-        case _:
-            assert_never(threshold.bound)
+def _build_high_and_low(threshold: ThresholdShown) -> dict[str, int | None]:
+    """Return the fields of an interest for its thresholds, if it has this one alone."""
+    percent = "_percent" if threshold.measure is Measure.PERCENT else ""
+    return {"high": None, "low": None, f"{threshold.bound}{percent}": threshold.threshold}
 
 
 def build_interest_series(interest: Interest, traffic: Traffic, past: Mapping[Direction, HourlyCounts]) -> Series:
@@ -247,12 +253,12 @@ def build_interest_series(interest: Interest, traffic: Traffic, past: Mapping[Di
     """
     numbers = select_windows(traffic, {part: past[part] for part in interest.direction.parts}, interest.window)
     own = {
-        bound: ThresholdShown(interest.direction, interest.window, bound, threshold, interest.for_windows, 1)
-        for bound, threshold in list_thresholds(interest)
+        bound: ThresholdShown(interest.direction, interest.window, bound, threshold, interest.for_windows, 1, measure)
+        for measure, bound, threshold in list_measured_thresholds(interest)
     }
     first = instant(numbers.start * interest.window.hours * HOUR_S)
     statements = tuple(
-        ChartedAlert(verdict.start, bound, state, own[bound].threshold, interest.for_windows, 1)
+        ChartedAlert(verdict.start, bound, state, own[bound].threshold, interest.for_windows, 1, own[bound].measure)
         for verdict in judge_windows(interest, traffic)
         for bound in Bound
         if (state := verdict.state_of(bound)) is not None and is_alert_due(interest, state) and verdict.start >= first

@@ -304,8 +304,8 @@ def _build_alert_markers(series: Series, slot: float) -> tuple[AlertMarker, ...]
         if alerts:
             gravest = alerts[0]
             texts = "; ".join(
-                f"{alert.state}: {describe_threshold(alert.bound, alert.threshold)}{describe_run(alert.for_windows)} "
-                f"({pluralize(alert.interests, 'interest')})"
+                f"{alert.state}: {describe_threshold(alert.bound, alert.threshold, alert.measure)}"
+                f"{describe_run(alert.for_windows)} ({pluralize(alert.interests, 'interest')})"
                 for alert in alerts
             )
             markers.append(

@@ -9,13 +9,14 @@ from uuid import UUID
 from pydantic import TypeAdapter
 
 from domain.airports import find_airport
-from domain.alerts import AlertState, Bound, list_thresholds
-from domain.explanation import Knowledge, WindowVerdict, judge_windows
+from domain.alerts import AlertState, Bound
+from domain.explanation import Knowledge, Usualness, WindowVerdict, judge_windows
 from domain.interests import Direction, Interest
+from domain.measures import Measure, convert_to_flights, list_measured_thresholds
 from domain.windows import Window
 from streams.join_state import JoinState
 from streams.pages.airport import Series, build_interest_series, is_alert_due
-from streams.pages.wording import describe_threshold, format_number, name_flights, pluralize
+from streams.pages.wording import describe_threshold, format_number, format_usual, name_flights, pluralize
 
 WINDOWS_PER_PAGE: Final = 48
 
@@ -45,6 +46,8 @@ class WindowExplanation:
     knowledge: Knowledge
     """How much of the window's flights is known."""
     bounds: tuple[BoundExplanation, ...]
+    usual: str = ""
+    """What is usual in the window, with the counts of the weeks before. Empty: nothing is, or no threshold asks."""
 
     @property
     def has_alert(self) -> bool:
@@ -78,6 +81,8 @@ class InterestExplanation:
     windows: tuple[WindowExplanation, ...]
     """Windows, the newest first."""
     series: Series
+    high_percent: int | None = None
+    low_percent: int | None = None
 
     @property
     def alert_count(self) -> int:
@@ -115,6 +120,8 @@ def explain_interest(join_state: JoinState, interest: Interest, now: datetime) -
         at=now,
         windows=tuple(reversed(windows)),
         series=build_interest_series(interest, traffic, past),
+        high_percent=interest.high_percent,
+        low_percent=interest.low_percent,
     )
 
 
@@ -151,14 +158,43 @@ def _explain_windows(interest: Interest, judged: list[WindowVerdict]) -> Iterato
     runs = dict.fromkeys(Bound, 0)
     for verdict in judged:
         bounds = []
-        for bound, threshold in list_thresholds(interest):
+        usual = ""
+        if verdict.doubled_usual is not None:
+            usual = format_usual(verdict.doubled_usual, verdict.base_counts)
+        for measure, bound, value in list_measured_thresholds(interest):
+            is_in_effect = verdict.knowledge not in (Knowledge.EARLY, Knowledge.UNCOVERED)
+            if measure is Measure.PERCENT and verdict.unjudged is not None and is_in_effect:
+                if verdict.unjudged is not Usualness.SKIPPED:
+                    runs[bound] = 0
+                bounds.append(BoundExplanation(bound, None, False, False, _explain_unjudged(verdict, usual)))
+                continue
             state = verdict.state_of(bound)
+            threshold, condition = value, describe_threshold(bound, value, measure)
+            if measure is Measure.PERCENT:
+                threshold = convert_to_flights(bound, value, verdict.doubled_usual or 0)
+                condition = f"{condition} {usual}"
             is_breached = _is_part_of_run(bound, verdict, threshold)
             runs[bound] = runs[bound] + 1 if is_breached else 0
             has_alert = state is not None and is_alert_due(interest, state)
-            reason = _explain_bound(interest, bound, threshold, verdict, state, runs[bound])
+            reason = _explain_bound(interest, bound, threshold, condition, verdict, state, runs[bound])
             bounds.append(BoundExplanation(bound, state, has_alert, is_breached, reason))
-        yield WindowExplanation(verdict.start, verdict.end, verdict.count, verdict.knowledge, tuple(bounds))
+        yield WindowExplanation(verdict.start, verdict.end, verdict.count, verdict.knowledge, tuple(bounds), usual)
+
+
+def _explain_unjudged(verdict: WindowVerdict, usual: str) -> str:
+    """Return why a window is not judged by a threshold in percent, in one sentence; `usual`: what is usual there."""
+    match verdict.unjudged:
+        case Usualness.SKIPPED:
+            return f"It usually has {usual}, fewer than 5: it is skipped, and neither alerts nor ends a breach."
+        case Usualness.UNREACHED:
+            return "The coverage has not reached its start, and what is usual there is not known before."
+        case Usualness.UNKNOWN | None:
+            return (
+                "Of the same window of the five weeks before, fewer than three were known when the coverage reached "
+                "it: nothing is usual there, so it is not judged."
+            )
+        case _:
+            assert_never(verdict.unjudged)
 
 
 def _is_part_of_run(bound: Bound, verdict: WindowVerdict, threshold: int) -> bool:
@@ -172,12 +208,18 @@ def _is_part_of_run(bound: Bound, verdict: WindowVerdict, threshold: int) -> boo
 
 
 def _explain_bound(
-    interest: Interest, bound: Bound, threshold: int, verdict: WindowVerdict, state: AlertState | None, run: int
+    interest: Interest,
+    bound: Bound,
+    threshold: int,
+    condition: str,
+    verdict: WindowVerdict,
+    state: AlertState | None,
+    run: int,
 ) -> str:
     """Return the reason of a threshold's state on a window, or of its missing state (None), in one sentence.
 
-    A window that is not judged, has a gap, or is open under a low threshold is explained by that alone. `run`: number
-    of windows in breach in a row, this one included.
+    A window that is not judged, has a gap, or is open under a low threshold is explained by that alone. `threshold`: in
+    flights; `condition`: the threshold in words. `run`: number of windows in breach in a row, this one included.
     """
     match verdict.knowledge:
         case Knowledge.EARLY:
@@ -187,16 +229,15 @@ def _explain_bound(
         case Knowledge.GAP if state is not None:
             return (
                 f"A gap in coverage touches it, but the {pluralize(verdict.count, 'flight')} that are known are "
-                f"{describe_threshold(bound, threshold)} already."
+                f"{condition} already."
             )
         case Knowledge.GAP:
             return "A gap in coverage touches it: its count is unknown, so it counts as no breach, unless it is filled."
         case Knowledge.OPEN if not bound.can_breach_while_open:
-            return f"It is open; whether there are {describe_threshold(bound, threshold)} is known when it closes."
+            return f"It is open; whether there are {condition} is known when it closes."
     count = format_number(verdict.count)
     needs_run = interest.for_windows > 1
     is_breached = bound.is_breached(verdict.count, threshold)
-    condition = describe_threshold(bound, threshold)
     match state:
         case AlertState.FIRING if needs_run:
             return f"{count} is {condition}, and so were the windows before: {interest.for_windows} in a row."
@@ -223,7 +264,16 @@ def _explain_bound(
 
 
 def describe_interest(interest: InterestExplanation) -> str:
-    """Return an interest's condition in words, as `more than 20 departures, 2 windows in a row`."""
-    conditions = [describe_threshold(bound, threshold) for bound, threshold in list_thresholds(interest)]
+    """Return an interest's condition in words, as `more than 20 departures, 2 windows in a row`.
+
+    With a threshold in percent as `departures: fewer than 50 % of the usual`.
+    """
+    conditions = [
+        describe_threshold(bound, threshold, measure)
+        for measure, bound, threshold in list_measured_thresholds(interest)
+    ]
     run = f", {interest.for_windows} windows in a row" if interest.for_windows > 1 else ""
-    return f"{' or '.join(conditions)} {name_flights(interest.direction)}{run}"
+    flights = name_flights(interest.direction)
+    if any(measure is Measure.PERCENT for measure, _, _ in list_measured_thresholds(interest)):
+        return f"{flights}: {' or '.join(conditions)}{run}"
+    return f"{' or '.join(conditions)} {flights}{run}"

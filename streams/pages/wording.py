@@ -1,10 +1,12 @@
 """The texts of the pages for numbers, durations, times, flights and thresholds. All times are UTC."""
 
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from typing import Final, assert_never
 
 from domain.alerts import AlertState, Bound
 from domain.interests import Direction
+from domain.measures import Measure
 from domain.windows import Window
 
 _MINUTE_S: Final = 60
@@ -115,15 +117,25 @@ def format_flight_count(count: int, direction: Direction) -> str:
     return f"{format_number(count)} {_ONE_FLIGHT[direction] if count == 1 else _FLIGHTS[direction]}"
 
 
-def describe_threshold(bound: Bound, threshold: int | str) -> str:
-    """Return the condition of a threshold: `more than 20` or `fewer than 5`."""
+def describe_threshold(bound: Bound, threshold: int | str, measure: Measure = Measure.FLIGHTS) -> str:
+    """Return the condition of a threshold: `more than 20`, `fewer than 5`, or `fewer than 50 % of the usual`."""
+    unit = " % of the usual" if measure is Measure.PERCENT else ""
     match bound:
         case Bound.HIGH:
-            return f"more than {threshold}"
+            return f"more than {threshold}{unit}"
         case Bound.LOW:
-            return f"fewer than {threshold}"
+            return f"fewer than {threshold}{unit}"
         case _:
             assert_never(bound)
+
+
+def format_usual(doubled_usual: int, base_counts: Sequence[int]) -> str:
+    """Return the usual count of a window with the counts of the weeks before, as `27 (25, 27, 31, 26)` or `26.5`.
+
+    `doubled_usual`: twice the usual count.
+    """
+    usual = format_number(doubled_usual // 2) + (".5" if doubled_usual % 2 else "")
+    return f"{usual} ({', '.join(map(format_number, base_counts))})" if base_counts else usual
 
 
 def describe_run(for_windows: int) -> str:

@@ -4,17 +4,26 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 from uuid import UUID
 
 from domain.alerts import Alert, AlertState, Bound
+from domain.calendar import WEEK_HOURS, WEEKS_BACK
+from domain.hourly_counts import DAY_HOURS
 from domain.interests import Direction
+from domain.percent_counts import LOOKBACK_HOURS, list_earlier_windows
 from domain.traffic import Coverage
+from domain.usual import NO_USUAL, Usual
 from domain.windows import HOUR_S, Window, seconds
+from streams.entries import AirportState
 from streams.replay.log import FoldedEvent
 from towerwatch.alerts.v1 import events_pb2 as alerts_pb
 from towerwatch.flights.v1 import events_pb2 as flights_pb
 from towerwatch.interests.v1 import events_pb2 as interests_pb
 from towerwatch.topics import ALERTS_RAISED, FLIGHTS_OBSERVED, partition_of
+
+_BASE_HOURS: Final = WEEKS_BACK * WEEK_HOURS + DAY_HOURS
+"""Hours before a window whose counts what is usual in it may follow from; clocks move by a day at most."""
 
 
 class Exemption(StrEnum):
@@ -52,12 +61,24 @@ class ComparedAlert:
     """Partition of alerts.raised.v1 in which the alert lies, or would lie."""
     cause_ms: int
     """When the event that caused the alert was published (milliseconds since 1970)."""
+    is_percent: bool = False
+    """True: its threshold is in percent of what is usual. False: in flights."""
 
-    @property
-    def hours(self) -> range:
-        """The hours (since 1970) whose counts decide the alert: its window and the `for_windows` windows before."""
-        first = self.window_start // HOUR_S
-        return range(first - self.for_windows * self.window.hours, first + self.window.hours)
+    def list_hours(self, usual: Usual) -> range:
+        """Return the hours (since 1970) whose counts decide the alert: its window and the `for_windows` windows before.
+
+        With percents these are the last that were not skipped; `usual`: what is usual at the airport. Where that is
+        retained no more, all hours in which they are sought.
+        """
+        hours = self.window.hours
+        number = self.window_start // HOUR_S // hours
+        oldest = number - self.for_windows
+        if self.is_percent:
+            days = usual.select_days(self.direction)
+            oldest = list_earlier_windows(days, self.window, number, self.for_windows)[-1]
+            if oldest * hours // DAY_HOURS < min(days, default=number):
+                oldest = number - LOOKBACK_HOURS // hours
+        return range(oldest * hours, (number + 1) * hours)
 
 
 def build_compared_alert(alert: Alert, cause_ms: int) -> ComparedAlert:
@@ -78,6 +99,7 @@ def build_compared_alert(alert: Alert, cause_ms: int) -> ComparedAlert:
         for_windows=alert.for_windows,
         partition=partition_of(str(alert.user_id), ALERTS_RAISED),
         cause_ms=cause_ms,
+        is_percent=alert.percent is not None,
     )
 
 
@@ -100,6 +122,7 @@ def decode_compared_alert(value: bytes) -> ComparedAlert:
         for_windows=alert.for_windows,
         partition=partition_of(alert.user_id, ALERTS_RAISED),
         cause_ms=alert.cause_published_at.ToMilliseconds(),
+        is_percent=alert.HasField("percent"),
     )
 
 
@@ -121,6 +144,8 @@ class ExemptionFinder:
         self._corrected_hours: defaultdict[tuple[str, Direction], set[int]] = defaultdict(set)
         """By airport and direction, the hours that were corrected after coverage began: by late or retracted flights,
         or because they lay in a gap that was filled."""
+        self._usual: dict[str, Usual] = {}
+        """By airport, what is usual after the last batch."""
         self._anew_ms: dict[str, int] = {}
         """By airport whose flights were published again, when the last of those that were told was published."""
 
@@ -141,6 +166,8 @@ class ExemptionFinder:
         if event.batch is None:
             self._record_version(event.record.key, event.record.value)
             return
+        if isinstance(event.result.state, AirportState):
+            self._usual[event.batch.airport] = event.result.state.traffic.usual
         seen = event.batch.observation
         flow = event.batch.airport, seen.direction
         if seen.coverage is Coverage.COMPLETE and event.record.partition in self._truncated:
@@ -169,8 +196,8 @@ class ExemptionFinder:
 
         In this order: its event was published before the flights that were told were published again; the alert's
         version is not in the log; the version was followed by another or a removal; a part of the alert's hours lies
-        before the known flights of a truncated partition; a late or retracted flight, or a filled gap,
-        corrected one of the alert's hours.
+        before the known flights of a truncated partition (or, with percents, of the weeks before these hours); a late
+        or retracted flight, or a filled gap, corrected one of the alert's hours.
         """
         if alert.cause_ms <= self._anew_ms.get(alert.airport, -1):
             return Exemption.EARLIER_LOG
@@ -180,11 +207,13 @@ class ExemptionFinder:
         if versions[-1] != alert.version:
             return Exemption.INTEREST_CHANGED
         flows = [(alert.airport, part) for part in alert.direction.parts]
+        hours = alert.list_hours(self._usual.get(alert.airport, NO_USUAL))
         if partition_of(alert.airport, FLIGHTS_OBSERVED) in self._truncated:
             known_from = [self._known_from.get(flow) for flow in flows]
-            if any(begin is None or alert.hours.start * HOUR_S < begin for begin in known_from):
+            first = hours.start - _BASE_HOURS if alert.is_percent else hours.start
+            if any(begin is None or first * HOUR_S < begin for begin in known_from):
                 return Exemption.FLIGHTS_GONE
         corrected = [self._corrected_hours[flow] for flow in flows if flow in self._corrected_hours]
-        if any(not hours.isdisjoint(alert.hours) for hours in corrected):
+        if any(not each.isdisjoint(hours) for each in corrected):
             return Exemption.LATE_FLIGHTS
         return None

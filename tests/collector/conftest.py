@@ -18,7 +18,8 @@ from chassis.web import openapi
 from chassis.web.http import create_app
 from collector.collection_requests import CollectionRequests
 from collector.flights import FlightQueries
-from collector.interests import InterestRequest, InterestStore
+from collector.interest_requests import InterestRequest
+from collector.interests import InterestStore
 from collector.intervals import DAY, FARTHEST_BACK, day_of
 from collector.live.status import LiveStatus
 from collector.model import OUTBOX, SCHEMA, CoverageRow, FlightRow, NightlyRecordRow

@@ -19,7 +19,8 @@ from chassis.db.outbox import LeaseWatch, OutboxMessage
 from chassis.errors import ContendedError, DatabaseUnavailableError
 from collector.collection_requests import CollectionRequests
 from collector.errors import NoSuchAirportError, NoSuchInterestError, VersionMismatchError
-from collector.interests import FARTHEST_AHEAD, InterestStore, InterestUpdate
+from collector.interest_requests import InterestUpdate
+from collector.interests import FARTHEST_AHEAD, InterestStore
 from collector.intervals import DAY, FARTHEST_BACK, day_of
 from collector.model import OUTBOX, CoverageRow, InterestRow
 from domain.interests import HIGHEST_THRESHOLD, Direction, InterestError
@@ -175,6 +176,9 @@ def test_an_airport_must_exist(service: Service) -> None:
         {"high": 4, "low": 5},
         {"high": HIGHEST_THRESHOLD + 1},
         {"low": 0},
+        {"high_percent": 150},
+        {"high": None, "high_percent": 100},
+        {"low_percent": 100},
         {"effective_from": day_of(NOON - FARTHEST_BACK) - timedelta(microseconds=1)},
         {"effective_from": NOON + FARTHEST_AHEAD + timedelta(microseconds=1)},
     ],
@@ -213,6 +217,40 @@ def test_fields_that_an_update_leaves_out_stay(
     assert list_requested_airports(service) == ["KJFK"]
 
 
+@pytest.mark.parametrize(
+    ("change", "after"),
+    [
+        ({"high_percent": 150}, (None, None, 150, 50)),
+        ({"low": 3}, (5, 3, None, None)),
+        ({"low_percent": 40}, (5, None, None, 40)),
+        ({"low_percent": None}, (5, None, None, None)),
+        ({"high": None, "for_windows": 2}, (None, None, None, 50)),
+    ],
+    ids=repr,
+)
+def test_a_threshold_of_one_measure_replaces_that_of_the_other(
+    service: Service, change: InterestUpdate, after: tuple[int | None, ...]
+) -> None:
+    """A bound has flights or a percent of what is usual; the two bounds may differ, and the event says which."""
+    first = service.set(wish(low_percent=50), ANN)
+    changed = service.interests.change(ANN, first.interest_id, None, change)
+    assert (changed.high, changed.low, changed.high_percent, changed.low_percent) == after
+    assert service.interests.get(ANN, first.interest_id) == changed
+    event = InterestSet.FromString(outbox(service.database, INTERESTS_CHANGED.name)[-1].value or b"")
+    found = (event.high, event.low, event.high_percent, event.low_percent)
+    assert found == tuple(value or 0 for value in after)
+    assert [event.HasField(name) for name in ("high", "low", "high_percent", "low_percent")] == [
+        value is not None for value in after
+    ]
+
+
+def test_an_equal_percent_is_no_new_version(service: Service) -> None:
+    """As with flights: the event is published again, and another percent is a change."""
+    wanted = wish(high=None, low_percent=50)
+    assert service.set(wanted, ANN) == service.set(wanted, ANN)
+    assert service.set(wish(high=None, low_percent=51), ANN).version == 2
+
+
 def test_an_equal_update_is_published_again(service: Service) -> None:
     """The version stays, and the event of this version comes once more: the stream may have lost it."""
     first = service.set(wish(low=2), ANN)
@@ -239,6 +277,8 @@ def test_an_update_of_another_version_is_rejected(service: Service) -> None:
         {"low": 5},
         {"high": 0, "low": 0},
         {"low": 0},
+        {"high": 4, "high_percent": 150},
+        {"low_percent": 0},
         {"high": HIGHEST_THRESHOLD + 1},
         {"for_windows": 0},
         {"effective_from": NOON + FARTHEST_AHEAD + timedelta(days=1)},

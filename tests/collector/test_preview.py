@@ -8,7 +8,7 @@ from flask.testing import FlaskClient
 from hypothesis import HealthCheck, given, settings, strategies as st
 from sqlalchemy import delete
 
-from collector.interests import InterestRequest
+from collector.interest_requests import InterestRequest
 from collector.intervals import DAY, FARTHEST_BACK, day_of
 from collector.messages import encode_flights_observed, encode_interest_set
 from collector.model import CoverageRow, FlightRow
@@ -130,6 +130,19 @@ def test_a_preview_after_a_gap_agrees_with_the_stream(service: Service, for_wind
     shown = service.flights.preview_interest(wished).preview
     said = alerts_of_the_stream(build_interest(wished), collected)
     assert brief(shown.alerts) == brief(alert for alert in said if alert.window_start >= resumed) != set()
+
+
+def test_a_preview_by_percents_knows_the_weeks_before(client: FlaskClient, service: Service) -> None:
+    """The stored flights of five weeks before `effective_from` are the base of what is usual."""
+    service.cover(DEPARTURES, TODAY - 60 * DAY, TODAY)
+    hours = [TODAY - back * DAY + 18 * HOUR for back in range(60, 0, -1)]
+    service.store(DEPARTURES, *(hour + n * timedelta(minutes=1) for hour in hours[:-1] for n in range(10)))
+    service.store(DEPARTURES, *(hours[-1] + n * timedelta(minutes=1) for n in range(4)), icao24="fedcba")
+    body = WISH | {"high_value": None, "low_percent": 50}
+    shown = json_of(client.post("/interests/preview", json=body, headers=ANNS))
+    assert [(each["state"], each["window_start"], each["count"], each["threshold"]) for each in shown["alerts"]] == [  # type: ignore[attr-defined]
+        ("FIRING", "2013-02-12T18:00:00Z", 4, 5)
+    ]
 
 
 # The law, for any history.

@@ -2,20 +2,25 @@
 
 from collections.abc import Iterable
 from datetime import timedelta
+from random import Random
 
 import pytest
 from hypothesis import example, given, settings, strategies as st
 
 from domain.alerts import AlertState
+from domain.calendar import find_calendar
 from domain.interests import Direction, Interest
 from domain.preview import FlightHistory, Preview, compute_percentile, preview
 from domain.traffic import Coverage, Observation
 from domain.windows import HOUR_S, Window, seconds
 from tests.domain.brute_force import LENGTHS
 from tests.domain.logs import BASE, an_interest, build_model_logs, expected_ids, interests, interleaved
+from tests.domain.percent_model import compute_expected_ids
+from tests.domain.test_percents import a_percent
 from tests.domain.test_rule import seen
 from tests.streams.events import interest_set, observed
 from tests.streams.join_state_on_dicts import JoinStateOnDicts
+from tests.streams.traffic import generate_observations
 
 HOUR = timedelta(hours=1)
 
@@ -33,6 +38,20 @@ def build_histories(log: list[Observation], direction: Direction) -> list[Flight
         for part, fact in zip(direction.parts, build_model_logs(log, direction), strict=True)
         if fact.covered is not None
     ]
+
+
+def test_a_preview_by_percents_is_what_the_model_says_of_weeks_of_flights():
+    """Of both directions, too: their histories go back as far, and are taken in turns of a day."""
+    chance = Random(8)
+    for airport in ("KJFK", "B000"):
+        log = generate_observations(chance, hours=70, weeks_before=5)
+        for direction in Direction:
+            interest = a_percent(
+                airport=airport, direction=direction, high_percent=130, effective_from=BASE, for_windows=2, repeat=True
+            )
+            shown = preview(interest, build_histories(log, direction))
+            zone = find_calendar(airport).time_zone
+            assert {alert.alert_id for alert in shown.alerts} == compute_expected_ids(zone, interest, log) != set()
 
 
 def _merge_gaps(gaps: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:

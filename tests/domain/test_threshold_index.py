@@ -85,11 +85,13 @@ def test_the_thresholds_in_force_are_counted_not_named():
         an_interest(interest_id=UUID(int=1), high=20, low=3),
         an_interest(interest_id=UUID(int=2), high=20, repeat=True),
         an_interest(interest_id=UUID(int=3), high=9, window=Window.ONE_DAY, direction=Direction.BOTH),
+        an_interest(interest_id=UUID(int=4), high=None, low_percent=50, for_windows=2),
     ]
     assert [tuple(each) for each in build_index(wanted).list_in_force()] == [
-        ("both", "1d", 1, "high", 9, 1),
-        ("departures", "1h", 1, "high", 20, 2),
-        ("departures", "1h", 1, "low", 3, 1),
+        ("both", "1d", 1, "high", 9, 1, "flights"),
+        ("departures", "1h", 1, "high", 20, 2, "flights"),
+        ("departures", "1h", 1, "low", 3, 1, "flights"),
+        ("departures", "1h", 2, "low", 50, 1, "percent"),
     ]
 
 

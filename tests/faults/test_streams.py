@@ -76,7 +76,7 @@ def share_airports(*workers: StreamsProcess) -> bool:
 
 def test_partitions_move_to_another_worker_and_back(kafka: Broker, tmp_path: Path) -> None:
     """A second worker joins in the middle and leaves again: the first one continues from the second one's entries."""
-    traffic = generate_traffic(seed=12, airports=16)
+    traffic = generate_traffic(seed=12, airports=16, weeks_before=5)
     first, second, last = make_third_publishers(traffic)
     with running_worker(tmp_path, kafka.bootstrap_servers, STORE="rocksdb") as stays:
         first(kafka)

@@ -153,6 +153,9 @@ alerts = st.builds(
     provenance=st.none() | st.sampled_from(Provenance),
     corrects=st.booleans(),
     count_before=st.none() | st.integers(0, 2**32 - 1),
+    percent=st.none() | st.integers(0, 2**32 - 1),
+    doubled_usual=st.none() | st.integers(0, 2**32 - 1),
+    base_counts=st.lists(st.integers(0, 2**32 - 1), max_size=5).map(tuple),
 )
 
 names = st.text(max_size=200) | st.from_regex(r"[\r\n\t\"<>(),:;@\\=?_ a-zé蝶🛫]{0,80}", fullmatch=True)

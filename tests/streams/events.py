@@ -68,6 +68,8 @@ def build_interest_message(interest: Interest) -> interests_pb.InterestSet:
         for_windows=interest.for_windows,
         repeat=interest.repeat,
         version=interest.version,
+        high_percent=interest.high_percent,
+        low_percent=interest.low_percent,
     )
     message.effective_from.FromDatetime(interest.effective_from)
     return message

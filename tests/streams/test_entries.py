@@ -4,10 +4,12 @@ from dataclasses import replace
 
 from hypothesis import given, settings, strategies as st
 
+from domain.calendar import find_calendar
 from domain.hourly_counts import DAY_HOURS
 from domain.interests import Direction
 from domain.live_record import Provenance
 from domain.traffic import Observation
+from domain.usual_fold import fold_with_usual
 from domain.windows import HOUR_S, seconds
 from streams.entries import (
     AirportState,
@@ -24,8 +26,9 @@ from tests.domain.filled_logs import filled_logs, filled_logs_of_days
 from tests.domain.logs import BASE, an_interest, interests, interleaved, with_late_flights
 from tests.domain.test_live_record import draw_provenances
 from tests.domain.test_rule import seen
+from tests.domain.test_usual import usual_logs
 from tests.streams.events import build_interest_message
-from towerwatch.streams.v1.state_pb2 import AirportState as AirportStateMessage
+from towerwatch.streams.v1.state_pb2 import AirportState as AirportStateMessage, PastDay as PastDayMessage
 
 sequences = st.integers(0, 2**63 - 1)
 FIRST_DAY = seconds(BASE) // (DAY_HOURS * HOUR_S)
@@ -40,12 +43,14 @@ class WrittenEntries:
         self.entry = encode_airport_entry(self.airport)
         self.history: dict[bytes, bytes] = {}
 
-    def fold(self, observation: Observation) -> None:
-        """Fold an observation, and write the entries as the agent does."""
-        before, self.airport = (
-            self.airport,
-            self.airport.after_batch(self.airport.sequence + 1, self.airport.traffic.fold(observation)),
-        )
+    def fold(self, observation: Observation, begins_anew: bool = False) -> None:
+        """Fold an observation with the calendar of UTC, and write the entries as the agent does.
+
+        `begins_anew`: nothing that was known of its direction stays known.
+        """
+        before = self.airport.without_direction(observation.direction) if begins_anew else self.airport
+        after = fold_with_usual(before.traffic, observation, find_calendar("B000"))
+        self.airport = before.after_batch(before.sequence + 1, after)
         for key in before.list_expired_keys(self.airport, "KJFK", HISTORY_DAYS, HISTORY_DAYS):
             self.history.pop(key, None)
         self.history |= dict(before.build_history_entries(self.airport, "KJFK", HISTORY_DAYS))
@@ -73,6 +78,57 @@ def test_an_entry_of_a_corrected_airport_decodes_to_the_state_that_was_encoded(l
     for observation in log:
         entries.fold(observation)
         assert entries.decode() == entries.airport
+
+
+@settings(max_examples=25, deadline=None)
+@given(log=usual_logs)
+def test_what_is_usual_is_recovered(log):
+    """Of all retained days, open and closed, of each direction: what was fixed once is not to be fixed otherwise."""
+    entries = WrittenEntries()
+    for observation in log.messages:
+        entries.fold(observation)
+        assert entries.decode() == entries.airport
+
+
+def test_what_was_usual_in_both_directions_is_forgotten_with_one_of_them():
+    """It is kept with the departures, and must not come back from their history when arrivals begin anew."""
+    entries = WrittenEntries()
+    days = [build_day(day, 8, 9) for day in range(40)]
+    for day in days:
+        entries.fold(replace(day, direction=Direction.ARRIVALS))
+        entries.fold(day)
+    assert entries.airport.traffic.usual.both
+    entries.fold(replace(days[0], direction=Direction.ARRIVALS), begins_anew=True)
+    assert not entries.airport.traffic.usual.both
+    assert entries.decode() == entries.airport
+    for day in days[1:]:
+        entries.fold(replace(day, direction=Direction.ARRIVALS))
+    entries.fold(build_day(40, 8))
+    assert entries.decode() == entries.airport
+    assert entries.airport.traffic.usual.both
+
+
+def test_entries_from_before_there_was_a_usual_have_none():
+    """They are read on, and windows that are reached from then on have one."""
+    entries = WrittenEntries()
+    for day in range(40):
+        entries.fold(build_day(day, 8))
+    state = AirportStateMessage.FromString(entries.entry)
+    for kept in state.departures.days:
+        kept.ClearField("usual")
+    entries.history = {key: encode_without_usual(entry) for key, entry in entries.history.items()}
+    entries.entry = state.SerializeToString()
+    entries.airport = entries.decode()
+    assert not entries.airport.traffic.usual.departures
+    entries.fold(build_day(40, 8))
+    assert list(entries.airport.traffic.usual.departures) == [FIRST_DAY + 40, FIRST_DAY + 41]
+
+
+def encode_without_usual(entry: bytes) -> bytes:
+    """Return a history entry as it was before there was a usual."""
+    past = PastDayMessage.FromString(entry)
+    past.ClearField("usual")
+    return past.SerializeToString()
 
 
 @given(log=filled_logs | filled_logs_of_days)
@@ -179,8 +235,9 @@ def test_closed_days_move_to_the_history_table_so_that_the_airport_entry_stays_s
     entries = WrittenEntries()
     for day in range(40):
         entries.fold(build_day(day, *[hour + 0.5 for hour in range(24)] * 30))
-    assert entries.airport.open_days == (frozenset(), {FIRST_DAY + 39})
-    assert len(entries.entry) < 100
+    # The day that begins now has a usual already, in its first windows.
+    assert entries.airport.open_days == (frozenset(), {FIRST_DAY + 39, FIRST_DAY + 40})
+    assert len(entries.entry) < 250
     assert decode_history_day(entries.history[history_key("KJFK", Direction.DEPARTURES, FIRST_DAY + 3)]) == (30,) * 24
     assert entries.decode() == entries.airport
 

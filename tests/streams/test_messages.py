@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from domain.interests import HIGHEST_THRESHOLD, MAX_FOR_WINDOWS, Direction
+from domain.interests import HIGH_PERCENTS, HIGHEST_THRESHOLD, LOW_PERCENTS, MAX_FOR_WINDOWS, Direction
 from domain.traffic import LONGEST_INTERVAL_S, Coverage, Observation
 from domain.windows import Window, seconds
 from streams.errors import UndecodableError
@@ -70,10 +70,19 @@ def test_a_retracted_flight_is_recognised_by_its_address_and_its_event_time():
     assert [each == known for each in observation.retracted] == [True, True, False, False, True]
 
 
-@given(interest=interests, version=st.integers(0, 2**64 - 1))
-def test_an_interest_decodes_with_every_field(interest, version):
-    """Every field of the interest is in its event."""
-    interest = replace(interest, version=version)
+@given(
+    interest=interests,
+    version=st.integers(0, 2**64 - 1),
+    high_percent=st.none() | st.integers(HIGH_PERCENTS.start, HIGH_PERCENTS.stop - 1),
+    low_percent=st.none() | st.integers(LOW_PERCENTS.start, LOW_PERCENTS.stop - 1),
+)
+def test_an_interest_decodes_with_every_field(interest, version, high_percent, low_percent):
+    """Every field of the interest is in its event; a bound has flights or a percent."""
+    interest = replace(interest, version=version, high_percent=high_percent, low_percent=low_percent)
+    if high_percent is not None:
+        interest = replace(interest, high=None)
+    if low_percent is not None:
+        interest = replace(interest, low=None)
     assert decode_interest(build_interest_message(interest).SerializeToString()) == interest
 
 
@@ -130,6 +139,9 @@ def test_a_gap_may_be_long():
         {"for_windows": 2**32 - 1},
         {"high": HIGHEST_THRESHOLD + 1},
         {"low": 2},
+        {"high_percent": 150},
+        {"low_percent": 0},
+        {"low_percent": 100},
         {"effective_from": 2**62},
         {"effective_from": -(2**62)},
     ],
@@ -181,6 +193,8 @@ any_interest = st.fixed_dictionaries(
         "window": st.integers(0, 4) | INT32,
         "high": st.none() | UINT32,
         "low": st.none() | UINT32,
+        "high_percent": st.none() | UINT32,
+        "low_percent": st.none() | UINT32,
         "for_windows": st.integers(0, 3) | UINT32,
         "effective_from": stamps,
         "version": st.integers(0, 2**64 - 1),
@@ -228,5 +242,8 @@ def test_an_alert_is_encoded_with_every_field(alert, published):
         0 if alert.provenance is None else flights_pb.Provenance.Value(f"PROVENANCE_{alert.provenance.name}")
     )
     assert message.episode_id == (str(alert.episode_id) if alert.episode_id is not None else "")
+    assert (message.percent if message.HasField("percent") else None) == alert.percent
+    assert (message.doubled_usual if message.HasField("doubled_usual") else None) == alert.doubled_usual
+    assert tuple(message.base_counts) == alert.base_counts
     earlier = zip(message.earlier_counts, message.earlier_known, strict=True)
     assert tuple(count if known else None for count, known in earlier) == alert.earlier

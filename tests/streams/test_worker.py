@@ -11,8 +11,11 @@ from tests.waiting import eventually
 
 
 def test_tables_on_disk_outlast_the_worker(kafka: Broker, tmp_path: Path) -> None:
-    """A first worker folds half of the traffic and is killed; the next one folds the rest with the same directory."""
-    traffic = generate_traffic(seed=21, airports=4)
+    """A first worker folds half of the traffic and is killed; the next one folds the rest with the same directory.
+
+    Counts, interests and what is usual are read from the tables.
+    """
+    traffic = generate_traffic(seed=21, airports=4, weeks_before=5)
     half = len(traffic.events) // 2
     on_disk = {"STORE": "rocksdb", "DATA_DIR": str(tmp_path / "data")}
     with running_worker(tmp_path, kafka.bootstrap_servers, **on_disk) as first:

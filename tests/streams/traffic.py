@@ -2,14 +2,16 @@
 
 import random
 import string
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from uuid import UUID, uuid4
 
+from domain.calendar import find_calendar
 from domain.interests import Direction, Interest
 from domain.traffic import Coverage, Observation
 from domain.windows import HOUR_S, Window, seconds
 from tests.domain.logs import BASE, an_interest, expected_ids
+from tests.domain.percent_model import compute_expected_ids
 from tests.streams.events import Event, interest_set, observed
 
 
@@ -33,22 +35,28 @@ class GeneratedTraffic:
         return set().union(*self.expected.values())
 
 
-def generate_traffic(seed: int, airports: int = 8, hours: int = 100) -> GeneratedTraffic:
+def generate_traffic(seed: int, airports: int = 8, hours: int = 100, weeks_before: int = 0) -> GeneratedTraffic:
     """Generate `hours` hours of flights in both directions, with interests of all kinds set before, amid and after.
 
     A batch has one hour or half an hour. The airports have random names, so that the traffic of two tests does not mix
-    in a broker. Some events come twice, as from a relay that crashed.
+    in a broker. Some events come twice, as from a relay that crashed. `weeks_before`: weeks that are told before these
+    hours, in batches of a week; then there are also interests with thresholds in percent.
     """
     chance = random.Random(seed)
     names, events, expected = [], [], {}
     for _ in range(airports):
         airport = "".join(random.choices(string.ascii_uppercase + string.digits, k=4))
         names.append(airport)
-        log = _generate_observations(chance, hours)
+        log = generate_observations(chance, hours, weeks_before)
         queue = [observed(airport, number + 1, seen) for number, seen in enumerate(log)]
         for number in range(6):
             interest = _generate_interest(chance, airport)
             expected[interest.interest_id] = expected_ids(interest, log)
+            queue.insert(chance.randrange(len(queue)), interest_set(interest, number + 1))
+        for number in range(6, 9 if weeks_before else 6):
+            interest = _generate_percents(chance, airport)
+            zone = find_calendar(airport).time_zone
+            expected[interest.interest_id] = compute_expected_ids(zone, interest, log)
             queue.insert(chance.randrange(len(queue)), interest_set(interest, number + 1))
         for _ in range(5):
             begin = chance.randrange(len(queue))
@@ -66,10 +74,15 @@ def _merge_randomly(chance: random.Random, queues: list[list[Event]]) -> list[Ev
     return [next(iterators[turn]) for turn in turns]
 
 
-def _generate_observations(chance: random.Random, hours: int) -> list[Observation]:
-    """Generate the observations of both directions, with a gap now and then."""
+def generate_observations(chance: random.Random, hours: int, weeks_before: int) -> list[Observation]:
+    """Generate the observations of both directions, with a gap now and then, and before them those of some weeks."""
     log = []
     for direction in (Direction.ARRIVALS, Direction.DEPARTURES):
+        for week in range(-weeks_before, 0):
+            begin = seconds(BASE) + week * 7 * 24 * HOUR_S
+            counts = (chance.choice((4, 5, 6, 9)) if hour % 24 in range(5, 20) else 0 for hour in range(7 * 24))
+            times = tuple(begin + hour * HOUR_S + n for hour, count in enumerate(counts) for n in range(count))
+            log.append(Observation(direction, begin, begin + 7 * 24 * HOUR_S, times, Coverage.COMPLETE))
         at = seconds(BASE)
         while at < seconds(BASE) + hours * HOUR_S:
             end = at + chance.choice((HOUR_S, HOUR_S // 2))
@@ -80,6 +93,13 @@ def _generate_observations(chance: random.Random, hours: int) -> list[Observatio
             )
             at = end
     return log
+
+
+def _generate_percents(chance: random.Random, airport: str) -> Interest:
+    """Generate an interest with a threshold in percent, or with one of each measure."""
+    thresholds = chance.choice(({"low_percent": 50}, {"high_percent": 120}, {"high_percent": 150, "low": 3}))
+    interest = _generate_interest(chance, airport)
+    return replace(interest, **{"high": None, "low": None, "high_percent": None, "low_percent": None} | thresholds)
 
 
 def _generate_interest(chance: random.Random, airport: str) -> Interest:

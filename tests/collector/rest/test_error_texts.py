@@ -27,6 +27,9 @@ MISSING = "00000000-0000-0000-0000-000000000009"
         ({"high_value": 3, "low_value": 4}, "high must be above low"),
         ({"low_value": 0}, "low_value: must be 1 or more, because no count is below 0"),
         ({"low_value": -1, "high_value": None}, "low_value: must be 1 or more, because no count is below 0"),
+        ({"high_percent": 100}, "high_percent: must be 101 or more"),
+        ({"low_percent": 100}, "low_percent: must be 99 or less"),
+        ({"high_percent": 150}, "give high (flights) or high_percent (percent of what is usual), not both"),
         ({"for_windows": 0}, "for_windows: must be 1 or more"),
         ({"repeat": "yes"}, "repeat: must be true or false"),
         ({"effective_from": 7}, "effective_from: must be an instant like 2026-07-01T00:00:00Z"),
@@ -72,6 +75,7 @@ def test_an_unknown_airport_is_in_the_list_of_errors(client: FlaskClient) -> Non
         ({"high_value": None}, ["high_value", "low_value"]),
         ({"high_value": 3, "low_value": 4}, ["high_value", "low_value"]),
         ({"low_value": 0}, ["low_value"]),
+        ({"high_percent": 150}, ["high_value", "high_percent"]),
         ({"effective_from": "1999-02-10T00:00:00Z"}, ["effective_from"]),
     ],
 )

@@ -70,7 +70,8 @@ def test_an_interest_is_created_then_changed(client: FlaskClient) -> None:
     assert made.status_code == 201
     shown = json_of(made)
     assert shown == {
-        "interest_id": shown["interest_id"], **WISH, "low_value": None, "for_windows": 1, "repeat": False,
+        "interest_id": shown["interest_id"], **WISH, "low_value": None, "high_percent": None, "low_percent": None,
+        "for_windows": 1, "repeat": False,
         "effective_from": "2013-02-12T00:00:00Z", "version": 1, "notice": None,
     }  # fmt: skip
     assert made.headers["Location"] == f"/interests/{shown['interest_id']}"
@@ -96,13 +97,25 @@ def test_all_members_and_spellings_are_accepted(client: FlaskClient) -> None:
     }
 
 
+def test_a_threshold_may_be_a_percent_of_what_is_usual(client: FlaskClient) -> None:
+    """For each bound flights or a percent; a percent takes the place of the flights when it is changed."""
+    body = WISH | {"low_percent": 50}
+    made = client.post("/interests", json=body, headers=ANNS)
+    names = ("high_value", "low_value", "high_percent", "low_percent")
+    assert [json_of(made)[name] for name in names] == [30, None, None, 50]
+    changed = client.patch(made.headers["Location"], json={"high_percent": 150}, headers={**ANNS, "If-Match": "*"})
+    assert [json_of(changed)[name] for name in names] == [None, None, 150, 50]
+    assert client.post("/interests/preview", json=body, headers=ANNS).status_code == 200
+
+
+MEMBERS = ("high_value", "low_value", "high_percent", "low_percent")
 NO_COUNTS = (True, False, "5", "5.0", 5.5, -0.0, -1, [], {}, HIGHEST_THRESHOLD + 1, 2**32, 1e30, 10**30)
 
 
 @pytest.mark.parametrize(
     "fault",
     [
-        *({name: value} for name in ("high_value", "low_value", "for_windows") for value in NO_COUNTS),
+        *({name: value} for name in (*MEMBERS, "for_windows") for value in NO_COUNTS),
         {"for_windows": 0},
         {"for_windows": MAX_FOR_WINDOWS + 1},
         {"for_windows": None},
@@ -172,7 +185,7 @@ def test_an_integer_may_be_spelled_as_json_allows(client: FlaskClient, spelled: 
 
 
 @pytest.mark.parametrize("spelled", ["1e400", "-1e400", "1e999999999", "9" * 5000, "1e-400", "-0.0", "-0e1"])
-@pytest.mark.parametrize("name", ["high_value", "low_value", "for_windows"])
+@pytest.mark.parametrize("name", [*MEMBERS, "for_windows"])
 def test_a_number_out_of_all_range_is_refused(client: FlaskClient, name: str, spelled: str) -> None:
     """The answer is a 422 that names the member, not a claim that the body is no JSON."""
     body = f'{{"airport_icao": "KJFK", "direction": "both", "window": "1h", "{name}": {spelled}}}'

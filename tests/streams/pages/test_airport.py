@@ -12,7 +12,7 @@ from hypothesis import given, settings, strategies as st
 from domain.alerts import AlertState, Bound
 from domain.interests import Direction
 from domain.traffic import Coverage, Traffic
-from domain.windows import Window
+from domain.windows import Window, instant
 from streams.pages.airport import (
     DETAIL_ADAPTER,
     MAX_CHARTED_THRESHOLDS,
@@ -28,7 +28,10 @@ from streams.pages.rendering import render_airport
 from streams.pages.sparklines import build_sparkline
 from streams.pages.windows import MAX_WINDOWS, MIN_WINDOWS, WindowCoverage, WindowShown
 from tests.domain.logs import BASE, an_interest, compute_expected_alerts, interests, interleaved
+from tests.domain.test_percents import DAYTIME, a_percent, busy_weeks, hours
 from tests.domain.test_rule import seen
+from tests.domain.test_usual import MONDAY
+from tests.domain.usual_logs import DAY_S
 from tests.streams.events import interest_set, observed
 from tests.streams.join_state_on_dicts import JoinStateOnDicts
 
@@ -53,6 +56,21 @@ def map_windows(series: Series) -> dict[float, tuple[int, WindowCoverage]]:
         for each in series.windows
         if each.known is not WindowCoverage.UNCOVERED or each.count
     }
+
+
+def test_a_threshold_in_percent_is_listed_and_has_signs_but_no_line() -> None:
+    """A line would have another height at each hour; the signs are those of the windows that are shown."""
+    log = [*busy_weeks(50, DAYTIME), hours(50, DAYTIME | {12: 4})]
+    percent, flights = a_percent(airport="KJFK"), a_percent(airport="KJFK", low_percent=None, high=40)
+    detail = build_detail(log, percent, replace(flights, interest_id=UUID(int=9)))
+    assert [(each.measure, each.threshold) for each in detail.thresholds] == [("flights", 40), ("percent", 50)]
+    departures = detail.series[0]
+    assert [each.threshold for each in departures.thresholds] == [40]
+    shown = {(each.state, (each.start - instant((MONDAY + 50) * DAY_S)) / HOUR) for each in departures.statements}
+    assert {("FIRING", 12.0), ("RESOLVED", 13.0)} <= shown
+    page = render_airport(detail, "w")
+    assert "fewer than 50 % of the usual" in page
+    assert build_chart(departures) is not None
 
 
 def test_each_window_is_shown_with_its_coverage() -> None:

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 
 from domain.interests import Direction
 from domain.traffic import Coverage, Observation
+from domain.windows import HOUR_S, instant
 from streams.pages.explain import (
     EXPLANATION_ADAPTER,
     WINDOWS_PER_PAGE,
@@ -19,7 +20,10 @@ from streams.pages.explain import (
 )
 from streams.pages.rendering import render_explanation
 from tests.domain.logs import BASE, an_interest, compute_expected_alerts, interests, interleaved
+from tests.domain.test_percents import DAYTIME, a_percent, busy_weeks, hours
 from tests.domain.test_rule import seen
+from tests.domain.test_usual import MONDAY
+from tests.domain.usual_logs import DAY_S
 from tests.streams.events import interest_set, observed
 from tests.streams.join_state_on_dicts import JoinStateOnDicts
 
@@ -104,6 +108,59 @@ def test_each_judgement_has_its_sentence(log, hour, changes, reasons) -> None:
     assert explain_window(log, hour, **changes) == reasons
 
 
+QUIET = DAYTIME | {12: 4, 13: 3}
+"""A day of ten flights an hour by day, but for noon and one o'clock."""
+BUSY_HOURS = [*busy_weeks(50, DAYTIME), hours(50, QUIET), hours(51, {6: 2}, 0, 7)]
+TEN = "the usual 10 (10, 10, 10, 10)"
+
+
+@pytest.mark.parametrize(
+    ("hour", "changes", "reasons"),
+    [
+        (12, {}, f"FIRING: 4 is fewer than 50 % of {TEN}; the window before was not in breach."),
+        (13, {}, f"-: 3 is still fewer than 50 % of {TEN}; it was said when the breach began."),
+        (14, {}, f"RESOLVED: 10 is no longer fewer than 50 % of {TEN}."),
+        (15, {}, f"-: 10 is not fewer than 50 % of {TEN}."),
+        (3, {}, "-: It usually has 0 (0, 0, 0, 0), fewer than 5: it is skipped, and neither alerts nor ends a breach."),
+        (
+            12, {"for_windows": 2},
+            f"-: 4 is fewer than 50 % of {TEN}: 1 of the 2 windows in a row that it takes.",
+        ),
+        (
+            13, {"high": 2},
+            "-: 3 is still more than 2; it was said when the breach began. | "
+            f"-: 3 is still fewer than 50 % of {TEN}; it was said when the breach began.",
+        ),
+    ],
+)  # fmt: skip
+def test_each_judgement_by_percents_has_its_sentence(hour, changes, reasons) -> None:
+    """It says what is usual, and the counts that this is the median of."""
+    assert explain_percents(BUSY_HOURS, hour, **changes) == reasons
+
+
+def test_why_a_window_is_not_judged_by_percents_is_explained() -> None:
+    """Too little is known of the weeks before, or the coverage has not reached the window."""
+    ahead = replace(hours(51, {8: 3}, 7, 9), coverage=Coverage.PARTIAL)
+    assert explain_percents([*BUSY_HOURS, ahead], 32) == (
+        "-: The coverage has not reached its start, and what is usual there is not known before."
+    )
+    assert explain_percents([*busy_weeks(50, DAYTIME, weeks=2), hours(50, QUIET)], 12) == (
+        "-: Of the same window of the five weeks before, fewer than three were known when the coverage reached it: "
+        "nothing is usual there, so it is not judged."
+    )
+    early = {"effective_from": instant((MONDAY + 51) * DAY_S)}
+    assert "before the interest is in effect" in explain_percents(BUSY_HOURS, 23, **early)
+
+
+def explain_percents(log, hour: int, **changes) -> str:
+    """Return the reasons shown for an hour of the day 50 after MONDAY, each after the state of its alert or `-`."""
+    explanation = build_explanation(log, a_percent(airport="KJFK", **changes))
+    start = instant(((MONDAY + 50) * 24 + hour) * HOUR_S)
+    (window,) = [each for each in explanation.windows if each.start == start]
+    assert "of the usual" in render_explanation(explanation, 1, False, "w")
+    return " | ".join(f"{bound.state if bound.said else '-'}: {bound.why}" for bound in window.shown_bounds)
+
+
 def test_a_threshold_without_a_breach_is_left_out_if_the_other_has_one() -> None:
     """Both thresholds of an interest are explained only if both are in breach or have a state."""
     log = [seen(0, 1), seen(1, 2, (1.1, 1.2, 1.3))]
@@ -160,6 +217,10 @@ def test_the_condition_of_an_interest_is_shown_in_words() -> None:
     """The title has the thresholds, the direction and the number of windows in a row."""
     explanation = build_explanation([], an_interest(low=1, for_windows=3, direction=Direction.BOTH))
     assert describe_interest(explanation) == "more than 2 or fewer than 1 arrivals and departures, 3 windows in a row"
+    explanation = build_explanation([], a_percent(high=40, for_windows=2))
+    assert describe_interest(explanation) == (
+        "departures: more than 40 or fewer than 50 % of the usual, 2 windows in a row"
+    )
 
 
 def test_the_json_names_no_person() -> None:

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import count
+from random import Random
 from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
@@ -14,6 +15,7 @@ from hypothesis import given, settings, strategies as st
 from domain.alerts import Alert
 from domain.interests import Direction, Interest
 from domain.traffic import Coverage, Observation
+from domain.windows import instant
 from streams.messages import encode_alert
 from streams.replay.exemptions import (
     ComparedAlert,
@@ -24,7 +26,10 @@ from streams.replay.exemptions import (
 )
 from streams.replay.log import PartitionReplay
 from tests.domain.logs import BASE, an_interest, expected_ids, interests, interleaved
+from tests.domain.test_percents import AIRPORTS, a_percent, draw_interest, hours
 from tests.domain.test_rule import seen
+from tests.domain.test_usual import MONDAY
+from tests.domain.usual_logs import generate_usual_log
 from tests.streams.events import Event, interest_removed, interest_set, observed
 from towerwatch.flights.v1.events_pb2 import FlightsObserved
 from towerwatch.topics import FLIGHTS_OBSERVED, partition_of
@@ -151,6 +156,47 @@ def test_a_correct_stream_has_no_difference_without_an_exemption(history, chance
     computed = build_compared_alerts(fold_events(remaining, exemptions))
     for alert_id in raised.keys() ^ computed.keys():
         assert exemptions.find_exemption(raised.get(alert_id) or computed[alert_id]) is not None
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 2**32))
+def test_a_correct_stream_has_no_difference_in_percents_either(seed) -> None:
+    """Whatever was corrected, and however much of the weeks before has left the log."""
+    chance = Random(seed)
+    log = generate_usual_log(chance)
+    airport = AIRPORTS[log.zone]
+    wanted = [replace(draw_interest(chance, log), interest_id=UUID(int=number)) for number in range(3)]
+    flights = tuple(observed(airport, number + 1, each) for number, each in enumerate(log.messages))
+    # Of each direction a message of the past that covers its interval is left: what comes later may go back in time.
+    last = {each.direction: n for n, each in enumerate(log.past) if each.coverage is Coverage.COMPLETE}
+    deleted = chance.choice((0, chance.randrange(min(last.values()) + 1)))
+    history = AirportHistory(flights, tuple(interest_set(each, n + 1) for n, each in enumerate(wanted)), deleted)
+    raised = build_compared_alerts(fold_events(history.merge(chance, flights, history.interest_events)))
+    exemptions = ExemptionFinder((partition_of(airport, FLIGHTS_OBSERVED),) if deleted else ())
+    remaining = history.merge(chance, flights[deleted:], history.interest_events)
+    computed = build_compared_alerts(fold_events(remaining, exemptions))
+    for alert_id in raised.keys() ^ computed.keys():
+        assert exemptions.find_exemption(raised.get(alert_id) or computed[alert_id]) is not None
+
+
+def test_percents_are_compared_once_five_weeks_of_flights_are_in_the_log() -> None:
+    """A late flight of a week before exempts nothing: what is usual is decided by the order of the log alone."""
+    interest = a_percent(airport=AIRPORT, effective_from=hour_of_day(30))
+    ordinary = dict.fromkeys(range(24), 10)
+    days = [hours(day, ordinary | {12: 2} if day > 40 else ordinary) for day in range(60)]
+    late = replace(hours(50, {}), event_times=(days[50].begin + 5,), fingerprints=(999,))
+    events = [interest_set(interest, 1), *flight_events([*days, late])]
+    exemptions = collect_exemptions(events[0], *events[8:], truncated=TRUNCATED)
+    found: dict[Exemption | None, set[int]] = {}
+    for each in build_compared_alerts(fold_events(events)).values():
+        day = each.window_start // 86_400 - MONDAY
+        found.setdefault(exemptions.find_exemption(each), set()).add(day)
+    assert found == {Exemption.FLIGHTS_GONE: {41, 42, 43}, None: set(range(44, 60))}
+
+
+def hour_of_day(day: int) -> datetime:
+    """Return the begin of a day after MONDAY."""
+    return instant(hours(day, {}).begin)
 
 
 TWO_HOURS = [seen(0, 1, (0.1, 0.2, 0.3)), seen(1, 2, ())]

@@ -1,0 +1,97 @@
+"""Calendars: the instants at which an airport's clock showed the same time of the same weekday, weeks before. Pure.
+
+Zones come from the locked package `tzdata` alone, so that a window has the same base windows on every machine.
+"""
+
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from importlib.resources import files
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from domain.airports import find_airport
+from domain.hourly_counts import DAY_HOURS
+from domain.windows import HOUR_S, instant, seconds
+
+WEEKS_BACK: Final = 5
+"""Weeks of which the windows at the same local time are the base of what is usual."""
+WEEK_HOURS: Final = 7 * DAY_HOURS
+_WEEK: Final = timedelta(days=7)
+_DAY_S: Final = DAY_HOURS * HOUR_S
+
+BaseHours = tuple[int | None, ...]
+"""For each of the 24 hours of a UTC day the hour (since 1970) that begins at the same local time some weeks before.
+None: no hour of UTC does, or that local time did not exist."""
+Plan = tuple[BaseHours | None, ...]
+"""For each of the WEEKS_BACK weeks, the latest first, the base hours of a UTC day. None: all 24 hours have the same
+local times as the same hours (UTC) of the day that many weeks before, as on all days without a change of clocks."""
+REGULAR: Final[Plan] = (None,) * WEEKS_BACK
+"""The plan of a day whose base days are the same days (UTC) of the weeks before, hour by hour."""
+
+
+class Calendar:
+    """The clock on the wall of one time zone, of whose rules the results are cached by day."""
+
+    def __init__(self, time_zone: str) -> None:
+        """Load the zone's rules; raise FileNotFoundError if `tzdata` has no zone of this name."""
+        self.time_zone = time_zone
+        with files("tzdata").joinpath("zoneinfo", *time_zone.split("/")).open("rb") as rules:
+            self._zone = ZoneInfo.from_file(rules, key=time_zone)
+        self._find_offset_of_day = lru_cache(maxsize=256)(self._compute_offset_of_day)
+        self.plan_day = lru_cache(maxsize=64)(self._plan_day)
+
+    def find_same_times(self, start: int) -> tuple[int | None, ...]:
+        """Return the instants at which the clock showed the time that it shows at `start`, 7, 14, … 35 days before.
+
+        Of two such instants, where clocks went back, the first; None where clocks skipped that time. Instants are
+        seconds since 1970. Whether a window begins at an instant is the caller's question: this serves all windows.
+        """
+        shown = instant(start).astimezone(self._zone).replace(tzinfo=None)
+        return tuple(self._find_instant(shown - weeks * _WEEK) for weeks in range(1, WEEKS_BACK + 1))
+
+    def _find_instant(self, shown: datetime) -> int | None:
+        """Return the first instant (seconds since 1970) at which the clock showed a time; None if it never did."""
+        moment = shown.replace(tzinfo=self._zone, fold=0).astimezone(UTC)
+        # A time that clocks skip comes back as another one (PEP 495).
+        return seconds(moment) if moment.astimezone(self._zone).replace(tzinfo=None) == shown else None
+
+    def _plan_day(self, day: int) -> Plan:
+        """Return the base hours of a UTC day (since 1970) for each of the weeks before it."""
+        offset = self._find_offset_of_day(day)
+        days = [day - 7 * weeks for weeks in range(1, WEEKS_BACK + 1)]
+        # A day beside a change of clocks may have times that are shown twice, of which the first is on another day.
+        is_regular = [
+            offset is not None and all(self._find_offset_of_day(each) == offset for each in (base - 1, base, base + 1))
+            for base in days
+        ]
+        if all(is_regular):
+            return REGULAR
+        hours = [self.find_same_times(hour * HOUR_S) for hour in range(day * DAY_HOURS, (day + 1) * DAY_HOURS)]
+        return tuple(
+            None if is_regular[at] else tuple(_convert_to_hour(times[at]) for times in hours)
+            for at in range(WEEKS_BACK)
+        )
+
+    def _compute_offset_of_day(self, day: int) -> timedelta | None:
+        """Return the zone's offset from UTC at all hours of a UTC day (since 1970); None if it changes."""
+        hours = range(day * DAY_HOURS, (day + 1) * DAY_HOURS)
+        offsets = {instant(hour * HOUR_S).astimezone(self._zone).utcoffset() for hour in hours}
+        return offsets.pop() if len(offsets) == 1 else None
+
+
+def _convert_to_hour(at: int | None) -> int | None:
+    """Return the hour (since 1970) that begins at an instant (seconds since 1970), None if none does."""
+    return None if at is None or at % HOUR_S else at // HOUR_S
+
+
+@lru_cache(maxsize=512)
+def _load_calendar(time_zone: str) -> Calendar:
+    """Return the calendar of a zone: one object for all its airports, while it is among the last that were used."""
+    return Calendar(time_zone)
+
+
+@lru_cache(maxsize=65_536)
+def find_calendar(airport: str) -> Calendar:
+    """Return the calendar of an airport, by its ICAO code; that of UTC for a code that no airport has (any more)."""
+    known = find_airport(airport)
+    return _load_calendar("UTC" if known is None else known.time_zone)

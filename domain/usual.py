@@ -1,0 +1,116 @@
+"""What is usual in each window of one airport: the record that the fold keeps, and the median that it is made of.
+
+The usual of a window is the median of the counts of the same window, by the airport's clock, 7, 14, 21, 28 and 35 days
+before. It is fixed once, when the coverage reaches the window's start (`domain.usual_fold`), and is the same for all
+interests. It is kept doubled, so that it is an integer: the median of four counts may end in a half.
+"""
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from domain.hourly_counts import DAY_HOURS
+from domain.interests import Direction
+from domain.windows import Window
+
+FEWEST_BASE_WINDOWS: Final = 3
+"""Known base windows without which a window has no usual."""
+
+LEAST_DOUBLED_USUAL: Final = 10
+"""Twice the usual count below which a window is skipped by percents: of fewer than 5 flights no percent says much."""
+
+_FIRST_PLACES: Final = {Window.ONE_HOUR: 0, Window.SIX_HOURS: DAY_HOURS, Window.ONE_DAY: DAY_HOURS + 4}
+"""The place of a day's first window of each length, among all windows of the day."""
+_WINDOWS_A_DAY: Final = {window: DAY_HOURS // window.hours for window in Window}
+_NUMBER_BYTES: Final = 2
+_LARGEST: Final = 2 ** (8 * _NUMBER_BYTES) - 2
+"""The largest doubled usual that is kept; no airport has half of it in a day."""
+
+_ALL_WINDOWS: Final = f"<{sum(_WINDOWS_A_DAY.values())}H"
+
+UsualDay = bytes
+"""What is usual in the windows of one UTC day: two bytes for each (little-endian), 24 hours, then four windows of six
+hours, then the day. 0: no usual; else the doubled usual and 1. Compact, because each message writes some of them. Of
+windows that were not reached yet it is what would be fixed now."""
+EMPTY_USUAL_DAY: Final[UsualDay] = bytes(_NUMBER_BYTES * sum(_WINDOWS_A_DAY.values()))
+"""A day without a usual in any window."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usual:
+    """What is usual at one airport, by direction and UTC day (since 1970); days without a usual are left out."""
+
+    arrivals: dict[int, UsualDay] = field(default_factory=dict)
+    departures: dict[int, UsualDay] = field(default_factory=dict)
+    both: dict[int, UsualDay] = field(default_factory=dict)
+
+    def select_days(self, direction: Direction) -> dict[int, UsualDay]:
+        """Return the days of one direction."""
+        match direction:
+            case Direction.ARRIVALS:
+                return self.arrivals
+            case Direction.DEPARTURES:
+                return self.departures
+            case Direction.BOTH:
+                return self.both
+
+    def without_direction(self, direction: Direction) -> "Usual":
+        """Return a copy in which nothing is usual in one direction, ARRIVALS or DEPARTURES, and in both together."""
+        return replace(self, **{direction.value: {}, Direction.BOTH.value: {}})
+
+
+NO_USUAL: Final = Usual()
+"""Nothing is usual: before the fourth week of an airport's coverage."""
+
+
+def read_doubled_usual(days: dict[int, UsualDay], window: Window, number: int) -> int | None:
+    """Return twice the usual count of window `number`; None if nothing is usual there.
+
+    Whether the window was reached is the caller's question.
+    """
+    day, at = divmod(number, _WINDOWS_A_DAY[window])
+    packed = days.get(day)
+    if packed is None:
+        return None
+    at = _NUMBER_BYTES * (_FIRST_PLACES[window] + at)
+    value = packed[at] | packed[at + 1] << 8
+    return value - 1 if value else None
+
+
+def write_doubled_usual(packed: bytearray, window: Window, number: int, doubled: int) -> None:
+    """Set twice the usual count of window `number` in its day; what is larger than can be kept becomes that."""
+    place = _NUMBER_BYTES * (_FIRST_PLACES[window] + number % _WINDOWS_A_DAY[window])
+    packed[place : place + _NUMBER_BYTES] = (min(doubled, _LARGEST) + 1).to_bytes(_NUMBER_BYTES, "little")
+
+
+def pack_doubled_usual(doubled: Sequence[int]) -> UsualDay:
+    """Return a day with twice the usual counts of all its windows: of 24 hours, of four windows of six, of the day.
+
+    What is larger than can be kept becomes that.
+    """
+    if max(doubled) > _LARGEST:
+        doubled = [min(each, _LARGEST) for each in doubled]
+    return struct.pack(_ALL_WINDOWS, *[each + 1 for each in doubled])
+
+
+def copy_windows(packed: UsualDay, whole: UsualDay, begin: int) -> UsualDay:
+    """Return the day `packed` with the windows of the day `whole` that start at the hour `begin` or later."""
+    if begin == 0:
+        return whole
+    copied = b""
+    for window, place in _FIRST_PLACES.items():
+        first, middle = _NUMBER_BYTES * place, _NUMBER_BYTES * (place - (-begin // window.hours))
+        copied += packed[first:middle] + whole[middle : first + _NUMBER_BYTES * _WINDOWS_A_DAY[window]]
+    return copied
+
+
+def compute_doubled_median(counts: Sequence[int]) -> int:
+    """Return twice the median of some counts: of an even number, the sum of the two middle ones.
+
+    Raises ValueError if there are none.
+    """
+    if not counts:
+        raise ValueError("there is no median of nothing")
+    ordered, middle = sorted(counts), len(counts) // 2
+    return 2 * ordered[middle] if len(counts) % 2 else ordered[middle - 1] + ordered[middle]

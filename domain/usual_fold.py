@@ -1,0 +1,237 @@
+"""The fold of an airport's traffic that also fixes what is usual: the usual of a window, once, when it is reached.
+
+A window is reached by the first message after which the coverage of all its directions' parts reaches its start. Its
+usual is then fixed from the counts after that message, whether anybody has an interest or not: the median of the base
+windows that are known then, if three are; else it has no usual, for good. Corrections of past weeks do not change it.
+So it is a function of the log, and no window is judged by percents before it is reached.
+
+A UTC day is computed as a whole when its first window is reached, for the cost of a message must stay small; of the
+windows that were not reached yet it is computed again with each correction, so that it is what is fixed in the end.
+"""
+
+from collections.abc import Sequence
+from operator import add
+from typing import Final
+
+from domain.calendar import REGULAR, WEEK_HOURS, WEEKS_BACK, Calendar, Plan
+from domain.hourly_counts import DAY_HOURS, Day
+from domain.interests import Direction
+from domain.traffic import DirectionTraffic, Observation, Traffic, find_oldest_coverage
+from domain.usual import (
+    EMPTY_USUAL_DAY,
+    FEWEST_BASE_WINDOWS,
+    Usual,
+    UsualDay,
+    compute_doubled_median,
+    copy_windows,
+    pack_doubled_usual,
+    write_doubled_usual,
+)
+from domain.windows import HOUR_S, Window
+
+_DAY_S: Final = DAY_HOURS * HOUR_S
+_LONGER_WINDOWS: Final = (Window.SIX_HOURS, Window.ONE_DAY)
+_MIDDLE: Final = WEEKS_BACK // 2
+_BASE_DAYS: Final = tuple(7 * weeks for weeks in range(WEEKS_BACK, 0, -1))
+"""Days from a regular day back to each of its base days, the first one first."""
+_EARLIEST_HOURS: Final = FEWEST_BASE_WINDOWS * WEEK_HOURS - 2 * DAY_HOURS
+"""Hours after the start of coverage before which no window has three base windows. Clocks move by a day at most."""
+
+_Parts = tuple[tuple[DirectionTraffic, DirectionTraffic], ...]
+"""The traffic of each part of a direction after a message and before it: days that the message made too old to be
+retained are still known from before, so that a message of a week has the same base windows as one of each day."""
+
+
+def fold_with_usual(traffic: Traffic, observation: Observation, calendar: Calendar) -> Traffic:
+    """Return the traffic after an observation as `Traffic.fold` does, with the usual of all windows that it reaches.
+
+    `calendar`: the airport's. Raises ValueError if the observation's direction is BOTH.
+    """
+    after = traffic.fold(observation)
+    is_arrivals = observation.direction is Direction.ARRIVALS
+    if is_arrivals:
+        old, new, other = traffic.arrivals, after.arrivals, after.departures
+    else:
+        old, new, other = traffic.departures, after.departures, after.arrivals
+    reached_before, reached = old.watermark, new.watermark
+    if reached is None:
+        return after
+    # Whatever changes a count or a gap of a past week is a correction.
+    has_correction = new.corrections is not old.corrections
+    if not has_correction and reached_before is not None and reached_before // _DAY_S == reached // _DAY_S:
+        return after  # the day is computed already
+    usual = after.usual
+    own = _compute_days(
+        usual.arrivals if is_arrivals else usual.departures,
+        ((new, old),),
+        reached_before,
+        reached,
+        has_correction,
+        calendar,
+    )
+    both = usual.both
+    if other.watermark is not None:
+        before = None if reached_before is None else min(reached_before, other.watermark)
+        reached = min(reached, other.watermark)
+        both = _compute_days(both, ((new, old), (other, other)), before, reached, has_correction, calendar)
+    return after.with_usual(Usual(own, usual.departures, both) if is_arrivals else Usual(usual.arrivals, own, both))
+
+
+def _compute_days(
+    days: dict[int, UsualDay],
+    parts: _Parts,
+    reached_before: int | None,
+    reached: int,
+    has_correction: bool,
+    calendar: Calendar,
+) -> dict[int, UsualDay]:
+    """Return the days of one direction (since 1970, in order) up to the one that is reached now.
+
+    Days that were not there are computed; with a correction so are the windows of the last day that were not reached
+    before. `reached_before`: the end of the coverage of all parts before the message (None: not all were covered);
+    `reached`: the same after it (both seconds since 1970). Days that are not retained any more, and those that are too
+    early to have a usual, are left out. Returns `days` itself if there is nothing to compute.
+    """
+    earliest = max([_find_known_from(*part) for part in parts]) // HOUR_S + _EARLIEST_HOURS
+    first = earliest if reached_before is None else max(reached_before // HOUR_S + 1, earliest)
+    computed: dict[int, UsualDay] = {}
+    for day in range(first // DAY_HOURS, reached // _DAY_S + 1):
+        known = days.get(day)
+        if known is not None and not has_correction:
+            continue
+        begin = max(first - day * DAY_HOURS, 0)
+        computed[day] = _compute_day(parts, day, begin, calendar.plan_day(day), known or EMPTY_USUAL_DAY)
+    if not computed:
+        return days
+    oldest = max([find_oldest_coverage(after.watermark or 0) for after, _ in parts]) // _DAY_S
+    kept = {day: packed for day, packed in days.items() if day >= oldest}
+    return {**kept, **{day: packed for day, packed in computed.items() if packed != days.get(day)}}
+
+
+def _find_known_from(after: DirectionTraffic, before: DirectionTraffic) -> int:
+    """Return the earliest start of coverage of one direction after or before a message (seconds since 1970)."""
+    if before.covered_from is None or (after.covered_from or 0) <= before.covered_from:
+        return after.covered_from or 0
+    return before.covered_from
+
+
+def _compute_day(parts: _Parts, day: int, begin: int, plan: Plan, known: UsualDay) -> UsualDay:
+    """Return a UTC day with the usual, by what is known now, of the windows that start from hour `begin` on.
+
+    `plan`: the base hours of the day; `known`: the day with the windows before.
+    """
+    base_days = _list_known_base_days(parts, day) if plan is REGULAR else None
+    if base_days is not None:
+        return copy_windows(known, _compute_regular_day(base_days), begin)
+    packed = bytearray(copy_windows(known, EMPTY_USUAL_DAY, begin))
+    for hour in range(day * DAY_HOURS + begin, (day + 1) * DAY_HOURS):
+        bases = [_find_base_hour(plan, weeks, hour) for weeks in range(1, WEEKS_BACK + 1)]
+        _fix_window(packed, parts, Window.ONE_HOUR, hour, bases)
+        for window in _LONGER_WINDOWS:
+            if hour % window.hours == 0:
+                _fix_window(packed, parts, window, hour // window.hours, bases)
+    return bytes(packed)
+
+
+def _compute_regular_day(base_days: tuple[Day, ...]) -> UsualDay:
+    """Return what is usual in all windows of a UTC day whose base days are the given whole days, all of them known.
+
+    `base_days`: the hourly counts of the WEEKS_BACK days of one part of the direction, or first of one, then of the
+    other.
+    """
+    weeks = base_days[:WEEKS_BACK]
+    if len(base_days) > WEEKS_BACK:
+        weeks = tuple([tuple(map(add, *both)) for both in zip(weeks, base_days[WEEKS_BACK:], strict=True)])
+    columns = [*zip(*weeks, strict=True)]
+    quarters = [[sum(counts[at : at + 6]) for counts in weeks] for at in (0, 6, 12, 18)]
+    doubled = [2 * sorted(column)[_MIDDLE] for column in columns]
+    doubled += [2 * sorted(quarter)[_MIDDLE] for quarter in quarters]
+    doubled.append(2 * sorted(map(sum, weeks))[_MIDDLE])
+    return pack_doubled_usual(doubled)
+
+
+def _list_known_base_days(parts: _Parts, day: int) -> tuple[Day, ...] | None:
+    """Return for each part in turn the hourly counts of the same UTC day of each week before.
+
+    None if not all of these days are known of all parts.
+    """
+    begin, end = (day - _BASE_DAYS[0]) * _DAY_S, (day - 6) * _DAY_S
+    found: tuple[Day, ...] = ()
+    for after, before in parts:
+        counts = after.counts
+        at = day - _BASE_DAYS[0] - counts.first_day
+        if at >= 0 and not after.gaps and (after.covered_from or 0) <= begin and (after.watermark or 0) >= end:
+            counted = counts.days[at : at + 29 : 7]
+            if len(counted) == WEEKS_BACK:
+                found += counted
+                continue
+        retained = [_select_retained(after, before, (day - back) * _DAY_S) for back in _BASE_DAYS]
+        for part, back in zip(retained, _BASE_DAYS, strict=True):
+            if not _is_known(part, (day - back) * _DAY_S, (day - back + 1) * _DAY_S):
+                return None
+        found += tuple([part.counts.day(day - back) for part, back in zip(retained, _BASE_DAYS, strict=True)])
+    return found
+
+
+def _select_retained(after: DirectionTraffic, before: DirectionTraffic, begin: int) -> DirectionTraffic:
+    """Return the traffic of one direction that still retains a time `begin` (seconds since 1970).
+
+    That is the traffic after the message, if it is covered from there on, else the traffic before it.
+    """
+    return after if after.covered_from is not None and after.covered_from <= begin else before
+
+
+def _is_known(part: DirectionTraffic, begin: int, end: int) -> bool:
+    """Return True if one direction is covered from `begin` to `end` (seconds since 1970) without a gap."""
+    if part.covered_from is None or part.covered_from > begin or (part.watermark or 0) < end:
+        return False
+    return not part.gaps or not part.has_gap_in(begin, end)
+
+
+def _find_base_hour(plan: Plan, weeks: int, hour: int) -> int | None:
+    """Return the hour (since 1970) with the same local time some weeks before `hour`; None if there is none."""
+    hours = plan[weeks - 1]
+    return hour - weeks * WEEK_HOURS if hours is None else hours[hour % DAY_HOURS]
+
+
+def _fix_window(packed: bytearray, parts: _Parts, window: Window, number: int, bases: list[int | None]) -> None:
+    """Set in `packed`, a day, the usual of window `number` from the known of its base windows, if three are known.
+
+    `bases`: the hours (since 1970) at which they start, None where there is none. An hour at which no window of this
+    length starts has no base window.
+    """
+    counts = _list_known_counts(parts, window.hours, bases)
+    if len(counts) >= FEWEST_BASE_WINDOWS:
+        write_doubled_usual(packed, window, number, compute_doubled_median(counts))
+
+
+def _list_known_counts(parts: _Parts, hours: int, bases: Sequence[int | None]) -> list[int]:
+    """Return the flights of all parts in each of the base windows (`hours` long) that is known, in their order.
+
+    Known is a base window that starts at an hour where windows of this length do, and that all parts are covered from
+    its start to its end, without a gap. `bases`: the hours (since 1970) at which they start, None where there is none.
+    """
+    found: list[int] = []
+    for base in bases:
+        if base is None or base % hours:
+            continue
+        begin, end = base * HOUR_S, (base + hours) * HOUR_S
+        retained = [_select_retained(after, before, begin) for after, before in parts]
+        if all(_is_known(part, begin, end) for part in retained):
+            found.append(sum(part.counts.total(base, hours) for part in retained))
+    return found
+
+
+def list_base_counts(
+    traffic: Traffic, calendar: Calendar, direction: Direction, window: Window, number: int
+) -> tuple[int, ...]:
+    """Return the counts of the base windows of window `number` as far as they are known now, the latest week first.
+
+    They are for a person to read beside the usual: a correction of a past week may have changed them since it was
+    fixed, and of weeks that are retained no longer nothing is known.
+    """
+    hour = number * window.hours
+    plan = calendar.plan_day(hour // DAY_HOURS)
+    parts = tuple((part, part) for part in traffic.select_directions(direction))
+    bases = [_find_base_hour(plan, weeks, hour) for weeks in range(1, WEEKS_BACK + 1)]
+    return tuple(_list_known_counts(parts, window.hours, bases))

@@ -1,0 +1,194 @@
+"""Logs of weeks, in which windows have a usual, and the usual that follows from a log by its text alone."""
+
+from bisect import bisect_left
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from random import Random
+from statistics import median
+from zoneinfo import ZoneInfo
+
+from domain.interests import Direction
+from domain.traffic import Coverage, Observation
+from domain.windows import HOUR_S, instant, seconds
+from tests.domain.brute_force import LENGTHS, Log
+
+DAY_S = 24 * HOUR_S
+WEEK = timedelta(days=7)
+CLOCKS = {
+    "UTC": datetime(2013, 3, 20, tzinfo=UTC),
+    "America/New_York": datetime(2013, 3, 31, tzinfo=UTC),  # three weeks after clocks went forward
+    "Australia/Lord_Howe": datetime(2013, 10, 27, tzinfo=UTC),  # three weeks after half an hour of summer time
+    "Pacific/Apia": datetime(2012, 1, 27, tzinfo=UTC),  # four weeks after a day that did not exist
+    "Europe/Rome": datetime(2013, 11, 3, tzinfo=UTC),  # one week after clocks went back
+}
+"""Zones, each with a day in whose five weeks before something happens to its clocks."""
+
+
+@dataclass(frozen=True)
+class UsualLog:
+    """A log of some weeks and then of some detailed hours at an airport whose clocks are those of `zone`."""
+
+    zone: str
+    begin: datetime
+    """Where the detailed part begins."""
+    past: tuple[Observation, ...]
+    """The weeks before: some messages that cover days each."""
+    present: tuple[Observation, ...]
+    """Messages of hours, with corrections of them and of the past."""
+
+    @property
+    def messages(self) -> tuple[Observation, ...]:
+        """All messages, in their order."""
+        return self.past + self.present
+
+
+def generate_usual_log(chance: Random) -> UsualLog:
+    """Generate a log of four to six weeks of days and then some hours, of one or both directions.
+
+    Flights depend on the weekday and the hour, and on chance, so that hours have a usual above and below 5. The past
+    has gaps and days that were never told. The present has gaps, partial messages ahead of the coverage, late and
+    retracted flights, also of the past, and gaps of the past that are filled.
+    """
+    zone = chance.choice(list(CLOCKS))
+    day = seconds(CLOCKS[zone]) + chance.randint(-9, 9) * DAY_S
+    directions = (Direction.DEPARTURES,) if chance.random() < 0.5 else Direction.BOTH.parts
+    writer = _Writer(chance)
+    first = day - chance.choice((16, 22, 23, 28, 29, 35, 36, 38)) * DAY_S
+    past = [message for part in directions for message in writer.tell_past(part, first, day)]
+    past.sort(key=lambda message: message.begin)
+    present = writer.tell_present(directions, day)
+    return UsualLog(zone, instant(day), tuple(past), tuple(present))
+
+
+@dataclass
+class _Writer:
+    """What writes a log: it knows the flights that it told, by direction, so that it can take them back."""
+
+    chance: Random
+    seen: dict[Direction, list[tuple[int, int]]] = field(default_factory=lambda: {part: [] for part in Direction})
+
+    def tell_past(self, direction: Direction, first: int, end: int) -> Iterable[Observation]:
+        """Tell [first, end) of one direction by messages of one to seven days, some of them gaps, some not told."""
+        begin = first
+        while begin < end:
+            until = min(begin + self.chance.choice((1, 1, 2, 3, 7)) * DAY_S, end)
+            kind = self.chance.random()
+            if kind < 0.08:
+                yield Observation(direction, begin, until, (), Coverage.GAP)
+            elif kind < 0.95:
+                yield self._add_flights(Observation(direction, begin, until, (), Coverage.COMPLETE))
+            begin = until
+
+    def tell_present(self, directions: tuple[Direction, ...], day: int) -> list[Observation]:
+        """Tell some hours to two days from `day` on, with corrections of all kinds in between."""
+        front = dict.fromkeys(directions, day)
+        told: list[Observation] = []
+        for _ in range(self.chance.randint(5, 14)):
+            direction = self.chance.choice(directions)
+            begin = front[direction]
+            if begin > min(front.values()) + 2 * DAY_S:
+                continue
+            kind = self.chance.random()
+            if kind < 0.2:
+                back = self.chance.choice((2, 6, 24, 7 * 24, 14 * 24, 15 * 24)) * HOUR_S
+                message = Observation(direction, begin - back, begin - back + 6 * HOUR_S, (), Coverage.COMPLETE)
+                told.append(self._correct(message))
+                continue
+            length = self.chance.choice((1, 1, 2, 2, 3, 3, 6, 12, 24, 30)) * HOUR_S // self.chance.choice((1, 1, 2))
+            if kind < 0.4:
+                ahead = Observation(direction, begin, begin + 6 * HOUR_S, (), Coverage.PARTIAL)
+                told.append(self._add_flights(ahead))
+            coverage = Coverage.GAP if kind > 0.93 else Coverage.COMPLETE
+            message = Observation(direction, begin, begin + length, (), coverage)
+            if coverage is Coverage.COMPLETE:
+                message = self._add_flights(message)
+            if self.chance.random() < 0.15:
+                message = self._correct(message)
+            told.append(message)
+            front[direction] = begin + length
+        return told
+
+    def _add_flights(self, message: Observation) -> Observation:
+        """Return a message with the flights of its interval: by weekday and hour, with some chance."""
+        times: list[int] = []
+        for hour in range(message.begin // HOUR_S, -(-message.end // HOUR_S)):
+            usual = (0, 3, 6, 7, 9, 9)[(hour % 24 + hour // 24 % 7) % 6] if hour % 24 in range(2, 18) else 0
+            flights = max(usual + self.chance.choice((-3, -1, 0, 0, 1, 3, -usual, usual)), 0) if usual else 0
+            times += [
+                at for at in (hour * HOUR_S + 60 * n for n in range(flights)) if message.begin <= at < message.end
+            ]
+        return self._with_flights(message, times)
+
+    def _correct(self, message: Observation) -> Observation:
+        """Return a message with late flights, or with flights that are taken back, or with both."""
+        seen = [flight for flight in self.seen[message.direction] if message.begin - DAY_S <= flight[0] < message.end]
+        taken = self.chance.sample(seen, min(len(seen), self.chance.randint(0, 12)))
+        late = [message.begin + self.chance.randrange(-DAY_S, HOUR_S) for _ in range(self.chance.choice((0, 0, 3, 8)))]
+        times = [at for at in late if at < message.end]
+        return replace(self._with_flights(message, list(message.event_times) + times), retracted=tuple(taken))
+
+    def _with_flights(self, message: Observation, times: list[int]) -> Observation:
+        """Return a message with flights at these times, each with a fingerprint of its own; they are remembered."""
+        seen = self.seen[message.direction]
+        known = len(message.fingerprints)
+        flights = [(at, len(seen) + number) for number, at in enumerate(times[known:], start=1)]
+        seen += flights
+        fingerprints = message.fingerprints + tuple(fingerprint for _, fingerprint in flights)
+        return replace(message, event_times=tuple(times), fingerprints=fingerprints)
+
+
+@cache
+def find_bases(zone: str, start: datetime) -> list[datetime | None]:
+    """Return the first instants at which the clock showed the same time on the same weekday of the five weeks before.
+
+    Steps through all quarters of an hour of the days around them, and looks at the clock; None: it never showed it.
+    """
+    clock = ZoneInfo(zone)
+    bases = []
+    for weeks in range(1, 6):
+        wanted = start.astimezone(clock).replace(tzinfo=None) - weeks * WEEK
+        quarters = (start - weeks * WEEK + timedelta(minutes=15 * n) for n in range(-27 * 4, 27 * 4))
+        bases.append(next((at for at in quarters if at.astimezone(clock).replace(tzinfo=None) == wanted), None))
+    return bases
+
+
+class ModelUsual:
+    """What is usual in the windows of one length and direction, as it is fixed message by message.
+
+    The model has all flights, and looks at a clock on the wall.
+    """
+
+    def __init__(self, zone: str, window: str, since: datetime) -> None:
+        """Only windows that start at `since` or later are of interest."""
+        self._zone = zone
+        self._length = LENGTHS[window]
+        midnight = since.replace(hour=0, minute=0, second=0, microsecond=0)
+        self._next = midnight + -(-(since - midnight) // self._length) * self._length
+        self.fixed: dict[datetime, float | None] = {}
+        """By start of a window that was reached, what is usual; None: nothing is. Medians of integers are exact."""
+
+    def fix_reached(self, logs: list[Log]) -> None:
+        """Fix what is usual in the windows that the coverage of all directions has reached, after a message."""
+        if any(log.covered is None for log in logs):
+            return
+        reached = min(log.covered[1] for log in logs)
+        flights = sorted(flight for log in logs for flight in log.flights)
+        while self._next <= reached:
+            counts = [self._count(logs, flights, base) for base in find_bases(self._zone, self._next)]
+            known = [count for count in counts if count is not None]
+            self.fixed[self._next] = median(known) if len(known) >= 3 else None
+            self._next += self._length
+
+    def _count(self, logs: list[Log], flights: list[datetime], base: datetime | None) -> int | None:
+        """Return the flights of a base window, None if it is no window or if its flights are not known."""
+        if base is None or (base - datetime(1970, 1, 1, tzinfo=UTC)) % self._length:
+            return None
+        end = base + self._length
+        for log in logs:
+            if base < log.covered[0] or end > log.covered[1]:
+                return None
+            if any(first < end and last > base for first, last in log.gaps):
+                return None
+        return bisect_left(flights, end) - bisect_left(flights, base)
