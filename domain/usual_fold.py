@@ -74,6 +74,7 @@ def fold_with_usual(traffic: Traffic, observation: Observation, calendar: Calend
         before = None if reached_before is None else min(reached_before, other.watermark)
         reached = min(reached, other.watermark)
         both = _compute_days(both, ((new, old), (other, other)), before, reached, has_correction, calendar)
+    own, both = _drop_days(own, new), _drop_days(both, after.departures)
     return after.with_usual(Usual(own, usual.departures, both) if is_arrivals else Usual(usual.arrivals, own, both))
 
 
@@ -89,8 +90,8 @@ def _compute_days(
 
     Days that were not there are computed; with a correction so are the windows of the last day that were not reached
     before. `reached_before`: the end of the coverage of all parts before the message (None: not all were covered);
-    `reached`: the same after it (both seconds since 1970). Days that are not retained any more, and those that are too
-    early to have a usual, are left out. Returns `days` itself if there is nothing to compute.
+    `reached`: the same after it (both seconds since 1970). Days that are too early to have a usual are left out.
+    Returns `days` itself if there is nothing to compute.
     """
     earliest = max([_find_known_from(*part) for part in parts]) // HOUR_S + _EARLIEST_HOURS
     first = earliest if reached_before is None else max(reached_before // HOUR_S + 1, earliest)
@@ -103,9 +104,18 @@ def _compute_days(
         computed[day] = _compute_day(parts, day, begin, calendar.plan_day(day), known or EMPTY_USUAL_DAY)
     if not computed:
         return days
-    oldest = max([find_oldest_coverage(after.watermark or 0) for after, _ in parts]) // _DAY_S
-    kept = {day: packed for day, packed in days.items() if day >= oldest}
-    return {**kept, **{day: packed for day, packed in computed.items() if packed != days.get(day)}}
+    return {**days, **{day: packed for day, packed in computed.items() if packed != days.get(day)}}
+
+
+def _drop_days(days: dict[int, UsualDay], part: DirectionTraffic) -> dict[int, UsualDay]:
+    """Return the days without those that are not retained any more in the traffic of a direction that keeps them.
+
+    Days of both directions are kept with the departures. Returns `days` itself if all are retained.
+    """
+    oldest = find_oldest_coverage(part.watermark or 0) // _DAY_S
+    if all(day >= oldest for day in days):
+        return days
+    return {day: packed for day, packed in days.items() if day >= oldest}
 
 
 def _find_known_from(after: DirectionTraffic, before: DirectionTraffic) -> int:

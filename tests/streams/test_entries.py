@@ -1,6 +1,7 @@
 """Tests of the table entries: decoding gives what was encoded, and closed days move to the history table."""
 
 from dataclasses import replace
+from random import Random
 
 from hypothesis import given, settings, strategies as st
 
@@ -87,6 +88,24 @@ def test_what_is_usual_is_recovered(log):
     entries = WrittenEntries()
     for observation in log.messages:
         entries.fold(observation)
+        assert entries.decode() == entries.airport
+
+
+@settings(max_examples=100, deadline=None)
+@given(seed=st.integers(0, 2**32))
+def test_what_is_usual_is_recovered_after_jumps(seed):
+    """However far one direction is ahead of the other, and however many days one message covers or leaves out."""
+    chance, entries = Random(seed), WrittenEntries()
+    front = dict.fromkeys(Direction.BOTH.parts, 0)
+    for _ in range(chance.randint(3, 12)):
+        direction = chance.choice(Direction.BOTH.parts)
+        begin = front[direction] + chance.choice((0, 0, 0, 2, 45))
+        end = front[direction] = begin + chance.choice((1, 1, 7, 30, 50))
+        if chance.random() < 0.2:
+            begin, end = chance.randrange(40), 41
+            front[direction] = max(front[direction], end)
+        times = [24 * day + chance.randrange(24) for day in range(begin, end)]
+        entries.fold(seen(24 * begin, 24 * end, times, direction=direction))
         assert entries.decode() == entries.airport
 
 
