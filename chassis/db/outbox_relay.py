@@ -40,7 +40,7 @@ ROUND_TIMEOUT_S = LEASE_S - REQUEST_TIMEOUT_S - 1.0
 LAST_SEND_AFTER_S = ROUND_TIMEOUT_S - REQUEST_TIMEOUT_S
 """Seconds from its beginning after which a round sends no more batches, and leaves the rest to the next round."""
 
-MEASURE_EVERY_S = 2.0
+MEASURE_EVERY_S = 5.0
 """Seconds between measurements of the backlog; counting reads the whole index."""
 
 IDLE_LOOK_S = 2.0
@@ -112,7 +112,7 @@ class OutboxRelay:
         self._published = metrics.counter("outbox_published_total", "Events published", "topic")
 
     async def run(self) -> None:
-        """Publish the outbox, and measure its backlog every 2 s, until cancelled; then release the lease.
+        """Publish the outbox, and measure its backlog every 5 s, until cancelled; then release the lease.
 
         While the database or the broker is unavailable the relay waits, and loses nothing. Other errors are raised in
         an ExceptionGroup.
