@@ -16,6 +16,7 @@ TOPICS_FOLDER: Final = "topics"
 _JVM_FLAGS: Final = (
     "-Xms24m",  # it grows as it is needed; what begins small keeps less of what the start leaves behind
     "-Xmx512m",
+    "-XX:MaxNewSize=12m",  # all of it is written over and over, also by a node that does little
     "-XX:-UsePerfData",  # else a thread wakes twenty times a second for tools that nobody runs
     # Measured on two cores, Kafka 4.4.0: from 2.2 s to 1.4 s until the broker answers, from 330 MB to 170 MB resident,
     # and half the CPU for 20,000 acknowledged sends. The optimising compiler and G1 pay only on bigger brokers.

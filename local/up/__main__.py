@@ -45,7 +45,7 @@ _AFTER_WORD: Final = "--after-word"
 _WORD: Final = b"start\n"
 _RUNS_ALREADY: Final = "is running already; `make down` stops it (changed settings take effect with the next `make up`)"
 _WITH_DATABASE: Final = ("user_manager", "collector")
-_SHARED: Final = ("user_manager", "collector", "streams", "notifier", "local.kafka", "local.mailbox")
+SHARED: Final = ("user_manager", "collector", "streams", "notifier", "local.kafka", "local.mailbox")
 """The programs that the stack's processes run as forks of the supervisor, which imports them once for all."""
 _POLL_INTERVAL_S: Final = 0.2
 _STOP_TIMEOUT_S: Final = 40.0
@@ -239,7 +239,7 @@ def run(env_file: Path, data: Path, *, begins_anew: bool = False, after_word: bo
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop_running)
     find_airport("")  # reads the table of airports, which three services would read again
-    import_before_forks(_SHARED)
+    import_before_forks(SHARED)
     if after_word and sys.stdin.buffer.readline() != _WORD:
         return
     with (
