@@ -11,6 +11,7 @@ from aiohttp import (
     ClientResponse,
     ConnectionTimeoutError,
     ServerTimeoutError,
+    hdrs,
     web,
 )
 from aiohttp.client_exceptions import ClientPayloadError
@@ -41,7 +42,7 @@ class _RefusedError(Exception):
     def build_answer(self, request: web.Request) -> web.Response:
         """Build the answer to a request; it closes the connection if the request has a body, which nobody reads."""
         answer = build_problem(self.status, self.detail)
-        if request.can_read_body:
+        if request.can_read_body or hdrs.UPGRADE in request.headers:
             answer.force_close()
         return answer
 
@@ -207,6 +208,8 @@ class _Exchange:
             self.outcome = Outcome.UNAVAILABLE
             return build_unavailable(HTTPStatus.BAD_GATEWAY, self._service, "gave an answer that cannot be read")
         passed = web.StreamResponse(status=answer.status, reason=answer.reason, headers=headers)
+        if hdrs.UPGRADE in self._request.headers:
+            passed.force_close()  # the client may go on in another protocol
         await passed.prepare(self._request)
         pieces = answer.content.iter_any().__aiter__()
         while True:
