@@ -189,11 +189,11 @@ def test_one_client_of_the_ports_takes_no_connection_of_the_socket(tmp_path: Pat
     with ExitStack() as opened:
         for number in range(2 * MAX_PER_CLIENT + 20):
             by_socket = number % 2 == 0
-            client = opened.enter_context(socket.socket(socket.AF_UNIX if by_socket else socket.AF_INET))
-            client.settimeout(TIMEOUT_S)
-            client.connect(str(path) if by_socket else ("127.0.0.1", port))
+            waiting = opened.enter_context(socket.socket(socket.AF_UNIX if by_socket else socket.AF_INET))
+            waiting.settimeout(TIMEOUT_S)
+            waiting.connect(str(path) if by_socket else ("127.0.0.1", port))
             if by_socket:
-                client.sendall(b"GET /whoami HTTP/1.1\r\nHost: localhost\r\nX-For")
+                waiting.sendall(b"GET /whoami HTTP/1.1\r\nHost: localhost\r\nX-For")
         with httpx.Client(transport=httpx.HTTPTransport(uds=str(path)), timeout=TIMEOUT_S) as client:
             assert client.get("http://localhost/whoami").status_code == 200
     server.stop()
