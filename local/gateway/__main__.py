@@ -8,7 +8,7 @@ import sys
 from contextlib import AsyncExitStack
 from urllib.parse import urlsplit
 
-from chassis.addresses import join_host_and_port, normalize_listen_host
+from chassis.addresses import join_host_and_port, normalize_http_url, normalize_listen_host
 from chassis.clients import check_trusted_proxy
 from chassis.connections import MAX_CONNECTIONS
 from chassis.errors import CannotListenError
@@ -19,7 +19,7 @@ from local.gateway.forwarding import Gateway
 from local.gateway.metrics import RequestMetrics
 from local.gateway.routes import ACCOUNTS, INTERESTS
 from local.gateway.server import serve_operators, serve_people
-from local.gateway.targets import parse_target
+from local.gateway.targets import UnreadableTargetError, parse_target
 from local.gateway.upstreams import open_upstreams
 from local.ports import HOST
 
@@ -32,16 +32,14 @@ def main() -> int:
     Before 2, one sentence on standard error gives the reason.
     """
     parser = argparse.ArgumentParser(prog="python -m local.gateway", description=__doc__)
-    parser.add_argument(
-        "--host", type=normalize_listen_host, default=HOST, help="address to listen on for people (%(default)s)"
-    )
+    parser.add_argument("--host", type=_parse_host, default=HOST, help="address to listen on for people (%(default)s)")
     parser.add_argument("--port", type=parse_port, required=True, help="port for people")
     parser.add_argument("--web-port", type=parse_port, required=True, help=f"port of health and metrics, on {HOST}")
     parser.add_argument("--user-manager", required=True, help="where REST of user_manager is: host:port or unix:/path")
     parser.add_argument("--collector", required=True, help="where REST of the collector is")
-    parser.add_argument("--public-url", default="", help="where people reach the gateway: its host is allowed")
+    parser.add_argument("--public-url", type=_parse_url, help="where people reach the gateway: its host is allowed")
     parser.add_argument("--allowed-hosts", default="", help="further host names, separated by commas")
-    parser.add_argument("--trusted-proxy", default="", help="IP address of a proxy in front, which names the clients")
+    parser.add_argument("--trusted-proxy", type=_parse_proxy, help="IP address of a proxy that names the clients")
     options = parser.parse_args()
     try:
         asyncio.run(_serve(options))
@@ -57,7 +55,6 @@ async def _serve(options: argparse.Namespace) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     _allow_files(2 * MAX_CONNECTIONS + 64)
-    trusted_proxy = check_trusted_proxy(options.trusted_proxy) if options.trusted_proxy else None
     metrics = Metrics(ServiceIdentity(NAME, ""))
     async with AsyncExitStack() as opened:
         upstreams = await opened.enter_async_context(
@@ -67,13 +64,39 @@ async def _serve(options: argparse.Namespace) -> None:
             upstreams,
             RequestMetrics(metrics),
             AllowedHosts((options.public_url, *split_host_names(options.allowed_hosts))),
-            trusted_proxy=trusted_proxy,
-            prefix=parse_target(urlsplit(options.public_url).path or "/").path.rstrip("/"),
+            trusted_proxy=options.trusted_proxy,
+            prefix=parse_target(urlsplit(options.public_url or "").path or "/").path.rstrip("/"),
         )
-        await opened.enter_async_context(serve_people(gateway, options.host, options.port, trusted_proxy))
+        await opened.enter_async_context(serve_people(gateway, options.host, options.port, options.trusted_proxy))
         await opened.enter_async_context(serve_operators(metrics, HOST, options.web_port))
         print(f"{NAME}: serving people at {join_host_and_port(options.host, options.port)}", flush=True)
         await stopping.wait()
+
+
+def _parse_url(text: str) -> str | None:
+    """Parse the public URL, as the services have it; an empty text is None. Raises ArgumentTypeError."""
+    try:
+        url = normalize_http_url(text) if text else None
+        parse_target(urlsplit(url or "").path or "/")
+    except (ValueError, UnreadableTargetError) as error:
+        raise argparse.ArgumentTypeError(f"PUBLIC_URL: {error}") from None
+    return url
+
+
+def _parse_proxy(text: str) -> str | None:
+    """Parse the address of a trusted proxy; an empty text is None. Raises ArgumentTypeError."""
+    try:
+        return check_trusted_proxy(text) if text else None
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"TRUSTED_PROXY: {error}") from None
+
+
+def _parse_host(text: str) -> str:
+    """Parse the address to listen on. Raises ArgumentTypeError."""
+    try:
+        return normalize_listen_host(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"GATEWAY_HOST: {error}") from None
 
 
 def _allow_files(count: int) -> None:

@@ -15,8 +15,8 @@ from local import processes
 from local.errors import LocalError
 from local.ports import Ports
 from local.processes import ROOT, ProcessSupervisor, find_log_file, kill_leftovers, read_procfile
-from local.stack import GATEWAY, SERVICES
 from local.signals import signals_blocked, unblock_signals
+from local.stack import GATEWAY, SERVICES
 from tests.local.kafka.processes import runs
 from tests.waiting import eventually
 

@@ -81,10 +81,8 @@ def test_any_path_goes_to_the_same_service_as_by_the_manifests(path: str) -> Non
     """Exact matches go first, then the longest prefix of whole elements; the service gets the same path."""
     there = route_request(load_manifests(), path)
     here = find_destination(path)
-    if there is None or here is None:
-        assert there is here is None
-    else:
-        assert here == Destination(there.service and there.service.replace("-", "_"), there.path)
+    expected = None if there is None else Destination(there.service and there.service.replace("-", "_"), there.path)
+    assert here == expected
 
 
 @pytest.mark.parametrize(
