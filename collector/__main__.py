@@ -186,7 +186,7 @@ async def _run(settings: CollectorSettings) -> None:
         )
     )
     app.register_blueprint(openapi.create_blueprint("Towerwatch interests and flights", "1", rest.DESCRIPTION))
-    http_server = HttpServer(app, settings.listen_host, settings.http_port)
+    http_server = HttpServer(app, settings.listen_host, settings.http_port, socket_path=settings.http_socket)
     grpc_server = GrpcServer(
         settings.listen_host,
         settings.grpc_port,

@@ -122,6 +122,7 @@ async def _run(settings: UserManagerSettings) -> None:
         settings.http_port,
         trusted_proxy=settings.trusted_proxy,
         path_prefix=urlsplit(settings.public_url).path,
+        socket_path=settings.http_socket,
     )
     grpc_server = GrpcServer(
         settings.listen_host,

@@ -67,6 +67,11 @@ class UserManagerSettings(DatabaseSettings):
     grpc_port: Port
     grpc_socket: SocketPath = ""
     """Path of a Unix domain socket on which gRPC listens, too; empty: on none. Its folder must be closed to others."""
+    http_socket: SocketPath = ""
+    """Path of a Unix domain socket on which REST is served, too, for the gateway of this machine; empty: on none.
+
+    What comes by it is trusted to name the client's address. Its folder must be closed to others.
+    """
     collector_grpc_target: Target
     public_url: Annotated[str, AfterValidator(_normalize_public_url)]
     """Base URL under which people reach this service, in ASCII: links in mails begin with it."""

@@ -203,16 +203,16 @@ def _explain_missing_broker(config: StackConfig) -> str | None:
 
 
 def _print_addresses(config: StackConfig, sources: str) -> None:
-    """Print the URLs of the services and of the mailbox, what flights come from (`sources`), and where the logs are."""
+    """Print the address for people, those for operators, what flights come from (`sources`), and where the logs are."""
     ports = config.ports
+    public = config.environment["PUBLIC_URL"]
     mails = f"http://{HOST}:{ports.mailbox_web}/" if config.mailbox else "go to SMTP_HOST of .env"
     print(
         f"""
 Towerwatch is up.
-  accounts     http://{HOST}:{ports.user_manager_http}/docs
-  interests    http://{HOST}:{ports.collector_http}/docs
-  airports     http://{HOST}:{ports.streams_web}/overview
+  people       {public}/docs
   mails        {mails}
+  operators    http://{HOST}:{ports.streams_web}/overview
   logs         {config.data / "logs"}
   sources      {sources}
   The first mail about an airport can come some three hours after its first interest, later ones in the morning after

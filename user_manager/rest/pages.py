@@ -43,11 +43,11 @@ _COPY_IT: Final = (
 )
 
 _NEXT: Final = (
-    "Say what you want to be told: send POST /interests to the interests service (`make up` prints its address, "
-    "README.md has the whole command) with the token, and with JSON like this: "
+    "Say what you want to be told: send POST /interests to the address of this page (README.md has the whole command) "
+    "with the token, and with JSON like this: "
     '{"airport_icao": "LICC", "direction": "departures", "window": "1d", "low_value": 5}'
 )
-"""What to do once the address is confirmed. This service does not know where people reach the other."""
+"""What to do once the address is confirmed: people reach all services at one address."""
 
 _CONFIRMED_BEFORE: Final = (
     "Towerwatch may send you mail. You can close this page. The account keeps its token; if that is lost, send a "
