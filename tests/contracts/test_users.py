@@ -39,7 +39,7 @@ def service(tmp_path: Path) -> Iterator[Service]:
 def run_with_client(service: Service) -> Iterator[RunTest]:
     """Yield a function that runs a coroutine with a client of the service; the client caches nothing."""
     port = free_port()
-    add = partial(add_UserServiceServicer_to_server, UserService(service.accounts, service.bounces))
+    add = partial(add_UserServiceServicer_to_server, UserService(service.accounts, service.bounces, service.sessions))
     server = GrpcServer("127.0.0.1", port, {SERVICE_NAME: add}, STATUSES, service.metrics)
     server.start()
 

@@ -32,7 +32,7 @@ pytestmark = ON_SQLITE
 def stub(service: Service) -> Iterator[UserServiceStub]:
     """Yield a client of a running UserService."""
     port = free_port()
-    servicer = UserService(service.accounts, service.bounces)
+    servicer = UserService(service.accounts, service.bounces, service.sessions)
     server = GrpcServer(
         "127.0.0.1",
         port,
