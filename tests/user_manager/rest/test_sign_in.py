@@ -327,7 +327,7 @@ def test_a_cookie_that_is_none_opens_nothing(client: FlaskClient, service: Servi
     secret = anns["Cookie"].partition("=")[2]
     for value, says in (
         (f"{secret}; {NAME}={'x' * 43}", "two cookies"), (f"{'x' * 43}; {NAME}={secret}", "two cookies"),
-        ("", "damaged"), ("x" * 30 + ".", "damaged"), ("x" * 5000, "damaged"), ('"\\"', "damaged"), ("x" * 43, "signed out"),
+        ("", "damaged"), ("x" * 30 + ".", "damaged"), ("x" * 5000, "damaged"), ("x" * 43, "signed out"),
         (secret[:-1], "signed out"), (secret + "A", "signed out"),
     ):  # fmt: skip
         assert_problem(client.get(f"/users/{ANN}", headers=SAME | cookie(value)), 401, says)
