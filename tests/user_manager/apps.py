@@ -2,6 +2,7 @@
 
 from flask import Flask
 
+from chassis.hosts import AllowedHosts
 from chassis.web import openapi
 from chassis.web.http import create_app
 from chassis.web.limits import ClientRateLimit
@@ -20,11 +21,12 @@ def build_app(
     allow_test_addresses: bool = False,
     registration_limit: str = "1000000/minute",
     public_url: str = PUBLIC_URL,
+    hosts: AllowedHosts | None = None,
 ) -> Flask:
     """Build the Flask app with all HTTP routes of user_manager, whose cookie is that of `public_url`."""
     limit = ClientRateLimit(registration_limit)
     reader = CredentialReader(SessionCookie(public_url), service.sessions)
-    app = create_app("user_manager", service.metrics, PROBLEMS, explain_unready=lambda: None)
+    app = create_app("user_manager", service.metrics, PROBLEMS, explain_unready=lambda: None, hosts=hosts)
     app.register_blueprint(
         build_users_blueprint(
             service.accounts,
