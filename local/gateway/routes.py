@@ -21,6 +21,8 @@ class Route:
     is_prefix: bool = True
     replacement: str | None = None
     """What stands in place of `path` in the request that the service gets; None: the path is unchanged."""
+    referrer_policy: str = "no-referrer"
+    """What answers say in `Referrer-Policy`. The address of a page of ours may be the right to do what it offers."""
 
     def matches(self, path: str) -> bool:
         """Return True if a request for the path is the route's. A prefix consists of whole elements of the path."""
@@ -29,7 +31,7 @@ class Route:
     def build_destination(self, path: str) -> "Destination":
         """Return where a request for a path that matches goes."""
         changed = path if self.replacement is None else self.replacement + path.removeprefix(self.path)
-        return Destination(self.service, changed)
+        return Destination(self.service, changed, self.referrer_policy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +40,21 @@ class Destination:
 
     service: str | None
     path: str
+    referrer_policy: str
+
+    @property
+    def answer_headers(self) -> dict[str, str]:
+        """The headers of every answer of the service to such a request."""
+        return {**ANSWER_HEADERS, "Referrer-Policy": self.referrer_policy}
 
 
 ROUTES: Final = (
-    *(Route(path, ACCOUNTS) for path in ("/users", "/confirm", "/unsubscribe", "/token", "/not-me", "/deletions")),
+    *(
+        Route(path, ACCOUNTS)
+        for path in ("/users", "/confirm", "/unsubscribe", "/token", "/not-me", "/session", "/deletions")
+    ),
+    # Browsers send Origin with the forms of these pages only with such a policy; ADR 53.
+    Route("/sign-in", ACCOUNTS, referrer_policy="same-origin"),
     *(Route(path, INTERESTS) for path in ("/interests", "/flights", "/collect", "/scheduler")),
     # Two services have a page at /docs: each is below a path of its own, with what it loads; the rest of them is not.
     Route("/docs/accounts/docs", ACCOUNTS, replacement="/docs"),
@@ -56,10 +69,11 @@ ROUTES: Final = (
 ANSWER_HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
-    # The address of a page of ours may be the right to do what it offers.
     "Referrer-Policy": "no-referrer",
 }
-"""Headers of every answer of a service. `Strict-Transport-Security` is left to whoever ends TLS (RFC 6797, 7.2)."""
+"""Headers of every answer, but for what a route says otherwise.
+
+`Strict-Transport-Security` is left to whoever ends TLS (RFC 6797, 7.2)."""
 
 
 def find_destination(path: str) -> Destination | None:
