@@ -21,6 +21,7 @@ from waitress.task import ErrorTask, WSGITask
 from chassis.clients import identify_client, is_trusted_peer, take_addresses_from_proxy
 from chassis.connections import IDLE_WITHIN_S, MAX_CONNECTIONS, TransferDeadlines, TransferState, make_room
 from chassis.listening import bind_listeners
+from chassis.web.fair_queue import FairDispatcher
 from chassis.web.http import Problem
 
 DRAIN_S = 5.0
@@ -162,8 +163,9 @@ class HttpServer:
         `trusted_proxy` is the address of the one proxy in front, or `*` if only the proxy can connect. The client's
         address and scheme are taken from its headers X-Forwarded-For and X-Forwarded-Proto, or Forwarded, as
         `chassis/clients.py` says. From other clients, and if it is None, these headers are dropped. `threads`
-        requests are processed at once; the others wait. `path_prefix` is the path under which people reach the service:
-        links that it builds begin with it, and it is removed from requests that a proxy passes on with it.
+        requests are processed at once, a half of them of one client; the others wait (`chassis.web.fair_queue`).
+        `path_prefix` is the path under which people reach the service: links that it builds begin with it, and it is
+        removed from requests that a proxy passes on with it.
         """
         self._port = port
         self._map: dict[int, Any] = {}
@@ -171,7 +173,7 @@ class HttpServer:
             take_addresses_from_proxy(app, trusted_proxy),
             map=self._map,
             sockets=bind_listeners(host, port, "HTTP"),
-            threads=threads,
+            _dispatcher=FairDispatcher(threads),
             ident="towerwatch",
             connection_limit=2 * MAX_CONNECTIONS,  # a bound of our own comes first, which lets new clients in
             asyncore_use_poll=True,  # select() fails on file numbers above 1023
