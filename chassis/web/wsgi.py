@@ -21,6 +21,7 @@ from waitress.task import ErrorTask, WSGITask
 from chassis.clients import identify_client, is_trusted_peer, take_addresses_from_proxy
 from chassis.connections import IDLE_WITHIN_S, MAX_CONNECTIONS, TransferDeadlines, TransferState, make_room
 from chassis.listening import bind_listeners, bind_private_socket
+from chassis.web.fair_queue import FairDispatcher
 from chassis.web.http import Problem
 
 DRAIN_S = 5.0
@@ -164,8 +165,9 @@ class HttpServer:
         address and scheme are taken from its headers X-Forwarded-For and X-Forwarded-Proto, or Forwarded, as
         `chassis/clients.py` says. From other clients, and if it is None, these headers are dropped. `socket_path` is a
         Unix domain socket for a proxy on this machine, which is trusted in the same way; empty: none. `threads`
-        requests are processed at once; the others wait. `path_prefix` is the path under which people reach the service:
-        links that it builds begin with it, and it is removed from requests that a proxy passes on with it.
+        requests are processed at once, a half of them of one client; the others wait (`chassis.web.fair_queue`).
+        `path_prefix` is the path under which people reach the service: links that it builds begin with it, and it is
+        removed from requests that a proxy passes on with it.
         """
         self._port = port
         self._map: dict[int, Any] = {}
@@ -174,7 +176,7 @@ class HttpServer:
             trusting_app,
             map=self._map,
             sockets=bind_listeners(host, port, "HTTP"),
-            threads=threads,
+            _dispatcher=FairDispatcher(threads),
             ident="towerwatch",
             connection_limit=2 * MAX_CONNECTIONS,  # a bound of our own comes first, which lets new clients in
             asyncore_use_poll=True,  # select() fails on file numbers above 1023
