@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import Final
 from zoneinfo import ZoneInfo
 
+from domain.alerts import Alert
 from domain.local_times import format_time
 from domain.windows import Window
 from notifier.mail import wording
@@ -50,7 +51,21 @@ def _render_chart(summary: ThresholdSummary, times: ReaderTimes, name: str) -> I
     labels = _build_time_labels(first, latest.window, len(counts), zone)
     label_rows = ("UTC", "local" if zone is not None else "")
     chart = MailChart(tuple(counts), latest.threshold, latest.bound, labels, label_rows)
-    return InlineImage(name, render_chart(chart), wording.describe_chart(latest, counts))
+    return InlineImage(name, render_chart(chart), describe_chart(latest, counts))
+
+
+def describe_chart(alert: Alert, counts: list[int | None]) -> str:
+    """Return the counts of a chart, oldest first, and its threshold in words, for readers who do not see the image.
+
+    `counts`: in the order of the windows; None becomes "unknown".
+    """
+    shown = ", ".join("unknown" if each is None else wording.format_number(each) for each in counts)
+    allowed = f"{wording.get_bound_words(alert.bound).within} {wording.format_number(alert.threshold)}"
+    flights = wording.name_flights(alert.direction).capitalize()
+    return (
+        f"{flights} at {alert.airport} {wording.IN_A_WINDOW[alert.window]}, the latest last: {shown}. "
+        f"Within your level: {allowed}."
+    )
 
 
 @lru_cache(maxsize=512)  # the alerts of one night are about the same windows
