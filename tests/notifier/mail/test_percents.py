@@ -20,16 +20,18 @@ from domain.interests import Direction
 from domain.traffic import Coverage, Observation
 from domain.usual_fold import fold_with_usual
 from domain.windows import Window, instant
+from notifier.mail import compose_alerts_mail
 from notifier.mail.background import describe_background, describe_usual
 from notifier.mail.corrections import describe_correction
 from notifier.mail.levels import WindowFacts
 from notifier.mail.runs import describe_run
 from notifier.mail.subject import format_subject, format_summary_subject
 from notifier.mail.summary import group_by_threshold
+from notifier.mail.threshold_charts import describe_chart
 from notifier.mail.times import ReaderTimes
 from notifier.mail.wording import describe_threshold, format_statement, format_status
 from tests.domain.logs import an_interest
-from tests.notifier.alerts import ALERT, NOW
+from tests.notifier.alerts import ALERT, CAUSE, CONTACT, NOW, SENDER, delivered
 from tests.notifier.mail.test_compose import page_text_of, plain_text_of
 
 QUIET = replace(
@@ -336,6 +338,18 @@ def test_no_line_of_several_alerts_is_untrue(seed: int, share: int) -> None:
             if " for " in line.partition(":")[0]:
                 assert all(usual is not None and usual >= 5 for _, usual in facts)
             assert not any(f"{tense} normal" in line for tense in ("back to", "to"))
+
+
+def test_the_chart_in_words_says_what_is_usual_in_each_window() -> None:
+    """For readers who do not see the image; and which windows are not judged."""
+    night = replace(QUIET, earlier=(20, None, 1), earlier_usual=(40, None, 9))
+    assert describe_chart(night, [20, None, 1, 4], [40, None, 9, 53]) == (
+        "Departures at KJFK in an hour, the latest last: 20 (usually 20), unknown, 1 (usually 4.5), 4 (usually 26.5). "
+        "Within your level: at least 50 % of usual. Hours that usually have fewer than 5 are not judged."
+    )
+    assert "3 (usually 20), 4 (usually 27). Within your level: at least 50 % of usual." in (
+        delivered(compose_alerts_mail([QUIET], CONTACT, SENDER, NOW, CAUSE)).get_body(("html",)).get_content()
+    )
 
 
 def test_words_of_percents_and_flights_are_told_apart() -> None:
