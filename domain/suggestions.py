@@ -140,8 +140,8 @@ def suggest_levels(
 
     None for a frequency of which too little is known, or that no level comes near. Levels are tried from the most
     extreme one on until one brings as many mails as are wanted. Of those tried that bring at least half and at most
-    twice as many (two are never too many: the end of a breach is a mail, too), the nearest is suggested, of equally near
-    ones the most extreme.
+    twice as many (two are never too many: the end of a breach is a mail, too), the nearest is suggested, and of equally
+    near ones the most extreme.
     """
     tried: list[tuple[int, int]] = []
     levels = iterate_levels(history, bound)
