@@ -100,6 +100,33 @@ def test_the_mails_of_each_level_are_those_of_the_alert_rule(
         assert history.count_mails(bound, level, for_windows, repeat=repeat) == len(alerts)
 
 
+@pytest.mark.parametrize("repeat", [False, True])
+@pytest.mark.parametrize("for_windows", [1, 4, 5, 6])
+def test_windows_are_sought_as_far_back_as_the_rule_seeks_them(for_windows: int, repeat: bool) -> None:
+    """An airport with flights once a week, more each time: the day before a run of five is beyond the 31 days."""
+    days, day_s = 85, 24 * HOUR_S
+    begin = seconds(BASE) // day_s
+    times = [(begin + day) * day_s for day in range(0, days, 7) for _ in range(6 + day // 7)]
+    traffic = fold_histories(
+        "B000", [FlightHistory(Direction.DEPARTURES, begin * day_s, (begin + days) * day_s, times)]
+    )
+    first = begin + days - 39
+    history = build_level_history(traffic, Direction.DEPARTURES, Window.ONE_DAY, Measure.PERCENT, first)
+    assert len(history.windows) > 4  # the days between are skipped
+    interest = build_interest(
+        Bound.HIGH,
+        Measure.PERCENT,
+        101,
+        airport="B000",
+        window=Window.ONE_DAY,
+        for_windows=for_windows,
+        repeat=repeat,
+        effective_from=instant(first * day_s),
+    )
+    alerts = preview_traffic(interest, traffic).alerts
+    assert history.count_mails(Bound.HIGH, 101, for_windows, repeat=repeat) == len(alerts)
+
+
 @given(
     counts=st.lists(st.none() | st.integers(0, 30), max_size=40),
     days=st.integers(0, 70),
