@@ -63,6 +63,7 @@ from collector.rest.requests import (
 )
 from collector.rest.scheduler_answers import Scheduler
 from collector.rest.users import Authenticator, Caller
+from collector.rest.usual_routes import add_usual_route
 from collector.settled.coverage_report import CoverageReport
 from collector.write_limits import WriteLimit
 from domain import interests as domain
@@ -373,6 +374,8 @@ def blueprint(
         """Reply to the operator with the scheduler's state."""
         require_operator()
         return Reply(status())
+
+    add_usual_route(routes, flights, authenticate_confirmed_reader, _ICAO_PATH)
 
     @routes.after_request
     def keep_out_of_caches(response: Response) -> Response:

@@ -14,7 +14,7 @@ from domain.explanation import judge_windows
 from domain.hourly_counts import HourlyCounts
 from domain.interests import Direction, Interest
 from domain.measures import Measure, list_measured_thresholds
-from domain.percent_counts import LOOKBACK_HOURS
+from domain.percent_counts import LOOKBACK_HOURS, PercentCounts
 from domain.threshold_index import ThresholdInForce
 from domain.traffic import Traffic
 from domain.windows import HOUR_S, Window, instant, seconds
@@ -68,6 +68,8 @@ class Series:
     """Thresholds in flights, of those with the most interests, at most `MAX_CHARTED_THRESHOLDS`."""
     statements: tuple[ChartedAlert, ...]
     """Alerts of these thresholds and of those in percent, in the order of the windows."""
+    percents: tuple[ThresholdShown, ...] = ()
+    """Thresholds in percent, of the same `MAX_CHARTED_THRESHOLDS`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,11 +188,18 @@ def _build_series(
     """
     parts = [(traffic.select_directions(part)[0], past[part]) for part in direction.parts]
     fitting = [each for each in in_force if each.direction is direction and each.window is window]
+    percents = PercentCounts(traffic, direction, window)
     charted = tuple(sorted(fitting, key=lambda each: -each.interests)[:MAX_CHARTED_THRESHOLDS])
     return Series(
         direction=direction,
         window=window,
-        windows=tuple(build_window(number, window, parts) for number in numbers),
+        windows=tuple(
+            replace(
+                build_window(number, window, parts),
+                doubled_usual=percents.find_doubled_usual(number) if number <= percents.reached else None,
+            )
+            for number in numbers
+        ),
         thresholds=tuple(each for each in charted if each.measure is Measure.FLIGHTS),
         statements=tuple(
             sorted(
@@ -198,6 +207,7 @@ def _build_series(
                 key=lambda alert: alert.start,
             )
         ),
+        percents=tuple(each for each in charted if each.measure is Measure.PERCENT),
     )
 
 

@@ -33,7 +33,9 @@ def test_a_preview_lists_the_alerts_and_the_counts(client: FlaskClient, service:
     service.store(
         DEPARTURES, *(TODAY + hour * HOUR for hour in (1, 1.1, 1.2, 2, 2.1, 5, 5.2, 5.4, 5.6, 9, 10, 10.5, 11))
     )
-    assert json_of(client.post("/interests/preview", json=WISH, headers=ANNS)) == {
+    shown = json_of(client.post("/interests/preview", json=WISH, headers=ANNS))
+    assert set(shown.pop("suggestions")) == {"high_value", "low_value", "high_percent", "low_percent"}  # type: ignore[call-overload]
+    assert shown == {
         "covered": {
             "arrivals": None,
             "departures": {"covered_from": "2013-02-13T00:00:00Z", "covered_until": "2013-02-13T10:00:00Z"},
@@ -143,6 +145,26 @@ def test_a_preview_by_percents_knows_the_weeks_before(client: FlaskClient, servi
     assert [(each["state"], each["window_start"], each["count"], each["threshold"]) for each in shown["alerts"]] == [  # type: ignore[attr-defined]
         ("FIRING", "2013-02-12T18:00:00Z", 4, 5)
     ]
+
+
+def test_a_preview_suggests_levels_of_the_last_35_days(client: FlaskClient, service: Service) -> None:
+    """Whatever thresholds are asked for: each level brings as many mails as the suggestion says, if it is previewed.
+
+    Busy evenings each Sunday, and one that was busier: the first are a mail a week, the last a mail a month.
+    """
+    service.cover(DEPARTURES, TODAY - 80 * DAY, TODAY)
+    for back in range(80, 0, -1):
+        day = TODAY - back * DAY
+        flights = 16 if back == 17 else 10 if day.weekday() == 6 else 6
+        times = [day + 18 * HOUR + n * timedelta(minutes=1) for n in range(flights)]
+        service.store(DEPARTURES, *times, icao24=f"{back:06x}")
+    body = WISH | {"high_value": 1_000}
+    suggestions = json_of(client.post("/interests/preview", json=body, headers=ANNS))["suggestions"]
+    assert suggestions["high_value"]["month"] == {"level": 15, "mails": 2, "why_none": None}  # type: ignore[index]
+    assert suggestions["high_value"]["week"] == {"level": 9, "mails": 10, "why_none": None}  # type: ignore[index]
+    assert suggestions["high_percent"]["month"] == {"level": 159, "mails": 2, "why_none": None}  # type: ignore[index]
+    recent = {"effective_from": "2013-01-15T00:00:00Z", "high_value": 15}
+    assert len(json_of(client.post("/interests/preview", json=WISH | recent, headers=ANNS))["alerts"]) == 2  # type: ignore[arg-type]
 
 
 # The law, for any history.

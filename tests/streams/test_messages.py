@@ -245,5 +245,6 @@ def test_an_alert_is_encoded_with_every_field(alert, published):
     assert (message.percent if message.HasField("percent") else None) == alert.percent
     assert (message.doubled_usual if message.HasField("doubled_usual") else None) == alert.doubled_usual
     assert tuple(message.base_counts) == alert.base_counts
+    assert tuple(each - 1 if each else None for each in message.earlier_usual) == alert.earlier_usual
     earlier = zip(message.earlier_counts, message.earlier_known, strict=True)
     assert tuple(count if known else None for count, known in earlier) == alert.earlier
