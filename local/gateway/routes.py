@@ -21,6 +21,8 @@ class Route:
     is_prefix: bool = True
     replacement: str | None = None
     """What stands in place of `path` in the request that the service gets; None: the path is unchanged."""
+    referrer_policy: str = "no-referrer"
+    """The address of a page of ours may be the right to do what it offers."""
 
     def matches(self, path: str) -> bool:
         """Return True if a request for the path is the route's. A prefix consists of whole elements of the path."""
@@ -29,7 +31,7 @@ class Route:
     def build_destination(self, path: str) -> "Destination":
         """Return where a request for a path that matches goes."""
         changed = path if self.replacement is None else self.replacement + path.removeprefix(self.path)
-        return Destination(self.service, changed)
+        return Destination(self.service, changed, self.referrer_policy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,11 @@ class Destination:
 
     service: str | None
     path: str
+    referrer_policy: str = "no-referrer"
+
+    def build_headers(self) -> dict[str, str]:
+        """Return the headers that every answer from there gets, in place of the service's own."""
+        return {**ANSWER_HEADERS, "Referrer-Policy": self.referrer_policy}
 
 
 ROUTES: Final = (
@@ -56,10 +63,12 @@ ROUTES: Final = (
 ANSWER_HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
-    # The address of a page of ours may be the right to do what it offers.
     "Referrer-Policy": "no-referrer",
 }
-"""Headers of every answer of a service. `Strict-Transport-Security` is left to whoever ends TLS (RFC 6797, 7.2)."""
+"""Headers of every answer; a route may have another Referrer-Policy.
+
+`Strict-Transport-Security` is left to whoever ends TLS (RFC 6797, 7.2).
+"""
 
 
 def find_destination(path: str) -> Destination | None:
