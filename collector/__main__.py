@@ -45,6 +45,7 @@ from collector.settings import CollectorSettings
 from collector.settled.collection import FlightCollector
 from collector.settled.coverage_report import CoverageReports, LiveReports
 from collector.settled.evidence import RecordTiming
+from collector.settled.learning_reports import LearningReports
 from collector.settled.quota import QuotaStore
 from collector.settled.schedule import CollectionTiming
 from collector.settled.status import SchedulerStatus
@@ -183,6 +184,7 @@ async def _run(settings: CollectorSettings) -> None:
             CoverageReports(database, clock, timing, live_status.explain_airport).load_report,
             lambda: Scheduler.build(status.load_state(), live_status.load_state()),
             WriteLimit(database, settings.build_person_limits(), metrics),
+            LearningReports(database, clock, timing, quota, settings.live_departures_credits).find_learning_ends,
         )
     )
     app.register_blueprint(openapi.create_blueprint("Towerwatch interests and flights", "1", rest.DESCRIPTION))
