@@ -107,8 +107,8 @@ class Forecast:
         if day in target.covered or self._find_reached(key) <= day:
             return True
         expected = self.expected[key].get(day)
-        # The record of a day comes after its end; live coverage comes at once.
-        reached_at = at if key in self.live_until else day_of(at) + DAY
+        # A window is reached with the coverage up to its start. The record of a day comes after its end, live at once.
+        reached_at = at if key in self.live_until else day_of(at - timedelta(seconds=1)) + DAY
         return expected is not None and expected <= reached_at
 
     def _find_reached(self, key: Key) -> datetime:
@@ -204,10 +204,8 @@ def _list_days(begin: datetime, end: datetime) -> Iterator[datetime]:
 
 
 def _list_starts(window: Window, reached: datetime) -> Iterator[datetime]:
-    """Yield the starts of the windows from `reached` on, without end."""
-    start = window.start_of(reached)
-    if start < reached:
-        start += window.length
+    """Yield the starts of the windows that are not reached, without end; that at `reached` itself is (ADR 50)."""
+    start = window.start_of(reached) + window.length
     while True:
         yield start
         start += window.length
