@@ -19,7 +19,13 @@ from collector.settled.differences import compare_with_stored
 from collector.settled.doubts import BUSY_FLIGHTS_PER_DAY
 from collector.settled.duplicates import ReportedFlight, merge_duplicates
 from collector.settled.history import HistoryCall, is_proven_by, list_history_calls
-from collector.settled.history_days import HistoryDayRow, extend_coverage_back, give_up_days, store_history_day
+from collector.settled.history_days import (
+    HistoryDayRow,
+    doubt_history_day,
+    extend_coverage_back,
+    give_up_days,
+    store_history_day,
+)
 from collector.settled.history_schedule import load_history
 from collector.settled.record_watch import RecordWatch
 from collector.settled.schedule import CollectionTiming, load_schedule
@@ -124,8 +130,8 @@ class HistoryCollector:
     def _store_answer(self, term: Term, answer: Answer, days: Sequence[Interval]) -> None:
         """Store and publish the flights of some days of an answer, newest day first, in one transaction.
 
-        `days`: those that are proven. A day without flights at an airport that usually has some is stored as one that
-        the source does not have. Raises ConcurrentCollectionError if a day is known by now, SupersededError,
+        `days`: those that are proven. A day without flights at an airport that usually has some is doubted once, and
+        asked for again some hours later. Raises ConcurrentCollectionError if a day is known by now, SupersededError,
         DatabaseUnavailableError.
         """
         now = self._clock.now()
@@ -145,9 +151,12 @@ class HistoryCollector:
                     for each in reported
                     if interval.begin <= each.flight.event_time(interval.direction) < interval.end
                 ]
-                if not at_day and _is_busy_afterwards(session, cursor, interval):
-                    store_history_day(session, *key, interval.begin, covered=False)
-                    log.warning("history.empty_day_left_out", airport=key[0], day=f"{interval.begin:%F}")
+                if (
+                    not at_day
+                    and _is_busy_afterwards(session, cursor, interval)
+                    and doubt_history_day(session, interval, now)
+                ):
+                    log.warning("history.empty_day_doubted", airport=key[0], day=f"{interval.begin:%F}")
                 else:
                     _store_day(session, cursor, interval, at_day)
         log.info("history.stored", airport=key[0], direction=key[1], day=f"{days[-1].begin:%F}", days=len(days))
@@ -181,8 +190,8 @@ class HistoryCollector:
 
 def _is_known(session: Session, cursor: CoverageRow, interval: Interval) -> bool:
     """Return True if a day is within the coverage, or need not be asked for; else False."""
-    key = cursor.airport, cursor.direction, interval.begin
-    return interval.end > day_of(cursor.covered_from) or session.get(HistoryDayRow, key) is not None
+    row = session.get(HistoryDayRow, (cursor.airport, cursor.direction, interval.begin))
+    return interval.end > day_of(cursor.covered_from) or (row is not None and row.doubted_at is None)
 
 
 def _is_busy_afterwards(session: Session, cursor: CoverageRow, interval: Interval) -> bool:

@@ -5,7 +5,7 @@ docs/adr/0051-history-for-what-is-usual.md.
 """
 
 from collections.abc import Collection, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from sqlalchemy import String, delete, select
@@ -14,7 +14,11 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 from chassis.db.database import TABLE_OPTIONS, UtcDateTime
 from collector.intervals import DAY, Interval, day_of
 from collector.model import Base, CoverageRow
+from collector.settled.evidence import JITTER
 from domain.interests import Direction
+
+ASK_AGAIN_AFTER: Final = timedelta(hours=6)
+"""Time after which a day whose answer is doubted is asked for again."""
 
 KEPT_DAYS: Final = 42
 """Days before the end of the coverage of which rows are kept: no day that is farther back is asked for, nor told to a
@@ -35,21 +39,38 @@ class HistoryDayRow(Base):
     day: Mapped[datetime] = mapped_column(UtcDateTime, primary_key=True)
     covered: Mapped[bool]
     """True: all its flights are stored and published. False: the source has no answer that can be counted."""
+    doubted_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """Time of a first answer without flights, at an airport that usually has some: some time later the day is asked for
+    again. None: no answer is doubted."""
 
 
 def load_history_days(
-    session: Session, airports: Collection[str]
+    session: Session, airports: Collection[str], now: datetime
 ) -> Mapping[tuple[str, Direction], dict[datetime, bool]]:
-    """Return the days of some airports that need not be asked for, by airport and direction: True if covered."""
+    """Return the days of some airports that need not be asked for now, by airport and direction: True if covered."""
     found: dict[tuple[str, Direction], dict[datetime, bool]] = {}
     for row in session.scalars(select(HistoryDayRow).where(HistoryDayRow.airport.in_(airports))):
-        found.setdefault((row.airport, Direction(row.direction)), {})[row.day] = row.covered
+        if row.doubted_at is None or now < row.doubted_at + ASK_AGAIN_AFTER - JITTER:
+            found.setdefault((row.airport, Direction(row.direction)), {})[row.day] = row.covered
     return found
+
+
+def doubt_history_day(session: Session, interval: Interval, now: datetime) -> bool:
+    """Decide whether an answer without flights for a day is doubted, and store the time of the first doubt.
+
+    Return True if it is the first such answer: the day is asked for again. Return False for the second one.
+    """
+    key = interval.airport, interval.direction.value, interval.begin
+    row = session.get(HistoryDayRow, key, with_for_update=True)
+    if row is not None and row.doubted_at is not None:
+        return False
+    session.merge(HistoryDayRow(airport=key[0], direction=key[1], day=interval.begin, covered=False, doubted_at=now))
+    return True
 
 
 def store_history_day(session: Session, airport: str, direction: str, day: datetime, *, covered: bool) -> None:
     """Store that a day need not be asked for: it is covered, or the source has no answer that can be counted."""
-    session.merge(HistoryDayRow(airport=airport, direction=direction, day=day, covered=covered))
+    session.merge(HistoryDayRow(airport=airport, direction=direction, day=day, covered=covered, doubted_at=None))
 
 
 def keep_days_before_gap(session: Session, cursor: CoverageRow) -> None:

@@ -36,7 +36,7 @@ def load_history(session: Session, schedule: Schedule, now: datetime) -> list[Hi
         (row.airport, Direction(row.direction)): row
         for row in session.scalars(select(CoverageRow).where(CoverageRow.airport.in_(airports)))
     }
-    known = load_history_days(session, airports)
+    known = load_history_days(session, airports, now)
     return [
         build_history_target(targets[key], rows[key], known.get(key, {}), people[key], schedule.records, now)
         for key in keys
@@ -59,7 +59,7 @@ def load_forecast_history(session: Session, schedule: Schedule, now: datetime) -
         (row.airport, Direction(row.direction)): row.covered_from
         for row in session.scalars(select(CoverageRow).where(CoverageRow.airport.in_(airports)))
     }
-    known = load_history_days(session, airports)
+    known = load_history_days(session, airports, now)
     for key, target in rest.items():
         is_gap = target.cursor is None or target.cursor < target.next_begin
         begin = target.next_begin if is_gap else rows.get(key, target.next_begin)

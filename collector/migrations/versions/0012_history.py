@@ -17,4 +17,5 @@ def upgrade() -> None:
         Column("direction", String(10), primary_key=True),
         Column("day", UtcDateTime, primary_key=True),
         Column("covered", Boolean, nullable=False),
+        Column("doubted_at", UtcDateTime, nullable=True),
     )

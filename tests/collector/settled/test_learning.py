@@ -127,7 +127,7 @@ def test_where_positions_cover_an_airport_it_is_judged_from_the_hour_on(service:
 @pytest.mark.parametrize("window", list(Window))
 @ON_SQLITE
 def test_few_credits_make_it_later(service: Service, window: Window) -> None:
-    """The fewer credits, the later; the first days of an airport count as well, so it is never later than three weeks."""
+    """The fewer credits, the later; an airport's own days count as well, so it is never later than three weeks."""
     begin(service)
     interest = service.set(wish(window=window, **PERCENT))
     said = [say(service, interest, budget) for budget in (4_000, 800, 400, 200, 120)]
