@@ -227,8 +227,8 @@ def compare_statements(
 
     `timetable`: with the flights at the times that were told. Where a day has no record, nothing is compared of
     thresholds in percent: what is usual a week later depends on what was found live of that day. A statement in force
-    that the rule did not make of the record alone is right if its window is a breach, or none, as it says: of a breach that lasts, live may have begun to
-    speak later than the rule, behind a gap.
+    that the rule did not make of the record alone is right if its window is a breach, or none, as it says: of a breach
+    that lasts, live may have begun to speak later than the rule, behind a gap.
     """
     mine = {each for each in in_force if each[:3] == (interest.airport, interest.direction, interest.window)}
     expected = {
