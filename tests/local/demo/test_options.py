@@ -63,16 +63,8 @@ def test_thresholds_may_be_in_percent():
     assert (parsed.high, parsed.low, parsed.high_percent, parsed.low_percent) == (None, None, 150, 50)
     mixed = parse_interest("KJFK:both:1h:low=5:high=150%", begin)
     assert (mixed.high, mixed.low, mixed.high_percent, mixed.low_percent) == (None, 5, 150, None)
-    options = parse_options(
-        [
-            "--interest",
-            "KJFK:both:1h:low=50%",
-            "--interest",
-            "KJFK:departures:6h:low=50%",
-            "--interest",
-            "KLGA:both:1d:low=1",
-        ]
-    )
+    wanted = ("both:1h:low=50%", "departures:6h:low=50%", "arrivals:1d:low=1")
+    options = parse_options([f"--interest=KJFK:{what}" for what in wanted])
     assert options.learning_targets == 2
 
 
