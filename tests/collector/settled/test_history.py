@@ -6,11 +6,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import func, select, update
 
 from collector.errors import IncompleteAnswerError, SourceUnavailableError
+from collector.event_log.republication import republish
 from collector.intervals import day_of
-from collector.model import CoverageRow, CreditsRow, NightlyRecordRow, PersonRow
+from collector.model import CoverageRow, CreditsRow, FlightRow, NightlyRecordRow, PersonRow
 from collector.settled.collection import FlightCollector
 from collector.settled.history import find_first_wanted
 from collector.settled.history_days import HistoryDayRow
@@ -370,3 +371,29 @@ def test_rows_of_days_that_are_needed_no_more_are_deleted(service: Service) -> N
     poll(collector)
     with service.database.reading() as session:
         assert min(session.scalars(select(HistoryDayRow.day))) >= TODAY - 42 * DAY
+
+
+@ON_SQLITE
+def test_a_new_log_is_told_the_history_behind_a_day_that_is_missing(service: Service) -> None:
+    """After the loss of the log every covered day is told again, as past, with its flights; the missing one is not."""
+    lost = HISTORY[7]
+    source, collector = begin(service, without=[lost])
+    service.set(wish(**PERCENT))
+    source.failures = [None] * 4 + [IncompleteAnswerError(3, 9)]
+    poll_hourly(service, collector, NOON + 2 * HOUR)
+    given_up = set(HISTORY) - {day for day, _, _ in list_complete(service.database, direction=DEPARTURES)}
+    assert lost in given_up
+    with service.database.transaction() as session:
+        told = session.scalar(select(func.max(FlightRow.id)))
+        session.execute(update(CoverageRow).values(told_until=CoverageRow.covered_until))
+        republish(session, told or 0)
+    values = [
+        flights_pb.FlightsObserved.FromString(each.value or b"")
+        for each in outbox(service.database, FLIGHTS_OBSERVED.name)
+    ]
+    again = {
+        value.begin.ToDatetime(UTC): len(value.flights)
+        for value in values
+        if value.past and value.coverage == flights_pb.COVERAGE_COMPLETE
+    }
+    assert again == dict.fromkeys({FIRST_DUE, *HISTORY} - given_up, 24)
