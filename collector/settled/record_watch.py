@@ -30,6 +30,9 @@ from collector.settled.source_calls import (
 
 log = structlog.get_logger()
 
+_PROVING_AIRPORTS = 2
+"""Airports that are asked in one attempt to prove days of history."""
+
 
 class RecordWatch:
     """Makes evidence calls for the record of each day that some airport waits for, until the record is whole."""
@@ -147,26 +150,30 @@ class RecordWatch:
     ) -> set[datetime]:
         """Return those of some days of an interval of history of which another airport proves that they are recorded.
 
-        One airport is asked for the whole interval, another one at the next attempt. Days that it does not prove are
-        asked for again after a pause, and are given up in the end (`NightlyRecord.is_given_up`). None is returned if no
-        airport can be asked, or the quota defers the call. Raises SourceError, SupersededError,
-        DatabaseUnavailableError.
+        The day's evidence airport is asked for the whole interval first, then another one, at the next attempt yet
+        another. Days that none proves are asked for again after a pause, and are given up in the end
+        (`NightlyRecord.is_given_up`). None is returned if no airport can be asked, or the quota defers a call. Raises
+        SourceError, SupersededError, DatabaseUnavailableError.
         """
         record = await asyncio.to_thread(self._load_record, replace(interval, begin=days[0]))
-        candidates = [
-            each for each in await asyncio.to_thread(self._load_candidates, record) if each != interval.airport
-        ]
-        if not candidates:
-            return set()
-        airport = candidates[record.attempts % len(candidates)]
-        elsewhere = replace(interval, airport=airport)
-        answer = await self._calls.fetch(term, elsewhere, CallConditions(bill=bill))
-        if answer is None:
-            return set()
-        times = [flight.event_time(interval.direction) for flight in answer.flights]
-        proven = {day for day in days if is_proven_by(times, day)}
-        await asyncio.to_thread(self.store_history_proof, term, elsewhere, answer, days)
-        return proven
+        usable = await asyncio.to_thread(self._load_candidates, record)
+        others = [each for each in usable if each not in (interval.airport, record.airport)]
+        start = 2 * record.attempts % len(others) if others else 0
+        answer = None
+        known = [record.airport] if record.airport not in (None, interval.airport) else []
+        for airport in [*known, *others[start:], *others[:start]][:_PROVING_AIRPORTS]:
+            elsewhere = replace(interval, airport=airport)
+            answer = await self._calls.fetch(term, elsewhere, CallConditions(bill=bill))
+            if answer is None:
+                return set()
+            times = [flight.event_time(interval.direction) for flight in answer.flights]
+            proven = {day for day in days if is_proven_by(times, day)}
+            if proven:
+                await asyncio.to_thread(self.store_history_proof, term, elsewhere, answer, days)
+                return proven
+        if answer is not None:
+            await asyncio.to_thread(self.store_history_proof, term, elsewhere, answer, days)
+        return set()
 
     def store_history_proof(self, term: Term, interval: Interval, answer: Answer, days: Sequence[datetime]) -> None:
         """Store of some days what an answer for history proves: that they are recorded, or one attempt in vain.

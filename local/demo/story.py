@@ -258,22 +258,15 @@ class Scenario:
             time.sleep(_POLL_INTERVAL_S)
 
     def _wait_until_learned(self, token: str, plan: DemoPlan, unheard: Collection[str]) -> None:
-        """Wait until the weeks before the story are collected, or it begins; print mails that arrive meanwhile.
-
-        Raises LocalError if an interest that could have learned by then has not.
-        """
-        wanted = LearningWait(self._options.interests, plan, unheard)
-        while self._clock.now() < plan.learned_by:
+        """Wait until the weeks before the story are collected, or it begins; print mails that arrive meanwhile."""
+        wanted, is_over = LearningWait(self._options.interests, plan, unheard), False
+        while not is_over and self._clock.now() < plan.learned_by:
             self._receive_new_mails()
-            if wanted.is_over(self._fetch_coverage(token, wanted.airports)):
-                self._screen.end_progress()
-                self._screen.print_line(f"  What is usual is known, from {wanted.begin:%-d %B} on")
-                return
             self._screen.show_progress(f"  {self._clock.now():%a %d %b %H:%M} UTC   the weeks before are collected")
             time.sleep(_POLL_INTERVAL_S)
-        url = build_url(self._options.ports.collector_http, "/interests")
-        answer = self._http.get(url, headers={"Authorization": f"Bearer {token}"})
-        wanted.require_learned(answer.json().get("interests", []))
+            is_over = wanted.is_over(self._fetch_coverage(token, wanted.airports))
+        self._screen.end_progress()
+        self._screen.print_line(f"  {wanted.describe_end(is_over)}")
 
     def _list_keys(self, unheard: Collection[str]) -> set[tuple[str, Direction]]:
         """Return the airports and directions that are watched and heard."""
