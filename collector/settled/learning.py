@@ -159,7 +159,8 @@ class _SpendingTimes:
     def __init__(self, budget: Budget, targets: Sequence[CollectionTarget], now: datetime) -> None:
         self._budget = budget
         reserve, balance = compute_reserve(targets, now), budget.balance
-        self._spent = balance.spent + OLD_PRICE * count_due_calls(targets) + reserve
+        # What else is due today is not known yet: it is taken to cost what that costs on any day.
+        self._spent = max(balance.spent + OLD_PRICE * count_due_calls(targets) + reserve, budget.ordinary_price)
         self._at = now
         if balance.paused_until is not None and balance.is_paused(now):
             self._at = balance.paused_until

@@ -40,6 +40,6 @@ class LearningWait:
         if is_over:
             return f"What is usual is known, from {self.begin:%-d %B} on"
         return (
-            "Not all of the five weeks before are collected, because the source lacks days or this machine is too slow: "
-            "some windows may not be judged by percent"
+            "Not all of the five weeks before are collected, because the source lacks days or this machine is too "
+            "slow: some windows may not be judged by percent"
         )
