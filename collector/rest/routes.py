@@ -11,13 +11,7 @@ from flask import Blueprint, Response, request, url_for
 
 from chassis.credentials import Credential
 from chassis.errors import DatabaseUnavailableError
-from chassis.web.http import (
-    ProblemKind,
-    Reply,
-    parse_body,
-    parse_query,
-    read_bearer_token,
-)
+from chassis.web.http import ProblemKind, Reply, parse_body, parse_query, read_bearer_token
 from chassis.web.numbers import WHOLE_NUMBERS
 from chassis.web.openapi import ResponseDescription, describe
 from chassis.web.preconditions import IF_MATCH, format_entity_tag, read_if_match
