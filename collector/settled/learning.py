@@ -4,12 +4,13 @@ It follows the planner's own order, and assumes that what is wanted now is wante
 dearer of two ways where it cannot know which will be taken, so the days are there when it says, or earlier.
 """
 
+from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from collector.intervals import DAY, day_of
+from collector.intervals import DAY, Interval, day_of
 from collector.settled.history import MORNING, HistoryTarget, order_history
 from collector.settled.planner import (
     OLD_PRICE,
@@ -136,19 +137,32 @@ def expect_history(
         if (target.airport, target.direction) in wanted
     }
     expected: dict[Key, dict[datetime, datetime]] = {key: {} for key in wanted}
-    times = _SpendingTimes(budget, targets, now)
+    times, at = _SpendingTimes(budget, targets, now), now
+    # Each poll plans anew, which may put a call behind those of all other targets: it gets the last one's time.
+    pending: deque[Interval] = deque()
+
+    def settle_first() -> None:
+        """Take the days of the first pending call as collected at the time of the newest one."""
+        interval = pending.popleft()
+        key = interval.airport, interval.direction
+        for day in _list_days(interval.begin, interval.end) if key in days_left else ():
+            expected[key][day] = at + budget.poll_interval
+            days_left[key] -= 1
+
     for call in order_history(history, budget.payments):
         if not any(days_left.values()):
             break
         # Another airport may have to prove what this answer does not.
-        at = times.spend(OLD_PRICE * (2 if call.unproven else 1))
-        if at is None:
+        spent_at = times.spend(OLD_PRICE * (2 if call.unproven else 1))
+        if spent_at is None:
+            pending.clear()
             break
-        key = call.interval.airport, call.interval.direction
-        if key in days_left:
-            for day in _list_days(call.interval.begin, call.interval.end):
-                expected[key][day] = at + budget.poll_interval
-                days_left[key] -= 1
+        at = spent_at
+        pending.append(call.interval)
+        if len(pending) == len(history):
+            settle_first()
+    while pending:
+        settle_first()
     found = {(target.airport, target.direction): target for target in history}
     return Forecast({key: found[key] for key in wanted if key in found}, expected, live_until, now)
 

@@ -163,7 +163,7 @@ def test_weeks_of_history_keep_all_promises(
     said: dict[Key, datetime] = {}
     for _ in range(24 * DAY // STEP):
         model.poll()
-        if any(key not in said and key in model.cursors for key in model.percents):
+        if not said and all(target.available_until <= target.next_begin for target in model.targets()):
             forecast = model.forecast()
             for key, history in forecast.history.items():
                 expected = forecast.find_learning_end(build_interest(key[0]))
