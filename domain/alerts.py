@@ -9,7 +9,7 @@ from uuid import UUID, uuid5
 
 from domain.interests import Direction
 from domain.live_record import Provenance
-from domain.windows import Window
+from domain.windows import AlignedTo, Window
 
 _NAMESPACE = UUID("6f3b1f0e-58a5-5f0b-9d4f-2a1f6f5d8c11")
 """The namespace of alert ids (UUIDv5)."""
@@ -149,6 +149,15 @@ class Alert:
     """With `percent`: twice the count that is usual in the window, an integer. None: the threshold is in flights."""
     base_counts: tuple[int, ...] = ()
     """With `percent`: the counts of the same window of the weeks before, the latest first, as far as they are known."""
+    aligned_to: AlignedTo = AlignedTo.UTC
+    """The clock by which the interest's windows begin."""
+    own_end: datetime | None = None
+    """The window's end, if it is by the airport's clock: a day may have 23 or 25 hours. None: it is as long as most."""
+
+    @property
+    def window_end(self) -> datetime:
+        """The end of the window."""
+        return self.own_end or self.window_start + self.window.length
 
     @property
     def reports_breach(self) -> bool:
