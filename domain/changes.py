@@ -63,10 +63,10 @@ class TrafficChange:
         changed, or if a part is not covered after the change.
         """
         changed = [part_hours for part in direction.parts if (part_hours := hours[part]) is not None]
-        covered_until = find_coverage_end(self._after, direction)
-        covered_until_before = find_coverage_end(self._before, direction)
-        if not changed or covered_until is None:
+        covered_until = find_coverage_end(self._after, direction) if changed else None
+        if covered_until is None:
             return None
+        covered_until_before = find_coverage_end(self._before, direction)
         known = self._after.select_directions(direction)
         if self._is_correction:  # the last flights may have been taken away
             known += self._before.select_directions(direction)

@@ -137,7 +137,8 @@ class HourlyCounts:
 
     def day(self, day: int) -> Day:
         """Return the counts of one day, by its number since 1970."""
-        return self.days[day - self.first_day] if self.first_day <= day < self.end_day else EMPTY_DAY
+        at = day - self.first_day
+        return self.days[at] if 0 <= at < len(self.days) else EMPTY_DAY
 
     def total(self, hour: int, hours: int) -> int:
         """Return the number of flights in `hours` hours, of which `hour` (since 1970) is the first; may span days."""

@@ -29,7 +29,6 @@ A flight that was published twice has its fingerprint twice.
 
 _DAY_S: Final = DAY_HOURS * HOUR_S
 _FINGERPRINT_BYTES: Final = 4
-_UINT32: Final = 0xFFFFFFFF
 
 
 def compute_fingerprints(addresses: Sequence[str], event_times: Sequence[int]) -> tuple[int, ...]:
@@ -39,7 +38,10 @@ def compute_fingerprints(addresses: Sequence[str], event_times: Sequence[int]) -
     Among the thousand flights of a day another flight has the same fingerprint with a probability of one in four
     million. Raises ValueError unless there are as many addresses as event times.
     """
-    return tuple([crc32(address.encode(), at & _UINT32) for address, at in zip(addresses, event_times, strict=True)])
+    if len(addresses) != len(event_times):
+        raise ValueError("a flight has one address and one event time")
+    # crc32 takes the lowest 32 bits of its initial value. In C throughout: all flights of all airports pass here.
+    return tuple(map(crc32, map(str.encode, addresses), event_times))
 
 
 def add_flights(known: KnownFlights, times: Sequence[int], fingerprints: Sequence[int], first_day: int) -> KnownFlights:

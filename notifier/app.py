@@ -120,7 +120,7 @@ def create_app(settings: NotifierSettings) -> faust.App:
         lambda: float(sum(map(len, queues))), oldest_age_s, lambda: smtp.state is not BreakerState.CLOSED
     )
     serve_health_and_metrics(app, metrics)
-    cast(StreamApp, app).health.patient_topics = frozenset({ALERTS_WAITING.name})
+    cast(StreamApp, app).health.delayed_topics = frozenset({ALERTS_WAITING.name})
     cast(StreamApp, app).health.outage = "The mail server or user_manager is unavailable; mails wait for it."
     cast(StreamApp, app).health.are_dependencies_unavailable = lambda: (
         smtp.state is not BreakerState.CLOSED or any(each.is_paused for each in dispatchers)

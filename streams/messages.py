@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
+from operator import attrgetter
 from typing import Final, TypeVar
 from uuid import UUID
 
@@ -65,14 +66,18 @@ def decode_flights(value: bytes | None) -> ObservedFlights:
     return ObservedFlights(batch.airport, seen, batch.past, batch.past and batch.begins_anew, has_earlier_coverage)
 
 
+_READ_EVENT_TIME: Final = {
+    Direction.DEPARTURES: attrgetter("first_seen.seconds"),
+    Direction.ARRIVALS: attrgetter("last_seen.seconds"),
+}
+"""Reads the event time of a flight, by direction."""
+
+
 def _read_flights(
     flights: Iterable[flights_pb.Flight], direction: Direction
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return the event times of flights, and their fingerprints: of departures first seen, of arrivals last seen."""
-    if direction is Direction.DEPARTURES:
-        times = tuple([flight.first_seen.seconds for flight in flights])
-    else:
-        times = tuple([flight.last_seen.seconds for flight in flights])
+    times = tuple(map(_READ_EVENT_TIME[direction], flights))
     return times, compute_fingerprints([flight.icao24 for flight in flights], times)
 
 

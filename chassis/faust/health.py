@@ -119,7 +119,7 @@ class Health(Service):
         """
         self.outage = "A server that this worker depends on is unavailable."
         """Sentence in /health/ready while `are_dependencies_unavailable` returns True; the worker itself is well."""
-        self.patient_topics: frozenset[str] = frozenset()
+        self.delayed_topics: frozenset[str] = frozenset()
         """Topics whose events wait for hours on purpose: their backlog is no sign that the worker is stuck."""
         self.stuck_reason: str | None = None
         """Why the worker is stuck and must be restarted; None: the worker is not stuck."""
@@ -177,7 +177,7 @@ class Health(Service):
         if self.are_dependencies_unavailable():
             sample = None
         if sample is not None:
-            backlog = {tp: offset for tp, offset in sample.backlog.items() if tp.topic not in self.patient_topics}
+            backlog = {tp: offset for tp, offset in sample.backlog.items() if tp.topic not in self.delayed_topics}
             sample = replace(sample, backlog=backlog)
         reason = None if self._app.should_stop else self._stall_detector.observe(time.monotonic(), sample)
         if reason is not None and self.stuck_reason is None:

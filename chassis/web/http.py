@@ -332,7 +332,7 @@ def _describe_fault_of(model: type[BaseModel], fault: ErrorDetails) -> str:
     known = list(model.model_fields)
     longer = [each for each in known if len(name) > 2 and each.startswith(f"{name.lower()}_")]
     near = longer or get_close_matches(name.lower(), known, n=1, cutoff=0.75)
-    return f"is not known here; did you mean {near[0]}?" if len(near) == 1 else describe_fault(fault)
+    return f"is not known here; did you mean {' or '.join(near)}?" if 1 <= len(near) <= 3 else describe_fault(fault)
 
 
 def _build_validation_problem(faults: Sequence[Fault]) -> Problem:

@@ -208,7 +208,7 @@ class _FeedRunner:
         """Make one round if it is due, or wait a while; store what is due. Raises SupersededError."""
         wanted = await self._shared.refresh_wanted()
         self._metrics.set_clock_trust(self._shared.trust.is_trusted)
-        if not self._shared.trust.may_poll(self._feed.compares_clock):
+        if not self._shared.trust.begin_poll(self._feed.compares_clock):
             async with self._shared.lock:
                 if not self._feed.compares_clock:
                     state.give_up()  # its positions are dated by a clock that may be as wrong

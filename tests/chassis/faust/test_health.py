@@ -145,7 +145,7 @@ def test_events_that_wait_on_purpose_do_not_make_a_worker_stuck(
 
     async def scenario() -> None:
         health = Health(create_app(settings), settings)
-        health.patient_topics = frozenset({"waiting"})
+        health.delayed_topics = frozenset({"waiting"})
         for others, is_stuck in (({}, False), ({TP("flights", 0): 5}, True)):
 
             async def take_sample(others: dict[TP, int] = others) -> ProgressSample:

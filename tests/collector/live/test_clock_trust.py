@@ -202,12 +202,12 @@ def test_a_source_that_compares_clocks_is_asked_seldom_while_they_differ(databas
     world = World(database)
     world.compare(2 * HOUR)
     assert not world.is_trusted()
-    assert not world.trust.may_poll(compares_clock=False)
-    assert world.trust.may_poll(compares_clock=True)
-    assert not world.trust.may_poll(compares_clock=True)
+    assert not world.trust.begin_poll(compares_clock=False)
+    assert world.trust.begin_poll(compares_clock=True)
+    assert not world.trust.begin_poll(compares_clock=True)
     world.clock.advance(PROBE_EVERY)
-    assert world.trust.may_poll(compares_clock=True)
-    assert not world.trust.may_poll(compares_clock=False)
+    assert world.trust.begin_poll(compares_clock=True)
+    assert not world.trust.begin_poll(compares_clock=False)
 
 
 class ReceiverOnTheSameMachine:

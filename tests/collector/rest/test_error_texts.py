@@ -37,7 +37,7 @@ MISSING = "00000000-0000-0000-0000-000000000009"
         ({"effective_from": "2013-02-10T00:00:00"}, "effective_from: must name its offset from UTC"),
         ({"effective_from": "1999-02-10T00:00:00Z"}, "effective_from must be from 2013-01-14 to a year ahead"),
         ({"colour": "red"}, "colour: is not known here; leave it out"),
-        ({"low": 3}, "low: is not known here; did you mean low_value?"),
+        ({"low": 3}, "low: is not known here; did you mean low_value or low_percent?"),
         ({"Airport": "KJFK"}, "Airport: is not known here; did you mean airport_icao?"),
         ({"high_vlaue": 3}, "high_vlaue: is not known here; did you mean high_value?"),
     ],
