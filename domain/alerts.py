@@ -149,6 +149,9 @@ class Alert:
     """With `percent`: twice the count that is usual in the window, an integer. None: the threshold is in flights."""
     base_counts: tuple[int, ...] = ()
     """With `percent`: the counts of the same window of the weeks before, the latest first, as far as they are known."""
+    earlier_usual: tuple[int | None, ...] = ()
+    """With `percent`: twice the usual counts of the windows in `earlier`, as many; None: nothing was usual there.
+    Empty: the threshold is in flights, or they are not recorded."""
     aligned_to: AlignedTo = AlignedTo.UTC
     """The clock by which the interest's windows begin."""
     own_end: datetime | None = None

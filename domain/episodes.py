@@ -38,6 +38,10 @@ class Lookback:
             found = self._earlier_counts[number] = tuple(counts[first:])
         return found
 
+    def list_earlier_usual(self, number: int) -> tuple[int | None, ...]:
+        """Return twice the usual counts of the windows of `list_earlier_counts`; empty, because none is asked for."""
+        return ()
+
     def find_run_start(self, bound: Bound, threshold: int, number: int) -> int:
         """Return the number of the first of the consecutive closed windows before window `number` that all breach.
 

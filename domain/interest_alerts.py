@@ -107,6 +107,7 @@ def build_alert(interest: Interest, change: TrafficChange, range_alert: RangeAle
         percent=percent,
         doubled_usual=doubled_usual,
         base_counts=base_counts,
+        earlier_usual=after.list_earlier_usual(number),
         aligned_to=interest.aligned_to,
         own_end=None if interest.aligned_to is AlignedTo.UTC else instant(grid.find_begin(number + 1)),
     )

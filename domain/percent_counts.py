@@ -206,6 +206,15 @@ class PercentLookback(Lookback):
         """`windows`: all windows, whose counts are listed; `judged`: those of which breaches are found."""
         super().__init__(windows)
         self._judged = judged
+        self._earlier_usual: dict[int, tuple[int | None, ...]] = {}
+
+    def list_earlier_usual(self, number: int) -> tuple[int | None, ...]:
+        """Return twice the usual counts of the windows of `list_earlier_counts`; None: nothing is usual there."""
+        found = self._earlier_usual.get(number)
+        if found is None:
+            before = range(number - len(self.list_earlier_counts(number)), number)
+            found = self._earlier_usual[number] = tuple(self._judged.find_doubled_usual(each) for each in before)
+        return found
 
     def find_run_start(self, bound: Bound, threshold: int, number: int) -> int:
         """Return the number of the first of the consecutive closed windows before window `number` that all breach.

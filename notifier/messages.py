@@ -316,8 +316,19 @@ def _to_raised_alert(message: alerts_pb.AlertRaised) -> RaisedAlert:
         percent=message.percent if message.HasField("percent") else None,
         doubled_usual=message.doubled_usual if message.HasField("doubled_usual") else None,
         base_counts=tuple(message.base_counts[:WEEKS_BACK]),
+        earlier_usual=_read_earlier_usual(message),
     )
     return RaisedAlert(alert, _to_datetime(message.cause_published_at), message.SerializeToString())
+
+
+def _read_earlier_usual(message: alerts_pb.AlertRaised) -> tuple[int | None, ...]:
+    """Return twice the usual counts of the windows of the earlier counts that are kept; None: nothing is usual there.
+
+    Empty if the message has none, or another number of them than of earlier counts: then it is of another contract.
+    """
+    if len(message.earlier_usual) != len(message.earlier_counts):
+        return ()
+    return tuple(each - 1 if each else None for each in message.earlier_usual[-_MAX_EARLIER_COUNTS:])
 
 
 def _to_withdrawn_state(number: alerts_pb.State.ValueType) -> AlertState | None:

@@ -13,6 +13,8 @@ from typing import Final, assert_never
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from domain.alerts import Bound
+from domain.measures import convert_to_flights
+from domain.usual import LEAST_DOUBLED_USUAL
 from notifier.mail.wording import format_level, format_number
 
 WIDTH: Final = 560
@@ -44,17 +46,18 @@ _FAINT: Final = 2 * _SHADES_PER_COLOUR
 _BREACH: Final = 3 * _SHADES_PER_COLOUR
 _BAR: Final = _BREACH + 1
 _RULE: Final = _BREACH + 2
+_USUAL_EDGE: Final = _BREACH + 3
 """Indices in the palette; the index of a text colour is that of its strongest shade."""
 _GROUND_COLOUR: Final = "#1b2430"
 _TEXT_COLOURS: Final = ("#e8edf3", "#9dabbc")
-_SHAPE_COLOURS: Final = ("#8195ad", "#333f4f")
+_SHAPE_COLOURS: Final = ("#8195ad", "#333f4f", "#6b7c92")
 _LABEL_COLOURS: Final = (_TEXT, _FAINT)
 """The palette indices of the two rows of time labels."""
 
 
 @dataclass(frozen=True, slots=True)
 class MailChart:
-    """The content of a chart: one bar for each window, and a threshold."""
+    """The content of a chart: one bar for each window, a threshold, and what is usual if that is in percent."""
 
     counts: tuple[int | None, ...]
     """At least one count; None: not known."""
@@ -64,6 +67,20 @@ class MailChart:
     """For each window two short texts: its time in UTC, and in the reader's time zone (or empty)."""
     label_rows: tuple[str, str]
     """The names of the two rows of time labels: "UTC", and "local" or empty."""
+    percent: int | None = None
+    """The threshold in percent of what is usual; then `threshold` is not drawn. None: it is in flights."""
+    usual: tuple[int | None, ...] = ()
+    """With `percent`: for each window twice the usual count; None: nothing is usual there, or not known."""
+
+    def list_levels(self) -> list[int | None]:
+        """Return for each window the flights beyond which it is in breach; None: it is not judged."""
+        percent = self.percent
+        if percent is None:
+            return [self.threshold] * len(self.counts)
+        return [
+            None if each is None or each < LEAST_DOUBLED_USUAL else convert_to_flights(self.bound, percent, each)
+            for each in self.usual
+        ]
 
 
 @lru_cache(maxsize=2048)  # users with alerts about the same airport mostly have the same chart
@@ -116,18 +133,28 @@ class _ChartPainter:
         self._image = image
         self._canvas = ImageDraw.Draw(image)
         self._chart = chart
-        known = [each for each in chart.counts if each is not None]
-        highest = max(known, default=0)
-        self._is_far = chart.threshold > max(highest, 1) * _FAR_FACTOR
-        self._top_value = max(highest, 1) * 1.25 if self._is_far else max(highest, chart.threshold, 1) * 1.06
+        self._levels = chart.list_levels()
+        self._usual = [each / 2 for each in chart.usual if each is not None]
+        highest = max([*(each for each in chart.counts if each is not None), *self._usual], default=0)
+        level = max((each for each in self._levels if each is not None), default=0)
+        self._is_far = level > max(highest, 1) * _FAR_FACTOR
+        self._top_value = max(highest, 1) * 1.25 if self._is_far else max(highest, level, 1) * 1.06
         self._base = HEIGHT - 12 - _LABEL_ROW_HEIGHT * (2 if chart.label_rows[1] else 1)
         self._step = (WIDTH - _LEFT_MARGIN - _SIDE_MARGIN) / len(chart.counts)
 
     def draw(self) -> None:
-        """Draw the whole chart, each part over those before it: threshold, bars, base line, counts, time labels."""
-        self._draw_threshold()
+        """Draw the whole chart, each part over those before it: usual, level, bars, base line, counts, time labels.
+
+        The level of each window, in percent, is drawn over the bars: it is not the same height behind all of them.
+        """
+        if self._chart.percent is None:
+            self._draw_threshold()
+        else:
+            self._draw_usual()
         for at, count in enumerate(self._chart.counts):
             self._draw_bar(at, count)
+        if self._chart.percent is not None:
+            self._draw_levels()
         self._draw_line(_LEFT_MARGIN, self._base, WIDTH - _SIDE_MARGIN, self._base, _RULE)
         self._draw_counts()
         self._draw_time_labels()
@@ -142,7 +169,7 @@ class _ChartPainter:
         if count is None:
             self._draw_text(middle, self._base - 11, "?", _SMALL_FONT, _FAINT, "mm")
             return
-        past = self._chart.bound.is_breached(count, self._chart.threshold)
+        past = self._is_breached(at)
         top = min(self._count_y(count), self._base - _MIN_BAR_HEIGHT)
         self._canvas.rounded_rectangle(
             [
@@ -166,9 +193,51 @@ class _ChartPainter:
         while x < WIDTH - _SIDE_MARGIN:
             self._draw_line(x, y, min(x + 5, WIDTH - _SIDE_MARGIN), y, _BREACH)
             x += 9
-        far = ", far up" if self._is_far else ""
-        text = f"your level: {format_level(self._chart.bound, self._chart.threshold)}{far}"
+        self._draw_level_name(format_level(self._chart.bound, self._chart.threshold))
+
+    def _draw_level_name(self, level: str) -> None:
+        """Draw the name of the level at the upper right, with "far up" if it is far above all counts."""
+        text = f"your level: {level}{', far up' if self._is_far else ''}"
         self._draw_text(WIDTH - _SIDE_MARGIN, 20, text, _LARGE_FONT, _BREACH, "rm")
+
+    def _draw_usual(self) -> None:
+        """Draw for each window a field as high as what is usual in it, over the whole width, and a sign of it."""
+        for at, doubled in enumerate(self._chart.usual):
+            if doubled is not None:
+                x, y = _LEFT_MARGIN + self._step * at, self._count_y(doubled / 2)
+                self._fill_field(x, y, x + self._step, self._base)
+                self._draw_line(x, y, x + self._step, y, _USUAL_EDGE)
+        if self._usual:
+            self._fill_field(_LEFT_MARGIN, 14, _LEFT_MARGIN + 16, 26)
+            self._draw_line(_LEFT_MARGIN, 14, _LEFT_MARGIN + 16, 14, _USUAL_EDGE)
+            self._draw_text(_LEFT_MARGIN + 22, 20, "usual", _LARGE_FONT, _FAINT, "lm")
+
+    def _draw_levels(self) -> None:
+        """Draw the level of each window as a line of steps, without those that are not judged, and its name.
+
+        A level far above all counts is drawn at the upper edge.
+        """
+        before = None
+        for at, level in enumerate(self._levels):
+            y = None if level is None else max(self._count_y(level), _TOP_MARGIN - 24)
+            x = _LEFT_MARGIN + self._step * at
+            if y is not None:
+                self._draw_line(x, y, x + self._step, y, _BREACH)
+                if before is not None:
+                    self._draw_line(x, before, x, y, _BREACH)
+            before = y
+        self._draw_level_name(format_level(self._chart.bound, self._chart.percent or 0, is_percent=True))
+
+    def _fill_field(self, left: float, top: float, right: float, bottom: float) -> None:
+        """Fill a rectangle of the field of what is usual."""
+        box = [self._to_pixels(left), self._to_pixels(top), self._to_pixels(right) - 1, self._to_pixels(bottom) - 1]
+        if box[3] >= box[1]:
+            self._canvas.rectangle(box, fill=_RULE)
+
+    def _is_breached(self, at: int) -> bool:
+        """Return True if the window at this index is known to breach the threshold, False if not, or not judged."""
+        count, level = self._chart.counts[at], self._levels[at]
+        return count is not None and level is not None and self._chart.bound.is_breached(count, level)
 
     def _draw_counts(self) -> None:
         """Draw the counts above the bars: every one if they fit, else every second, third, …, counted from the last.
@@ -189,11 +258,13 @@ class _ChartPainter:
             y = min(self._count_y(count), self._base - _MIN_BAR_HEIGHT) - 11
             half = font.getlength(text) / _SCALE / 2 + 1
             # On the background colour, so that the threshold's line does not run through it.
+            usual = self._chart.usual[at] if self._chart.usual else None
+            is_within_usual = usual is not None and self._count_y(usual / 2) < y
             self._canvas.rectangle(
                 [self._to_pixels(x - half), self._to_pixels(y - 7), self._to_pixels(x + half), self._to_pixels(y + 7)],
-                fill=_GROUND,
+                fill=_RULE if is_within_usual else _GROUND,
             )
-            past = self._chart.bound.is_breached(count, self._chart.threshold)
+            past = self._is_breached(at)
             self._draw_text(x, y, text, _LARGE_FONT, _BREACH if past else _TEXT, "mm")
 
     def _draw_time_labels(self) -> None:

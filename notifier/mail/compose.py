@@ -20,10 +20,12 @@ from notifier.mail.alert_header import (
     format_notice_header,
     select_header_fields,
 )
+from notifier.mail.background import describe_background
 from notifier.mail.chart import HEIGHT, WIDTH
 from notifier.mail.contact import Contact, require_link, sanitize_link, sanitize_name
 from notifier.mail.freshness import describe_freshness, describe_source, describe_sources
 from notifier.mail.parts import InlineImage, set_body
+from notifier.mail.runs import describe_run
 from notifier.mail.serialization import WireMessage
 from notifier.mail.subject import (
     format_catch_up_subject,
@@ -278,7 +280,7 @@ def _build_alert_values(
         "statement": wording.format_statement(alert),
         "threshold": wording.describe_threshold(alert),
         "times": wording.format_times(alert, times),
-        "background": [*wording.describe_background(alert, times.now), *([fresh] if fresh else [])],
+        "background": [*describe_background(alert, times.now), *([fresh] if fresh else [])],
         "chart": chart,
     }
 
@@ -344,5 +346,5 @@ def _build_run_line(run: BreachRun, times: ReaderTimes, has_source: bool) -> Run
     return RunLine(
         utc_range=f"{times.format_range(run.begin, run.end)} UTC",
         local_range=times.format_local_range(run.begin, run.end, zone) if zone is not None else "",
-        description=wording.describe_run(run) + (f" ({source})" if source else ""),
+        description=describe_run(run) + (f" ({source})" if source else ""),
     )

@@ -140,6 +140,8 @@ def _build_line(alert: Alert, times: ReaderTimes) -> RunLine:
 def describe_correction(alert: Alert) -> str:
     """Return one correction with both counts: "24 departures, not 19: more than your level of 20."
 
+    In percent "4 departures, not 19, usually 27: below your level of 50 % of usual."
+
     Without the second count if it was the same: another window of the run was corrected. A withdrawal ends with what is
     taken back.
     """
@@ -147,7 +149,7 @@ def describe_correction(alert: Alert) -> str:
     before = alert.count_before if alert.count_before is not None else alert.withdrawn_count
     if before is not None and before != alert.count:
         count += f", not {wording.format_number(before)}"
-    sentence = f"{count}: {wording.format_comparison(alert)}."
+    sentence = f"{wording.compare_count(count, alert)}."
     if alert.state is not AlertState.WITHDRAWN:
         return sentence
     return f"{sentence} We take back {'that this had ended' if alert.reports_breach else 'the alert'}."

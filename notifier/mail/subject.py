@@ -8,14 +8,15 @@ from domain.alerts import Alert, AlertState
 from domain.local_times import format_hours, format_time
 from domain.notices import RetiredNotice, UnheardNotice, format_day
 from domain.windows import Window
+from notifier.mail.runs import describe_run
 from notifier.mail.summary import ThresholdSummary, find_time_range
 from notifier.mail.times import ReaderTimes
 from notifier.mail.wording import (
-    describe_run,
+    describe_breach,
     format_count,
-    format_level,
     format_number,
-    format_windows,
+    format_run,
+    format_usual,
     has_other_count,
 )
 
@@ -28,25 +29,32 @@ def format_subject(alert: Alert, times: ReaderTimes) -> str:
 
     The words between airport and time depend on the alert's state: "still above 20", "back to normal", "correction".
     What is said again after a withdrawal has "again after a further correction", its withdrawal "another correction".
+    Of a threshold in percent: "KJFK: unusually quiet, 4 departures, usually 27, 00:00–01:00 UTC (19:00 local)".
     """
     again = " again after a further correction" if alert.revision else ""
     count = format_count(alert.direction, alert.count)
-    level = format_level(alert.bound, alert.threshold)
-    run = f" for {format_windows(alert.window, alert.for_windows)} in a row" if alert.for_windows > 1 else ""
+    level, run, usual = describe_breach(alert), format_run(alert), format_usual(alert)
+    is_percent = alert.percent is not None
     time_range = _format_time_range(alert.window_start, alert.window_start + alert.window.length, times)
     match alert.state:
+        case AlertState.FIRING if is_percent:
+            text = f"{level}{run}{again}, {count}{usual}"
         case AlertState.FIRING:
-            text = f"{count}, {level}{run}{again}, {time_range}"
+            text = f"{count}, {level}{run}{again}"
+        case AlertState.STILL if is_percent:
+            text = f"still {level}{again}, {count}{usual}"
         case AlertState.STILL:
-            text = f"{count}, still {level}{again}, {time_range}"
+            text = f"{count}, still {level}{again}"
+        case AlertState.RESOLVED if is_percent:
+            text = f"no longer {level}{again}, {count}{usual}"
         case AlertState.RESOLVED:
-            text = f"back to normal{again}, {count}, not {level}, {time_range}"
+            text = f"back to normal{again}, {count}, not {level}"
         case AlertState.WITHDRAWN:
             before = f" (not {format_number(alert.withdrawn_count or 0)})" if has_other_count(alert) else ""
             verdict = f"still {level}" if alert.reports_breach else f"not {level}{run}"
             correction = "another correction" if alert.revision else "correction"
-            text = f"{correction}, {count}{before}, {verdict}, {time_range}"
-    return f"{alert.airport}: {text}"
+            text = f"{correction}, {count}{before}{usual}, {verdict}"
+    return f"{alert.airport}: {text}, {time_range}"
 
 
 def format_summary_subject(summaries: Sequence[ThresholdSummary], times: ReaderTimes) -> str:
@@ -104,17 +112,18 @@ def format_retired_subject(notice: RetiredNotice) -> str:
 def _format_latest_state(alert: Alert) -> str:
     """Return an airport and its state since an alert: "KJFK above 20", "KJFK back to normal", "KJFK not above 20".
 
+    With a threshold in percent "KJFK unusually busy", "KJFK no longer unusually busy".
     What is said again after a withdrawal, or withdrawn again, has "again" added.
     """
     again = " again" if alert.revision else ""
     match alert.state:
         case AlertState.FIRING | AlertState.STILL:
-            state = format_level(alert.bound, alert.threshold)
+            state = describe_breach(alert)
         case AlertState.RESOLVED:
-            state = "back to normal"
+            state = "back to normal" if alert.percent is None else f"no longer {describe_breach(alert)}"
         case AlertState.WITHDRAWN:
             still = "still" if alert.reports_breach else "not"
-            state = f"{still} {format_level(alert.bound, alert.threshold)}"
+            state = f"{still} {describe_breach(alert)}"
     return f"{alert.airport} {state}{again}"
 
 

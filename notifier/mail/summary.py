@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Final
 
 from domain.alerts import Alert, AlertState
+from notifier.mail.levels import WindowFacts, is_breached, is_skipped, list_earlier_windows
 
 MAX_CHART_WINDOWS: Final = 36
 """The number of windows that a chart shows at most: the latest ones."""
@@ -51,20 +52,39 @@ class BreachRun:
             return self.resolving_alert.window_start
         return _window_end(self.alerts[-1])
 
-    def list_breach_counts(self) -> list[int]:
-        """Return the counts of the breach's windows, as far as the run's own alerts know them, in any order.
+    def list_breach_windows(self) -> list[WindowFacts]:
+        """Return the breach's windows, as far as the run's own alerts know their counts, in any order.
 
-        They are the counts in breach alone: those that another alert says of the same window may be before a correction
-        or after it. Empty without an alert that reports a breach.
+        They are the windows in breach alone: what another alert says of the same window may be before a correction or
+        after it. Empty without an alert that reports a breach.
         """
         if not self.breach_alerts:
             return []
         first = self.alerts[0]
-        known = {each.window_start: each.count for each in self.breach_alerts}
+        known = {each.window_start: WindowFacts(each.count, each.doubled_usual) for each in self.breach_alerts}
+        usual = collect_usual(self.alerts)
         for start, count in _collect_last_counts(self.alerts).items():
-            if self.begin <= start < self.end and first.bound.is_breached(count, first.threshold):
-                known[start] = count
+            window = WindowFacts(count, usual.get(start))
+            if self.begin <= start < self.end and is_breached(first, window):
+                known[start] = window
         return list(known.values())
+
+    def has_skipped_windows(self) -> bool | None:
+        """Return True if windows between its begin and end are not judged by its threshold; False: none is.
+
+        None: it is not known of all of them. Always False with a threshold in flights.
+        """
+        first, usual = self.alerts[0], collect_usual(self.alerts)
+        if first.percent is None:
+            return False
+        starts = [first.window_start + at * first.window.length for at in range(self.count_windows())]
+        if any(is_skipped(first, WindowFacts(None, usual.get(each))) for each in starts):
+            return True
+        return None if any(usual.get(each) is None for each in starts) else False
+
+    def count_windows(self) -> int:
+        """Return the number of windows between its begin and end, of any kind."""
+        return (self.end - self.begin) // self.alerts[0].window.length
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +150,7 @@ def group_by_threshold(alerts: Iterable[Alert]) -> tuple[ThresholdSummary, ...]:
             each.direction,
             each.window.hours,
             each.bound,
-            each.threshold,
+            *_get_level(each),
             each.for_windows,
             each.interest_id,
             each.window_start,
@@ -141,7 +161,7 @@ def group_by_threshold(alerts: Iterable[Alert]) -> tuple[ThresholdSummary, ...]:
     found: dict[tuple[object, ...], list[Alert]] = {}
     for alert in ordered:
         group = (
-            alert.airport, alert.direction, alert.window, alert.bound, alert.threshold, alert.for_windows,
+            alert.airport, alert.direction, alert.window, alert.bound, _get_level(alert), alert.for_windows,
             alert.interest_id,
         )  # fmt: skip
         found.setdefault(group, []).append(alert)
@@ -164,6 +184,11 @@ def select_latest(summaries: Sequence[ThresholdSummary], how_many: int) -> tuple
     return tuple(each for each in summaries if each in urgent)
 
 
+def _get_level(alert: Alert) -> tuple[bool, int]:
+    """Return what an alert's threshold is, the same in all windows: whether it is in percent, and its number."""
+    return (False, alert.threshold) if alert.percent is None else (True, alert.percent)
+
+
 def _get_order_in_window(alert: Alert, is_breach_withdrawn: bool) -> tuple[int, bool, int]:
     """Return a sort key that puts the alerts about one window in the order in which they were raised.
 
@@ -183,7 +208,7 @@ def _continues_run(before: Alert, alert: Alert) -> bool:
 
     FIRING begins a run. STILL continues a breach, WITHDRAWN corrections of the same kind, in the next window only.
     RESOLVED continues a breach of the same episode, however many windows later; without episodes only in the next
-    window.
+    window. So does STILL of a threshold in percent, which skips windows.
     """
     follows = alert.window_start == before.window_start + before.window.length
     match alert.state:
@@ -192,9 +217,9 @@ def _continues_run(before: Alert, alert: Alert) -> bool:
         case AlertState.WITHDRAWN:
             is_same_kind = before.reports_breach == alert.reports_breach
             return before.state is AlertState.WITHDRAWN and is_same_kind and follows
-        case AlertState.STILL:
+        case AlertState.STILL if alert.percent is None:
             return before.state in (AlertState.FIRING, AlertState.STILL) and follows
-        case AlertState.RESOLVED:
+        case AlertState.STILL | AlertState.RESOLVED:
             in_breach = before.state.is_breach and before.window_start < alert.window_start
             same = alert.episode_id == before.episode_id if alert.episode_id and before.episode_id else follows
             return in_breach and same
@@ -211,12 +236,22 @@ def _collect_last_counts(alerts: Sequence[Alert]) -> dict[datetime, int]:
     last = {each.window_start: each for each in alerts}
     known = {start: each.count for start, each in last.items()}
     for alert in alerts:
-        for back, count in enumerate(reversed(alert.earlier), 1):
-            start = alert.window_start - back * alert.window.length
+        for start, (count, _) in list_earlier_windows(alert):
             own = last.get(start)
             if count is not None and (own is None or (_may_have_grown(own, alert) and count > known[start])):
                 known[start] = count
     return known
+
+
+def collect_usual(alerts: Sequence[Alert]) -> dict[datetime, int]:
+    """Return twice what is usual in each window of which some alerts of one threshold say it, by window start."""
+    usual = {
+        start: window.doubled_usual
+        for alert in alerts
+        for start, window in list_earlier_windows(alert)
+        if window.doubled_usual is not None
+    }
+    return usual | {each.window_start: each.doubled_usual for each in alerts if each.doubled_usual is not None}
 
 
 def _may_have_grown(alert: Alert, later: Alert) -> bool:

@@ -6,12 +6,14 @@ from functools import lru_cache
 from typing import Final
 from zoneinfo import ZoneInfo
 
+from domain.alerts import Alert
 from domain.local_times import format_time
+from domain.usual import LEAST_DOUBLED_USUAL
 from domain.windows import Window
 from notifier.mail import wording
 from notifier.mail.chart import MailChart, render_chart
 from notifier.mail.parts import InlineImage
-from notifier.mail.summary import ThresholdSummary
+from notifier.mail.summary import ThresholdSummary, collect_usual
 from notifier.mail.times import ReaderTimes
 
 _MAX_CHARTS: Final = 6
@@ -49,8 +51,36 @@ def _render_chart(summary: ThresholdSummary, times: ReaderTimes, name: str) -> I
     zone = None if latest.window is Window.ONE_DAY else times.local_zone(latest.window_start)
     labels = _build_time_labels(first, latest.window, len(counts), zone)
     label_rows = ("UTC", "local" if zone is not None else "")
-    chart = MailChart(tuple(counts), latest.threshold, latest.bound, labels, label_rows)
-    return InlineImage(name, render_chart(chart), wording.describe_chart(latest, counts))
+    usual: list[int | None] = []
+    if latest.percent is not None:
+        known = collect_usual(summary.alerts)
+        usual = [known.get(first + at * latest.window.length) for at in range(len(counts))]
+    chart = MailChart(tuple(counts), latest.threshold, latest.bound, labels, label_rows, latest.percent, tuple(usual))
+    return InlineImage(name, render_chart(chart), describe_chart(latest, counts, usual))
+
+
+def describe_chart(alert: Alert, counts: list[int | None], usual: list[int | None]) -> str:
+    """Return the counts of a chart, oldest first, and its threshold in words, for readers who do not see the image.
+
+    `counts`: in the order of the windows; None becomes "unknown". `usual`: with a threshold in percent as many, twice
+    what is usual; a count with a usual is "4 (usually 27)".
+    """
+    texts = ["unknown" if each is None else wording.format_number(each) for each in counts]
+    for at, doubled in enumerate(usual):
+        texts[at] += "" if doubled is None else f" (usually {wording.format_doubled(doubled)})"
+    shown = ", ".join(texts)
+    threshold, skipped = wording.format_number(alert.threshold), ""
+    if alert.percent is not None:
+        threshold = f"{wording.format_number(alert.percent)} % of usual"
+        if any(each is not None and each < LEAST_DOUBLED_USUAL for each in usual):
+            noun = wording.WINDOWS_NOUN[alert.window].capitalize()
+            skipped = f" {noun} that usually have fewer than 5 are not judged."
+    allowed = f"{wording.get_bound_words(alert.bound).within} {threshold}"
+    flights = wording.name_flights(alert.direction).capitalize()
+    return (
+        f"{flights} at {alert.airport} {wording.IN_A_WINDOW[alert.window]}, the latest last: {shown}. "
+        f"Within your level: {allowed}.{skipped}"
+    )
 
 
 @lru_cache(maxsize=512)  # the alerts of one night are about the same windows

@@ -1,25 +1,22 @@
 """The sentences and phrases of the mails of alerts: the same in the text and in the HTML."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC
 from typing import Final, NamedTuple, assert_never
 
 from domain.airports import find_airport
 from domain.alerts import Alert, AlertState, Bound
 from domain.interests import Direction
 from domain.windows import Window
-from notifier.mail.summary import BreachRun, ThresholdSummary
+from notifier.mail.summary import ThresholdSummary
 from notifier.mail.times import ReaderTimes
 
-_WINDOW_NOUN: Final = {Window.ONE_HOUR: "hour", Window.SIX_HOURS: "six hours", Window.ONE_DAY: "day"}
-_WINDOWS_NOUN: Final = {Window.ONE_HOUR: "hours", Window.SIX_HOURS: "six-hour windows", Window.ONE_DAY: "days"}
-_IN_A_WINDOW: Final = {Window.ONE_HOUR: "in an hour", Window.SIX_HOURS: "in six hours", Window.ONE_DAY: "in a day"}
-
-EARLY: Final = "That was counted before the window ended; its final count may be higher."
-"""Added to an alert that may have been raised before its window ended."""
+WINDOW_NOUN: Final = {Window.ONE_HOUR: "hour", Window.SIX_HOURS: "six hours", Window.ONE_DAY: "day"}
+WINDOWS_NOUN: Final = {Window.ONE_HOUR: "hours", Window.SIX_HOURS: "six-hour windows", Window.ONE_DAY: "days"}
+IN_A_WINDOW: Final = {Window.ONE_HOUR: "in an hour", Window.SIX_HOURS: "in six hours", Window.ONE_DAY: "in a day"}
 
 
-class _BoundWords(NamedTuple):
+class BoundWords(NamedTuple):
     """The words for one bound in sentences about a threshold or a count."""
 
     beyond: str
@@ -30,15 +27,17 @@ class _BoundWords(NamedTuple):
     """The words for flights that are no breach, before the threshold: "at most" 20."""
     worst: str
     """The word for the worst of some counts, after "at its": at its "highest" 35."""
+    unusual: str
+    """The words for an airport whose count breaches a threshold in percent: "unusually busy"."""
 
 
-def _get_bound_words(bound: Bound) -> _BoundWords:
+def get_bound_words(bound: Bound) -> BoundWords:
     """Return the words for a bound."""
     match bound:
         case Bound.HIGH:
-            return _BoundWords("above", "more than", "at most", "highest")
+            return BoundWords("above", "more than", "at most", "highest", "unusually busy")
         case Bound.LOW:
-            return _BoundWords("below", "fewer than", "at least", "lowest")
+            return BoundWords("below", "fewer than", "at least", "lowest", "unusually quiet")
         case _:
             assert_never(bound)
 
@@ -71,22 +70,63 @@ def format_windows(window: Window, how_many: int) -> str:
     """Return a number of windows of one length in words: "3 hours", "1 six-hour window", "2 days"."""
     if how_many == 1:
         return {Window.ONE_HOUR: "1 hour", Window.SIX_HOURS: "1 six-hour window", Window.ONE_DAY: "1 day"}[window]
-    return f"{format_number(how_many)} {_WINDOWS_NOUN[window]}"
+    return f"{format_number(how_many)} {WINDOWS_NOUN[window]}"
 
 
-def format_level(bound: Bound, threshold: int) -> str:
-    """Return a threshold as its bound's word and its number: "above 20" (high), "below 5" (low)."""
-    return f"{_get_bound_words(bound).beyond} {format_number(threshold)}"
+def format_doubled(doubled: int) -> str:
+    """Return the half of a doubled number of flights: "27", "26.5", "1,200"."""
+    return format_number(doubled // 2) + (".5" if doubled % 2 else "")
+
+
+def format_usual(alert: Alert) -> str:
+    """Return ", usually 27", to follow a count; empty if the threshold is in flights, or the usual is not known."""
+    if alert.percent is None or alert.doubled_usual is None:
+        return ""
+    return f", usually {format_doubled(alert.doubled_usual)}"
+
+
+def format_level(bound: Bound, threshold: int, *, is_percent: bool = False) -> str:
+    """Return a threshold as its bound's word and its number: "above 20" (high), "below 50 % of usual" (low)."""
+    return f"{get_bound_words(bound).beyond} {format_number(threshold)}{' % of usual' if is_percent else ''}"
+
+
+def describe_breach(alert: Alert) -> str:
+    """Return what a breach of the alert's threshold is, in few words: "above 20"; in percent "unusually busy"."""
+    if alert.percent is not None:
+        return get_bound_words(alert.bound).unusual
+    return format_level(alert.bound, alert.threshold)
+
+
+def format_in_a_row(alert: Alert) -> str:
+    """Return "3 hours in a row" if the threshold must be breached in several windows, else the empty text.
+
+    In percent "3 times in a row": windows with a small usual may lie between.
+    """
+    if alert.for_windows <= 1:
+        return ""
+    if alert.percent is not None:
+        return f"{format_number(alert.for_windows)} times in a row"
+    return f"{format_windows(alert.window, alert.for_windows)} in a row"
+
+
+def format_run(alert: Alert) -> str:
+    """Return `format_in_a_row` to follow a breach: " for 3 hours in a row", " 3 times in a row", or the empty text."""
+    in_a_row = format_in_a_row(alert)
+    return in_a_row and f"{' for ' if alert.percent is None else ' '}{in_a_row}"
 
 
 def describe_threshold(alert: Alert) -> str:
-    """Return the threshold that an alert is about: "Departures in an hour: more than 20".
+    """Return the threshold that an alert is about: "Departures in an hour: more than 20", or "…: below 50 % of usual".
 
     If it must be breached in several windows, adds ", 3 hours in a row".
     """
-    run = f", {format_windows(alert.window, alert.for_windows)} in a row" if alert.for_windows > 1 else ""
-    flights = f"{name_flights(alert.direction).capitalize()} {_IN_A_WINDOW[alert.window]}"
-    return f"{flights}: {_get_bound_words(alert.bound).breach} {format_number(alert.threshold)}{run}"
+    flights = f"{name_flights(alert.direction).capitalize()} {IN_A_WINDOW[alert.window]}"
+    if alert.percent is not None:
+        level = format_level(alert.bound, alert.percent, is_percent=True)
+    else:
+        level = f"{get_bound_words(alert.bound).breach} {format_number(alert.threshold)}"
+    run = format_in_a_row(alert)
+    return f"{flights}: {level}{run and f', {run}'}"
 
 
 def find_airport_names(icao: str) -> tuple[str, str]:
@@ -107,12 +147,19 @@ def format_airport(icao: str) -> str:
 
 
 def format_status(alert: Alert) -> str:
-    """Return the state that an alert reports in a few words: "Above your level", "Back to normal", "Correction"."""
+    """Return the state that an alert reports in a few words: "Above your level", "Back to normal", "Correction".
+
+    With a threshold in percent "Unusually busy", "Still unusually busy", "No longer unusually busy": another count than
+    the usual one is not said to be normal.
+    """
+    if alert.percent is not None and alert.state is not AlertState.WITHDRAWN:
+        still = {AlertState.STILL: "still ", AlertState.RESOLVED: "no longer "}.get(alert.state, "")
+        return f"{still}{describe_breach(alert)}".capitalize()
     match alert.state:
         case AlertState.FIRING:
-            return f"{_get_bound_words(alert.bound).beyond.capitalize()} your level"
+            return f"{get_bound_words(alert.bound).beyond.capitalize()} your level"
         case AlertState.STILL:
-            return f"Still {_get_bound_words(alert.bound).beyond} your level"
+            return f"Still {get_bound_words(alert.bound).beyond} your level"
         case AlertState.RESOLVED:
             return "Back to normal"
         case AlertState.WITHDRAWN:
@@ -136,40 +183,57 @@ def choose_tone(alert: Alert) -> str:
 def format_comparison(alert: Alert) -> str:
     """Return the comparison with the threshold that follows a count: "more than your level of 20".
 
+    In percent with what is usual: "usually 27: below your level of 50 % of usual".
     By the alert's state it begins with "still" (STILL), "no longer" (RESOLVED) or "not" (WITHDRAWN; "still" if it
     withdraws the end of a breach). A withdrawn breach of several windows ends with ", 3 hours in a row": the count of
     its last window alone may well be beyond the level. What is said again after a withdrawal ends with ", again after a
     further correction".
     """
     again = ", again after a further correction" if alert.revision else ""
-    comparison = f"{_get_bound_words(alert.bound).breach} your level of {format_number(alert.threshold)}"
+    usual = ""
+    if alert.percent is None:
+        comparison = f"{get_bound_words(alert.bound).breach} your level of {format_number(alert.threshold)}"
+    else:
+        comparison = f"{get_bound_words(alert.bound).beyond} your level of {format_number(alert.percent)} % of usual"
+        usual = f"{format_usual(alert).removeprefix(', ')}: " if format_usual(alert) else ""
     match alert.state:
         case AlertState.FIRING:
-            return f"{comparison}{again}"
+            return f"{usual}{comparison}{again}"
         case AlertState.STILL:
-            return f"still {comparison}{again}"
+            return f"{usual}still {comparison}{again}"
         case AlertState.RESOLVED:
-            return f"no longer {comparison}{again}"
+            return f"{usual}no longer {comparison}{again}"
         case AlertState.WITHDRAWN:
             if alert.reports_breach:
-                return f"still {comparison}"
-            run = f", {format_windows(alert.window, alert.for_windows)} in a row" if alert.for_windows > 1 else ""
-            return f"not {comparison}{run}"
+                return f"{usual}still {comparison}"
+            run = format_in_a_row(alert)
+            return f"{usual}not {comparison}{run and f', {run}'}"
+
+
+def compare_count(count: str, alert: Alert) -> str:
+    """Return a count, in words, with its comparison: "24 departures: more than your level of 20".
+
+    In percent "4 departures, usually 27: below your level of 50 % of usual".
+    """
+    return f"{count}{', ' if format_usual(alert) else ': '}{format_comparison(alert)}"
 
 
 def format_statement(alert: Alert) -> str:
     """Return the whole alert in one to three sentences: airport, count and comparison with the threshold.
 
-    RESOLVED begins with "KJFK is back to normal.", WITHDRAWN with the sentences that take the earlier alert back.
+    RESOLVED begins with "KJFK is back to normal." ("… is no longer unusually quiet." in percent), WITHDRAWN with the
+    sentences that take the earlier alert back.
     """
     place, count = format_airport(alert.airport), format_count(alert.direction, alert.count)
+    compared = compare_count(count, alert)
     match alert.state:
         case AlertState.FIRING | AlertState.STILL:
-            return f"{place} had {count}: {format_comparison(alert)}."
+            return f"{place} had {compared}."
         case AlertState.RESOLVED:
-            return f"{place} is back to normal. It had {count}: {format_comparison(alert)}."
+            normal = "back to normal" if alert.percent is None else f"no longer {describe_breach(alert)}"
+            return f"{place} is {normal}. It had {compared}."
         case AlertState.WITHDRAWN:
-            return f"{format_withdrawal(alert)} {place} had {count}: {format_comparison(alert)}."
+            return f"{format_withdrawal(alert)} {place} had {compared}."
 
 
 def format_withdrawal(alert: Alert) -> str:
@@ -207,91 +271,6 @@ def format_headline(breached: int, ended: int) -> str:
     return f"{breached} of your levels {'is' if breached == 1 else 'are'} passed, {ended} back to normal"
 
 
-def describe_run(run: BreachRun) -> str:
-    """Return one run (a breach, or corrections) in a line: "above 20 for 3 hours: 24 to 30 departures".
-
-    Adds "still" to a breach from an earlier mail, "at least" to a count that may still grow, and ", then back to normal
-    with 18" to a breach that has ended. Other runs: "back to normal: …" (its end alone), "correction: …". What is said
-    again after a withdrawal has "again after a further correction", its own withdrawal is "another correction: …".
-    """
-    first, last = run.alerts[0], run.alerts[-1]
-    level = format_level(first.bound, first.threshold)
-    if run.is_correction:
-        is_single = len(run.alerts) == 1 and has_other_count(last)
-        instead = f", not {format_number(last.withdrawn_count or 0)}" if is_single else ""
-        in_a_row = f" for {format_windows(last.window, last.for_windows)} in a row" if last.for_windows > 1 else ""
-        verdict = f"still {level}" if last.reports_breach else f"not {level}{in_a_row}"
-        correction = "another correction" if any(each.revision for each in run.alerts) else "correction"
-        return f"{correction}: {_format_count_range([each.count for each in run.alerts], last)}{instead}; {verdict}"
-    again = (
-        " again after a further correction" if any(each.revision for each in run.breach_alerts or run.alerts) else ""
-    )
-    if not run.breach_alerts:
-        return f"back to normal{again}: {format_count(last.direction, last.count)}, not {level}"
-    how_many = (run.end - run.begin) // first.window.length
-    duration = f" for {format_windows(first.window, how_many)}" if how_many > 1 else ""
-    still = "still " if first.state is AlertState.STILL else ""
-    counts = run.list_breach_counts()
-    open_end = first.bound.can_breach_while_open and counts == [first.threshold + 1] and run.resolving_alert is None
-    breach = f"{still}{level}{duration}{again}: {'at least ' if open_end else ''}{_format_count_range(counts, first)}"
-    if run.resolving_alert is None:
-        return breach
-    return f"{breach}, then back to normal with {format_number(last.count)}"
-
-
-def _format_count_range(counts: Sequence[int], alert: Alert) -> str:
-    """Return the least and the most of some counts with their noun: "24 to 30 departures"; if equal, "24 departures".
-
-    `alert`: for its direction.
-    """
-    low, high = min(counts), max(counts)
-    if low == high:
-        return format_count(alert.direction, low)
-    return f"{format_number(low)} to {format_number(high)} {name_flights(alert.direction)}"
-
-
-def describe_background(alert: Alert, now: datetime) -> list[str]:
-    """Return sentences about an alert's background, in this order, each only if it applies; the list may be empty.
-
-    That the final count may be higher (FIRING or STILL of a high threshold, perhaps before its window's end); how long
-    the breach has lasted (FIRING after several windows, STILL) or had lasted (RESOLVED, with its peak); the count of
-    the window before (not after a sentence about a resolved breach); the range of the earlier counts, if two are known.
-    """
-    sentences = []
-    if (
-        alert.bound.can_breach_while_open
-        and alert.state in (AlertState.FIRING, AlertState.STILL)
-        and _may_be_early(alert)
-    ):
-        ended = now >= alert.window_start + alert.window.length
-        sentences.append(EARLY if ended else "The window has not ended yet; its final count may be higher.")
-    run = _count_breaches_before(alert)
-    level = format_level(alert.bound, alert.threshold)
-    if alert.state is AlertState.FIRING and alert.for_windows > 1:
-        sentences.append(
-            f"It has been so for {format_windows(alert.window, alert.for_windows)} in a row, "
-            "which is when you wanted to know."
-        )
-    elif alert.state is AlertState.STILL and run:
-        sentences.append(f"It has been {level} {_format_duration(alert, run + 1)} now.")
-    elif alert.state is AlertState.RESOLVED and run:
-        past = [each for each in alert.earlier[-run:] if each is not None]
-        peak = alert.bound.worst_of(past)
-        most = f", at its {_get_bound_words(alert.bound).worst} {format_number(peak)}" if run > 1 else ""
-        sentences.append(f"Before, it was {level} {_format_duration(alert, run)}{most}.")
-    known = [each for each in alert.earlier if each is not None]
-    if known and alert.earlier[-1] is not None and not (alert.state is AlertState.RESOLVED and run):
-        sentences.append(f"The {_WINDOW_NOUN[alert.window]} before had {format_number(alert.earlier[-1])}.")
-    if len(known) > 1:
-        low, high = min(known), max(known)
-        counts = f"between {format_number(low)} and {format_number(high)}"
-        counts = counts if low != high else f"always {format_number(low)}"
-        known_ones = "" if len(known) == len(alert.earlier) else ", as far as they are known"
-        earlier = format_windows(alert.window, len(alert.earlier))
-        sentences.append(f"In the {earlier} before{known_ones}, it was {counts}.")
-    return sentences
-
-
 def format_times(alert: Alert, reader_times: ReaderTimes) -> list[tuple[str, str, str]]:
     """Return an alert's window as rows for a table: in UTC and, where it differs, in the reader's time zone.
 
@@ -303,50 +282,6 @@ def format_times(alert: Alert, reader_times: ReaderTimes) -> list[tuple[str, str
     if zone is not None:
         rows.append(("Your time", reader_times.format_range(start, end, zone), zone.key))
     return rows
-
-
-def describe_chart(alert: Alert, counts: list[int | None]) -> str:
-    """Return the counts of a chart, oldest first, and its threshold in words, for readers who do not see the image.
-
-    `counts`: in the order of the windows; None becomes "unknown".
-    """
-    shown = ", ".join("unknown" if each is None else format_number(each) for each in counts)
-    allowed = f"{_get_bound_words(alert.bound).within} {format_number(alert.threshold)}"
-    flights = name_flights(alert.direction).capitalize()
-    return (
-        f"{flights} at {alert.airport} {_IN_A_WINDOW[alert.window]}, the latest last: {shown}. "
-        f"Within your level: {allowed}."
-    )
-
-
-def _may_be_early(alert: Alert) -> bool:
-    """Return True if a high alert may have been raised before its window ended; False: the window had ended.
-
-    True for the count `threshold` + 1, the first that breaches: it may still grow. `alert`: a high one, unchecked.
-    """
-    return alert.count == alert.threshold + 1
-
-
-def _count_breaches_before(alert: Alert) -> int:
-    """Return how many windows in a row just before the alert's window were in breach.
-
-    Counts back from the latest one, and stops at the first window that was not in breach or whose count is unknown.
-    """
-    run = 0
-    for count in reversed(alert.earlier):
-        if count is None or not alert.bound.is_breached(count, alert.threshold):
-            break
-        run += 1
-    return run
-
-
-def _format_duration(alert: Alert, run: int) -> str:
-    """Return how long a breach of `run` windows has lasted: "for 3 hours", or "for at least 13 hours".
-
-    "At least" if all earlier windows that the alert knows were in breach, so that the beginning is not known.
-    """
-    at_least = "at least " if _count_breaches_before(alert) == len(alert.earlier) else ""
-    return f"for {at_least}{format_windows(alert.window, run)}"
 
 
 def format_catch_up_headline(alerts: int) -> str:

@@ -16,7 +16,7 @@ from domain.grids import LOCAL_WINDOWS, Grid, LocalGrid, show_on_clock
 from domain.hourly_counts import HourlyCounts
 from domain.interests import Direction, Interest
 from domain.measures import Measure, list_measured_thresholds
-from domain.percent_counts import LOOKBACK_HOURS
+from domain.percent_counts import LOOKBACK_HOURS, PercentCounts
 from domain.threshold_index import ThresholdInForce
 from domain.traffic import Traffic
 from domain.windows import AlignedTo, Window, instant, seconds
@@ -71,6 +71,8 @@ class Series:
     """Thresholds in flights, of those with the most interests, at most `MAX_CHARTED_THRESHOLDS`."""
     statements: tuple[ChartedAlert, ...]
     """Alerts of these thresholds and of those in percent, in the order of the windows."""
+    percents: tuple[ThresholdShown, ...] = ()
+    """Thresholds in percent, of the same `MAX_CHARTED_THRESHOLDS`."""
     clock: str = "UTC"
     """The time zone by whose clock the windows begin, and in which their times are."""
 
@@ -211,10 +213,17 @@ def _build_series(
     parts = [(traffic.select_directions(part)[0], past[part]) for part in direction.parts]
     fitting = [each for each in in_force if each.direction is direction and _fits(each, grid)]
     charted = tuple(sorted(fitting, key=lambda each: -each.interests)[:MAX_CHARTED_THRESHOLDS])
+    windows = tuple(build_window(number, grid, parts) for number in numbers)
+    if isinstance(grid, Window):  # by the airport's clock nothing is usual
+        percents = PercentCounts(traffic, direction, grid)
+        windows = tuple(
+            replace(shown, doubled_usual=percents.find_doubled_usual(number) if number <= percents.reached else None)
+            for number, shown in zip(numbers, windows, strict=True)
+        )
     return Series(
         direction=direction,
         window=grid.window,
-        windows=tuple(build_window(number, grid, parts) for number in numbers),
+        windows=windows,
         thresholds=tuple(each for each in charted if each.measure is Measure.FLIGHTS),
         statements=tuple(
             sorted(
@@ -222,6 +231,7 @@ def _build_series(
                 key=lambda alert: alert.start,
             )
         ),
+        percents=tuple(each for each in charted if each.measure is Measure.PERCENT),
         clock=grid.time_zone if isinstance(grid, LocalGrid) else "UTC",
     )
 

@@ -33,7 +33,7 @@ class Tick:
     """Text below the label, as the day below the hour."""
 
 
-def compute_y(count: int, top_count: int) -> float:
+def compute_y(count: float, top_count: int) -> float:
     """Return the pixels from the top to a count, on an axis from 0 to `top_count`."""
     return round_pixels(PLOT_TOP + PLOT_HEIGHT * (1 - count / top_count))
 

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Final, assert_never
 
 from domain.alerts import AlertState, Bound
+from domain.measures import Measure
 from streams.pages.airport import ChartedAlert, Series, ThresholdShown
 from streams.pages.axes import (
     AXIS_HEIGHT,
@@ -24,6 +25,14 @@ from streams.pages.axes import (
     round_pixels,
 )
 from streams.pages.provenance_lane import LANE_HEIGHT, LaneStretch, build_lane, describe_knowledge, summarize_knowledge
+from streams.pages.usual_band import (
+    StepLine,
+    UsualBand,
+    build_step_lines,
+    build_usual_band,
+    find_highest_level,
+    find_level,
+)
 from streams.pages.windows import WindowCoverage, WindowShown
 from streams.pages.wording import (
     ALERT_SYMBOLS,
@@ -32,6 +41,7 @@ from streams.pages.wording import (
     describe_threshold,
     format_flight_count,
     format_number,
+    format_usual,
     format_window,
     name_flights,
     pluralize,
@@ -107,6 +117,9 @@ class Chart:
     bars: tuple[Bar, ...]
     bands: tuple[Band, ...]
     lines: tuple[ThresholdLine, ...]
+    steps: tuple[StepLine, ...]
+    """The lines of thresholds in percent."""
+    usual: UsualBand
     undrawn_thresholds: tuple[str, ...]
     """Names of the thresholds that are too far above the counts to be drawn."""
     markers: tuple[AlertMarker, ...]
@@ -124,27 +137,34 @@ class Chart:
 def build_chart(series: Series) -> Chart | None:
     """Build the chart of a series of windows. Return None if the series has no window.
 
-    The axis of counts goes from 0 to a round number that is at least the highest count and the highest drawn threshold.
-    A threshold above `_MAX_THRESHOLD_RATIO` times the highest count (taken as at least 4) is named and not drawn.
+    The axis of counts goes from 0 to a round number that is at least the highest count, the highest usual, and the
+    highest drawn threshold. A threshold above `_MAX_THRESHOLD_RATIO` times the highest count or usual (taken as at
+    least 4) is named and not drawn.
     """
     windows = series.windows
     if not windows:
         return None
     highest_count = max(window.count for window in windows)
-    max_drawn = max(highest_count, 4) * _MAX_THRESHOLD_RATIO
-    drawn = [threshold for threshold in series.thresholds if threshold.threshold <= max_drawn]
-    ticks = choose_count_ticks(max([highest_count, 1, *(threshold.threshold for threshold in drawn)]))
+    highest_usual = max(-(-(window.doubled_usual or 0) // 2) for window in windows)
+    max_drawn = max(highest_count, highest_usual, 4) * _MAX_THRESHOLD_RATIO
+    levels = [(each, find_highest_level(each, windows)) for each in (*series.thresholds, *series.percents)]
+    drawn = [threshold for threshold, level in levels if level <= max_drawn]
+    drawn_levels = [level for _, level in levels if level <= max_drawn]
+    ticks = choose_count_ticks(max([highest_count, highest_usual, 1, *drawn_levels]))
     top_count = ticks[-1]
     slot = 100 / len(windows)
+    lines = _build_threshold_lines([each for each in drawn if each.measure is Measure.FLIGHTS], top_count)
+    label_positions = [line.label_y for line in lines if line.label_y is not None]
+    steps = [each for each in drawn if each.measure is Measure.PERCENT]
     return Chart(
         title=f"{name_flights(series.direction).capitalize()} {PER_WINDOW[series.window]}{_name_clock(series)}",
         summary=_describe_chart(series, highest_count),
         bars=tuple(_build_bar(window, index, slot, top_count, series) for index, window in enumerate(windows)),
         bands=_build_bands(windows, slot),
-        lines=_build_threshold_lines(drawn, top_count),
-        undrawn_thresholds=tuple(
-            _label_threshold(threshold) for threshold in series.thresholds if threshold not in drawn
-        ),
+        lines=lines,
+        steps=build_step_lines(steps, windows, top_count, label_positions),
+        usual=build_usual_band(windows, top_count),
+        undrawn_thresholds=tuple(_label_threshold(threshold) for threshold, level in levels if level > max_drawn),
         markers=_build_alert_markers(series, slot),
         x_ticks=build_time_ticks(windows, series.window, slot),
         y_ticks=tuple(Tick(compute_y(count, top_count), format_number(count)) for count in ticks),
@@ -162,7 +182,7 @@ def _build_bar(window: WindowShown, index: int, slot: float, top_count: int, ser
 
     `slot`: width of a window in percent; `top_count`: count at the top of the plot.
     """
-    css_class = _choose_bar_class(window, series.thresholds)
+    css_class = _choose_bar_class(window, (*series.thresholds, *series.percents))
     height = _compute_bar_height(window, top_count, css_class)
     return Bar(
         x=round_percent((index + (1 - _BAR_WIDTH_SHARE) / 2) * slot),
@@ -175,9 +195,10 @@ def _build_bar(window: WindowShown, index: int, slot: float, top_count: int, ser
 
 
 def _describe_window(window: WindowShown, series: Series) -> str:
-    """Return a window's time, its number of flights and its coverage, as one text."""
+    """Return a window's time, its number of flights, what is usual in it, and its coverage, as one text."""
     time = format_window(window.start, series.window)
-    return f"{time}: {format_flight_count(window.count, series.direction)}, {describe_knowledge(window)}"
+    usual = "" if window.doubled_usual is None else f" (usually {format_usual(window.doubled_usual, ())})"
+    return f"{time}: {format_flight_count(window.count, series.direction)}{usual}, {describe_knowledge(window)}"
 
 
 def _compute_bar_height(window: WindowShown, top_count: int, css_class: str) -> float:
@@ -188,7 +209,8 @@ def _compute_bar_height(window: WindowShown, top_count: int, css_class: str) -> 
 
 def _label_threshold(threshold: ThresholdShown) -> str:
     """Return a threshold in words, as `more than 20, 2 windows in a row`."""
-    return f"{describe_threshold(threshold.bound, threshold.threshold)}{describe_run(threshold.for_windows)}"
+    condition = describe_threshold(threshold.bound, threshold.threshold, threshold.measure)
+    return f"{condition}{describe_run(threshold.for_windows)}"
 
 
 def _choose_bar_class(window: WindowShown, thresholds: Sequence[ThresholdShown]) -> str:
@@ -206,7 +228,9 @@ def _choose_bar_class(window: WindowShown, thresholds: Sequence[ThresholdShown])
     for bound in Bound:
         breach_class, judged = _choose_breach_class(bound)
         if window.known in judged and any(
-            threshold.bound is bound and bound.is_breached(window.count, threshold.threshold)
+            threshold.bound is bound
+            and (level := find_level(threshold, window)) is not None
+            and bound.is_breached(window.count, level)
             for threshold in thresholds
         ):
             return f"{coverage_class} {breach_class}"
@@ -324,8 +348,17 @@ def _build_alert_markers(series: Series, slot: float) -> tuple[AlertMarker, ...]
     return tuple(markers)
 
 
+def _describe_usual(windows: Sequence[WindowShown]) -> str:
+    """Return the least and the most that is usual in any window, as `, usually 4 to 26.5`; empty if nothing is."""
+    usual = [window.doubled_usual for window in windows if window.doubled_usual is not None]
+    if not usual:
+        return ""
+    low, high = format_usual(min(usual), ()), format_usual(max(usual), ())
+    return f", usually {low if low == high else f'{low} to {high}'}"
+
+
 def _describe_chart(series: Series, highest_count: int) -> str:
-    """Return a chart in words: its time, its newest closed and highest count, its FIRING alerts, and what is known.
+    """Return a chart in words: its time, newest closed and highest count, what is usual, FIRING alerts, what is known.
 
     The newest closed count is left out if no window is closed.
     """
@@ -338,6 +371,7 @@ def _describe_chart(series: Series, highest_count: int) -> str:
     newest = f"{format_number(closed[-1].count)} in the last closed window, " if closed else ""
     return (
         f"{name_flights(series.direction).capitalize()} {PER_WINDOW[series.window]}, {span}: {newest}"
-        f"at most {format_number(highest_count)}; thresholds were passed {pluralize(fired, 'time')}. "
+        f"at most {format_number(highest_count)}{_describe_usual(series.windows)}; "
+        f"thresholds were passed {pluralize(fired, 'time')}. "
         f"{summarize_knowledge(series.windows)}"
     )

@@ -84,6 +84,7 @@ _TEMPLATES.globals.update(
     describe_knowledge=describe_knowledge,
     light_words=LIGHT_WORDS,
     describe_threshold=wording.describe_threshold,
+    format_usual=wording.format_usual,
     format_interval=wording.format_interval,
     format_window=wording.format_window,
 )

@@ -49,6 +49,8 @@ class WindowShown:
     record. None of other windows than CLOSED and OPEN, and of an open one of which nothing is known yet."""
     is_begun: bool = True
     """False: no part of it is covered yet, so that the flights that are known may be few of many."""
+    doubled_usual: int | None = None
+    """Twice what is usual in it. None: nothing is, it was not reached yet, or it is too long ago."""
 
 
 def select_windows(traffic: Traffic, past: Mapping[Direction, HourlyCounts], grid: Grid) -> range:

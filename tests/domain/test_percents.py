@@ -110,6 +110,16 @@ def test_nights_neither_alert_nor_end_a_breach():
     assert build_index([a_percent()]).count_in_breach(fold_all([hours(52, {6: 9}, 0, 7)], traffic)) == {}
 
 
+def test_an_alert_says_what_was_usual_in_the_hours_before():
+    """Of each hour whose count it carries, also of those that are skipped; None where nothing was usual."""
+    weeks = busy_weeks(50, DAYTIME, weeks=3)
+    alerts, _ = tell(a_percent(), [hours(50, DAYTIME | {7: 4})], fold_all(weeks))
+    assert alerts[0].earlier == (*[10] * 3, *[0] * 8, 10)
+    assert alerts[0].earlier_usual == (*[None] * 5, *[0] * 6, 20)  # the third week before began at midnight
+    flights, _ = tell(a_percent(low_percent=None, low=5), [hours(50, DAYTIME)], fold_all(weeks))
+    assert {alert.earlier_usual for alert in flights} == {()}
+
+
 def test_a_night_after_a_breach_is_in_breach_until_the_morning():
     """The last hour that was judged was one."""
     traffic = fold_all([*busy_weeks(50, DAYTIME), hours(50, DAYTIME | {21: 0}), hours(51, {}, 0, 3)])

@@ -156,6 +156,7 @@ alerts = st.builds(
     percent=st.none() | st.integers(0, 2**32 - 1),
     doubled_usual=st.none() | st.integers(0, 2**32 - 1),
     base_counts=st.lists(st.integers(0, 2**32 - 1), max_size=5).map(tuple),
-)
+    earlier_usual=st.just(()) | st.lists(st.none() | st.integers(0, 2**32 - 2), min_size=12, max_size=12).map(tuple),
+).map(lambda alert: replace(alert, earlier_usual=alert.earlier_usual[: len(alert.earlier)]))
 
 names = st.text(max_size=200) | st.from_regex(r"[\r\n\t\"<>(),:;@\\=?_ a-zé蝶🛫]{0,80}", fullmatch=True)

@@ -114,6 +114,15 @@ def test_an_alert_of_an_older_version_is_decoded() -> None:
     assert decode_raised_alert(message.SerializeToString()).alert == ALERT
 
 
+@pytest.mark.parametrize("usual", [[], [3], [3, 0, 5]])
+def test_what_was_usual_in_other_windows_than_the_earlier_ones_is_not_read(usual: list[int]) -> None:
+    """An alert of an older stream has none; another number of them cannot be told apart by window."""
+    message = AlertRaised.FromString(encode_alert(replace(ALERT, earlier=(1, None), earlier_usual=(20, None)), CAUSE))
+    assert decode_raised_alert(message.SerializeToString()).alert.earlier_usual == (20, None)
+    message.earlier_usual[:] = usual
+    assert decode_raised_alert(message.SerializeToString()).alert.earlier_usual == ()
+
+
 def test_earlier_counts_without_known_flags_are_undecodable() -> None:
     """A count that may be unknown would be drawn wrongly."""
     message = AlertRaised.FromString(encode_alert(replace(ALERT, earlier=(1, None)), CAUSE))

@@ -72,6 +72,45 @@ def test_a_threshold_far_away_does_not_flatten_the_counts() -> None:
     assert found[3] > 2 * found[1]
 
 
+def test_a_bar_is_in_breach_of_the_percent_of_what_is_usual_in_its_own_window() -> None:
+    """Half of 30 is 15, half of 20 is 10: 12 breaches one alone. Nights, and windows without a usual, never are."""
+    chart = replace(PLAIN, counts=(12, 12, 0, 4), threshold=15, bound=Bound.LOW, percent=50, usual=(60, 40, 9, None))
+    assert chart.list_levels() == [15, 10, None, None]
+    assert [height > 20 for height in measure_bars(chart, PAST[Bound.LOW])] == [True, False, False, False]
+    assert [height > 20 for height in measure_bars(chart, BAR)] == [False, True, False, True]
+    high = replace(chart, counts=(46, 45, 30, 31), bound=Bound.HIGH, percent=150)
+    assert [height > 20 for height in measure_bars(high, PAST[Bound.HIGH])] == [True, True, False, False]
+
+
+def test_what_is_usual_is_as_high_as_such_a_count() -> None:
+    """A field behind the bar from the base line, at its level also where the bar is lower; none without a usual."""
+    image = decode_pixels(
+        replace(PLAIN, counts=(0, 40, 0, 40), threshold=1, bound=Bound.LOW, percent=1, usual=(80, 40, None, None))
+    )
+    step = (WIDTH - 62 - 18) / 4
+    edges = [round((62 + step * (at + 0.06)) * 2) for at in range(4)]  # beside the bar
+    field = [sum(is_similar(image.getpixel((x, y)), (51, 63, 79)) for y in range(90, HEIGHT * 2 - 66)) for x in edges]
+    assert field[0] > 50
+    assert abs(field[0] - 2 * field[1]) <= 10
+    assert field[2:] == [0, 0]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.none() | st.integers(0, 2**32 - 1), st.none() | st.integers(0, 2**32)), min_size=1, max_size=36
+    ),
+    st.integers(0, 2**32 - 1),
+    st.sampled_from(Bound),
+)
+def test_any_usual_can_be_drawn(windows: list[tuple[int | None, int | None]], percent: int, bound: Bound) -> None:
+    """Also the largest, and percents that are far above all counts."""
+    counts, usual = zip(*windows, strict=True)
+    labels = tuple((f"{at % 24:02}:00", "") for at in range(len(counts)))
+    chart = MailChart(counts, 5, bound, labels, ("UTC", ""), percent, usual)
+    assert decode_pixels(chart).size == (2 * WIDTH, 2 * HEIGHT)
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.none() | st.integers(0, 2**32 - 1), min_size=1, max_size=36),

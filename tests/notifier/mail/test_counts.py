@@ -8,8 +8,8 @@ from uuid import UUID
 from hypothesis import given, strategies as st
 
 from domain.alerts import Alert, AlertState, Bound
+from notifier.mail.runs import describe_run
 from notifier.mail.summary import BreachRun, ThresholdSummary, group_by_threshold
-from notifier.mail.wording import describe_run
 from tests.notifier.alerts import ALERT
 
 THRESHOLD = 10
@@ -128,7 +128,8 @@ def list_hours(run: BreachRun) -> range:
 def test_no_line_contradicts_its_level_and_each_count_was_said_by_its_own_alerts(alerts: list[Alert]) -> None:
     """Each count of a breach is in breach. A window with an alert in the line has its count, unless that grew."""
     for run in summarize(alerts).split_into_runs():
-        counts = run.list_breach_counts()
+        counts = [each.flights for each in run.list_breach_windows()]
+        assert None not in counts
         assert bool(counts) is bool(run.breach_alerts)
         assert all(run.alerts[0].bound.is_breached(each, THRESHOLD) for each in counts)
         said = set().union(*(list_said_counts(run.alerts, hour) for hour in list_hours(run)))

@@ -1,6 +1,7 @@
 """Tests of the page of an airport: its windows, its alerts, and the geometry of its charts."""
 
 import json
+import re
 from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
@@ -11,6 +12,7 @@ from hypothesis import given, settings, strategies as st
 
 from domain.alerts import AlertState, Bound
 from domain.interests import Direction
+from domain.measures import Measure
 from domain.traffic import Coverage, Traffic
 from domain.windows import Window, instant
 from streams.pages.airport import (
@@ -26,6 +28,7 @@ from streams.pages.axes import PLOT_HEIGHT, PLOT_TOP
 from streams.pages.charts import build_chart
 from streams.pages.rendering import render_airport
 from streams.pages.sparklines import build_sparkline
+from streams.pages.usual_band import find_level
 from streams.pages.windows import MAX_WINDOWS, MIN_WINDOWS, WindowCoverage, WindowShown
 from tests.domain.logs import BASE, an_interest, compute_expected_alerts, interests, interleaved
 from tests.domain.test_percents import DAYTIME, a_percent, busy_weeks, hours
@@ -58,8 +61,8 @@ def map_windows(series: Series) -> dict[float, tuple[int, WindowCoverage]]:
     }
 
 
-def test_a_threshold_in_percent_is_listed_and_has_signs_but_no_line() -> None:
-    """A line would have another height at each hour; the signs are those of the windows that are shown."""
+def test_a_threshold_in_percent_has_a_line_of_steps_and_signs() -> None:
+    """Its line has the height of the level of each hour; the signs are those of the windows that are shown."""
     log = [*busy_weeks(50, DAYTIME), hours(50, DAYTIME | {12: 4})]
     percent, flights = a_percent(airport="KJFK"), a_percent(airport="KJFK", low_percent=None, high=40)
     detail = build_detail(log, percent, replace(flights, interest_id=UUID(int=9)))
@@ -70,7 +73,17 @@ def test_a_threshold_in_percent_is_listed_and_has_signs_but_no_line() -> None:
     assert {("FIRING", 12.0), ("RESOLVED", 13.0)} <= shown
     page = render_airport(detail, "w")
     assert "fewer than 50 % of the usual" in page
-    assert build_chart(departures) is not None
+    assert [(each.measure, each.threshold) for each in departures.percents] == [("percent", 50)]
+    noon = next(each for each in departures.windows if (each.start - instant((MONDAY + 50) * DAY_S)) / HOUR == 12)
+    assert noon.doubled_usual == 20
+    drawn = build_chart(departures)
+    assert drawn is not None
+    assert [line.label for line in drawn.steps] == ["fewer than 50 % of the usual"]
+    under = {bar.tooltip.partition(": ")[2] for bar in drawn.bars if "under" in bar.css_class}
+    assert "4 departures (usually 10), closed, from the night's record" in under
+    assert ", usually 0 to 10; thresholds" in drawn.summary
+    assert 'class="usual-edge"' in page
+    assert '<td class="n">4</td><td class="n">10</td>' in page
 
 
 def test_each_window_is_shown_with_its_coverage() -> None:
@@ -175,6 +188,7 @@ def test_the_json_has_the_data_of_the_page() -> None:
         "known": "closed",
         "provenance": "settled",
         "is_begun": True,
+        "doubled_usual": None,
     }
     assert decoded["series"][0]["statements"][0]["state"] == "FIRING"
     assert decoded["thresholds"][0]["interests"] == 1
@@ -222,6 +236,41 @@ def test_a_chart_with_any_counts_stays_within_its_frame(counts, thresholds, wind
     assert len(drawn.lines) + len(drawn.undrawn_thresholds) == len(thresholds)
     assert all(PLOT_TOP - 0.2 <= line.y <= bottom for line in drawn.lines)
     assert all(0 <= tick.position <= 97 for tick in drawn.x_ticks)
+
+
+_usual = st.none() | st.integers(0, 40_001)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 20_000), _usual), min_size=1, max_size=90),
+    _thresholds,
+    st.lists(st.tuples(st.sampled_from(Bound), st.integers(1, 10_000)), max_size=MAX_CHARTED_THRESHOLDS),
+)
+def test_a_chart_with_any_usual_stays_within_its_frame(windows, thresholds, percents) -> None:
+    """The steps are at the level of each judged window, or the threshold is named as far above all counts."""
+    series = make_series([count for count, _ in windows], thresholds)
+    shown = tuple(replace(each, doubled_usual=usual) for each, (_, usual) in zip(series.windows, windows, strict=True))
+    wanted = tuple(replace(make_threshold(bound, value), measure=Measure.PERCENT) for bound, value in percents)
+    drawn = build_chart(replace(series, windows=shown, percents=wanted))
+    assert drawn is not None
+    bottom = PLOT_TOP + PLOT_HEIGHT
+    paths = [drawn.usual.edge, *(line.path for line in drawn.steps)]
+    heights = [float(y) for path in paths for y in re.findall(r"(?:M\d+ |V)([\d.]+)", path)]
+    assert all(PLOT_TOP - 0.2 <= y <= bottom for y in heights)
+    judged = sum(usual is not None and usual >= 10 for _, usual in windows)
+    for path in (line.path for line in drawn.steps):
+        assert len(re.findall(r"H\d+", path)) == judged
+    assert drawn.usual.area.count("Z") == sum(usual is not None for _, usual in windows)
+    names = sorted(line.label_y for line in (*drawn.lines, *drawn.steps) if line.label_y is not None)
+    assert all(lower - upper >= 15 for upper, lower in pairwise(names))
+    assert len(drawn.lines) + len(drawn.undrawn_thresholds) + (len(drawn.steps) if judged else len(percents)) == len(
+        thresholds
+    ) + len(percents)
+    for bar, window in zip(drawn.bars, shown, strict=True):
+        levels = [(line.bound, find_level(line, window)) for line in (*thresholds, *wanted)]
+        is_past = {bound for bound, level in levels if level is not None and bound.is_breached(window.count, level)}
+        assert ("over" in bar.css_class) is (Bound.HIGH in is_past)
+        assert ("under" in bar.css_class) is (is_past == {Bound.LOW})
 
 
 def test_windows_in_breach_are_visible_even_without_flights() -> None:
