@@ -224,6 +224,7 @@ class FlightQueries:
             version=1,
             high_percent=request.high_percent,
             low_percent=request.low_percent,
+            aligned_to=request.aligned_to,
         )
         is_percent = request.high_percent is not None or request.low_percent is not None
         known_from = effective_from - _LONGEST_BASE if is_percent else effective_from

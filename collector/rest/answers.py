@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 from collector import flight_lists, flights as queries
 from collector.rest.live_answers import Live
 from collector.rest.requests import (
+    ALIGNED_TO_DESCRIPTION,
     FOR_WINDOWS_DESCRIPTION,
     HIGH_DESCRIPTION,
     HIGH_PERCENT_DESCRIPTION,
@@ -23,19 +24,20 @@ from domain import interests as domain, preview as domain_preview
 from domain.airports import explain_retired_code
 from domain.alerts import Alert, AlertState, Bound
 from domain.interests import Direction
-from domain.windows import Window
+from domain.windows import AlignedTo, Window
 
 
 class Interest(BaseModel):
     """An interest: the thresholds on an airport's traffic that a person is notified about.
 
-    Airport, direction and window never change.
+    Airport, direction, window and clock (`aligned_to`) never change.
     """
 
     interest_id: UUID
     airport_icao: str
     direction: Direction
     window: Window
+    aligned_to: AlignedTo = Field(description=ALIGNED_TO_DESCRIPTION)
     high_value: int | None = Field(description=HIGH_DESCRIPTION)
     low_value: int | None = Field(description=LOW_DESCRIPTION)
     high_percent: int | None = Field(description=HIGH_PERCENT_DESCRIPTION)
@@ -59,6 +61,7 @@ class Interest(BaseModel):
             airport_icao=interest.airport,
             direction=interest.direction,
             window=interest.window,
+            aligned_to=interest.aligned_to,
             high_value=interest.high,
             low_value=interest.low,
             high_percent=interest.high_percent,

@@ -10,8 +10,8 @@ from typing import Final
 from uuid import UUID
 
 from domain.airports import find_airport
-from domain.interests import Direction, Interest, InterestError, check_low, check_thresholds
-from domain.windows import Window
+from domain.interests import Direction, Interest, InterestError, check_alignment, check_low, check_thresholds
+from domain.windows import AlignedTo, Window
 from local.arguments import parse_whole_number
 from local.errors import LocalError
 from local.opensky.nightly_record import RecordSchedule
@@ -35,7 +35,7 @@ _SETTLED_DAYS: Final = ("2013-02-08", "2013-02-11")
 _LIVE_DAYS: Final = ("2013-02-09", "2013-02-10")
 """The days of the blizzard that the story is about, and the days after them: live fewer, as the clock is slow."""
 _DESCRIPTION: Final = "What can be asked of the demo, and clear words for what cannot."
-_FORM: Final = "AIRPORT:DIRECTION:WINDOW[:high=N][:low=N][:for=N][:repeat]"
+_FORM: Final = "AIRPORT:DIRECTION:WINDOW[@airport][:high=N][:low=N][:for=N][:repeat]"
 _NO_ID: Final = UUID(int=0)
 """The ids of an interest that is not stored anywhere yet."""
 
@@ -205,9 +205,10 @@ def parse_interest(text: str, effective_from: datetime) -> Interest:
     except ValueError:
         raise wrong(f"{parts[1]!r} is no direction: arrivals, departures or both") from None
     try:
-        window = Window(parts[2])
+        length, at, clock = parts[2].partition("@")
+        window, aligned_to = Window(length), AlignedTo(clock) if at else AlignedTo.UTC
     except ValueError:
-        raise wrong(f"{parts[2]!r} is no window: 1h, 6h or 1d") from None
+        raise wrong(f"{parts[2]!r} is no window: 1h, 6h or 1d, and 6h@airport or 1d@airport") from None
     numbers: dict[str, int] = {}
     repeat = False
     for part in parts[3:]:
@@ -222,6 +223,7 @@ def parse_interest(text: str, effective_from: datetime) -> Interest:
     try:
         check_thresholds(high, low, for_windows)
         check_low(low)
+        check_alignment(aligned_to, window)
     except InterestError as error:
         raise wrong(str(error)) from None
     return Interest(
@@ -236,4 +238,5 @@ def parse_interest(text: str, effective_from: datetime) -> Interest:
         repeat=repeat,
         effective_from=effective_from,
         version=1,
+        aligned_to=aligned_to,
     )

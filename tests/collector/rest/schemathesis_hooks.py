@@ -22,7 +22,10 @@ schemathesis.openapi.format(
 
 @schemathesis.hook
 def before_call(_context: schemathesis.HookContext, case: schemathesis.Case, **_kwargs: object) -> None:
-    """Write whole numbers as integers, put the high threshold above the low one, and give each bound one measure."""
+    """Write whole numbers as integers, put the high threshold above the low one, and give each bound one measure.
+
+    Windows by the airport's clock get no hours and no percents.
+    """
     if not is_valid_request(case) or not isinstance(case.body, dict):
         return
     case.body |= {name: int(value) for name, value in case.body.items() if isinstance(value, float)}
@@ -32,3 +35,8 @@ def before_call(_context: schemathesis.HookContext, case: schemathesis.Case, **_
     for flights, percent in (("high_value", "high_percent"), ("low_value", "low_percent")):
         if case.body.get(flights) is not None and case.body.get(percent) is not None:
             case.body |= {percent: None}
+    if case.body.get("aligned_to") == "airport":
+        case.body |= {"window": "6h"} if case.body.get("window") == "1h" else {}
+        for flights, percent in (("high_value", "high_percent"), ("low_value", "low_percent")):
+            if case.body.get(percent) is not None:
+                case.body |= {flights: 9 if flights == "high_value" else 1, percent: None}
