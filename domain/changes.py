@@ -124,16 +124,17 @@ class TrafficChange:
         if changed is None:
             return []
         before, after = self._get_window_counts(direction, grid)
-        first, last = after.first or 0, _find_last_number(grid, changed.last_known)
+        first, (changed_first, changed_last) = after.first or 0, _find_windows(grid, changed.first, changed.last)
+        _, last = _find_windows(grid, changed.first, changed.last_known)
         # The first coverage of one part makes all known windows of the other ready to be judged; a later change
         # affects only the changed windows and the runs that follow.
         if not changed.is_first_coverage:
-            first = max(first, grid.find_number(changed.first * HOUR_S))
-            last = min(last, _find_last_number(grid, changed.last) + for_windows)
+            first = max(first, changed_first)
+            last = min(last, changed_last + for_windows)
         numbers: Iterable[int] = range(first, last + 1)
         if measure is Measure.PERCENT:
             before, after = judged = self._get_percent_counts(direction, grid)
-            changed_until = last if changed.is_first_coverage else _find_last_number(grid, changed.last)
+            changed_until = last if changed.is_first_coverage else changed_last
             numbers = judged[1].list_affected(first, changed_until, for_windows)
         # An open window without flights has no alerts, unless it had flights before.
         return [
@@ -205,7 +206,7 @@ class TrafficChange:
         high: int | None,
     ) -> bool:
         """Return the same as `has_no_breach`, for thresholds in flights in windows by the airport's clock."""
-        first, last = grid.find_number(changed.first * HOUR_S), _find_last_number(grid, changed.last_known)
+        first, last = _find_windows(grid, changed.first, changed.last_known)
         closed_until, before = grid.find_number(changed.covered_until), changed.covered_until_before
         if before is None or first < grid.find_number(before):
             return False  # also if only an hour lies in two windows, of which the first was closed before
@@ -380,9 +381,12 @@ class TrafficChange:
         return before[number].flights if is_correction else None
 
 
-def _find_last_number(grid: Grid, hour: int) -> int:
-    """Return the number of the last window of which an hour (since 1970) has a part."""
-    return grid.find_number((hour + 1) * HOUR_S - 1)
+def _find_windows(grid: Grid, first_hour: int, last_hour: int) -> tuple[int, int]:
+    """Return the first and the last window that have a part of one of these hours (since 1970)."""
+    if isinstance(grid, LocalGrid):
+        return grid.find_number(first_hour * HOUR_S), grid.find_number((last_hour + 1) * HOUR_S - 1)
+    hours = grid.hours
+    return first_hour // hours, last_hour // hours
 
 
 def _is_correction(before: Traffic, after: Traffic) -> bool:

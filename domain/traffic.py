@@ -207,8 +207,9 @@ class DirectionTraffic:
         if self.watermark is not None:
             # The second limit is never reached if times go forward; a log that jumps back for years must not take
             # the memory of all the days in between.
-            days = {hour // DAY_HOURS for hour in hours} | {quarter // DAY_QUARTERS for quarter in quarters}
-            end = max([self.counts.end_day, *(day + 1 for day in days)])
+            end = max([self.counts.end_day, *[hour // DAY_HOURS + 1 for hour in hours]])
+            if quarters:
+                end = max(end, *[quarter // DAY_QUARTERS + 1 for quarter in quarters])
             oldest = max(find_oldest_coverage(self.watermark) // _DAY_S, end - MAX_DAYS)
         else:
             oldest = max(observation.begin // _DAY_S, self.counts.end_day - 1) - RETAINED_HOURS // DAY_HOURS
@@ -218,7 +219,7 @@ class DirectionTraffic:
             retained, known = retract_flights(observation.retracted, retained, known, splits)
         counts = retained.with_changes(
             {hour: more for hour, more in hours.items() if hour >= oldest * DAY_HOURS},
-            {quarter: more for quarter, more in quarters.items() if quarter >= oldest * DAY_QUARTERS},
+            quarters and {quarter: more for quarter, more in quarters.items() if quarter >= oldest * DAY_QUARTERS},
         )
         known = add_flights(known, times, fingerprints, oldest)
         flow = self

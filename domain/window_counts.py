@@ -59,7 +59,11 @@ class WindowCounts:
         self.is_truncated = any(part.is_truncated and part.covered_from == covered_from for part in self._directions)
         """True if windows before the first were covered once, and are not retained any more. False also if only one of
         two directions was covered before the first: then none of these windows was ever judged."""
-        self._first = grid.find_first_from(covered_from)
+        self._first = (
+            grid.find_first_from(covered_from)
+            if isinstance(grid, LocalGrid)
+            else -(-covered_from // (self._hours * HOUR_S))
+        )
         self._counts: dict[int, WindowCount] = {}
 
     @property
@@ -70,7 +74,11 @@ class WindowCounts:
     @property
     def closed_until(self) -> int | None:
         """The first window that ends after the watermark (BOTH: the earlier one); None before all are covered."""
-        return None if self._covered_until is None else self._grid.find_number(self._covered_until)
+        if self._covered_until is None:
+            return None
+        if isinstance(self._grid, LocalGrid):
+            return self._grid.find_number(self._covered_until)
+        return self._covered_until // (self._hours * HOUR_S)
 
     def __getitem__(self, number: int) -> WindowCount:
         """Return the count of window `number`; later calls return the same value.

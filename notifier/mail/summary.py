@@ -118,15 +118,15 @@ class ThresholdSummary:
         """
         return _collect_last_counts(self.alerts)
 
-    def collect_chart_counts(self) -> tuple[tuple[datetime, ...], list[int | None]]:
-        """Return the starts of the windows of the chart, up to the last known window, and their counts.
+    def collect_chart_counts(self) -> tuple[datetime, list[int | None]]:
+        """Return the start of the first window of the chart, and the counts from there to the last known window.
 
         One count for each window, in order; None: not known. At most MAX_CHART_WINDOWS counts, the latest.
         """
         known, latest = self.collect_counts(), self.latest  # no window is known after the latest alert's
         back = min(latest.count_windows(min(known), latest.window_start), MAX_CHART_WINDOWS - 1)
-        starts = tuple(latest.find_earlier_start(each) for each in range(back, -1, -1))
-        return starts, [known.get(start) for start in starts]
+        starts = [latest.find_earlier_start(each) for each in range(back, -1, -1)]
+        return starts[0], [known.get(start) for start in starts]
 
 
 def group_by_threshold(alerts: Iterable[Alert]) -> tuple[ThresholdSummary, ...]:

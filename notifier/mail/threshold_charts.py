@@ -48,7 +48,8 @@ def _render_chart(summary: ThresholdSummary, times: ReaderTimes, name: str) -> I
     shorter than a day.
     """
     latest = summary.latest
-    starts, counts = summary.collect_chart_counts()
+    _, counts = summary.collect_chart_counts()
+    starts = tuple(latest.find_earlier_start(back) for back in range(len(counts) - 1, -1, -1))
     zone = None if latest.window is Window.ONE_DAY else times.local_zone(latest.window_start)
     own_zone = find_own_zone(latest)
     labels = _build_time_labels(starts, latest.window, own_zone or UTC, zone)

@@ -100,9 +100,9 @@ def test_the_days_before_are_the_airports_too() -> None:
         earlier=(301, 302, 303),
     )
     (summary,) = group_by_threshold([after])
-    starts, counts = summary.collect_chart_counts()
-    assert [(each.day, each.hour) for each in starts] == [(9, 5), (10, 5), (11, 4), (12, 4)]
-    assert counts == [301, 302, 303, 7]
+    assert summary.collect_chart_counts() == (datetime(2013, 3, 9, 5, tzinfo=UTC), [301, 302, 303, 7])
+    earlier = [after.find_earlier_start(back) for back in (3, 2, 1, 0, -1)]
+    assert [(each.day, each.hour) for each in earlier] == [(9, 5), (10, 5), (11, 4), (12, 4), (13, 4)]
     apia = replace(after, airport="NSFA", window_start=datetime(2011, 12, 30, 10, tzinfo=UTC))
     assert apia.find_earlier_start(1) == datetime(2011, 12, 29, 10, tzinfo=UTC)
 
