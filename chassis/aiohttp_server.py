@@ -5,6 +5,7 @@ aiohttp itself waits without end for a request that never ends.
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 from typing import Any, Final, cast
 
 from aiohttp import web
@@ -13,9 +14,11 @@ from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web import AppRunner
 from aiohttp.web_protocol import RequestHandler
 
-from chassis.clients import identify_client
+from chassis.clients import identify_client, is_trusted_peer
 from chassis.connections import IDLE_WITHIN_S, TransferDeadlines, TransferState, make_room
 from chassis.hosts import AllowedHosts, is_exempt
+
+UNREADABLE: Final = "This is not a request that can be read."
 
 _CHECK_EVERY_S: Final = 5.0
 """Seconds between two checks of a connection's deadlines."""
@@ -24,10 +27,18 @@ _CHECK_EVERY_S: Final = 5.0
 class BoundedAppRunner(AppRunner):
     """An `AppRunner` whose connections have deadlines and are bounded by client (`chassis/connections.py`)."""
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        """The arguments are those of `AppRunner`."""
+    def __init__(
+        self, *args: Any, trusted_proxy: str | None = None, answers_after_end: bool = True, **options: Any
+    ) -> None:
+        """`trusted_proxy`: the proxy (`is_trusted_peer`) whose connections are of many clients.
+
+        `answers_after_end`: True if a client that will send no more is still answered; False if it counts as gone, for
+        it cannot be told from one that is. The other arguments are those of `AppRunner`.
+        """
         super().__init__(*args, keepalive_timeout=IDLE_WITHIN_S, **options)
         self._open: set[_LimitedConnection] = set()
+        self._trusted_proxy = trusted_proxy
+        self._answers_after_end = answers_after_end
 
     @property
     def server(self) -> Any:
@@ -36,7 +47,10 @@ class BoundedAppRunner(AppRunner):
 
     def _build_handler(self) -> "_LimitedConnection":
         server = cast(Any, super().server)
-        return _LimitedConnection(self._open, server, loop=asyncio.get_running_loop(), **server._kwargs)
+        loop = asyncio.get_running_loop()
+        made = _LimitedConnection(self._open, server, loop=loop, **server._kwargs)
+        made.trusted_proxy, made.answers_after_end = self._trusted_proxy, self._answers_after_end
+        return made
 
 
 class _LimitedConnection(RequestHandler):
@@ -53,14 +67,18 @@ class _LimitedConnection(RequestHandler):
         "_open",
         "_received",
         "_socket",
+        "answers_after_end",
         "client",
         "opened_at",
+        "trusted_proxy",
     )
 
     def __init__(self, open_connections: "set[_LimitedConnection]", server: Any, **options: Any) -> None:
         """`open_connections`: all of the server, to which this one is added while it is open."""
         super().__init__(server, **options)
         self._open = open_connections
+        self.trusted_proxy: str | None = None
+        self.answers_after_end = True
         self._received = 0
         """The number of whole requests that were received."""
         self._has_part = True
@@ -77,7 +95,8 @@ class _LimitedConnection(RequestHandler):
         """Begin the connection, or close it if its client has too many; asyncio calls this."""
         super().connection_made(transport)
         self._socket = cast(asyncio.Transport, transport)
-        self.client = identify_client(str((transport.get_extra_info("peername") or ("",))[0]))
+        peer = str((transport.get_extra_info("peername") or ("",))[0])
+        self.client = None if is_trusted_peer(peer, self.trusted_proxy) else identify_client(peer)
         if make_room(self.client, self._open, lambda other: other.abort()):
             self._open.add(self)
             self._check_timer = self._loop.call_later(_CHECK_EVERY_S, self._check_deadlines)
@@ -98,7 +117,7 @@ class _LimitedConnection(RequestHandler):
         The client may still read (RFC 9112, 9.6). Afterwards the connection is closed.
         """
         is_idle = self._waiter is not None and not self._waiter.done()
-        if is_idle or self._has_part or not self._last_body.is_eof():
+        if is_idle or self._has_part or not self._last_body.is_eof() or not self.answers_after_end:
             return False
         self.close()
         return True
@@ -110,6 +129,25 @@ class _LimitedConnection(RequestHandler):
         """
         if not isinstance(options.get("exc_info"), HttpProcessingError):
             super().log_exception(*args, **options)
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Return the answer to a request that failed, with problem details if it cannot be read; aiohttp calls this.
+
+        aiohttp's own answer to such a request repeats parts of it.
+        """
+        answer = super().handle_error(request, status, exc, message)
+        if not isinstance(exc, HttpProcessingError):
+            return answer
+        body = {"title": HTTPStatus(status).phrase, "status": status, "detail": UNREADABLE}
+        problem = web.json_response(body, status=status, content_type="application/problem+json")
+        problem.force_close()
+        return problem
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """End the connection; asyncio calls this."""
@@ -133,6 +171,8 @@ class _LimitedConnection(RequestHandler):
         """Return what the connection waits for: the client (IDLE, RECEIVING, ANSWERING) or the service (HANDLING)."""
         if self._socket is not None and self._socket.get_write_buffer_size():
             return TransferState.ANSWERING
+        if self._current_request is not None and not self._current_request.content.is_eof():
+            return TransferState.RECEIVING  # its handler reads the body piece by piece, or not at all
         if self._current_request is not None or self._messages:
             return TransferState.HANDLING
         return TransferState.RECEIVING if self._has_part else TransferState.IDLE

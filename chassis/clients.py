@@ -45,6 +45,9 @@ _FORWARDED_PART: Final = re.compile(rf"[ \t]*(?:{_PAIR})?[ \t]*(?P<end>[,;]|\Z)"
 Other than there, a value without quotation marks may hold colons and brackets, as some proxies write addresses.
 """
 
+UNIX_PEER: Final = "localhost"
+"""What waitress gives as the address of a peer that came by a Unix domain socket; any other has an IP address."""
+
 _FORWARDED_HEADERS: Final = frozenset(
     f"HTTP_{name}"
     for name in (
@@ -136,7 +139,7 @@ def find_client_address(environ: Mapping[str, Any]) -> str | None:
     return None if address is None else str(address)
 
 
-def _find_client_scheme(environ: Mapping[str, Any]) -> str | None:
+def find_client_scheme(environ: Mapping[str, Any]) -> str | None:
     """Return the scheme of the client's request by the proxy's headers, "http" or "https"; None if they name neither.
 
     It is the last one of X-Forwarded-Proto or, without that header, the `proto` of the last element of Forwarded.
@@ -183,7 +186,12 @@ def check_trusted_proxy(text: str) -> str:
 
 
 def is_trusted_peer(peer: str, trusted_proxy: str | None) -> bool:
-    """Return True if the peer's address is the trusted proxy's (`check_trusted_proxy`), or any peer is trusted."""
+    """Return True if the peer's address is the trusted proxy's (`check_trusted_proxy`), or any peer is trusted.
+
+    A peer that came by a Unix domain socket is trusted: nobody else can enter the socket's folder.
+    """
+    if peer == UNIX_PEER:
+        return True
     if trusted_proxy is None:
         return False
     return trusted_proxy == "*" or str(parse_address(peer)) == check_trusted_proxy(trusted_proxy)
@@ -192,15 +200,16 @@ def is_trusted_peer(peer: str, trusted_proxy: str | None) -> bool:
 def take_addresses_from_proxy(app: WsgiApp, trusted_proxy: str | None) -> WsgiApp:
     """Return a WSGI app that gives `app` the client's address and scheme as the trusted proxy's headers name them.
 
-    `trusted_proxy` is the proxy's address, `*` for any peer, or None for no proxy. Where the headers name no address,
-    the address stays the peer's. The headers themselves are removed from every request.
+    `trusted_proxy` is the proxy's address, `*` for any peer, or None for no proxy; who comes by a Unix domain socket is
+    trusted, too. Where the headers name no address, the address stays the peer's. The headers themselves are removed
+    from every request.
     """
     trusted = None if trusted_proxy is None else check_trusted_proxy(trusted_proxy)
 
     def answer(environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Replace the peer's address and the scheme by the client's if the peer is trusted, and call the app."""
         if is_trusted_peer(environ.get("REMOTE_ADDR", ""), trusted):
-            address, scheme = find_client_address(environ), _find_client_scheme(environ)
+            address, scheme = find_client_address(environ), find_client_scheme(environ)
             if address is not None:
                 environ["REMOTE_ADDR"] = environ["REMOTE_HOST"] = address
                 environ.pop("REMOTE_PORT", None)

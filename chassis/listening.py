@@ -76,6 +76,23 @@ def _bind(address: str, port: int) -> socket.socket:
     return listener
 
 
+def bind_private_socket(path: str, server: str) -> socket.socket:
+    """Return a listening Unix domain socket that only this process's user can reach, in place of one that is left over.
+
+    Raises CannotListenError, also if others may enter its folder.
+    """
+    make_private_folder(Path(path).parent, server)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        Path(path).unlink(missing_ok=True)
+        listener.bind(path)
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise CannotListenError(f"{server} cannot listen on {path}: {os.strerror(error.errno or 0)}.") from None
+    return listener
+
+
 def make_private_folder(folder: Path, server: str) -> None:
     """Make the folder of a Unix domain socket, which nobody but this process's user may enter, if it is missing.
 

@@ -22,6 +22,7 @@ from chassis.process import exit_with_error, load_settings_or_exit, serve
 from chassis.rpc import GrpcServer
 from chassis.web import openapi
 from chassis.web.http import create_app
+from chassis.web.session_cookie import SessionCookie
 from chassis.web.wsgi import HttpServer
 from collector import rpc
 from collector.begin_anew import begin_anew
@@ -172,6 +173,7 @@ async def _run(settings: CollectorSettings) -> None:
         lambda: schema.explain_unready() or comparison.explain_unready(),
         AllowedHosts((SERVICE, settings.public_url, *split_host_names(settings.allowed_hosts))),
     )
+    cookie = SessionCookie(settings.public_url)
     operator_token = settings.operator_token.get_secret_value()
     app.register_blueprint(
         rest.blueprint(
@@ -183,10 +185,13 @@ async def _run(settings: CollectorSettings) -> None:
             CoverageReports(database, clock, timing, live_status.explain_airport).load_report,
             lambda: Scheduler.build(status.load_state(), live_status.load_state()),
             WriteLimit(database, settings.build_person_limits(), metrics),
+            cookie.read_credential,
         )
     )
-    app.register_blueprint(openapi.create_blueprint("Towerwatch interests and flights", "1", rest.DESCRIPTION))
-    http_server = HttpServer(app, settings.listen_host, settings.http_port)
+    app.register_blueprint(
+        openapi.create_blueprint("Towerwatch interests and flights", "1", rest.DESCRIPTION, cookie.name)
+    )
+    http_server = HttpServer(app, settings.listen_host, settings.http_port, socket_path=settings.http_socket)
     grpc_server = GrpcServer(
         settings.listen_host,
         settings.grpc_port,

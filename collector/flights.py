@@ -28,13 +28,24 @@ from collector.interests import check_effective_from
 from collector.intervals import DAY, FARTHEST_BACK, day_of
 from collector.model import CoverageRow, FlightRow
 from collector.unheard import find_unheard_since
-from domain.calendar import WEEKS_BACK
+from domain.alerts import Bound
+from domain.calendar import WEEKS_BACK, find_calendar
 from domain.interests import Direction, Interest, check_low
-from domain.preview import FlightHistory, Preview, explain_unknown, preview
-from domain.windows import seconds
+from domain.measures import Measure
+from domain.preview import FlightHistory, Preview, explain_unknown, fold_histories, preview_traffic
+from domain.rule import find_interest_grid
+from domain.suggestions import Frequency, Suggestion, build_level_history, suggest_levels
+from domain.traffic import Traffic
+from domain.usual_week import UsualWindow, list_usual_week
+from domain.windows import HOUR_S, AlignedTo, Window, seconds
 
 _LONGEST_BASE: Final = timedelta(weeks=WEEKS_BACK, days=1)
 """How long before a window the weeks begin that its usual follows from; clocks are moved by a day at most."""
+
+_SUGGESTED_FROM: Final = timedelta(days=35)
+"""How long before today the windows begin by which thresholds are suggested."""
+
+_NO_USUAL_THERE: Final = Suggestion(None, None, "Windows by the airport's clock have no usual yet.")
 
 _NO_USER: Final = UUID(int=0)
 
@@ -100,6 +111,36 @@ class InterestPreview:
     """Begin of the first day that was asked for, if the airport is unheard; None: it is heard, or not asked for."""
     unknown: str | None
     """In a sentence, why no window could be judged: then no alerts mean nothing. None: at least one was judged."""
+    suggestions: dict[tuple[Bound, Measure], dict[Frequency, Suggestion]]
+    """Thresholds that would have brought about one mail a month, a week, a day, of all that may be set."""
+
+
+@dataclass(frozen=True, slots=True)
+class UsualWeek:
+    """What is usual at an airport in the windows of a week, and the coverage of which that follows."""
+
+    airport: str
+    direction: Direction
+    time_zone: str
+    """IANA name of the zone by whose clock the weeks before are found."""
+    windows: list[UsualWindow]
+    covered: dict[Direction, CoveredInterval]
+    """The covered interval of each of the directions; one that was never collected is left out."""
+
+    def explain_unknown(self) -> str | None:
+        """Return in a sentence why nothing is usual in any of the windows; None if something is in one of them."""
+        if any(each.doubled_usual is not None for each in self.windows):
+            return None
+        missing = [part for part in self.direction.parts if part not in self.covered]
+        if missing:
+            flights = "flights" if len(missing) == len(Direction.BOTH.parts) else missing[0].value
+            return f"Nothing is usual at {self.airport} yet: no {flights} there have been collected."
+        begin = max(covered.begin for covered in self.covered.values())
+        end = min(covered.end for covered in self.covered.values())
+        return (
+            f"Nothing is usual at {self.airport} yet: its flights are known from {begin:%Y-%m-%d %H:%M} to "
+            f"{end:%Y-%m-%d %H:%M} (UTC), and a window needs three of the five weeks before."
+        )
 
 
 class FlightQueries:
@@ -226,21 +267,64 @@ class FlightQueries:
             low_percent=request.low_percent,
             aligned_to=request.aligned_to,
         )
-        is_percent = request.high_percent is not None or request.low_percent is not None
-        known_from = effective_from - _LONGEST_BASE if is_percent else effective_from
+        suggested_from = day_of(now) - _SUGGESTED_FROM
+        known_from = min(effective_from, suggested_from) - _LONGEST_BASE
         with self._database.reading() as session:
-            coverage = {
-                part: covered
-                for part, covered in load_covered_intervals(session, request.airport).items()
-                if part in request.direction.parts
-            }
-            histories = [
-                _load_history(session, request.airport, part, covered, known_from) for part, covered in coverage.items()
-            ]
+            coverage, traffic = _load_traffic(
+                session, request.airport, request.direction, known_from, request.aligned_to
+            )
             unheard_since = find_unheard_since(session, request.airport, now)
-        shown = preview(interest, histories)
+        shown = preview_traffic(interest, traffic)
         unknown = None if shown.counts else explain_unknown(interest, coverage)
-        return InterestPreview(shown, coverage, unheard_since, unknown)
+        return InterestPreview(
+            shown, coverage, unheard_since, unknown, _suggest_thresholds(interest, traffic, suggested_from)
+        )
+
+    def find_usual_week(self, user_id: UUID, icao: str, direction: Direction, window: Window) -> UsualWeek:
+        """Return what is usual in the windows of seven days (UTC) from the beginning of today on, by what is known now.
+
+        By the settled record alone.
+        """
+        today = day_of(self._clock.now())
+        with self._database.reading() as session:
+            require_interest(session, user_id, icao)
+            coverage, traffic = _load_traffic(session, icao, direction, today - _LONGEST_BASE)
+        windows = list_usual_week(traffic, icao, direction, window, seconds(today) // (24 * HOUR_S))
+        return UsualWeek(icao, direction, find_calendar(icao).time_zone, windows, coverage)
+
+
+def _suggest_thresholds(
+    interest: Interest, traffic: Traffic, since: datetime
+) -> dict[tuple[Bound, Measure], dict[Frequency, Suggestion]]:
+    """Return suggestions of both bounds and measures, for the closed windows from `since` (midnight UTC) on."""
+    suggestions: dict[tuple[Bound, Measure], dict[Frequency, Suggestion]] = {}
+    grid = find_interest_grid(interest)
+    first = grid.find_first_from(seconds(since))
+    for measure in Measure:
+        history = build_level_history(traffic, interest.direction, grid, measure, first)
+        for bound in Bound:
+            if measure is Measure.PERCENT and interest.aligned_to is AlignedTo.AIRPORT:
+                suggestions[bound, measure] = dict.fromkeys(Frequency, _NO_USUAL_THERE)
+                continue
+            found = suggest_levels(history, bound, interest.for_windows, repeat=interest.repeat)
+            suggestions[bound, measure] = found
+    return suggestions
+
+
+def _load_traffic(
+    session: Session, icao: str, direction: Direction, known_from: datetime, aligned_to: AlignedTo = AlignedTo.UTC
+) -> tuple[dict[Direction, CoveredInterval], Traffic]:
+    """Load the covered intervals of a direction's parts, and the traffic that follows from the flights since then.
+
+    Flights before `known_from` are left out, though they may be covered. `aligned_to`: the clock of the windows in
+    which they are to be counted.
+    """
+    intervals = load_covered_intervals(session, icao)
+    coverage = {part: covered for part, covered in intervals.items() if part in direction.parts}
+    histories = [
+        _load_history(session, icao, part, covered, known_from, aligned_to) for part, covered in coverage.items()
+    ]
+    return coverage, fold_histories(icao, histories)
 
 
 def load_covered_intervals(session: Session, icao: str) -> dict[Direction, CoveredInterval]:
@@ -274,22 +358,29 @@ def _join_adjacent_days(days: Sequence[datetime]) -> Iterator[tuple[datetime, da
 
 
 def _load_history(
-    session: Session, icao: str, part: Direction, covered: CoveredInterval, known_from: datetime
+    session: Session,
+    icao: str,
+    part: Direction,
+    covered: CoveredInterval,
+    known_from: datetime,
+    aligned_to: AlignedTo,
 ) -> FlightHistory:
-    """Load the covered flights since `known_from` as a history, one event time for each flight.
+    """Load the covered flights since `known_from` as a history that begins there, one event time for each flight.
 
-    Each event time is rounded down to its hour; if that lies before the covered interval, it is the interval's begin.
+    Each event time is rounded down to its hour (for windows by the airport's clock, which may begin within one: to its
+    minute); if that lies before the history's begin, it is that. What is covered before concerns no window that is
+    asked for, and years of it would take long.
     """
     # By the hour, as they are counted; SQLite keeps a text, to which MySQL's cast is alike: 2013-02-13 10:00:00.000000
-    hour = func.substr(cast(FlightRow.event_time, String(26)), 1, 13)
-    # Flights before known_from concern no window that is judged, and flights before the coverage lie before a gap;
-    # flights after its end were stored since it was read.
+    hour = func.substr(cast(FlightRow.event_time, String(26)), 1, 13 if aligned_to is AlignedTo.UTC else 16)
+    # Flights before the coverage lie before a gap; flights after its end were stored since it was read.
+    known_from = min(max(known_from, covered.begin), covered.end)
     query = (
         select(hour, func.count())
-        .where(*filter_by_airport(icao, part), *filter_by_event_time(max(known_from, covered.begin), covered.end))
+        .where(*filter_by_airport(icao, part), *filter_by_event_time(known_from, covered.end))
         .group_by(hour)
     )
     flights = ((seconds(datetime.fromisoformat(f"{text}:00+00:00")), count) for text, count in session.execute(query))
-    begin = seconds(covered.begin)
+    begin = seconds(known_from)
     times = [at for hour_begin, count in sorted(flights) for at in repeat(max(hour_begin, begin), count)]
     return FlightHistory(part, begin, seconds(covered.end), times)

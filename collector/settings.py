@@ -62,6 +62,11 @@ class CollectorSettings(DatabaseSettings):
     grpc_port: Port
     grpc_socket: SocketPath = ""
     """Path of a Unix domain socket on which gRPC listens, too; empty: on none. Its folder must be closed to others."""
+    http_socket: SocketPath = ""
+    """Path of a Unix domain socket on which REST is served, too, for the gateway of this machine; empty: on none.
+
+    What comes by it is trusted to name the client's address. Its folder must be closed to others.
+    """
     user_manager_grpc_target: Target
     operator_token: StrongSecret
     public_url: HttpUrl | None = None

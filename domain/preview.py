@@ -83,17 +83,30 @@ class Preview:
         return len(self.alerts) * (_WEEK / known) if known else None
 
 
-def preview(interest: Interest, histories: Iterable[FlightHistory]) -> Preview:
-    """Return the alerts that an interest would raise at once if it were set now, and the counts of its windows.
+def fold_histories(airport: str, histories: Iterable[FlightHistory]) -> Traffic:
+    """Return the traffic of an airport (ICAO code) that follows from its stored flights, with what is usual.
 
-    Both follow from the stored flights alone. `histories`: at most one for each direction; a direction without a
-    history is not covered, and an interest with that direction gets no alerts and no counts.
+    `histories`: at most one for each direction; a direction without a history is not covered.
     """
-    traffic, calendar = NO_TRAFFIC, find_calendar(interest.airport)
+    traffic, calendar = NO_TRAFFIC, find_calendar(airport)
     observations = [each for history in histories for each in history.to_observations()]
     # In the order of time, so that both directions have the same weeks before when a window is reached.
     for observation in sorted(observations, key=lambda each: each.begin):
         traffic = fold_with_usual(traffic, observation, calendar)
+    return traffic
+
+
+def preview(interest: Interest, histories: Iterable[FlightHistory]) -> Preview:
+    """Return the alerts that an interest would raise at once if it were set now, and the counts of its windows.
+
+    Both follow from the stored flights alone (`fold_histories`). An interest with a direction without a history gets no
+    alerts and no counts.
+    """
+    return preview_traffic(interest, fold_histories(interest.airport, histories))
+
+
+def preview_traffic(interest: Interest, traffic: Traffic) -> Preview:
+    """Return the same as `preview`, of its airport's traffic."""
     return Preview(
         alerts=tuple(compute_alerts(interest, NO_TRAFFIC, traffic)),
         counts=tuple(_list_counts(interest, traffic)),

@@ -232,6 +232,25 @@ def _list_known_counts(parts: _Parts, hours: int, bases: Sequence[int | None]) -
     return found
 
 
+def find_base_windows(
+    traffic: Traffic, calendar: Calendar, direction: Direction, window: Window, number: int
+) -> list[tuple[int, int]]:
+    """Return the base windows of window `number` as far as they are known now: start and flights, the latest first.
+
+    Starts are seconds since 1970. Three at least make a usual, the median of their flights.
+    """
+    hour = number * window.hours
+    plan = calendar.plan_day(hour // DAY_HOURS)
+    parts = tuple((part, part) for part in traffic.select_directions(direction))
+    bases = [_find_base_hour(plan, weeks, hour) for weeks in range(1, WEEKS_BACK + 1)]
+    return [
+        (base * HOUR_S, flights)
+        for base in bases
+        if base is not None
+        for flights in _list_known_counts(parts, window.hours, [base])
+    ]
+
+
 def list_base_counts(
     traffic: Traffic, calendar: Calendar, direction: Direction, window: Window, number: int
 ) -> tuple[int, ...]:

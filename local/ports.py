@@ -24,6 +24,10 @@ class Ports:
     mailbox: int
     kafka: int
     mailbox_web: int
+    gateway_http: int
+    """Where people come in: the one address of the stack for them."""
+    gateway_web: int
+    """The gateway's own health and metrics."""
 
     @classmethod
     def from_base(cls, base: int) -> Self:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Final
 
 from local.errors import LocalError
+from local.forked_process import ForkedProcess, can_fork, parse_module_command
 from local.signals import signals_blocked, unblock_signals
 
 ROOT: Final = Path(__file__).resolve().parent.parent
@@ -29,6 +30,8 @@ PROCFILE: Final = ROOT / "Procfile"
 _STOP_TIMEOUT_S: Final = 20.0
 _PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 _POLL_INTERVAL_S: Final = 0.05
+_UMASK: Final = 0o077
+"""What processes write may hold addresses, and the machine may have other users."""
 _FIRST_BACKOFF_S: Final = 0.5
 _MAX_BACKOFF_S: Final = 10.0
 _REFUSED: Final = 2
@@ -62,7 +65,7 @@ def find_log_file(data: Path, name: str) -> Path:
 class _RunningProcess:
     """A process that was started (and may have ended), with all that is needed to start it again."""
 
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | ForkedProcess
     started_at: float
     """Monotonic seconds."""
     command: str
@@ -81,8 +84,12 @@ class ProcessSupervisor:
     process ends with the thread that started it.
     """
 
-    def __init__(self, environment: Mapping[str, str], data: Path) -> None:
-        """`environment` is added to this process's environment. Raises LocalError for a malformed Procfile."""
+    def __init__(self, environment: Mapping[str, str], data: Path, *, forks: bool = False) -> None:
+        """`environment` is added to this process's environment. Raises LocalError for a malformed Procfile.
+
+        `forks`: processes of Python are forks of this one wherever that is sound, and share what it has imported.
+        """
+        self._forks = forks
         self._commands = read_procfile()
         self._environment = {**os.environ, **environment, "PYTHONUNBUFFERED": "1"}
         self._environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{self._environment.get('PATH', '')}"
@@ -119,21 +126,28 @@ class ProcessSupervisor:
         command, variables = command or name, variables or {}
         log_file = os.open(self.find_log(name), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         with os.fdopen(log_file, "ab") as log, signals_blocked():
-            process = subprocess.Popen(
-                ["/bin/sh", "-c", f"exec {self._commands[command]}"],
-                cwd=ROOT,
-                env={**self._environment, **variables},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                umask=0o077,  # what it writes may hold addresses, and the machine may have other users
-                preexec_fn=_prepare_child,
-            )
+            process = self._spawn(self._commands[command], {**self._environment, **variables}, log.fileno())
             previous = self._running.get(name)
             backoff_s = previous.backoff_s if previous else _FIRST_BACKOFF_S
             self._running[name] = _RunningProcess(process, time.monotonic(), command, variables, backoff_s)
         self._write_register()
+
+    def _spawn(self, command: str, environment: Mapping[str, str], log: int) -> subprocess.Popen[bytes] | ForkedProcess:
+        """Start a command in a session of its own, with its output in the file `log`; as a fork where that is sound."""
+        module = parse_module_command(command, environment) if self._forks and can_fork() else None
+        if module is not None:
+            return ForkedProcess(module, ROOT, log, _prepare_fork)
+        return subprocess.Popen(
+            ["/bin/sh", "-c", f"exec {command}"],
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            umask=_UMASK,
+            preexec_fn=_prepare_child,
+        )
 
     def run_to_end(self, name: str, argument: str) -> str:
         """Run a command of the Procfile with one more argument until it ends, and return the last line that it prints.
@@ -236,7 +250,7 @@ class ProcessSupervisor:
             self._register.unlink(missing_ok=True)
 
 
-def _terminate(processes: list[subprocess.Popen[bytes]]) -> None:
+def _terminate(processes: list[subprocess.Popen[bytes] | ForkedProcess]) -> None:
     """Send SIGTERM to the processes, wait for their ends, and kill what remains of their sessions.
 
     They have `_STOP_TIMEOUT_S` together; those that have not ended by then are killed.
@@ -286,6 +300,12 @@ def _signal_group(pid: int, number: signal.Signals) -> None:
     """Send a signal to a process group; do nothing if the group has ended or is not ours."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, number)
+
+
+def _prepare_fork() -> None:
+    """Prepare a fork of this process: set the mask of its files, and bind its life to its parent's."""
+    os.umask(_UMASK)
+    _prepare_child()
 
 
 def _prepare_child() -> None:

@@ -19,6 +19,8 @@ from local.ports import HOST, Ports
 from local.processes import ROOT, ProcessSupervisor, find_log_file
 
 SERVICES: Final = ("user_manager", "collector", "streams", "notifier")
+GATEWAY: Final = "gateway"
+"""The process that people reach; it passes their requests on to the services."""
 
 FIRST_START_S: Final = 600.0
 """Seconds to wait for Kafka: the first start downloads it, later ones take seconds."""
@@ -64,8 +66,12 @@ def build_environment(ports: Ports, data: Path, secret: Secrets, kafka: str | No
         "DATA_DIR": str(data),
         "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'proto'}",
         "KAFKA_BOOTSTRAP_SERVERS": kafka,
-        **_build_grpc_targets(ports, data),
-        "PUBLIC_URL": f"http://{HOST}:{ports.user_manager_http}",
+        **_build_targets(ports, data, "grpc"),
+        **_build_targets(ports, data, "http"),
+        "GATEWAY_HOST": HOST,
+        "PUBLIC_URL": build_public_url(ports),
+        "ALLOWED_HOSTS": "",
+        "TRUSTED_PROXY": "",
         # Derived, so that no file needs to keep it, and the same in every process that builds this environment.
         "GRPC_SECRET": hmac.digest(secret.signing_key.encode(), b"grpc", "sha256").hex(),
         "SIGNING_KEY": secret.signing_key,
@@ -75,24 +81,27 @@ def build_environment(ports: Ports, data: Path, secret: Secrets, kafka: str | No
     }
 
 
-def _build_grpc_targets(ports: Ports, data: Path) -> dict[str, str]:
-    """Return where gRPC listens and is called, by variable: on sockets in the data folder, which others cannot enter.
+def build_public_url(ports: Ports) -> str:
+    """Return the address of the stack for people: the gateway's."""
+    return f"http://{HOST}:{ports.gateway_http}"
 
-    So another user of the machine, who can open all connections that a port takes, keeps no service from another. On
-    the ports if the folder's path is too long for a socket.
+
+def _build_targets(ports: Ports, data: Path, protocol: str) -> dict[str, str]:
+    """Return where `grpc` or `http` listens and is called, by variable: on sockets in the data folder.
+
+    Other users of the machine cannot enter it. So one who opens all connections that a port takes keeps no service from
+    another, and none can tell a service another client's address in the gateway's place. On the ports, by which no
+    service believes an address, if the folder's path is too long for a socket.
     """
-    folder = data.absolute() / "grpc"
+    folder = data.absolute() / protocol
     sockets = {name: str(folder / f"{name.lower()}.sock") for name in ("USER_MANAGER", "COLLECTOR")}
-    if any(len(path.encode()) > LONGEST_SOCKET_PATH for path in sockets.values()):
-        return {
-            "USER_MANAGER_GRPC_TARGET": f"{HOST}:{ports.user_manager_grpc}",
-            "COLLECTOR_GRPC_TARGET": f"{HOST}:{ports.collector_grpc}",
-            **{f"{name}_GRPC_SOCKET": "" for name in sockets},
-        }
-    return {
-        **{f"{name}_GRPC_TARGET": f"{UNIX_SCHEME}{path}" for name, path in sockets.items()},
-        **{f"{name}_GRPC_SOCKET": path for name, path in sockets.items()},
-    }
+    is_short = all(len(path.encode()) <= LONGEST_SOCKET_PATH for path in sockets.values())
+    variables = {}
+    for name, path in sockets.items():
+        port = getattr(ports, f"{name}_{protocol}".lower())
+        variables[f"{name}_{protocol.upper()}_SOCKET"] = path if is_short else ""
+        variables[f"{name}_{protocol.upper()}_TARGET"] = f"{UNIX_SCHEME}{path}" if is_short else f"{HOST}:{port}"
+    return variables
 
 
 def assign_worker_ports(ports: Ports, count: int) -> dict[str, Ports]:

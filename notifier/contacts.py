@@ -270,6 +270,7 @@ def _to_contact(user_id: UUID, message: ContactMessage) -> Contact:
         unsubscribe_url=message.unsubscribe_url,
         suppressed=message.suppressed,
         token_url=message.token_url,
+        sign_in_url=message.sign_in_url,
         stop_url=message.stop_url,
         without_corrections=message.without_corrections,
     )

@@ -27,7 +27,8 @@ class NotifierMetrics:
         self._dead = metrics.counter("dead_letters_total", "Events put aside for good", "reason")
         self._dropped = metrics.counter("alerts_dropped_total", "Alerts that need no mail", "reason")
         self._overflow = metrics.counter(
-            "alerts_made_to_wait_total", "Alerts put into alerts.waiting.v1, as their person has very many"
+            "alerts_made_to_wait_total",
+            "Alerts put into alerts.waiting.v1, as their person has very many or they follow one that waits",
         ).labels()
         self._confirmations_dropped = metrics.counter(
             "confirmations_dropped_total", "Confirmation mails that nobody needs", "reason"
@@ -95,7 +96,7 @@ class NotifierMetrics:
             self._dropped.labels(reason=reason).inc(alerts)
 
     def count_overflow(self, alerts: int) -> None:
-        """Count alerts that wait in alerts.waiting.v1, because their user has very many; also those that wait again."""
+        """Count alerts that wait in alerts.waiting.v1, their user having very many or one before them; also again."""
         self._overflow.inc(alerts)
 
     def count_dropped_confirmation(self, reason: str) -> None:

@@ -23,6 +23,8 @@ from chassis.rpc import GrpcServer
 from chassis.topics import ensure_topics
 from chassis.web import openapi
 from chassis.web.http import create_app
+from chassis.web.limits import ClientRateLimit
+from chassis.web.session_cookie import SessionCookie
 from chassis.web.wsgi import HttpServer
 from towerwatch.topics import CATALOGUE, USERS_CHANGED
 from towerwatch.users.v1.user_service_pb2_grpc import add_UserServiceServicer_to_server
@@ -43,7 +45,12 @@ from user_manager.mailbox_limits import MailboxLimits
 from user_manager.model import OUTBOX
 from user_manager.registration import Registrations
 from user_manager.rest import pages, routes as rest
+from user_manager.rest.reading import CredentialReader
+from user_manager.rest.sessions import build_sessions_blueprint
+from user_manager.rest.sign_in_pages import build_sign_in_pages_blueprint
+from user_manager.sessions import Sessions
 from user_manager.settings import UserManagerSettings
+from user_manager.sign_in import SignIns
 
 SERVICE = "user_manager"
 MIGRATIONS = "user_manager:migrations"
@@ -86,13 +93,18 @@ async def _run(settings: UserManagerSettings) -> None:
     schema = SchemaUpgrade(database, MIGRATIONS)
     comparison = LogComparison(database, OUTBOX, settings.kafka_bootstrap_servers, [USERS_CHANGED], SERVICE)
     links = LinkSigner(settings.signing_key.get_secret_value(), settings.public_url)
-    authorizer = AccountAuthorizer(settings.operator_token.get_secret_value())
+    lifetimes = settings.build_session_lifetimes()
+    authorizer = AccountAuthorizer(settings.operator_token.get_secret_value(), clock, lifetimes)
     answers = IdempotencyStore(settings.signing_key.get_secret_value(), settings.idempotency_life)
     collector = CollectorClient(settings.collector_grpc_target, secrets=grpc_secrets)
     limits = MailboxLimits(settings.signing_key.get_secret_value(), settings.build_mail_rates(), metrics)
     accounts = Accounts(database, links, authorizer, limits)
     registrations = Registrations(database, links, authorizer, answers, limits, clock)
     account_mails = AccountMails(database, links, limits, clock)
+    sign_ins = SignIns(database, links, limits, clock, lifetimes, metrics)
+    sessions = Sessions(database, authorizer, clock, lifetimes)
+    reader = CredentialReader(SessionCookie(settings.public_url), sessions)
+    client_limit = ClientRateLimit(settings.registration_limit)
     deletions = Deletions(database, collector, authorizer, clock, metrics)
     bounces = Bounces(database, clock, metrics)
     housekeeping = Housekeeping(database, accounts, answers, limits, clock, metrics)
@@ -111,22 +123,38 @@ async def _run(settings: UserManagerSettings) -> None:
             account_mails,
             deletions,
             allow_test_addresses=settings.allow_test_addresses,
-            registration_limit=settings.registration_limit,
+            limit=client_limit,
+            read_credential=reader.read,
+        )
+    )
+    app.register_blueprint(
+        build_sessions_blueprint(
+            sign_ins, sessions, reader, allow_test_addresses=settings.allow_test_addresses, limit=client_limit
         )
     )
     app.register_blueprint(pages.build_pages_blueprint(registrations, accounts, account_mails))
-    app.register_blueprint(openapi.create_blueprint("Towerwatch accounts", "1", rest.DESCRIPTION))
+    app.register_blueprint(
+        build_sign_in_pages_blueprint(
+            sign_ins,
+            reader.cookie,
+            lifetimes,
+            allow_test_addresses=settings.allow_test_addresses,
+            limit=client_limit,
+        )
+    )
+    app.register_blueprint(openapi.create_blueprint("Towerwatch accounts", "1", rest.DESCRIPTION, reader.cookie.name))
     http_server = HttpServer(
         app,
         settings.listen_host,
         settings.http_port,
         trusted_proxy=settings.trusted_proxy,
         path_prefix=urlsplit(settings.public_url).path,
+        socket_path=settings.http_socket,
     )
     grpc_server = GrpcServer(
         settings.listen_host,
         settings.grpc_port,
-        {rpc.SERVICE_NAME: partial(add_UserServiceServicer_to_server, rpc.UserService(accounts, bounces))},
+        {rpc.SERVICE_NAME: partial(add_UserServiceServicer_to_server, rpc.UserService(accounts, bounces, sessions))},
         rpc.STATUSES,
         metrics,
         grpc_secrets,
@@ -160,6 +188,7 @@ async def _run(settings: UserManagerSettings) -> None:
         "deletions": partial(repeat, RESUME_INTERVAL_S, deletions.resume_due_deletions, "deletions"),
         "sweep": partial(repeat, EXPIRY_INTERVAL_S, housekeeping.delete_expired_answers, "sweep"),
         "forget": partial(repeat, FORGET_INTERVAL_S, housekeeping.delete_expired_mail_records, "forget"),
+        "sessions": partial(repeat, FORGET_INTERVAL_S, sessions.delete_expired, "sessions"),
         "purge": partial(repeat, FORGET_INTERVAL_S, partial(start_due_purges, database, clock), "purge"),
         "count": partial(repeat, COUNT_INTERVAL_S, housekeeping.update_user_gauge, "count"),
         "pending": partial(repeat, COUNT_INTERVAL_S, deletions.update_pending_gauge, "pending"),

@@ -7,6 +7,8 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, exists, select
 from sqlalchemy.orm import Session
 
+from chassis.clock import Clock
+from chassis.credentials import Credential, SessionSecret
 from user_manager import tokens
 from user_manager.addresses import compute_lookup_key
 from user_manager.deletion.steps import DeletionStep
@@ -15,9 +17,11 @@ from user_manager.errors import (
     LinkOrphanedError,
     NotOperatorError,
     NotYoursError,
+    SessionUnknownError,
     TokenUnknownError,
 )
-from user_manager.model import Deletion, User
+from user_manager.model import Deletion, User, WebSession
+from user_manager.web_sessions import SessionLifetimes, find_session
 
 ACCOUNT_EXISTS: Final[ColumnElement[bool]] = ~exists().where(
     Deletion.user_id == User.user_id, Deletion.step != DeletionStep.DELETE_INTERESTS
@@ -27,29 +31,38 @@ ACCOUNT_EXISTS: Final[ColumnElement[bool]] = ~exists().where(
 
 @dataclass(frozen=True, slots=True)
 class AccountAuthorizer:
-    """A check of bearer tokens before a use case may use an account: an owner's token opens the owner's account only.
+    """A check of credentials before a use case may use an account: an owner's token or session opens that one only.
 
     The operator's token, which belongs to no account, opens all accounts and the operations of the operator.
     """
 
     operator_token: str = field(repr=False)
+    clock: Clock
+    lifetimes: SessionLifetimes
 
     def load_account(
-        self, session: Session, token: str, email: str, *, lock: bool = False, include_deleting: bool = False
+        self,
+        session: Session,
+        credential: Credential,
+        email: str,
+        *,
+        lock: bool = False,
+        include_deleting: bool = False,
     ) -> User:
-        """Return the account with this address if `token` is its owner's token or the operator's token.
+        """Return the account with this address if `credential` is its owner's, or the operator's token.
 
         The operator gets the confirmed account of an address that has an unconfirmed one beside it. An account whose
         deletion has passed the pivot does not exist; `include_deleting` lets the operator load it. `lock` locks the
-        account's row until the transaction ends. Raises TokenUnknownError if the token is nobody's, NotYoursError if a
-        user's token is for another account (whether this address has one or not), and AccountUnknownError if the
-        operator names an address that has no account, or is no address.
+        account's row until the transaction ends. Raises the errors of `load_owner`, NotYoursError if a user's
+        credential is for another account (whether this address has one or not), and AccountUnknownError if the operator
+        names an address that has no account, or is no address.
         """
         key = compute_lookup_key(email)
-        if not self.is_operator_token(token):
-            user = load_token_owner(session, token, lock=lock)
+        if not self.is_operator_token(credential):
+            user = self.load_owner(session, credential, lock=lock)
             if user.address_key != key:
-                raise NotYoursError("This token is for another account.")
+                kind = "session" if isinstance(credential, SessionSecret) else "token"
+                raise NotYoursError(f"This {kind} is for another account.")
             return user
         if key is None:
             raise AccountUnknownError("No account has this address.")
@@ -61,14 +74,37 @@ class AccountAuthorizer:
             raise AccountUnknownError("No account has this address.")
         return found
 
-    def is_operator_token(self, token: str) -> bool:
-        """Return True if `token` is the operator's token, in a time that does not depend on where the two differ."""
-        return tokens.is_same_token(token, self.operator_token)
+    def load_owner(self, session: Session, credential: Credential, *, lock: bool = False) -> User:
+        """Return the account that a token or a session belongs to, unless its deletion has passed the pivot.
 
-    def require_operator(self, session: Session, token: str) -> None:
-        """Raise NotOperatorError for a user's token, TokenUnknownError for nobody's; accept the operator's token."""
-        if not self.is_operator_token(token):
-            load_token_owner(session, token)
+        `lock` locks the account's row until the transaction ends. Raises TokenUnknownError or SessionUnknownError.
+        """
+        if isinstance(credential, SessionSecret):
+            return self.load_session(session, credential, lock=lock)[1]
+        return load_token_owner(session, credential, lock=lock)
+
+    def load_session(self, session: Session, secret: SessionSecret, *, lock: bool = False) -> tuple[WebSession, User]:
+        """Return the session with this secret and its account, whose row `lock` locks. Raises SessionUnknownError."""
+        row = find_session(session, secret, self.clock.now(), self.lifetimes)
+        user = None if row is None else find_account(session, row.user_id, lock=lock)
+        if row is None or user is None:
+            raise SessionUnknownError(
+                "You are signed out: the session was ended, was not used for long, or its account was deleted. Sign in "
+                "again."
+            )
+        return row, user
+
+    def is_operator_token(self, credential: Credential) -> bool:
+        """Return True if this is the operator's token, in a time that does not depend on where the two differ.
+
+        No session is the operator's.
+        """
+        return isinstance(credential, str) and tokens.is_same_token(credential, self.operator_token)
+
+    def require_operator(self, session: Session, credential: Credential) -> None:
+        """Accept the operator's token. Raises NotOperatorError for a user's credential, else as `load_owner` does."""
+        if not self.is_operator_token(credential):
+            self.load_owner(session, credential)
             raise NotOperatorError("Only the operator may do this.")
 
 

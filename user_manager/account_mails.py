@@ -18,6 +18,8 @@ from user_manager.links import LinkSigner, TokenLink
 from user_manager.mail_requests import MailKind, delete_requests_to, request_mail
 from user_manager.mailbox_limits import Admission, MailboxLimits
 from user_manager.model import Mailbox, User
+from user_manager.sign_in_links import void_sign_in_link
+from user_manager.web_sessions import delete_sessions_of_user
 
 log = structlog.get_logger()
 
@@ -59,7 +61,8 @@ class AccountMails:
     def replace_token(self, link_token: str) -> str:
         """Replace the token of the account that the link names, and return the new token, which is not shown again.
 
-        The old token is void at once, and so is the link. Raises LinkForgedError, LinkExpiredError, LinkOrphanedError.
+        The old token is void at once, and so is the link; all sessions of the account end. Raises LinkForgedError,
+        LinkExpiredError, LinkOrphanedError.
         """
         link = self._links.parse_token_link(link_token)
         new = tokens.generate_token()
@@ -67,6 +70,7 @@ class AccountMails:
             user = _load_user_to_replace_token(session, link, lock=True)
             user.token_sha256 = tokens.compute_digest(new)
             delete_answers_of_user(session, user.user_id)
+            delete_sessions_of_user(session, user.user_id)
         log.info("account.token_replaced", user_id=str(link.user_id))
         return new
 
@@ -80,7 +84,8 @@ class AccountMails:
     def stop_mails(self, link_token: str) -> None:
         """Stop account mails to the mailbox that the link names, and erase the unconfirmed account with its address.
 
-        Mails that were requested and are not sent yet are not sent. A confirmed account stays as it is. Idempotent.
+        Mails that were requested and are not sent yet are not sent, and no link signs in that was mailed before. A
+        confirmed account stays as it is. Idempotent.
         Raises LinkForgedError.
         """
         link = self._links.parse_stop_link(link_token)
@@ -93,6 +98,7 @@ class AccountMails:
             for user_id in session.scalars(select(User.user_id).where(unconfirmed).with_for_update()).all():
                 erase_account(session, user_id)
             delete_requests_to(session, link.address_digest)
+            void_sign_in_link(session, self._limits.compute_sign_in_hash(link.address_digest))
         if is_change:
             log.info("account_mails.stopped")
 

@@ -13,6 +13,7 @@ import structlog
 from sqlalchemy import and_, func, or_, select, update
 from sqlalchemy.orm import Session
 
+from chassis.credentials import Credential
 from chassis.db.database import Database
 from user_manager import tokens
 from user_manager.access import (
@@ -20,12 +21,11 @@ from user_manager.access import (
     AccountAuthorizer,
     find_account_of_address,
     load_linked_account,
-    load_token_owner,
 )
 from user_manager.addresses import Address, compute_address_digest, compute_lookup_key
 from user_manager.errors import BadCursorError, TooManyUsersError, VersionMismatchError
 from user_manager.links import LinkSigner
-from user_manager.mail_requests import delete_completed_request, load_requests
+from user_manager.mail_requests import MailKind, delete_completed_request, load_requests
 from user_manager.mailbox_limits import MailboxLimits
 from user_manager.model import ConfirmationState, MailRequest, User
 
@@ -102,7 +102,7 @@ class Confirmation:
 
 @dataclass(frozen=True, slots=True)
 class AuthenticatedUser:
-    """The user whom a bearer token belongs to."""
+    """The user whom a bearer token or a session belongs to."""
 
     user_id: UUID
     confirmed: bool
@@ -124,14 +124,16 @@ class Contact:
     token_url: str = ""
     """Link to a new token of the confirmed account that the address has; empty if no mail with one was requested."""
     stop_url: str = ""
-    """Link that stops account mails to the mailbox; empty if there is neither a confirmation link nor a token link."""
+    """Link that stops account mails to the mailbox; empty if there is no other link of an account mail."""
+    sign_in_url: str = ""
+    """Link that signs in to the confirmed account that the address has; empty if no mail with one was requested."""
 
 
 class Accounts:
     """Use cases on existing accounts: show, list, change, pause, replace the token; and queries of other services.
 
     An account whose deletion has passed the pivot does not exist for any of them. Safe for several threads; each method
-    may raise DatabaseUnavailableError.
+    may raise DatabaseUnavailableError, and SessionUnknownError in place of TokenUnknownError for a session.
     """
 
     def __init__(
@@ -142,18 +144,18 @@ class Accounts:
         self._authorizer = authorizer
         self._limits = limits
 
-    def get(self, token: str, email: str) -> Account:
+    def get(self, credential: Credential, email: str) -> Account:
         """Return the account with this address. Raises TokenUnknownError, NotYoursError, AccountUnknownError."""
         with self._database.reading() as session:
-            return Account.from_user(self._authorizer.load_account(session, token, email))
+            return Account.from_user(self._authorizer.load_account(session, credential, email))
 
-    def get_confirmation(self, token: str, email: str) -> Confirmation:
+    def get_confirmation(self, credential: Credential, email: str) -> Confirmation:
         """Return how far the confirmation of this account's address is.
 
         Raises TokenUnknownError, NotYoursError, AccountUnknownError.
         """
         with self._database.reading() as session:
-            user = self._authorizer.load_account(session, token, email)
+            user = self._authorizer.load_account(session, credential, email)
             return Confirmation(user.confirmation, user.confirmation_asked_at)
 
     def record_confirmation_state(self, user_id: str, confirmation_id: str, state: ConfirmationState) -> None:
@@ -176,7 +178,7 @@ class Accounts:
             if state is not ConfirmationState.WAITING:
                 delete_completed_request(session, *ids)
 
-    def list_page(self, token: str, cursor: str | None, limit: int) -> AccountPage:
+    def list_page(self, credential: Credential, cursor: str | None, limit: int) -> AccountPage:
         """Return a page of at most `limit` accounts, oldest first, that begins at `cursor` (None: the first page).
 
         Only the operator may list. The page has a cursor if more accounts follow. An account created while somebody
@@ -185,7 +187,7 @@ class Accounts:
         """
         query = select(User).where(ACCOUNT_EXISTS).order_by(User.created_at, User.user_id).limit(limit + 1)
         with self._database.reading() as session:
-            self._authorizer.require_operator(session, token)
+            self._authorizer.require_operator(session, credential)
             if cursor is not None:
                 after, last = _decode_cursor(cursor)
                 query = query.where(or_(User.created_at > after, and_(User.created_at == after, User.user_id > last)))
@@ -193,14 +195,14 @@ class Accounts:
         has_more = len(accounts) > limit
         return AccountPage(accounts[:limit], _encode_cursor(accounts[limit - 1]) if has_more else None)
 
-    def update(self, token: str, email: str, version: int | None, changes: AccountUpdate) -> Account:
+    def update(self, credential: Credential, email: str, version: int | None, changes: AccountUpdate) -> Account:
         """Change the account with this address if it still has this `version` (None: any version); return the result.
 
         Fields that are None in `changes` stay. The version increases by 1, but only if a value changes. The row is
         locked meanwhile. Raises TokenUnknownError, NotYoursError, AccountUnknownError, VersionMismatchError.
         """
         with self._database.transaction() as session:
-            user = self._authorizer.load_account(session, token, email, lock=True)
+            user = self._authorizer.load_account(session, credential, email, lock=True)
             if version is not None and user.version != version:
                 raise VersionMismatchError("The account was changed meanwhile; read it again.")
             before = Account.from_user(user)
@@ -216,26 +218,26 @@ class Accounts:
                 user.version += 1
             return Account.from_user(user)
 
-    def rotate_token(self, token: str, email: str) -> str:
+    def rotate_token(self, credential: Credential, email: str) -> str:
         """Replace the account's token and return the new one, which is not shown again; the old one is invalid at once.
 
         Only the new token's digest is stored. Raises TokenUnknownError, NotYoursError, AccountUnknownError.
         """
         new = tokens.generate_token()
         with self._database.transaction() as session:
-            user = self._authorizer.load_account(session, token, email, lock=True)
+            user = self._authorizer.load_account(session, credential, email, lock=True)
             user.token_sha256 = tokens.compute_digest(new)
             user_id = user.user_id
         log.info("account.token_rotated", user_id=str(user_id))
         return new
 
-    def is_registered_for_operator(self, token: str, email: str) -> bool:
+    def is_registered_for_operator(self, credential: Credential, email: str) -> bool:
         """Return True if an account has this address, False if none has; only the operator may ask.
 
         Raises TokenUnknownError, NotOperatorError.
         """
         with self._database.reading() as session:
-            self._authorizer.require_operator(session, token)
+            self._authorizer.require_operator(session, credential)
         return self.is_registered(email)
 
     def is_registered(self, email: str) -> bool:
@@ -272,10 +274,13 @@ class Accounts:
         if paused.rowcount == 1:
             log.info("account.unsubscribed", user_id=str(user_id))
 
-    def authenticate(self, token: str) -> AuthenticatedUser:
-        """Return the user whom the token belongs to. Raises TokenUnknownError, also for the operator's token."""
+    def authenticate(self, credential: Credential) -> AuthenticatedUser:
+        """Return the user whom the token or the session belongs to.
+
+        Raises TokenUnknownError, also for the operator's token.
+        """
         with self._database.reading() as session:
-            user = load_token_owner(session, token)
+            user = self._authorizer.load_owner(session, credential)
             return AuthenticatedUser(user.user_id, user.confirmed)
 
     def load_contacts(self, user_ids: Sequence[str]) -> list[Contact]:
@@ -339,6 +344,9 @@ class Accounts:
             self._limits.compute_hash(Address(request.email).key), request.address_digest
         )
         if owner is not None and owner.confirmed:
+            if request.kind == MailKind.SIGN_IN:
+                sign_in_url = self._links.build_sign_in_url(owner.user_id, request.mail_id, request.requested_at)
+                return Contact(account, "", "", "", stop_url, sign_in_url)
             token_url = self._links.build_token_url(owner.user_id, owner.token_sha256)
             return Contact(account, "", "", token_url, stop_url)
         confirm_url = self._links.build_confirmation_url(

@@ -10,6 +10,7 @@ from chassis.clock import Clock
 from chassis.db.database import Database
 from chassis.metrics import Metrics
 from user_manager.access import find_account
+from user_manager.web_sessions import delete_sessions_of_user
 
 log = structlog.get_logger()
 
@@ -45,8 +46,9 @@ class Bounces:
     def report(self, user_id: str, bounced_at: datetime) -> None:
         """Suppress the address of this user unless it was confirmed after `bounced_at`, and count the result.
 
-        The latest bounce counts, in whatever order and however often bounces are reported. An id that is no UUID counts
-        as an unknown user. A newly suppressed address is logged; the result is counted in `bounces_reported_total`.
+        The sessions of a newly suppressed address end: its mailbox proved who had signed in. The latest bounce counts,
+        in whatever order and however often bounces are reported. An id that is no UUID counts as an unknown user. A
+        newly suppressed address is logged; the result is counted in `bounces_reported_total`.
         """
         parsed_id = _parse_uuid(user_id)
         result = BounceResult.NOBODY if parsed_id is None else self._record_bounce(parsed_id, bounced_at)
@@ -75,6 +77,7 @@ class Bounces:
             user.bounced_at = max(instant, user.bounced_at or instant)
             if result is BounceResult.SUPPRESSED:
                 user.version += 1
+                delete_sessions_of_user(session, user.user_id)
             return result
 
 

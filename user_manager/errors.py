@@ -57,6 +57,14 @@ class TokenUnknownError(UserManagerError):
     """The token belongs to no account: it was never issued, was replaced, or the account was deleted."""
 
 
+class SessionUnknownError(UserManagerError):
+    """The session has ended: it was signed out, was not used for long, or its account was deleted."""
+
+
+class NoSuchSessionError(UserManagerError):
+    """The account has no session with this id (any more)."""
+
+
 class NotYoursError(UserManagerError):
     """A user requested an account other than their own, whether that account exists or not."""
 

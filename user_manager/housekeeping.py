@@ -9,6 +9,7 @@ from user_manager.accounts import Accounts
 from user_manager.idempotency import IdempotencyStore
 from user_manager.mail_requests import delete_expired_requests
 from user_manager.mailbox_limits import MailboxLimits
+from user_manager.sign_in_links import delete_expired_sign_in_links
 
 EXPIRY_INTERVAL_S = 30.0
 """Seconds between two runs of `delete_expired_answers`."""
@@ -58,10 +59,11 @@ class Housekeeping:
         self._seconds.labels().observe(perf_counter() - started)
 
     def delete_expired_mail_records(self) -> None:
-        """Delete the rows of mailboxes, of mail counts and of requested mails whose retention is over."""
+        """Delete the rows of mailboxes, mail counts, requested mails and links in them whose retention is over."""
         with self._database.transaction() as session:
             self._limits.delete_expired(session, self._clock.now())
             delete_expired_requests(session, self._clock.now())
+            delete_expired_sign_in_links(session, self._clock.now())
 
     def update_user_gauge(self) -> None:
         """Set the gauge of existing accounts from the database, so that the accounts of all replicas are counted."""

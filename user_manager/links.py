@@ -17,11 +17,17 @@ TOKEN_LINK_LIFETIME: Final = CONFIRMATION_LINK_LIFETIME
 """As long as the longest pause between mails: else a stranger who asks for a mail each night, whose link nobody uses in
 time, would keep the owner of a lost token out."""
 
+SIGN_IN_LINK_LIFETIME: Final = timedelta(minutes=15)
+SIGN_IN_RENEWAL_LIFETIME: Final = CONFIRMATION_LINK_LIFETIME
+"""Time for which a link that is too old to sign in may ask for a new one; as long for the same reason as
+`TOKEN_LINK_LIFETIME`."""
+
 # A salt for each purpose: the signature of one kind of link is not valid for the other kind.
 _CONFIRMATION: Final = "confirm-address"
 _UNSUBSCRIPTION: Final = "unsubscribe"
 _TOKEN: Final = "new-token"  # noqa: S105 - a purpose
 _STOP: Final = "stop-account-mails"
+_SIGN_IN: Final = "sign-in"
 
 _TOKEN_DIGEST_LENGTH: Final = 16
 """Digits of the present token's digest in a link to a new token: enough to tell one token from the next."""
@@ -51,6 +57,17 @@ class TokenLink:
 
 
 @dataclass(frozen=True, slots=True)
+class SignInLink:
+    """The content of a genuine link that signs in."""
+
+    user_id: UUID
+    mail_id: UUID
+    """The id of the mail with the link."""
+    requested_at: datetime
+    """Time at which that mail was requested."""
+
+
+@dataclass(frozen=True, slots=True)
 class StopLink:
     """The content of a genuine link that stops account mails."""
 
@@ -61,7 +78,7 @@ class StopLink:
 
 @dataclass(frozen=True, slots=True)
 class LinkSigner:
-    """A builder and parser of signed links: to confirm an address, stop alerts, replace a token, stop account mails.
+    """A builder and parser of signed links: confirm an address, stop alerts, replace a token, sign in, stop mails.
 
     A link ends with a token: what it is about (and times, where it expires) and a signature, which the parsers verify.
     The signature of one kind of link is not valid for another.
@@ -112,6 +129,25 @@ class LinkSigner:
         try:
             user_id, _, digest = self._parse_timed_link(_TOKEN, link_token, TOKEN_LINK_LIFETIME).partition("~")
             return TokenLink(UUID(user_id), digest)
+        except (BadSignature, ValueError):
+            raise LinkForgedError(_FORGED) from None
+
+    def build_sign_in_url(self, user_id: UUID, mail_id: UUID, requested_at: datetime) -> str:
+        """Build the link that signs a user in, in the mail with this id, valid for `SIGN_IN_LINK_LIFETIME`.
+
+        The time is counted from now: a mail that waits for the mail server gets a new link at each attempt.
+        """
+        value = f"{user_id}~{mail_id}~{(requested_at - _EPOCH) // _MICROSECOND}"
+        return f"{self.public_url}/sign-in/{self._build_timestamp_signer(_SIGN_IN).sign(value).decode('ascii')}"
+
+    def parse_sign_in_link(self, link_token: str, lifetime: timedelta = SIGN_IN_LINK_LIFETIME) -> SignInLink:
+        """Verify the last path segment of a link that signs in, and return its content.
+
+        Raises LinkExpiredError if a genuine link is older than `lifetime`, else LinkForgedError.
+        """
+        try:
+            user_id, mail_id, microseconds = self._parse_timed_link(_SIGN_IN, link_token, lifetime).split("~")
+            return SignInLink(UUID(user_id), UUID(mail_id), _EPOCH + int(microseconds) * _MICROSECOND)
         except (BadSignature, ValueError):
             raise LinkForgedError(_FORGED) from None
 

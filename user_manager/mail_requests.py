@@ -19,6 +19,9 @@ REQUEST_LIFETIME: Final = timedelta(days=7)
 TOKEN_REQUEST_LIFETIME: Final = timedelta(days=LONGEST_ABSENCE_DAYS) + REQUEST_LIFETIME
 """The same for a token: the notifier may be away for so long, and then tries for a week before it gives a mail up."""
 
+SIGN_IN_REQUEST_LIFETIME: Final = timedelta(days=1)
+"""The same for signing in: later nobody waits for the mail any more, and by then another may be asked for."""
+
 
 class MailKind(StrEnum):
     """What an account mail was requested for. The column holds these values."""
@@ -27,6 +30,8 @@ class MailKind(StrEnum):
     """To confirm the address; or to say that it has a confirmed account."""
     TOKEN = "token"  # noqa: S105 - a kind of mail
     """To replace a lost token; or, without a confirmed account, to confirm the address."""
+    SIGN_IN = "sign_in"
+    """To sign in; or, without a confirmed account, to confirm the address."""
 
 
 def request_mail(
@@ -47,7 +52,7 @@ def request_mail(
             requested_at=now,
         )
     )
-    has_account = kind is not MailKind.TOKEN
+    has_account = kind is MailKind.CONFIRMATION
     OUTBOX.add(session, [events.build_registered_event(request_id, confirmation_id=mail_id, has_account=has_account)])
 
 
@@ -66,7 +71,17 @@ def delete_requests_to(session: Session, address_digest: str) -> None:
     session.execute(delete(MailRequest).where(MailRequest.address_digest == address_digest))
 
 
+def delete_sign_in_requests_to(session: Session, address_digest: str) -> None:
+    """Delete the requests for mails to an address by which somebody would sign in."""
+    of_kind = MailRequest.kind == MailKind.SIGN_IN.value
+    session.execute(delete(MailRequest).where(MailRequest.address_digest == address_digest, of_kind))
+
+
 def delete_expired_requests(session: Session, now: datetime) -> None:
     """Delete the requests that are older than the lifetime of their kind."""
     is_old = (MailRequest.requested_at <= now - REQUEST_LIFETIME) & (MailRequest.kind != MailKind.TOKEN.value)
-    session.execute(delete(MailRequest).where(is_old | (MailRequest.requested_at <= now - TOKEN_REQUEST_LIFETIME)))
+    is_late = (MailRequest.requested_at <= now - SIGN_IN_REQUEST_LIFETIME) & (
+        MailRequest.kind == MailKind.SIGN_IN.value
+    )
+    is_over = is_old | is_late | (MailRequest.requested_at <= now - TOKEN_REQUEST_LIFETIME)
+    session.execute(delete(MailRequest).where(is_over))

@@ -53,6 +53,15 @@ class SuppressionReason(StrEnum):
     """All clients together have."""
 
 
+class PauseScope(StrEnum):
+    """What the pauses between mails are counted for. Mails of one scope use up no pause of the other's."""
+
+    ACCOUNT = ""
+    """Mails that confirm an address or offer a token. Whoever registers sees what became of them."""
+    SIGN_IN = "sign-in "
+    """Mails by which somebody signs in. Nobody sees what became of them, so signing in may end their pauses."""
+
+
 class Admission(Enum):
     """The decision if a mail may be requested, and who may know of it."""
 
@@ -136,6 +145,10 @@ class MailboxLimits:
         name = normalize_mailbox(address_key)
         return self.compute_hash(name) if address_key == name else self._compute_hmac("address", address_key)
 
+    def compute_sign_in_hash(self, address_digest: str) -> str:
+        """Compute the keyed hash under which the link is stored that signs in to an address."""
+        return self._compute_hmac("sign-in link", address_digest)
+
     def lock_mailbox(self, session: Session, mailbox_hash: str, now: datetime) -> Mailbox:
         """Return the mailbox's row, locked until the transaction ends; insert it if it is missing."""
         fresh = {"mails": 0, "touched_at": now}
@@ -143,9 +156,10 @@ class MailboxLimits:
 
     def compute_owners_wait(self, session: Session, mailbox: Mailbox, address: Address, now: datetime) -> timedelta:
         """Return how long an address with a confirmed account gets no other mail; 0 if it may get one now."""
-        rows = [self._lock_shared_pauses(session, mailbox, address, now)]
+        scope = PauseScope.ACCOUNT
+        rows = [self._lock_shared_pauses(session, mailbox, address, now, scope)]
         if rows[0] is not mailbox:
-            rows.append(self._lock_own_pauses(session, address, now))
+            rows.append(self._lock_own_pauses(session, address, now, scope))
         return min(self.compute_wait_after(row.mails, row.last_mail_at, now) for row in rows)
 
     def compute_wait_after(self, mails: int, last_mail_at: datetime | None, now: datetime) -> timedelta:
@@ -153,7 +167,13 @@ class MailboxLimits:
         return compute_mail_wait(mails, last_mail_at, now, self._rates.pauses)
 
     def admit_mail(
-        self, session: Session, mailbox: Mailbox, address: Address, client: str | None, now: datetime
+        self,
+        session: Session,
+        mailbox: Mailbox,
+        address: Address,
+        client: str | None,
+        now: datetime,
+        scope: PauseScope = PauseScope.ACCOUNT,
     ) -> Admission:
         """Count a request for a mail to an address of this locked mailbox, and decide if the mail may be requested.
 
@@ -163,16 +183,8 @@ class MailboxLimits:
         or all together, have caused too many in this hour, whatever the mailbox is.
         """
         mailbox.touched_at = max(now, mailbox.touched_at)
-        own = [self._lock_quota(session, scope, now) for scope in self._list_scopes(client)]
-        total = self._lock_quota(session, _ALL, now)
-        if own:
-            self._require(own[0].mails < self._rates.per_client, own[0], now, SuppressionReason.CLIENT_LIMIT)
-        self._require(total.mails < self._rates.in_all, total, now, SuppressionReason.TOTAL_LIMIT)
-        counts = [quota.mails for quota in (total, *reversed(own))]
-        self._require(has_room(self._rates.in_all, counts), total, now, SuppressionReason.NETWORK_LIMIT)
-        for quota in own:
-            quota.mails += 1
-        admission = self._count_between_pauses(session, mailbox, address, now)
+        total = self._count_client(session, client, now)
+        admission = self._count_between_pauses(session, mailbox, address, now, scope)
         if admission is Admission.REFUSED:
             self._suppressed.labels(reason=SuppressionReason.PAUSE).inc()
             return admission
@@ -182,31 +194,69 @@ class MailboxLimits:
         total.mails += 1
         return admission
 
-    def _count_between_pauses(self, session: Session, mailbox: Mailbox, address: Address, now: datetime) -> Admission:
+    def count_owners_mail(self, session: Session, client: str | None, now: datetime) -> None:
+        """Count a mail that the owner of a mailbox has asked for by a link in another mail: no pause forbids it.
+
+        Raises TooManyMailsError as `admit_mail` does.
+        """
+        self._count_client(session, client, now).mails += 1
+
+    def end_sign_in_pauses(self, session: Session, address: Address, now: datetime) -> None:
+        """Let the next mail by which somebody signs in to this address go out at once: its owner uses these mails."""
+        self._lock_own_pauses(session, address, now, PauseScope.SIGN_IN).mails = 0
+
+    def _count_client(self, session: Session, client: str | None, now: datetime) -> MailQuota:
+        """Count a request of a client, and return the locked quota of all, in which it is not counted yet.
+
+        Raises TooManyMailsError if the client, its networks, or all together have caused too many mails in this hour.
+        """
+        own = [self._lock_quota(session, scope, now) for scope in self._list_scopes(client)]
+        total = self._lock_quota(session, _ALL, now)
+        if own:
+            self._require(own[0].mails < self._rates.per_client, own[0], now, SuppressionReason.CLIENT_LIMIT)
+        self._require(total.mails < self._rates.in_all, total, now, SuppressionReason.TOTAL_LIMIT)
+        counts = [quota.mails for quota in (total, *reversed(own))]
+        self._require(has_room(self._rates.in_all, counts), total, now, SuppressionReason.NETWORK_LIMIT)
+        for quota in own:
+            quota.mails += 1
+        return total
+
+    def _count_between_pauses(
+        self, session: Session, mailbox: Mailbox, address: Address, now: datetime, scope: PauseScope
+    ) -> Admission:
         """Count a mail to the address unless its pauses forbid it, then REFUSED.
 
         An address in the mailbox's own spelling has the mailbox's pauses to itself. All other spellings (with a +tag)
         share theirs, because a stranger can invent any number of them. One that has a confirmed account has pauses of
         its own beside them, which strangers' inventions cannot use up.
         """
-        shared = self._lock_shared_pauses(session, mailbox, address, now)
+        shared = self._lock_shared_pauses(session, mailbox, address, now, scope)
         if self._count_mail(shared, now):
             return Admission.OPEN
-        if shared is mailbox or not has_confirmed_account(session, compute_address_digest(address.key)):
+        if address.key == normalize_mailbox(address.key) or not has_confirmed_account(
+            session, compute_address_digest(address.key)
+        ):
             return Admission.REFUSED
-        is_counted = self._count_mail(self._lock_own_pauses(session, address, now), now)
+        is_counted = self._count_mail(self._lock_own_pauses(session, address, now, scope), now)
         return Admission.HIDDEN if is_counted else Admission.REFUSED
 
-    def _lock_shared_pauses(self, session: Session, mailbox: Mailbox, address: Address, now: datetime) -> Mailbox:
-        """Return the row of the mailbox for its own spelling, that of all other spellings for another one; locked."""
-        name = normalize_mailbox(address.key)
-        if address.key == name:
-            return mailbox
-        return self.lock_mailbox(session, self._compute_hmac("spellings", name), now)
+    def _lock_shared_pauses(
+        self, session: Session, mailbox: Mailbox, address: Address, now: datetime, scope: PauseScope
+    ) -> Mailbox:
+        """Return the row of the mailbox for its own spelling, that of all other spellings for another one; locked.
 
-    def _lock_own_pauses(self, session: Session, address: Address, now: datetime) -> Mailbox:
+        The row of the mailbox itself counts for the scope ACCOUNT; that of another scope is a row of its own.
+        """
+        name = normalize_mailbox(address.key)
+        if address.key != name:
+            return self.lock_mailbox(session, self._compute_hmac(f"{scope}spellings", name), now)
+        return mailbox if scope is PauseScope.ACCOUNT else self._lock_own_pauses(session, address, now, scope)
+
+    def _lock_own_pauses(self, session: Session, address: Address, now: datetime, scope: PauseScope) -> Mailbox:
         """Return the row that counts the mails to this very address, if it has a confirmed account; locked."""
-        return self.lock_mailbox(session, self.compute_proof_hash(address.key), now)
+        if scope is PauseScope.ACCOUNT:
+            return self.lock_mailbox(session, self.compute_proof_hash(address.key), now)
+        return self.lock_mailbox(session, self._compute_hmac(f"{scope}address", address.key), now)
 
     def _count_mail(self, row: Mailbox, now: datetime) -> bool:
         """Count a mail in a row and return True; return False during a pause of the row.

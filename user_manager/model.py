@@ -186,6 +186,43 @@ class MailRequest(Base):
     requested_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
+class WebSession(Base):
+    """A row of the table of sessions: a browser in which somebody is signed in. See `web_sessions`."""
+
+    __tablename__ = "web_sessions"
+    __table_args__ = (
+        UniqueConstraint("secret_sha256", name="uq_web_sessions_secret_sha256"),
+        Index("ix_web_sessions_user_id", "user_id"),
+        Index("ix_web_sessions_created_at", "created_at"),
+        Index("ix_web_sessions_last_used_at", "last_used_at"),
+        TABLE_OPTIONS,
+    )
+
+    session_id: Mapped[UUID] = mapped_column(Uuid, primary_key=True)
+    """The name of the session for its owner; it opens nothing."""
+    secret_sha256: Mapped[str] = mapped_column(String(64))
+    """In hexadecimal. The secret itself is in the browser's cookie alone."""
+    user_id: Mapped[UUID] = mapped_column(Uuid)
+    device: Mapped[str] = mapped_column(String(80))
+    """Browser and system in words, such as "Firefox on Linux"; see `devices`."""
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    last_used_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    """Time of the last use that was recorded: at most `web_sessions.USE_RECORDED_EVERY` before the last one."""
+
+
+class SignInLink(Base):
+    """A row of the table of links that sign in: the one link of an address that still may. See `sign_in`."""
+
+    __tablename__ = "sign_in_links"
+    __table_args__ = (Index("ix_sign_in_links_requested_at", "requested_at"), TABLE_OPTIONS)
+
+    address_hash: Mapped[str] = mapped_column(String(64), primary_key=True)
+    """HMAC of the address' digest, in hexadecimal; the address need not have an account."""
+    mail_id: Mapped[UUID] = mapped_column(Uuid)
+    """The id of the mail with the link, as the link holds it."""
+    requested_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
 class IdempotencyRecord(Base):
     """A row of the table of stored answers to requests, by idempotency key. Commits with the request's effect."""
 

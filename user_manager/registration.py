@@ -12,6 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from chassis.clock import Clock
+from chassis.credentials import Credential
 from chassis.db.database import Database
 from chassis.errors import ContendedError
 from user_manager import events, tokens
@@ -31,6 +32,7 @@ from user_manager.links import ConfirmationLink, LinkSigner
 from user_manager.mail_requests import MailKind, request_mail
 from user_manager.mailbox_limits import Admission, MailboxLimits
 from user_manager.model import OUTBOX, ConfirmationState, Deletion, Mailbox, User
+from user_manager.web_sessions import delete_sessions_of_user
 
 log = structlog.get_logger()
 
@@ -56,7 +58,10 @@ class ConfirmedAddress:
 
 
 class Registrations:
-    """Use cases of registration and confirmation. Safe for several threads; each may raise DatabaseUnavailableError."""
+    """Use cases of registration and confirmation. Safe for several threads; each may raise DatabaseUnavailableError.
+
+    A session raises SessionUnknownError where a token raises TokenUnknownError.
+    """
 
     def __init__(
         self,
@@ -176,7 +181,7 @@ class Registrations:
         If the address was unconfirmed, the account's token is replaced, unless `proof` is that token: whoever asked for
         it need not own the address (ADR 28). Stores the time of confirmation, increases the version and publishes an
         event, but only if the address was unconfirmed or suppressed; then account mails to the mailbox are no longer
-        stopped. Raises LinkForgedError, LinkExpiredError, LinkOrphanedError.
+        stopped, and all sessions of the account end. Raises LinkForgedError, LinkExpiredError, LinkOrphanedError.
         """
         link = self._links.parse_confirmation_link(link_token)
         now = self._clock.now()
@@ -193,6 +198,7 @@ class Registrations:
                     if proof is None or tokens.compute_digest(proof) != user.token_sha256:
                         new_token = tokens.generate_token()
                         user.token_sha256 = tokens.compute_digest(new_token)
+                delete_sessions_of_user(session, user.user_id)
                 user.confirmed = True
                 # Not before the last bounce, which a replica whose clock is ahead may have recorded.
                 user.confirmed_at = max(now, user.bounced_at or now)
@@ -215,7 +221,7 @@ class Registrations:
         with self._database.reading() as session:
             return Account.from_user(self._load_confirmable_user(session, link))
 
-    def request_confirmation_mail(self, token: str, email: str, client: str | None = None) -> None:
+    def request_confirmation_mail(self, credential: Credential, email: str, client: str | None = None) -> None:
         """Request another confirmation mail to the account's address, also to a suppressed one.
 
         The mail goes out if the mailbox may get one (`MailboxLimits`); the answer for an unconfirmed account does not
@@ -225,10 +231,10 @@ class Registrations:
         """
         now = self._clock.now()
         with self._database.transaction() as session:
-            address_key = self._authorizer.load_account(session, token, email).address_key
+            address_key = self._authorizer.load_account(session, credential, email).address_key
             session.expire_all()
             mailbox = self._limits.lock_mailbox(session, self._limits.compute_hash(address_key), now)
-            user = self._authorizer.load_account(session, token, email, lock=True)
+            user = self._authorizer.load_account(session, credential, email, lock=True)
             if user.confirmed and not user.suppressed:
                 raise AlreadyConfirmedError("This address is confirmed already.")
             wait = self._compute_wait_to_ask(session, user, mailbox, now)

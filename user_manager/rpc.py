@@ -6,6 +6,7 @@ from typing import Final
 
 import grpc
 
+from chassis.credentials import Credential, SessionSecret
 from chassis.errors import DatabaseUnavailableError
 from towerwatch.users.v1 import user_service_pb2 as pb
 from towerwatch.users.v1.user_service_pb2 import (
@@ -24,13 +25,21 @@ from towerwatch.users.v1.user_service_pb2 import (
 from towerwatch.users.v1.user_service_pb2_grpc import UserServiceServicer
 from user_manager import accounts
 from user_manager.bounces import Bounces
-from user_manager.errors import BadConfirmationStateError, BadInstantError, TokenUnknownError, TooManyUsersError
+from user_manager.errors import (
+    BadConfirmationStateError,
+    BadInstantError,
+    SessionUnknownError,
+    TokenUnknownError,
+    TooManyUsersError,
+)
 from user_manager.model import ConfirmationState
+from user_manager.sessions import Sessions
 
 SERVICE_NAME: Final = "towerwatch.users.v1.UserService"
 
 STATUSES: Final[Mapping[type[Exception], grpc.StatusCode]] = {
     TokenUnknownError: grpc.StatusCode.UNAUTHENTICATED,
+    SessionUnknownError: grpc.StatusCode.UNAUTHENTICATED,
     TooManyUsersError: grpc.StatusCode.INVALID_ARGUMENT,
     BadInstantError: grpc.StatusCode.INVALID_ARGUMENT,
     BadConfirmationStateError: grpc.StatusCode.INVALID_ARGUMENT,
@@ -50,18 +59,23 @@ class UserService(UserServiceServicer):
     The server's interceptor maps raised errors to `STATUSES`.
     """
 
-    def __init__(self, use_cases: accounts.Accounts, bounces: Bounces) -> None:
+    def __init__(self, use_cases: accounts.Accounts, bounces: Bounces, sessions: Sessions) -> None:
         self._accounts = use_cases
         self._bounces = bounces
+        self._sessions = sessions
 
     def Authenticate(  # noqa: N802 — the contract's name
         self, request: AuthenticateRequest, _context: grpc.ServicerContext
     ) -> AuthenticateResponse:
-        """Return the id of the user whom the token belongs to, and if the address is confirmed.
+        """Return the id of the user whom the token or the session belongs to, and if the address is confirmed.
 
-        Raises TokenUnknownError.
+        The token counts if both are given. Raises TokenUnknownError, SessionUnknownError.
         """
-        user = self._accounts.authenticate(request.token)
+        credential: Credential = request.token
+        if request.session and not request.token:
+            credential = SessionSecret(request.session)
+            self._sessions.record_use(credential)
+        user = self._accounts.authenticate(credential)
         return AuthenticateResponse(user_id=str(user.user_id), confirmed=user.confirmed)
 
     def VerifyUser(  # noqa: N802 — the contract's name
@@ -111,6 +125,7 @@ def _encode_contact(contact: accounts.Contact) -> Contact:
         token_url=contact.token_url,
         stop_url=contact.stop_url,
         without_corrections=not account.corrections,
+        sign_in_url=contact.sign_in_url,
     )
 
 

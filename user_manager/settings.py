@@ -14,6 +14,13 @@ from chassis.settings import Port, StrongSecret
 from chassis.web.limits import ClientRateLimit
 from user_manager.idempotency import ANSWER_LIFETIME
 from user_manager.mailbox_limits import DEFAULT_PAUSES, MailRates
+from user_manager.web_sessions import (
+    DEFAULT_IDLE,
+    DEFAULT_LIFETIME,
+    LONGEST_SESSION,
+    SHORTEST_SESSION,
+    SessionLifetimes,
+)
 
 _MAX_PUBLIC_URL_LENGTH: Final = 600
 """Characters. With the longest link below it the notifier can still print it: in a header of 998 characters."""
@@ -67,6 +74,11 @@ class UserManagerSettings(DatabaseSettings):
     grpc_port: Port
     grpc_socket: SocketPath = ""
     """Path of a Unix domain socket on which gRPC listens, too; empty: on none. Its folder must be closed to others."""
+    http_socket: SocketPath = ""
+    """Path of a Unix domain socket on which REST is served, too, for the gateway of this machine; empty: on none.
+
+    What comes by it is trusted to name the client's address. Its folder must be closed to others.
+    """
     collector_grpc_target: Target
     public_url: Annotated[str, AfterValidator(_normalize_public_url)]
     """Base URL under which people reach this service, in ASCII: links in mails begin with it."""
@@ -87,9 +99,17 @@ class UserManagerSettings(DatabaseSettings):
     """Maximum number of account mails that one client's IP address may ask for in an hour, at all replicas together."""
     mails_per_hour: int = Field(default=1000, ge=1)
     """Maximum number of account mails in an hour, of all clients at all replicas."""
+    session_idle: timedelta = Field(default=DEFAULT_IDLE, ge=SHORTEST_SESSION, le=LONGEST_SESSION)
+    """Time without use after which a browser is signed out, ISO 8601 (P30D)."""
+    session_lifetime: timedelta = Field(default=DEFAULT_LIFETIME, ge=SHORTEST_SESSION, le=LONGEST_SESSION)
+    """Time after signing in after which a browser is signed out, used or not."""
     allow_test_addresses: bool = False
     """True: addresses in the reserved domain .test (RFC 6761) may register, as demos and tests need."""
 
     def build_mail_rates(self) -> MailRates:
         """Return the limits on account mails."""
         return MailRates(self.mail_pauses, self.mails_per_client, self.mails_per_hour)
+
+    def build_session_lifetimes(self) -> SessionLifetimes:
+        """Return how long sessions last."""
+        return SessionLifetimes(self.session_idle, self.session_lifetime)

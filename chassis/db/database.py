@@ -2,7 +2,7 @@
 
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -53,6 +53,9 @@ Longer than on MySQL: all writers wait for one lock, and do not get it in the or
 
 _READS_ONLY: Final = "reads_only"
 """The execution option of connections that only read."""
+
+_AFTER_COMMIT: Final = "after_commit"
+"""The key of a session's `info` under which the functions are that `call_after_commit` was given."""
 
 _HARMLESS_WRITE: Final = text("UPDATE alembic_version SET version_num = version_num")
 """A write that changes nothing, to the table in which the revision of the schema stands."""
@@ -159,6 +162,15 @@ class DatabaseSettings(Settings):
         return Database(self.database_url.get_secret_value(), pool, trust)
 
 
+def call_after_commit(session: Session, call: Callable[[], None]) -> None:
+    """Have `call` called once after the commit of the `Database.transaction` of this session; never if it rolls back.
+
+    It runs in the transaction's thread, must not raise or block, and may be given several times. After an error of the
+    commit itself it is not called, although the database may have committed.
+    """
+    session.info.setdefault(_AFTER_COMMIT, {})[call] = None
+
+
 class Database:
     """A service's own database on SQLite or MySQL, with a pool of connections. It connects at the first use.
 
@@ -230,6 +242,8 @@ class Database:
             self._file.require_intact()
             with self._sessions.begin() as session:
                 yield session
+            for call in session.info.get(_AFTER_COMMIT, ()):
+                call()
 
     @contextmanager
     def reading(self) -> Iterator[Session]:

@@ -14,7 +14,8 @@ by elapsed time (`LeaseWatch`), so the clocks of replicas may differ.
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import NewType
@@ -37,7 +38,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session
 
-from chassis.db.database import TABLE_OPTIONS
+from chassis.db.database import TABLE_OPTIONS, call_after_commit
 
 Sequence = NewType("Sequence", int)
 
@@ -106,7 +107,7 @@ class LeaseWatch:
 class Outbox:
     """The outbox tables of one service's schema, and the statements on them, each in a transaction of its caller.
 
-    Use cases call `add`; the relay calls `claim_messages`, `delete_published` and `release_lease`.
+    Use cases call `add`; the relay calls `claim_messages`, `end_round` and `release_lease`.
     """
 
     def __init__(self, schema: MetaData) -> None:
@@ -132,6 +133,24 @@ class Outbox:
             Column("leased_until", Float(53), nullable=False),
             **TABLE_OPTIONS,
         )
+        self._listeners: tuple[Callable[[], None], ...] = ()
+
+    @contextmanager
+    def listening(self, listener: Callable[[], None]) -> Iterator[None]:
+        """Call `listener` during the block after each commit by which this process may have given a relay work.
+
+        It is called in the thread of the commit, and must not raise or block. Commits of other processes call nothing.
+        """
+        self._listeners = (*self._listeners, listener)
+        try:
+            yield
+        finally:
+            self._listeners = tuple(each for each in self._listeners if each is not listener)
+
+    def _call_listeners(self) -> None:
+        """Call all listeners of this moment."""
+        for listener in self._listeners:
+            listener()
 
     def add(self, session: Session, messages: Iterable[OutboxMessage]) -> None:
         """Add events to the outbox in the caller's transaction; the relay publishes them after its commit.
@@ -145,6 +164,7 @@ class Outbox:
         ]
         if rows:
             session.execute(insert(self.rows), rows)
+            call_after_commit(session, self._call_listeners)
 
     def add_barrier(self, session: Session) -> None:
         """Add a barrier: events that are added after it are not published before `remove_barriers` is called."""
@@ -157,6 +177,7 @@ class Outbox:
     def remove_barriers(self, session: Session) -> None:
         """Remove all barriers, so that the relay publishes what was added after them."""
         session.execute(delete(self.rows).where(self.rows.c.topic == BARRIER))
+        call_after_commit(session, self._call_listeners)
 
     def withdraw(self, session: Session, topic: str) -> None:
         """Delete the events of a topic that are not published yet. A relay may be publishing some of them now."""
@@ -171,6 +192,13 @@ class Outbox:
         oldest = session.scalar(select(self.rows.c.added_at).order_by(self.rows.c.id).limit(1))
         return Backlog(self.count_unpublished(session), 0.0 if oldest is None else max(now - oldest, 0.0))
 
+    def has_messages(self, session: Session) -> bool:
+        """Return True if the oldest event can be published by whoever has the lease; False if there is none.
+
+        False, too, if a barrier comes first.
+        """
+        return session.scalar(select(self.rows.c.topic).order_by(self.rows.c.id).limit(1)) not in (None, BARRIER)
+
     def claim_messages(
         self, session: Session, owner: str, now: float, watch: LeaseWatch, elapsed: float
     ) -> list[SequencedMessage]:
@@ -182,8 +210,7 @@ class Outbox:
         end of the transaction; in a new database it is inserted, with a first sequence made of the time. `now` is in
         seconds since the epoch; `watch` is the owner's, and `elapsed` is in seconds of its monotonic clock.
         """
-        first = session.execute(select(self.rows.c.topic).order_by(self.rows.c.id).limit(1)).one_or_none()
-        if first is None or first.topic == BARRIER:
+        if not self.has_messages(session):
             return []
         relay = session.execute(select(self.relay).with_for_update()).one_or_none()
         if relay is None:
@@ -249,6 +276,16 @@ class Outbox:
         """
         sequences = [message.sequence for message in published]
         session.execute(delete(self.rows).where(self.rows.c.sequence.in_(sequences)))
+
+    def end_round(self, session: Session, owner: str, published: Iterable[SequencedMessage]) -> None:
+        """Delete the rows of published messages, and end this owner's lease if no event remains that can be published.
+
+        An event that is committed later finds no lease; whoever is woken by that commit takes it at once.
+        """
+        session.execute(select(self.relay).with_for_update())  # before the rows, as `claim_messages`: else a deadlock
+        self.delete_published(session, published)
+        if not self.has_messages(session):
+            self.release_lease(session, owner)
 
     def release_lease(self, session: Session, owner: str) -> None:
         """End this owner's lease, so that the next relay need not wait for its end.

@@ -11,6 +11,9 @@ import time
 import uuid
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
+from enum import Enum, auto
+from typing import assert_never
 
 import structlog
 from aiokafka import AIOKafkaProducer
@@ -37,11 +40,17 @@ ROUND_TIMEOUT_S = LEASE_S - REQUEST_TIMEOUT_S - 1.0
 LAST_SEND_AFTER_S = ROUND_TIMEOUT_S - REQUEST_TIMEOUT_S
 """Seconds from its beginning after which a round sends no more batches, and leaves the rest to the next round."""
 
-MEASURE_EVERY_S = 2.0
+MEASURE_EVERY_S = 5.0
 """Seconds between measurements of the backlog; counting reads the whole index."""
 
-IDLE_PAUSE_S = 0.05
-"""Seconds that the relay pauses when the outbox is empty: the longest time until a new event is found."""
+IDLE_LOOK_S = 2.0
+"""Seconds until the relay looks into an empty outbox by itself, for events that a process left that has ended since.
+
+A commit of its own process wakes it at once; and so does each living replica's commit that replica's own relay.
+"""
+
+LEASE_POLL_S = 0.05
+"""Seconds that the relay pauses while there are events and another relay has the lease."""
 
 FAILURE_PAUSE_S = 1.0
 """Seconds that the relay pauses after a failure; doubled each time that the broker is unavailable."""
@@ -61,11 +70,23 @@ class UnknownLogError(ChassisError):
     transient = True
 
 
+class _Round(Enum):
+    """What a round of the relay has found."""
+
+    PUBLISHED = auto()
+    """Events, which are published now; there may be more."""
+    EMPTY = auto()
+    """No event that may be published."""
+    LEASED = auto()
+    """Events, and the lease of another relay."""
+
+
 class OutboxRelay:
     """The relay that publishes one service's outbox to Kafka and deletes the published rows.
 
-    Every replica runs one, with an owner id of its own, and the lease lets one of them work at a time. Metrics show the
-    backlog and the published events.
+    Every replica runs one, with an owner id of its own, and the lease lets one of them work at a time. Each commit of
+    the replica wakes its relay, which gives the lease back as soon as the outbox is empty: whose relay is woken next
+    need not wait for it. Metrics show the backlog and the published events.
     """
 
     def __init__(
@@ -91,7 +112,7 @@ class OutboxRelay:
         self._published = metrics.counter("outbox_published_total", "Events published", "topic")
 
     async def run(self) -> None:
-        """Publish the outbox, and measure its backlog every 2 s, until cancelled; then release the lease.
+        """Publish the outbox, and measure its backlog every 5 s, until cancelled; then release the lease.
 
         While the database or the broker is unavailable the relay waits, and loses nothing. Other errors are raised in
         an ExceptionGroup.
@@ -107,6 +128,13 @@ class OutboxRelay:
         errors are raised.
         """
         pause = FAILURE_PAUSE_S
+        loop, woken = asyncio.get_running_loop(), asyncio.Event()
+
+        def wake() -> None:
+            """Wake the relay, from any thread; do nothing if its event loop has ended meanwhile."""
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(woken.set)
+
         try:
             while True:
                 # After a fatal error an idempotent producer rejects all further records: create a new one.
@@ -114,7 +142,8 @@ class OutboxRelay:
                 try:
                     await producer.start()
                     pause = FAILURE_PAUSE_S
-                    await self._publish_until_error(producer)
+                    with self._outbox.listening(wake):
+                        await self._publish_until_error(producer, woken)
                 except (KafkaError, OSError) as error:
                     log.warning("outbox.not_published", error=type(error).__name__, again_in_s=pause)
                 finally:
@@ -124,15 +153,17 @@ class OutboxRelay:
         finally:
             await asyncio.to_thread(self._release_lease)
 
-    async def _publish_until_error(self, producer: AIOKafkaProducer) -> None:
-        """Run rounds without end, with pauses of 50 ms when there was nothing to publish and 1 s without the database.
+    async def _publish_until_error(self, producer: AIOKafkaProducer, woken: asyncio.Event) -> None:
+        """Run rounds without end; wait for `woken`, but no more than 2 s, when there was nothing to publish.
 
-        Pauses 1 s, too, while the log is not known. A round that its lease is too short for is logged and continued by
-        the next one. Raises KafkaError when the broker fails, TimeoutError when a round takes too long.
+        Pauses 50 ms while another relay has the lease, and 1 s without the database or while the log is not known. A
+        round that its lease is too short for is logged and continued by the next one. Raises KafkaError when the broker
+        fails, TimeoutError when a round takes too long.
         """
         while True:
+            woken.clear()  # before the round: a commit that the round may not see any more sets it again
             try:
-                had_messages = await self._run_round(producer)
+                found = await self._run_round(producer)
             except LeaseEndingError:
                 log.warning("outbox.round_too_long", lease_s=LEASE_S)
             except DatabaseUnavailableError:
@@ -141,42 +172,52 @@ class OutboxRelay:
                 log.warning("outbox.unknown_log", again_in_s=FAILURE_PAUSE_S)
                 await asyncio.sleep(FAILURE_PAUSE_S)
             else:
-                if not had_messages:
-                    await asyncio.sleep(IDLE_PAUSE_S)
+                match found:
+                    case _Round.PUBLISHED:
+                        pass
+                    case _Round.EMPTY:
+                        with suppress(TimeoutError):
+                            await asyncio.wait_for(woken.wait(), IDLE_LOOK_S)
+                    case _Round.LEASED:
+                        await asyncio.sleep(LEASE_POLL_S)
+                    case _:
+                        assert_never(found)
 
-    async def _run_round(self, producer: AIOKafkaProducer) -> bool:
+    async def _run_round(self, producer: AIOKafkaProducer) -> _Round:
         """Claim the next messages, publish them within the lease, then delete their rows and count them in the metric.
 
-        Return True if there were messages, False if `claim_messages` has returned none. Raises
-        KafkaError, TimeoutError, LeaseEndingError, DatabaseUnavailableError, and UnknownLogError before anything is
-        published.
+        Return what there was. Raises KafkaError, TimeoutError, LeaseEndingError, DatabaseUnavailableError, and
+        UnknownLogError before anything is published.
         """
         began = time.monotonic()  # the lease that the claim renews begins later than this
-        claimed = await asyncio.to_thread(self._claim_messages)
+        claimed, found = await asyncio.to_thread(self._claim_messages)
         if not claimed:
-            return False
+            return found
         if self._is_log_known is not None and not await self._is_log_known():
             raise UnknownLogError("the log is not the one that was published to before")
         async with asyncio.timeout(began + ROUND_TIMEOUT_S - time.monotonic()):
             await publish(producer, claimed, began + LAST_SEND_AFTER_S)
-        await asyncio.to_thread(self._delete_published, claimed)
+        await asyncio.to_thread(self._end_round, claimed)
         for sequenced in claimed:
             self._published.labels(topic=sequenced.message.topic).inc()
-        return True
+        return found
 
-    def _claim_messages(self) -> list[SequencedMessage]:
-        """Claim the next messages in a transaction of its own. Return an empty list if there are none to publish.
+    def _claim_messages(self) -> tuple[list[SequencedMessage], _Round]:
+        """Claim the next messages in a transaction of its own; return them, and what this round finds if they are sent.
 
-        The list is empty, too, if another replica inserts the lease's row at the same time. Raises
-        DatabaseUnavailableError.
+        The list is empty if there are none to publish, if another relay has the lease, or if another replica inserts
+        the lease's row at the same time. Raises DatabaseUnavailableError.
         """
         try:
             with self._database.transaction() as session:
-                return self._outbox.claim_messages(
+                claimed = self._outbox.claim_messages(
                     session, self._owner, time.time(), self._lease_watch, time.monotonic()
                 )
+                if claimed:
+                    return claimed, _Round.PUBLISHED
+                return [], _Round.LEASED if self._outbox.has_messages(session) else _Round.EMPTY
         except IntegrityError:
-            return []  # another replica inserted the relay's row at the same time; the next round finds the row
+            return [], _Round.LEASED  # another replica inserted the relay's row at the same time
 
     def _update_backlog_metrics(self) -> None:
         """Measure the backlog in the database, and set the gauges of its size and age."""
@@ -185,10 +226,13 @@ class OutboxRelay:
         self._backlog.set(backlog.events)
         self._age.set(backlog.oldest_age_s)
 
-    def _delete_published(self, published: list[SequencedMessage]) -> None:
-        """Delete published messages in a transaction of its own. Raises DatabaseUnavailableError."""
+    def _end_round(self, published: list[SequencedMessage]) -> None:
+        """Delete published messages in a transaction of its own, which also ends the lease if none remain.
+
+        Raises DatabaseUnavailableError.
+        """
         with self._database.transaction() as session:
-            self._outbox.delete_published(session, published)
+            self._outbox.end_round(session, self._owner, published)
 
     def _release_lease(self) -> None:
         """Release this relay's lease in a transaction of its own, or log that the database was unavailable."""

@@ -24,8 +24,8 @@ log = structlog.get_logger()
 _ANSWER_WITHIN_S: Final = 5.0
 """A broker that does not answer within this time counts as unavailable."""
 
-_LAG_EVERY_S: Final = 0.5
-_LAG_SAMPLES: Final = 120
+_LAG_EVERY_S: Final = 1.0
+_LAG_SAMPLES: Final = 60
 """The number of samples in one minute."""
 
 
@@ -128,7 +128,7 @@ class Health(Service):
 
     @property
     def loop_lag_s(self) -> float:
-        """The lag of the event loop at the last measurement, in seconds; there are two measurements per second."""
+        """The lag of the event loop at the last measurement, in seconds; there is one measurement per second."""
         return self._lags[-1]
 
     @property
@@ -138,7 +138,7 @@ class Health(Service):
 
     @Service.task
     async def _measure_lag(self) -> None:
-        """Measure every half second by how much a sleep ends too late: the lag of the event loop.
+        """Measure each second by how much a sleep ends too late: the lag of the event loop.
 
         The measurements of the last minute are kept. Ends when the worker stops.
         """

@@ -67,8 +67,8 @@ class Operation:
     headers: tuple[HeaderField, ...]
     path: Mapping[str, Mapping[str, object]]
     """The JSON schema of path parameters, by name."""
-    auth: Literal["user", "operator"] | None
-    """Whose bearer token is required; None: no token."""
+    auth: Literal["user", "operator", "session"] | None
+    """Whose bearer token is required (a user's session is accepted, too), or that a session is; None: nothing."""
 
 
 def describe(
@@ -80,7 +80,7 @@ def describe(
     query: type[BaseModel] | None = None,
     headers: tuple[HeaderField, ...] = (),
     path: Mapping[str, Mapping[str, object]] | None = None,
-    auth: Literal["user", "operator"] | None = None,
+    auth: Literal["user", "operator", "session"] | None = None,
 ) -> Callable[[Callable[..., Reply | Response]], Callable[..., Response]]:
     """Attach the OpenAPI description to a route's function; apply this decorator below the route's own decorator.
 
@@ -117,10 +117,13 @@ def describe(
     return decorate
 
 
-def build_document(app: Flask, title: str, version: str, description: str) -> dict[str, object]:
+def build_document(
+    app: Flask, title: str, version: str, description: str, session_cookie: str | None = None
+) -> dict[str, object]:
     """Return the OpenAPI document of all routes of the app that are described, with the schemas of their models.
 
-    `title`, `version` and `description` are those of the service.
+    `title`, `version` and `description` are those of the service. `session_cookie` is the name of the cookie that
+    routes for users accept beside a bearer token; None: they accept none.
     """
     found = list(_iter_operations(app))
     models: list[tuple[type[BaseModel], Literal["validation", "serialization"]]] = [(ProblemDetails, "serialization")]
@@ -135,14 +138,18 @@ def build_document(app: Flask, title: str, version: str, description: str) -> di
     _, definitions = models_json_schema(models, ref_template=_REFERENCE)
     paths: dict[str, dict[str, object]] = {}
     for rule, method, operation in found:
-        paths.setdefault(format_path_template(rule), {})[method.lower()] = _build_operation(rule, operation)
+        shown = _build_operation(rule, operation, session_cookie)
+        paths.setdefault(format_path_template(rule), {})[method.lower()] = shown
+    schemes: dict[str, object] = {"bearer": {"type": "http", "scheme": "bearer"}}
+    if session_cookie is not None:
+        schemes["session"] = {"type": "apiKey", "in": "cookie", "name": session_cookie}
     return {
         "openapi": "3.1.0",
         "info": {"title": title, "version": version, "description": description},
         "paths": paths,
         "components": {
             "schemas": definitions["$defs"],
-            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
+            "securitySchemes": schemes,
         },
     }
 
@@ -156,7 +163,7 @@ def _iter_operations(app: Flask) -> Iterator[tuple[Rule, str, Operation]]:
                 yield rule, method, operation
 
 
-def _build_operation(rule: Rule, operation: Operation) -> dict[str, object]:
+def _build_operation(rule: Rule, operation: Operation, session_cookie: str | None) -> dict[str, object]:
     """Return the OpenAPI object of a route: parameters, body, security, and its responses in the order of their status.
 
     Its id is the name of the route's function, its tag the name of the blueprint.
@@ -176,7 +183,12 @@ def _build_operation(rule: Rule, operation: Operation) -> dict[str, object]:
         shown["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
     if operation.auth:
         # OpenAPI 3.1, 4.8.30: the list beside a scheme that is not OAuth holds the roles that are required
-        shown["security"] = [{"bearer": ["operator"] if operation.auth == "operator" else []}]
+        bearer = {"bearer": ["operator"] if operation.auth == "operator" else []}
+        session: dict[str, list[str]] = {"session": []}
+        if operation.auth == "session":
+            shown["security"] = [session]
+        else:
+            shown["security"] = [bearer, session] if operation.auth == "user" and session_cookie else [bearer]
     return shown
 
 
@@ -239,17 +251,18 @@ _POLICY: Final = (
 )
 
 
-def create_blueprint(title: str, version: str, description: str) -> Blueprint:
+def create_blueprint(title: str, version: str, description: str, session_cookie: str | None = None) -> Blueprint:
     """Create the routes GET /openapi.json and GET /docs, a page with Swagger UI that loads nothing from other hosts.
 
     A browser that asks for / is sent to /docs. The page's files are below /docs. The document is built at the first
-    request, and kept. All answers have headers that restrict what browsers may load.
+    request, and kept; `build_document` says what `session_cookie` is. All answers have headers that restrict what
+    browsers may load.
     """
     blueprint = Blueprint("openapi", __name__, template_folder="docs")
 
     @cache
     def described() -> dict[str, Any]:
-        return build_document(current_app, title, version, description)
+        return build_document(current_app, title, version, description, session_cookie)
 
     @blueprint.get("/openapi.json")
     def openapi() -> Response:

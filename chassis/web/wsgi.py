@@ -15,12 +15,13 @@ from urllib.parse import unquote
 from flask import Flask
 from waitress import wasyncore
 from waitress.channel import HTTPChannel
-from waitress.server import BaseWSGIServer, create_server
+from waitress.server import BaseWSGIServer, UnixWSGIServer, create_server
 from waitress.task import ErrorTask, WSGITask
 
 from chassis.clients import identify_client, is_trusted_peer, take_addresses_from_proxy
 from chassis.connections import IDLE_WITHIN_S, MAX_CONNECTIONS, TransferDeadlines, TransferState, make_room
-from chassis.listening import bind_listeners
+from chassis.listening import bind_listeners, bind_private_socket
+from chassis.web.fair_queue import FairDispatcher
 from chassis.web.http import Problem
 
 DRAIN_S = 5.0
@@ -156,22 +157,26 @@ class HttpServer:
         threads: int = 8,
         trusted_proxy: str | None = None,
         path_prefix: str = "",
+        socket_path: str = "",
     ) -> None:
-        """Bind the port without serving yet. Raises CannotListenError.
+        """Bind the port, and the socket if there is one, without serving yet. Raises CannotListenError.
 
         `trusted_proxy` is the address of the one proxy in front, or `*` if only the proxy can connect. The client's
         address and scheme are taken from its headers X-Forwarded-For and X-Forwarded-Proto, or Forwarded, as
-        `chassis/clients.py` says. From other clients, and if it is None, these headers are dropped. `threads`
-        requests are processed at once; the others wait. `path_prefix` is the path under which people reach the service:
-        links that it builds begin with it, and it is removed from requests that a proxy passes on with it.
+        `chassis/clients.py` says. From other clients, and if it is None, these headers are dropped. `socket_path` is a
+        Unix domain socket for a proxy on this machine, which is trusted in the same way; empty: none. `threads`
+        requests are processed at once, a half of them of one client; the others wait (`chassis.web.fair_queue`).
+        `path_prefix` is the path under which people reach the service: links that it builds begin with it, and it is
+        removed from requests that a proxy passes on with it.
         """
         self._port = port
         self._map: dict[int, Any] = {}
+        trusting_app = take_addresses_from_proxy(app, trusted_proxy)
         self._server = create_server(
-            take_addresses_from_proxy(app, trusted_proxy),
+            trusting_app,
             map=self._map,
             sockets=bind_listeners(host, port, "HTTP"),
-            threads=threads,
+            _dispatcher=FairDispatcher(threads),
             ident="towerwatch",
             connection_limit=2 * MAX_CONNECTIONS,  # a bound of our own comes first, which lets new clients in
             asyncore_use_poll=True,  # select() fails on file numbers above 1023
@@ -180,6 +185,15 @@ class HttpServer:
             clear_untrusted_proxy_headers=False,  # waitress takes a mapped IPv4 address for an address with a port
             url_prefix=unquote(path_prefix, encoding="latin-1"),  # as WSGI has paths (PEP 3333)
         )
+        if socket_path:  # waitress itself refuses sockets of both kinds, but its loop serves what is in the map
+            UnixWSGIServer(
+                trusting_app,
+                map=self._map,
+                _sock=bind_private_socket(socket_path, "HTTP"),
+                dispatcher=self._server.task_dispatcher,
+                adj=self._server.adj,
+                bind_socket=False,
+            )
         for listener in self._list_listeners():
             listener.channel_class = self._create_channel
         self._trusted_proxy = trusted_proxy

@@ -251,6 +251,7 @@ class LeaderElection(ConsumerRebalanceListener):  # type: ignore[misc]
             session_timeout_ms=int(SESSION_S * 1000),
             heartbeat_interval_ms=2_000,
             auto_offset_reset="earliest",
+            fetch_max_wait_ms=2_000,  # a request comes at once; without one, this is how often the broker is asked
             # The leader session commits, as its confirmation. aiokafka's own last commit would be repeated without end
             # while no broker answers, and `consumer.stop` would wait for it.
             enable_auto_commit=False,

@@ -108,7 +108,9 @@ class ClockTrust:
         return abs(error) <= LARGEST_CLOCK_ERROR
 
     def begin_poll(self, compares_clock: bool) -> bool:
-        """Begin a poll of a feed if it may be made now, and return True; False if it must wait until the clock is trusted or a probe is due.
+        """Begin a poll of a feed if it may be made now, and return True.
+
+        False: it must wait until the clock is trusted, or a probe is due.
 
         While the clock is not trusted, only a feed that compares clocks may poll, once every PROBE_EVERY: returning
         True then counts as that poll. Its answer counts only if its own time agrees with the machine's.

@@ -17,6 +17,7 @@ from collector.rest.requests import (
     LOW_PERCENT_DESCRIPTION,
     REPEAT_DESCRIPTION,
 )
+from collector.rest.usual_answers import Suggestions
 from collector.settled import evidence
 from collector.settled.coverage_report import CoverageReport
 from collector.unheard import explain_unheard
@@ -372,6 +373,7 @@ class Preview(BaseModel):
         description="In words, if the airport's code was retired, or if the source has given no flight of it so far; "
         "else null."
     )
+    suggestions: Suggestions
 
     @classmethod
     def build(cls, icao: str, found: queries.InterestPreview) -> "Preview":
@@ -385,6 +387,7 @@ class Preview(BaseModel):
             counts=Percentiles.build(shown.counts) if shown.counts else None,
             mails_a_week=None if shown.mails_a_week is None else round(shown.mails_a_week, 1),
             alerts=[PreviewedAlert.build(alert) for alert in shown.alerts],
+            suggestions=Suggestions.build(found.suggestions),
         )
 
 

@@ -133,6 +133,9 @@ DirectionParameter = Annotated[
 ]
 """The direction as a query parameter: its schema is written out, for a parameter's schema may refer to no other."""
 
+WindowParameter = Annotated[Window, WithJsonSchema({"type": "string", "enum": [each.value for each in Window]})]
+"""The length of windows as a query parameter, written out as `DirectionParameter`."""
+
 _OMITTED: Final[Any] = None
 HIGH_DESCRIPTION: Final = "Say when a window has more flights than this; above low_value."
 LOW_DESCRIPTION: Final = "Say when a window has fewer flights than this; 1: when it has none."
@@ -296,6 +299,13 @@ class _OperatorsQuery(_IntervalQuery):
 
 FlightsQuery: Final = _add_from_parameter(_FlightsQuery)
 OperatorsQuery: Final = _add_from_parameter(_OperatorsQuery)
+
+
+class UsualQuery(_Query):
+    """The query parameters for what is usual: the flights that are counted, and in what windows."""
+
+    direction: DirectionParameter = Direction.BOTH
+    window: WindowParameter = Window.ONE_HOUR
 
 
 class AverageQuery(_Query):

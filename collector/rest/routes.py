@@ -9,6 +9,7 @@ from uuid import UUID
 
 from flask import Blueprint, Response, request, url_for
 
+from chassis.credentials import Credential
 from chassis.errors import DatabaseUnavailableError
 from chassis.web.http import (
     ProblemKind,
@@ -62,6 +63,7 @@ from collector.rest.requests import (
 )
 from collector.rest.scheduler_answers import Scheduler
 from collector.rest.users import Authenticator, Caller
+from collector.rest.usual_routes import add_usual_route
 from collector.settled.coverage_report import CoverageReport
 from collector.write_limits import WriteLimit
 from domain import interests as domain
@@ -87,7 +89,8 @@ PROBLEMS: Final[Mapping[type[Exception], ProblemKind]] = {
 
 DESCRIPTION: Final = (
     "Interests: what people want to be told about airports, and the flights that are known of these airports. Send the "
-    "token that registering gave you with every request, in the header `Authorization: Bearer …`. Setting interests "
+    "token that registering gave you with every request, in the header `Authorization: Bearer …`; a browser that is "
+    "signed in sends its session's cookie instead, which counts in requests of pages of this origin. Setting interests "
     "and seeing flights needs a confirmed address. All instants are UTC, all days and windows are aligned to it. "
     f"{WHOLE_NUMBERS}"
 )
@@ -109,8 +112,10 @@ def blueprint(
     coverage_of: Callable[[UUID, str], CoverageReport],
     status: Callable[[], Scheduler],
     write_limit: WriteLimit,
+    read_credential: Callable[[], Credential] = read_bearer_token,
 ) -> Blueprint:
-    """Build the collector's routes, with authentication: of users by bearer token, of the operator by `operator_token`.
+    """Build the collector's routes, with authentication: of users by what `read_credential` returns of the present
+    request, of the operator by `operator_token`.
 
     Every response forbids caches to store it. `coverage_of` returns the coverage report of an airport for a user,
     `status` the scheduler's state.
@@ -118,12 +123,12 @@ def blueprint(
     routes = Blueprint("collector", __name__)
 
     def authenticate_reader() -> Caller:
-        """Return the user whose token the request bears, for a request that only reads.
+        """Return the user whose token or session the request bears, for a request that only reads.
 
         While user_manager is unavailable, an older cached reply is used. Raises NotAuthenticatedError,
         UserManagerUnavailableError.
         """
-        return users.authenticate(read_bearer_token(), reads_only=True)
+        return users.authenticate(read_credential(), reads_only=True)
 
     def authenticate_confirmed_reader() -> Caller:
         """Return the user as `authenticate_reader` does, if the user's e-mail address is confirmed.
@@ -138,7 +143,7 @@ def blueprint(
         Counts the write. Raises NotAuthenticatedError, UserManagerUnavailableError, NotConfirmedError for an
         unconfirmed address, and TooManyWritesError.
         """
-        caller = _require_confirmed(users.authenticate(read_bearer_token()))
+        caller = _require_confirmed(users.authenticate(read_credential()))
         with write_limit.counting_refusals():
             write_limit.count_write(caller.user_id)
         return caller
@@ -369,6 +374,8 @@ def blueprint(
         """Reply to the operator with the scheduler's state."""
         require_operator()
         return Reply(status())
+
+    add_usual_route(routes, flights, authenticate_confirmed_reader, _ICAO_PATH)
 
     @routes.after_request
     def keep_out_of_caches(response: Response) -> Response:

@@ -1,4 +1,4 @@
-"""Authentication of requests: user_manager's reply over gRPC, cached for seconds."""
+"""Authentication of requests, by bearer token or session: user_manager's reply over gRPC, cached for seconds."""
 
 import hashlib
 import threading
@@ -10,6 +10,7 @@ from uuid import UUID
 
 import grpc
 
+from chassis.credentials import Credential, SessionSecret
 from chassis.grpc_secret import REFUSED
 from chassis.rpc import create_channel
 from collector.errors import NotAuthenticatedError, UserManagerUnavailableError
@@ -25,12 +26,18 @@ _DEADLINE_S = 3.0
 _CIRCUIT_OPEN_S = 1.0
 """Seconds without a call after user_manager did not reply, so that not every thread waits for the deadline."""
 _CACHE_SIZE = 10_000
-"""Tokens whose callers are cached at most."""
+"""Tokens and sessions whose callers are cached at most."""
+
+_INVALID: Final = (
+    "This token is not valid: it was replaced, or it is mistyped. For a new one send POST /users/token with your "
+    "address to the accounts service."
+)
+_SIGNED_OUT: Final = "You are signed out: the session was ended, or was not used for long. Sign in again."
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The user whose token came with a request."""
+    """The user whose token or session came with a request."""
 
     user_id: UUID
     confirmed: bool
@@ -38,7 +45,7 @@ class Caller:
 
 
 class Authenticator:
-    """A thread-safe client of user_manager that finds a bearer token's user, with a cache and a circuit breaker."""
+    """A thread-safe client of user_manager that finds the user of a credential, with a cache and a circuit breaker."""
 
     def __init__(
         self,
@@ -57,7 +64,7 @@ class Authenticator:
         self._cache_s = min(cache_s, MAX_CACHE_AGE_S)
         self._monotonic = monotonic
         self._cache: dict[bytes, tuple[float, Caller]] = {}
-        """By the token's digest: the time of the call (oldest first) and the caller."""
+        """By the credential's digest: the time of the call (oldest first) and the caller."""
         self._open_until: float | None = None
         """Time until which the circuit is open (no calls are made); None: it is closed."""
         self._lock = threading.Lock()
@@ -66,22 +73,22 @@ class Authenticator:
         """Close the channel."""
         self._channel.close()
 
-    def authenticate(self, token: str, *, reads_only: bool = False) -> Caller:
-        """Return the user of the token, from the cache or else from user_manager. Blocks for 3 s at most.
+    def authenticate(self, credential: Credential, *, reads_only: bool = False) -> Caller:
+        """Return the user of a token or session, from the cache or else from user_manager. Blocks for 3 s at most.
 
-        Only users with a confirmed address are cached; the cached reply of a token that user_manager rejects is
+        Only users with a confirmed address are cached; the cached reply of a credential that user_manager rejects is
         discarded. Raises NotAuthenticatedError, UserManagerUnavailableError (also at once while the circuit is open).
 
         `reads_only`: the request changes nothing, so an older cached reply is used if user_manager is unavailable.
         """
-        digest = hashlib.sha256(token.encode()).digest()
+        digest = _compute_digest(credential)
         now = self._monotonic()
         with self._lock:
             called_at, cached = self._cache.get(digest, (now, None))
         if cached is not None and now < called_at + self._cache_s:
             return cached
         try:
-            caller = self._call_user_manager(token)
+            caller = self._call_user_manager(credential)
         except NotAuthenticatedError:
             with self._lock:
                 self._cache.pop(digest, None)
@@ -94,21 +101,20 @@ class Authenticator:
             self._cache_caller(digest, now, caller)
         return caller
 
-    def _call_user_manager(self, token: str) -> Caller:
-        """Request the token's user from user_manager, unless the circuit is open, and return the user.
+    def _call_user_manager(self, credential: Credential) -> Caller:
+        """Request the credential's user from user_manager, unless the circuit is open, and return the user.
 
         Opens the circuit for `_CIRCUIT_OPEN_S` if user_manager is unavailable or too slow; closes it when user_manager
-        has accepted or rejected the token. Raises NotAuthenticatedError, UserManagerUnavailableError.
+        has accepted or rejected the credential. Raises NotAuthenticatedError, UserManagerUnavailableError.
         """
         self._require_circuit_closed()
         try:
-            reply = self._stub.Authenticate(AuthenticateRequest(token=token), timeout=_DEADLINE_S)
+            reply = self._stub.Authenticate(_build_request(credential), timeout=_DEADLINE_S)
         except grpc.RpcError as error:
             if error.code() is grpc.StatusCode.UNAUTHENTICATED and error.details() != REFUSED:
                 self._open_until = None
                 raise NotAuthenticatedError(
-                    "This token is not valid: it was replaced, or it is mistyped. For a new one send POST /users/token "
-                    "with your address to the accounts service."
+                    _SIGNED_OUT if isinstance(credential, SessionSecret) else _INVALID
                 ) from None
             if error.code() in _UNAVAILABLE_CODES:
                 self._open_until = self._monotonic() + _CIRCUIT_OPEN_S
@@ -130,9 +136,23 @@ class Authenticator:
             self._open_until = now + _DEADLINE_S  # this thread probes; the circuit stays open for the others
 
     def _cache_caller(self, digest: bytes, called_at: float, caller: Caller) -> None:
-        """Cache the token's user as the newest entry, and discard the oldest entry if the cache is full."""
+        """Cache the credential's user as the newest entry, and discard the oldest entry if the cache is full."""
         with self._lock:
             self._cache.pop(digest, None)
             if len(self._cache) >= _CACHE_SIZE:
                 del self._cache[next(iter(self._cache))]
             self._cache[digest] = (called_at, caller)
+
+
+def _build_request(credential: Credential) -> AuthenticateRequest:
+    """Return the request that asks user_manager whose token or session this is."""
+    if isinstance(credential, SessionSecret):
+        return AuthenticateRequest(session=credential.text)
+    return AuthenticateRequest(token=credential)
+
+
+def _compute_digest(credential: Credential) -> bytes:
+    """Return the key of a credential in the cache: a session has another one than a token with the same text."""
+    if isinstance(credential, SessionSecret):
+        return hashlib.sha256(b"session " + credential.text.encode()).digest()
+    return hashlib.sha256(credential.encode()).digest()

@@ -34,10 +34,12 @@ from local.opensky import nycflights
 from local.opensky.flights import Timetable
 from local.processes import ProcessSupervisor, kill_leftovers
 from local.stack import (
+    GATEWAY,
     SERVICES,
     Secrets,
     assign_worker_ports,
     build_environment,
+    build_public_url,
     list_port_names,
     start_streams_worker,
     wait_until_ready,
@@ -122,7 +124,7 @@ def _run_demo(options: Options, screen: Screen) -> int:
     data = options.data
     plan = plan_demo(options.begin, options.end, options.schedule, is_live=options.is_live)
     external = find_external_bootstrap_servers(os.environ)
-    names = (*(() if external else ("kafka",)), "opensky", "mailbox", *SERVICES)
+    names = (*(() if external else ("kafka",)), "opensky", "mailbox", *SERVICES, GATEWAY)
     kill_leftovers(data)
     workers = assign_worker_ports(options.ports, options.streams_workers)
     options.ports.require_free(list_port_names(names))
@@ -172,6 +174,7 @@ def _run_demo(options: Options, screen: Screen) -> int:
 
         names = (*(name for name in names if name not in workers), *workers)
         screen.print_line(f"  ready: {', '.join(names)}; logs in {data / 'logs'}")
+        screen.print_line(f"  people {build_public_url(options.ports)}/docs  (what can be asked)")
         screen.print_line(f"  mails  {build_mailbox_url(options.ports)}  (new ones appear there by themselves)")
         kafka = settings["KAFKA_BOOTSTRAP_SERVERS"]
         scenario = Scenario(options, clock, require_alive, data / "mail", kafka, screen)

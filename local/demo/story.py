@@ -25,7 +25,7 @@ from local.demo.urls import build_url
 from local.demo.wording import build_interest_body, describe_interest, describe_record
 from local.errors import LocalError
 from local.mailbox.reading import ReceivedMail, find_confirmation_link, get_plain_text, read_mails
-from local.stack import assign_worker_ports
+from local.stack import assign_worker_ports, build_public_url
 from notifier.mail.alert_header import (
     ALERT_HEADER,
     CAUSE_HEADER,
@@ -93,7 +93,7 @@ class Scenario:
         """
         ports = self._options.ports
         self._screen.print_heading("Somebody registers")
-        registered = self._post(build_url(ports.user_manager_http, "/users"), _build_account_body())
+        registered = self._post(f"{build_public_url(ports)}/users", _build_account_body())
         token: str = registered["token"]
         self._screen.print_line(
             f"  POST /users → {registered['user']['name']}, {EMAIL}; a mail asks to confirm the address"
@@ -111,7 +111,7 @@ class Scenario:
         ports = self._options.ports
         self._screen.print_heading("and says what to watch")
         for interest in self._options.interests:
-            self._post(build_url(ports.collector_http, "/interests"), build_interest_body(interest), token)
+            self._post(f"{build_public_url(ports)}/interests", build_interest_body(interest), token)
             self._screen.print_line(f"  POST /interests → {describe_interest(interest)}")
         for line in describe_record(plan, unheard):
             self._screen.print_line(f"  {line}")
@@ -290,7 +290,7 @@ class Scenario:
         found = {}
         for icao in sorted(airports):
             with contextlib.suppress(httpx.HTTPError):
-                url = build_url(self._options.ports.collector_http, f"/flights/{icao}/coverage")
+                url = f"{build_public_url(self._options.ports)}/flights/{icao}/coverage"
                 found[icao] = (
                     self._http.get(url, headers={"Authorization": f"Bearer {token}"}).raise_for_status().json()
                 )

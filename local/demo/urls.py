@@ -1,7 +1,7 @@
 """The addresses of the stack's pages and interfaces."""
 
 from local.ports import HOST, Ports
-from local.stack import assign_worker_ports
+from local.stack import assign_worker_ports, build_public_url
 
 
 def build_mailbox_url(ports: Ports) -> str:
@@ -17,11 +17,12 @@ def list_urls(ports: Ports, workers: int) -> list[tuple[str, str]]:
     """Return the stack's web pages, each with a caption and its URL; the overview of each of the stream workers."""
     others = list(assign_worker_ports(ports, workers).values())[1:]
     return [
+        ("Towerwatch for people: accounts", f"{build_public_url(ports)}/docs/accounts/docs"),
+        ("the same: interests and flights", f"{build_public_url(ports)}/docs/flights/docs"),
         ("mails", build_mailbox_url(ports)),
         ("airports, as the stream sees them", build_url(ports.streams_web, "/overview")),
         *(("the same, of another worker", build_url(each.streams_web, "/overview")) for each in others),
         ("the same as JSON", build_url(ports.streams_web, "/api/airports")),
-        ("what can be done with accounts", build_url(ports.user_manager_http, "/docs")),
         ("metrics of the collector", build_url(ports.collector_http, "/metrics")),
         ("metrics of the notifier", build_url(ports.notifier_web, "/metrics")),
     ]

@@ -12,14 +12,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import IO, TYPE_CHECKING, Final, cast
 
 if __name__ == "__main__":  # the imports take seconds; until `main`, Ctrl-C ends the process without a stack trace
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 from chassis.process import keep_files_private
+from domain.airports import find_airport
 from local.demo.options import DATA as DEMO_DATA
 from local.errors import LocalError
+from local.forked_process import import_before_forks
 from local.ports import HOST
 from local.processes import ROOT, ProcessSupervisor, find_log_file, kill_leftovers
 from local.stack import (
@@ -33,13 +35,18 @@ from local.stack import (
 from local.up.backups import BACKUPS, create_backup, find_restore_mark, require_no_interrupted_restore, restore_backup
 from local.up.external_broker import explain_missing_broker
 from local.up.known_names import find_unknown_names
-from local.up.setting_checks import require_valid_settings
 from local.up.settings import DATA, ENV_FILE, StackConfig
-from local.up.sources import describe_sources
+
+if TYPE_CHECKING:
+    from collector.settings import CollectorSettings
 
 _BEGIN_ANEW: Final = "--begin-anew"
+_AFTER_WORD: Final = "--after-word"
+_WORD: Final = b"start\n"
 _RUNS_ALREADY: Final = "is running already; `make down` stops it (changed settings take effect with the next `make up`)"
 _WITH_DATABASE: Final = ("user_manager", "collector")
+SHARED: Final = ("user_manager", "collector", "streams", "notifier", "local.kafka", "local.mailbox")
+"""The programs that the stack's processes run as forks of the supervisor, which imports them once for all."""
 _POLL_INTERVAL_S: Final = 0.2
 _STOP_TIMEOUT_S: Final = 40.0
 _EXIT_TIMEOUT_S: Final = 5.0
@@ -62,6 +69,7 @@ def main() -> int:
         action="store_true",
         help="start: first remove from Kafka what the databases do not have (after one was lost)",
     )
+    parser.add_argument(_AFTER_WORD, action="store_true", help="run: begin when standard input says so")
     given = parser.parse_args()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     keep_files_private()
@@ -73,7 +81,7 @@ def main() -> int:
         "start": lambda: start(env_file, data, begins_anew=given.begin_anew),
         "stop": lambda: stop(data),
         "clean": lambda: clean(data),
-        "run": lambda: run(env_file, data, begins_anew=given.begin_anew),
+        "run": lambda: run(env_file, data, begins_anew=given.begin_anew, after_word=given.after_word),
         "backup": lambda: backup(env_file, data, given.backups),
         "restore": lambda: restore(env_file, data, given.file),
     }
@@ -108,34 +116,59 @@ def start(env_file: Path, data: Path, *, begins_anew: bool = False) -> None:
     log = find_log_file(data, "stack")
     log.parent.mkdir(parents=True, exist_ok=True)
     data.chmod(0o700)  # an earlier version may have made it for all to read
-    for sentence in find_unknown_names(config.given):
-        print(f"towerwatch: in {env_file.name} {sentence}", file=sys.stderr)
-    settings = require_valid_settings(config, env_file)
-    if (missing := _explain_missing_broker(config)) is not None:
-        print(f"towerwatch: {missing}", file=sys.stderr)
-    print("Starting Towerwatch (the first start fetches Kafka) …", flush=True)
     with log.open("wb") as output:
         stack = subprocess.Popen(
             [
                 *(sys.executable, "-m", "local.up", "run", "--env-file", str(env_file), "--data", str(data)),
                 *([_BEGIN_ANEW] if begins_anew else []),
+                _AFTER_WORD,
             ],
             cwd=ROOT,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=output,
             stderr=output,
             start_new_session=True,
+            # By this folder `kill_leftovers` knows the forks. Each arena of malloc keeps what was freed for its thread.
+            env={**os.environ, "TOWERWATCH_DATA": str(data), "MALLOC_ARENA_MAX": "2"},
         )
     try:
+        settings = _check_settings(config, env_file)
+        print("Starting Towerwatch (the first start fetches Kafka) …", flush=True)
+        _give_word(stack)
         for name in config.names:
             _wait_until_ready(name, config, stack)
     except BaseException:
+        cast(IO[bytes], stack.stdin).close()  # if it waits for the word, this ends it, and SIGTERM does not
         stack.terminate()
         stack.wait()
         raise
     if begins_anew:
         print(log.read_text(errors="replace"), end="")
+    from local.up.sources import describe_sources  # as in `_check_settings`
+
     _print_addresses(config, describe_sources(settings))
+
+
+def _check_settings(config: StackConfig, env_file: Path) -> "CollectorSettings":
+    """Check `.env` and all settings, warn of what has no effect or is missing, and return the collector's settings.
+
+    Raises LocalError with all faults.
+    """
+    # It imports all services, which takes seconds; the process that runs the stack does so at the same time.
+    from local.up.setting_checks import require_valid_settings
+
+    for sentence in find_unknown_names(config.given):
+        print(f"towerwatch: in {env_file.name} {sentence}", file=sys.stderr)
+    settings = require_valid_settings(config, env_file)
+    if (missing := _explain_missing_broker(config)) is not None:
+        print(f"towerwatch: {missing}", file=sys.stderr)
+    return settings
+
+
+def _give_word(stack: subprocess.Popen[bytes]) -> None:
+    """Tell the background process that it may start the stack; if it has ended already, the wait for it tells why."""
+    with contextlib.suppress(BrokenPipeError), cast(IO[bytes], stack.stdin) as stdin:
+        stdin.write(_WORD)
 
 
 def _wait_until_ready(name: str, config: StackConfig, stack: subprocess.Popen[bytes]) -> None:
@@ -170,16 +203,16 @@ def _explain_missing_broker(config: StackConfig) -> str | None:
 
 
 def _print_addresses(config: StackConfig, sources: str) -> None:
-    """Print the URLs of the services and of the mailbox, what flights come from (`sources`), and where the logs are."""
+    """Print the address for people, those for operators, what flights come from (`sources`), and where the logs are."""
     ports = config.ports
+    public = config.environment["PUBLIC_URL"]
     mails = f"http://{HOST}:{ports.mailbox_web}/" if config.mailbox else "go to SMTP_HOST of .env"
     print(
         f"""
 Towerwatch is up.
-  accounts     http://{HOST}:{ports.user_manager_http}/docs
-  interests    http://{HOST}:{ports.collector_http}/docs
-  airports     http://{HOST}:{ports.streams_web}/overview
+  people       {public}/docs
   mails        {mails}
+  operators    http://{HOST}:{ports.streams_web}/overview
   logs         {config.data / "logs"}
   sources      {sources}
   The first mail about an airport can come some three hours after its first interest, later ones in the morning after
@@ -188,12 +221,13 @@ Towerwatch is up.
     )
 
 
-def run(env_file: Path, data: Path, *, begins_anew: bool = False) -> None:
+def run(env_file: Path, data: Path, *, begins_anew: bool = False, after_word: bool = False) -> None:
     """Run the stack until SIGTERM or SIGINT, restart every process that ends, and stop all processes at the end.
 
     `start` runs this in the background. The lock that other commands look for is held meanwhile. `begins_anew`: before
-    the services start, remove from Kafka what their databases do not have. Raises LocalError if another process holds
-    the lock, if the configuration is invalid, or if a service refuses its settings at the start.
+    the services start, remove from Kafka what their databases do not have. `after_word`: first import what the services
+    share, then wait for a line on standard input, and do nothing if that ends without one. Raises LocalError if another
+    process holds the lock, if the configuration is invalid, or if a service refuses its settings at the start.
     """
     config = StackConfig(env_file, data)
     stopping = False
@@ -204,9 +238,16 @@ def run(env_file: Path, data: Path, *, begins_anew: bool = False) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop_running)
-    with _hold_lock(find_pid_file(data)), ProcessSupervisor(config.environment, data) as processes:
-        for name in config.names:
-            # They compare their databases with Kafka's log before they are ready, unless there is no broker yet.
+    find_airport("")  # reads the table of airports, which three services would read again
+    import_before_forks(SHARED)
+    if after_word and sys.stdin.buffer.readline() != _WORD:
+        return
+    with (
+        _hold_lock(find_pid_file(data)),
+        ProcessSupervisor(config.environment, data, forks=True) as processes,
+    ):
+        # Those with a database compare it with Kafka's log before they are ready, unless there is no broker yet.
+        for name in sorted(config.names, key=lambda name: (name in _WITH_DATABASE, config.names.index(name))):
             while name in _WITH_DATABASE and "kafka" in config.names and not stopping:
                 if is_ready("kafka", config.ports, data):
                     break

@@ -9,7 +9,9 @@ from typing import Final
 from chassis.setting_files import EnvironmentSettings
 from local.stack import SERVICES
 
-_OF_THE_STACK: Final = frozenset(("PORT_BASE", "KAFKA_BOOTSTRAP_SERVERS", "OPENSKY_REPLAY_OPTIONS", "JAVA_HOME"))
+_OF_THE_STACK: Final = frozenset(
+    ("PORT_BASE", "GATEWAY_HOST", "KAFKA_BOOTSTRAP_SERVERS", "OPENSKY_REPLAY_OPTIONS", "JAVA_HOME")
+)
 _OF_OTHERS: Final = re.compile(
     r"(HTTP|HTTPS|ALL|NO)_PROXY|TZ|LANG|LC_.*|PATH|HOME|TMPDIR|SSL_.*|XDG_.*|(PYTHON|JAVA|KAFKA_HEAP|GRPC_|TOWERWATCH_).*",
     re.IGNORECASE,

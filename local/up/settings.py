@@ -12,7 +12,7 @@ from local.errors import LocalError
 from local.kafka import find_external_bootstrap_servers
 from local.ports import DEFAULT_BASE, HOST, Ports
 from local.processes import ROOT
-from local.stack import SERVICES, Secrets, build_environment, with_mailbox
+from local.stack import GATEWAY, SERVICES, Secrets, build_environment, with_mailbox
 from local.up.env_file import read_env_file
 
 ENV_FILE: Final = ROOT / ".env"
@@ -34,8 +34,8 @@ class StackConfig:
         The shell's value takes precedence for a variable that `.env` sets; other variables of the shell are ignored,
         except KAFKA_BOOTSTRAP_SERVERS. Empty values count as not set. The mailbox is used unless SMTP_HOST is set, the
         stack's own broker unless KAFKA_BOOTSTRAP_SERVERS is. Raises LocalError for an unreadable line of `.env`, for an
-        invalid PORT_BASE, for SMTP_HOST without MAIL_FROM, for a LISTEN_HOST that does not include 127.0.0.1, or if the
-        secrets cannot be read.
+        invalid PORT_BASE, for SMTP_HOST without MAIL_FROM, for a LISTEN_HOST or GATEWAY_HOST that does not include
+        127.0.0.1, or if the secrets cannot be read.
         """
         given = read_env_file(env_file)
         given |= {name: value for name, value in os.environ.items() if name in given and value}
@@ -44,27 +44,30 @@ class StackConfig:
         base = given.pop("PORT_BASE", str(DEFAULT_BASE + 100))
         if not (base.isascii() and base.isdecimal()):
             raise LocalError(f"PORT_BASE in {env_file.name} must be a port number in digits alone, not {base!r}")
-        _require_reachable(given.get("LISTEN_HOST", HOST), env_file)
+        listen_host = given.get("LISTEN_HOST", HOST)
+        gateway_host = given.get("GATEWAY_HOST", listen_host)
+        for name, host in (("LISTEN_HOST", listen_host), ("GATEWAY_HOST", gateway_host)):
+            _require_reachable(name, host, env_file)
         self.data = data
         self.ports = Ports.from_base(int(base))
         self.mailbox = "SMTP_HOST" not in given
         if not self.mailbox and "MAIL_FROM" not in given:
             raise LocalError(f"{env_file.name} sets SMTP_HOST but not MAIL_FROM, the address that mails come from")
-        self.names = (*(() if kafka else ("kafka",)), *(("mailbox",) if self.mailbox else ()), *SERVICES)
+        self.names = (*(() if kafka else ("kafka",)), *(("mailbox",) if self.mailbox else ()), *SERVICES, GATEWAY)
         settings = build_environment(self.ports, data, _load_or_make_secrets(data), kafka)
         if self.mailbox:
             settings = with_mailbox(settings, self.ports)
         elif "SMTP_PORT" not in given and "SMTP_PORT_FILE" not in given:
             settings["SMTP_PORT"] = _USUAL_PORTS.get(given.get("SMTP_SECURITY", "starttls"), "587")
-        self.environment = {**settings, **given}
+        self.environment = {**settings, **given, "GATEWAY_HOST": gateway_host}
 
 
-def _require_reachable(listen_host: str, env_file: Path) -> None:
-    """Raise LocalError unless services that listen on this host are reached at 127.0.0.1, as they reach one another."""
+def _require_reachable(name: str, listen_host: str, env_file: Path) -> None:
+    """Raise LocalError unless what listens on the host of this setting is reached at 127.0.0.1, as services are."""
     with suppress(ValueError):
         if normalize_listen_host(listen_host) in (HOST, "localhost", "0.0.0.0", "::"):  # noqa: S104 - compared with
             return
-    raise LocalError(f"LISTEN_HOST in {env_file.name} must be {HOST}, or 0.0.0.0 or :: for all addresses") from None
+    raise LocalError(f"{name} in {env_file.name} must be {HOST}, or 0.0.0.0 or :: for all addresses") from None
 
 
 def _load_or_make_secrets(data: Path) -> Secrets:

@@ -177,6 +177,11 @@ class MailQueue:
         """Return True if alerts of a user are queued or in flight, False if none is."""
         return user_id in self._user_queues
 
+    def has_alert(self, user_id: UUID, alert_id: UUID) -> bool:
+        """Return True if an alert of a user is queued or in flight, False if it is not."""
+        user_queue = self._user_queues.get(user_id)
+        return user_queue is not None and any(alert_id in each.batch.alert_ids for each in user_queue.entries)
+
     def add(self, batch: AlertBatch, now: datetime, user: UserState) -> AlertBatch:
         """Add a batch to its user's queue and schedule the user's next mail; return the batch as queued.
 

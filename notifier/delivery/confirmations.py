@@ -1,8 +1,8 @@
 """The delivery of mails about accounts: each request is mailed once (`notifier.delivery.single_mails`).
 
-The mail confirms an address or, if that has a confirmed account by now, offers its owner a new token. A mail that the
-server defers is tried again like alerts are, for as long as a link in it would be valid; meanwhile its owner sees at
-user_manager that it waits.
+The mail confirms an address or, if that has a confirmed account by now, offers its owner a new token, or to sign in if
+somebody asked for that. A mail that the server defers is tried again like alerts are, for as long as a link in it would
+be valid; meanwhile its owner sees at user_manager that it waits.
 """
 
 import asyncio
@@ -17,14 +17,14 @@ from notifier.delivery.retries import CONFIRMATION_LIFETIME
 from notifier.delivery.single_mails import SingleMailDelivery
 from notifier.delivery.store import DeliveryStatus
 from notifier.errors import NotSent, UserManagerUnavailable
-from notifier.mail import Contact, compose_confirmation_mail, compose_token_mail
+from notifier.mail import Contact, compose_confirmation_mail, compose_sign_in_mail, compose_token_mail
 from notifier.messages import ScheduledConfirmation
 
 _PAUSE_BETWEEN_REPORTS: Final = timedelta(seconds=1)
 
 
 class ConfirmationDelivery(SingleMailDelivery[ScheduledConfirmation]):
-    """The use case that mails confirmation links, and links to new tokens.
+    """The use case that mails confirmation links, links to new tokens, and links that sign in.
 
     Each attempt requests the contact anew, with a link that is valid from then on: the request is dropped once the user
     is deleted or confirmed.
@@ -54,10 +54,14 @@ class ConfirmationDelivery(SingleMailDelivery[ScheduledConfirmation]):
         """Return "user_gone", or "nothing_to_confirm" such as after the confirmation; None: the mail is needed."""
         if contact is None:
             return "user_gone"
-        return None if contact.confirm_url or contact.token_url else "nothing_to_confirm"
+        has_link = contact.confirm_url or contact.token_url or contact.sign_in_url
+        return None if has_link else "nothing_to_confirm"
 
     def _compose(self, scheduled: ScheduledConfirmation, contact: Contact) -> EmailMessage:
-        compose = compose_confirmation_mail if contact.confirm_url else compose_token_mail
+        if contact.confirm_url:
+            compose = compose_confirmation_mail
+        else:
+            compose = compose_sign_in_mail if contact.sign_in_url else compose_token_mail
         return compose(contact, scheduled.mail_key, self._policy.sender, self._clock.wall.now())
 
     def _count_dropped(self, reason: str) -> None:

@@ -26,6 +26,7 @@ from notifier.delivery.bounces import report_bounce_repeatedly, resolve_bounce
 from notifier.delivery.catch_up import convert_to_catch_up, is_lifetime_over
 from notifier.delivery.composition import compose_mail
 from notifier.delivery.deferral import build_retries, compute_retry_time
+from notifier.delivery.early import publish_early_batches
 from notifier.delivery.in_flight import InFlightLimit
 from notifier.delivery.interfaces import ContactsLike, EventTopics, SmtpClientLike
 from notifier.delivery.pauses import UserManagerPause
@@ -43,7 +44,7 @@ from notifier.delivery.planned_mail import (
 from notifier.delivery.policy import MailPolicy, find_drop_reason, request_drop_reason
 from notifier.delivery.retries import MAX_PAUSE
 from notifier.delivery.store import DeliveryStore
-from notifier.delivery.told import drop_queued, drop_unexpected, note_told
+from notifier.delivery.told import drop_queued, drop_unexpected, note_pending, note_told
 from notifier.delivery.user_state import UserState, compute_batch_id
 from notifier.errors import (
     FailureReason,
@@ -121,7 +122,8 @@ class AlertDelivery:
         also dropped if all of its alerts have a delivery status; the events of a dropped mail are acknowledged. A mail
         that the server may have is not checked against the hourly limit, and expires only as a whole; of another mail
         the batches that have not expired stay queued. A batch that expires becomes one of a catch-up mail; if that
-        expires, too, it is dead-lettered. Returns None, or the time until which no other mail should be tried.
+        expires, too, it is dead-lettered. Batches of alerts that follow what waits (`publish_early_batches`) wait.
+        Returns None, or the time until which no other mail should be tried.
         """
         if not self._is_still_ours(mail):
             return None
@@ -159,6 +161,10 @@ class AlertDelivery:
             is_limited = reason is FailureReason.ENOUGH_FOR_NOW
             if allowed_at > now and not (is_limited and await request_drop_reason(self._contacts, mail.user_id)):
                 await self._defer(mail, undelivered, user, min(allowed_at, now + MAX_PAUSE), reason)
+                return None
+            early = await publish_early_batches(self._topics, self._store, self._queue, mail, now, self._metrics)
+            if early:
+                await self._save_and_acknowledge(mail, user.without_batches(get_batch_ids(early)), early)
                 return None
         return await self._request_contact_and_send(mail, undelivered, user)
 
@@ -220,7 +226,6 @@ class AlertDelivery:
         """Write the in-flight state, send the mail, write that it was sent, acknowledge its events.
 
         If all alerts of a catch-up mail cancel each other, they are recorded as mailed, and nothing is sent.
-
         Waits before the next step until each write is durable. Waits for a free connection, and sends nothing if the
         partitions are revoked by then. Completes the batches whose alerts all have a status; others stay queued. Counts
         the mail, sent or failed. Raises NotSent.
@@ -315,12 +320,12 @@ class AlertDelivery:
         clear_requeued_dead_letters(self._store, deferred)
         mail_ids = get_alert_ids(alerts)
         remaining_ids = find_open_alert_ids(self._store, deferred) - mail_ids
-        retries = [
-            (compute_batch_id(get_alert_ids(retry.alerts)), retry)
-            for retry in build_retries(mail, mail_ids, other_batches, remaining_ids, until, tried=tried, sealed=sealed)
-        ]
+        parts = build_retries(mail, mail_ids, other_batches, remaining_ids, until, tried=tried, sealed=sealed)
+        retries = [(compute_batch_id(get_alert_ids(each.alerts)), each) for each in parts]
         delay = user.compute_delay_beyond((batch_id, retry.not_before) for batch_id, retry in retries)
-        user, now = user.without_batches(get_batch_ids(deferred)), self._clock.now()
+        user, now, event = user.without_batches(get_batch_ids(deferred)), self._clock.now(), get_first_event(mail)
+        note_pending(self._store, event, chain.from_iterable(each.alerts for _, each in retries), now)
+        await self._store.wait_until_persisted(event)
         for batch_id, retry in retries:
             later = replace(retry, not_before=retry.not_before + delay)
             await self._topics.publish_retry(mail.user_id, later)
@@ -368,10 +373,6 @@ class AlertDelivery:
 
     def prepare(self, batch: AlertBatch) -> AlertBatch:
         """Return a batch as it is to be queued: as one of a catch-up mail if its lifetime is over, else unchanged."""
-        return self._convert_if_too_old(batch)
-
-    def _convert_if_too_old(self, batch: AlertBatch) -> AlertBatch:
-        """Return a batch as one of a catch-up mail if its lifetime is over and it is none yet; else unchanged."""
         if batch.catch_up or not self._is_lifetime_over(batch):
             return batch
         return convert_to_catch_up(batch, self._clock.now())
@@ -383,7 +384,7 @@ class AlertDelivery:
     def _convert_all_too_old(self, mail: PlannedMail) -> None:
         """Convert all batches of the mail's user whose lifetime is over; put the mail back into the queue untried."""
         batches = (*mail.batches, *chain.from_iterable(self._queue.list_other_batches(mail)))
-        converted = {each: later for each in batches if (later := self._convert_if_too_old(each)) is not each}
+        converted = {each: later for each in batches if (later := self.prepare(each)) is not each}
         log.info("alerts.too_old", alerts=sum(len(each.alerts) for each in converted))
         self._queue.exchange(mail, converted)
 

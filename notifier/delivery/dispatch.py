@@ -80,6 +80,10 @@ class MailDispatcher:
         free = self._max_new_alerts - len(self._queue)
         return self._queue.count_alerts_of(user_id, user) < max(free // _SHARE_OF_FREE, self._smallest_share)
 
+    def has_alert(self, user_id: UUID, alert_id: UUID) -> bool:
+        """Return True if an alert of a user is queued or in flight, False if it is not."""
+        return self._queue.has_alert(user_id, alert_id)
+
     async def wait_for_capacity(self, is_retry: bool = False) -> None:
         """Wait until another batch may be queued; `enqueue` itself has no limit.
 

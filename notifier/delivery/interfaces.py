@@ -78,6 +78,13 @@ class EventTopics(Protocol):
         """Publish a mail that must be sent later to the retry topic. Raises TooLargeToWaitError."""
         ...
 
+    async def publish_waiting(self, user_id: UUID, retry: Retry) -> None:
+        """Publish alerts that wait to alerts.waiting.v1, in place of an earlier record of theirs.
+
+        Raises TooLargeToWaitError.
+        """
+        ...
+
     async def publish_dead_letter(self, event: EventT[bytes], reason: str) -> None:
         """Publish an event to the dead-letter topic, with the reason in a header."""
         ...

@@ -21,6 +21,7 @@ from notifier.delivery.corrections import AlertLane
 from notifier.delivery.interfaces import ContactsLike
 from notifier.delivery.planned_mail import find_open_alert_ids, get_pending_event
 from notifier.delivery.policy import request_drop_reason
+from notifier.delivery.told import note_pending
 from notifier.delivery.user_state import UserState
 from notifier.delivery.waiting_times import OVERFLOW_PAUSE, READING_TIME, WaitingTimes, add_waiting_alert
 from notifier.messages import Retry
@@ -97,6 +98,8 @@ class AlertOverflow:
         event of alerts.raised.v1, False for one that waits again.
         """
         event, now = get_pending_event(batch).event, self._clock.now()
+        if note_pending(lane.store, event, batch.alerts, now, lane.dispatcher.has_alert):
+            await lane.store.wait_until_persisted(event)
         before = lane.store.load_waiting_times(event, batch.user_id)
         times = add_waiting_alert(before, now, _get_offset(batch), is_new=is_new)
         lane.store.save_waiting_times(event, batch.user_id, times, now)

@@ -114,6 +114,19 @@ class DeliveryStore:
         """Write that an alert waits under a name, in place of any other."""
         self._statuses.write(event, _waiting_key(name), _encode_time(at) + b" " + _encode_id(alert_id))
 
+    def is_pending(self, event: EventT[bytes], alert_id: UUID) -> bool:
+        """Return True if an alert is still to be mailed: `mark_pending` wrote so, and it has no delivery status."""
+        return self.has_pending_mark(event, alert_id) and self.find_status(event, alert_id) is None
+
+    def has_pending_mark(self, event: EventT[bytes], alert_id: UUID) -> bool:
+        """Return True if `mark_pending` wrote of an alert, whatever became of it; False: it did not, or long ago."""
+        set_current_event(event)
+        return self._statuses.get(_pending_key(alert_id)) is not None
+
+    def mark_pending(self, event: EventT[bytes], alert_id: UUID, at: datetime) -> None:
+        """Write that an alert is still to be mailed, until it has a delivery status. `at`: the time of the entry."""
+        self._statuses.write(event, _pending_key(alert_id), _encode_time(at))
+
     def load_waiting_times(self, event: EventT[bytes], user_id: UUID) -> WaitingTimes | None:
         """Return the times of a user's alerts in alerts.waiting.v1; None: none were written, or long ago."""
         set_current_event(event)
@@ -228,6 +241,10 @@ def _confirmation_key(confirmation_id: str) -> bytes:
 
 def _waiting_key(name: str) -> bytes:
     return b"waiting/" + name.encode()
+
+
+def _pending_key(alert_id: UUID) -> bytes:
+    return b"pending/" + _encode_id(alert_id)
 
 
 def _waiting_times_key(user_id: UUID) -> bytes:

@@ -5,7 +5,7 @@ While one of these waits for the mail of corrections, the alert waits with it. I
 unwanted corrections), the alert is dropped, too.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from itertools import chain
 from uuid import UUID
@@ -85,6 +85,47 @@ def follows_unmailed(store: DeliveryStore, event: EventT[bytes], alerts: Sequenc
     ids = {each.alert.alert_id for each in alerts}
     followed = {id_ for each in alerts for id_ in _list_followed(each.alert)} - ids
     return any(store.find_status(event, each) is None for each in followed)
+
+
+def note_pending(
+    store: DeliveryStore,
+    event: EventT[bytes],
+    alerts: Iterable[RaisedAlert],
+    at: datetime,
+    is_queued: Callable[[UUID, UUID], bool] = lambda _user_id, _alert_id: False,
+) -> bool:
+    """Write that these alerts are still to be mailed, and so are those in memory that they follow.
+
+    To be called before they go to another topic, from which they may be read before what they follow is read again.
+    Return True if it was written of one that they follow; that must be durable before they are published.
+    `is_queued`: returns True if the alert of a user (second argument) is in memory. `at`: the time of the entries.
+    """
+    listed = [each.alert for each in alerts]
+    unmarked = {each.alert_id for each in listed if _is_unmarked(store, event, each.alert_id)}
+    followed = {
+        each
+        for alert in listed
+        for each in _list_earlier(alert)
+        if each not in unmarked and _is_unmarked(store, event, each) and is_queued(alert.user_id, each)
+    }
+    for each in unmarked | followed:
+        store.mark_pending(event, each, at)
+    return bool(followed)
+
+
+def _is_unmarked(store: DeliveryStore, event: EventT[bytes], alert_id: UUID) -> bool:
+    """Return True if an alert has no delivery status, and is not written to be mailed yet."""
+    return store.find_status(event, alert_id) is None and not store.has_pending_mark(event, alert_id)
+
+
+def find_early_ids(store: DeliveryStore, event: EventT[bytes], alerts: Sequence[RaisedAlert]) -> set[UUID]:
+    """Return the ids of those of these alerts that follow one which is still to be mailed, and not among them."""
+    ids = {each.alert.alert_id for each in alerts}
+    return {
+        each.alert.alert_id
+        for each in alerts
+        if any(store.is_pending(event, id_) for id_ in _list_earlier(each.alert) if id_ not in ids)
+    }
 
 
 def note_told(store: DeliveryStore, event: EventT[bytes], alerts: Iterable[RaisedAlert], at: datetime) -> None:
@@ -174,6 +215,17 @@ def _list_followed(alert: Alert) -> Iterator[UUID]:
         yield from _list_withdrawn(alert)
     elif alert.state is not AlertState.FIRING and alert.episode_id is not None:
         yield alert.episode_id
+
+
+def _list_earlier(alert: Alert) -> Iterator[UUID]:
+    """Yield the ids of the alerts that a reader must know before an alert: those that it follows, if they exist.
+
+    If it tells again what was withdrawn, also that of the withdrawal. No two alerts are each before the other.
+    """
+    yield from _list_followed(alert)
+    if alert.revision and alert.state is not AlertState.WITHDRAWN:
+        withdrawn = AlertState.RESOLVED if alert.state is AlertState.RESOLVED else AlertState.FIRING
+        yield _compute_id(alert, AlertState.WITHDRAWN, withdrawn_state=withdrawn, revision=alert.revision - 1)
 
 
 def _list_withdrawn(alert: Alert) -> list[UUID]:

@@ -6,6 +6,7 @@ from notifier.mail.compose import (
     compose_catch_up_mail,
     compose_confirmation_mail,
     compose_retired_mail,
+    compose_sign_in_mail,
     compose_token_mail,
     compose_unheard_mail,
 )
@@ -25,6 +26,7 @@ __all__ = [
     "compose_confirmation_mail",
     "compose_corrections_mail",
     "compose_retired_mail",
+    "compose_sign_in_mail",
     "compose_token_mail",
     "compose_unheard_mail",
     "format_subject",

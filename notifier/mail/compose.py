@@ -198,6 +198,18 @@ def compose_token_mail(contact: Contact, confirmation_id: str, sender: Address, 
     return mail
 
 
+def compose_sign_in_mail(contact: Contact, confirmation_id: str, sender: Address, now: datetime) -> EmailMessage:
+    """Return the mail with the link that signs the owner of a confirmed account in, once.
+
+    See `compose_confirmation_mail` for its Message-ID and the errors.
+    """
+    mail = _create_account_mail(contact, confirmation_id, sender, now)
+    mail["Subject"] = "Sign in to Towerwatch"
+    values = {"sign_in_url": require_link(contact.sign_in_url), "stop_url": sanitize_link(contact.stop_url)}
+    set_body(mail, "sign_in", values)
+    return mail
+
+
 def _create_account_mail(contact: Contact, confirmation_id: str, sender: Address, now: datetime) -> WireMessage:
     """Return a mail about an account without subject and body, to the bare address: a stranger may have typed the name.
 

@@ -40,6 +40,8 @@ class Contact:
     """True after mail to the address bounced: then only a confirmation mail may be sent, and only with its link."""
     token_url: str = ""
     """The link to a new token, in place of `confirm_url` if the address has a confirmed account; empty: no link."""
+    sign_in_url: str = ""
+    """The link that signs in, in place of `token_url` if somebody asked to sign in; empty: no link."""
     stop_url: str = ""
     """The link "this was not me", which stops mails about accounts, by GET and POST; empty: no such link."""
     without_corrections: bool = False

@@ -1,18 +1,27 @@
 """The client of a request: its address, in whatever form a trusted proxy writes it, and whom a rate limit counts."""
 
 import logging
+import socket
+import stat
+from contextlib import ExitStack
 from ipaddress import ip_address
+from pathlib import Path
 
+import httpx
 import pytest
 from flask import Flask
 from hypothesis import given, settings, strategies as st
 
 from chassis.clients import check_trusted_proxy, find_client_address, identify_client
+from chassis.connections import MAX_PER_CLIENT
+from chassis.errors import CannotListenError
 from chassis.metrics import Metrics, ServiceIdentity
 from chassis.web.http import create_app
 from chassis.web.limits import ClientRateLimit
+from chassis.web.wsgi import HttpServer
 from tests import plain_http
 from tests.chassis.web.test_wsgi import TIMEOUT_S, create_echo_app, serve
+from tests.ports import free_port
 
 FOUR, SIX = "192.0.2.7", "2001:db8::1"
 PEER = "127.0.0.1"
@@ -152,6 +161,49 @@ def test_an_odd_scheme_of_the_proxy_costs_no_request(proto: str, scheme: str) ->
         headers = {"X-Forwarded-Proto": proto}
         seen = plain_http.get(f"http://127.0.0.1:{port}/whoami", headers=headers, timeout=TIMEOUT_S).json()
     assert (seen["address"], seen["scheme"]) == (PEER, scheme)
+
+
+def test_who_comes_by_the_socket_is_believed_and_who_comes_by_the_port_is_not(tmp_path: Path) -> None:
+    """Only the proxy of this machine can enter the socket's folder; both ways lead to the same app."""
+    path, port = tmp_path / "http" / "rest.sock", free_port()
+    server = HttpServer(create_echo_app(), "127.0.0.1", port, socket_path=str(path))
+    server.start()
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    headers = {"X-Forwarded-For": f"203.0.113.9, {FOUR}", "X-Forwarded-Proto": "https", "Host": "localhost"}
+    with httpx.Client(transport=httpx.HTTPTransport(uds=str(path)), timeout=TIMEOUT_S) as client:
+        assert client.get("http://localhost/whoami", headers=headers).json() == {
+            "address": FOUR,
+            "scheme": "https",
+            "forwarded": [],
+        }
+        by_port = plain_http.get(f"http://127.0.0.1:{port}/whoami", headers=headers, timeout=TIMEOUT_S).json()
+        assert by_port == {"address": "127.0.0.1", "scheme": "http", "forwarded": []}
+    server.stop()
+
+
+def test_one_client_of_the_ports_takes_no_connection_of_the_socket(tmp_path: Path) -> None:
+    """The proxy's connections are of many clients: no bound of one client counts them, and none closes them."""
+    path, port = tmp_path / "http" / "rest.sock", free_port()
+    server = HttpServer(create_echo_app(), "127.0.0.1", port, socket_path=str(path))
+    server.start()
+    with ExitStack() as opened:
+        for number in range(2 * MAX_PER_CLIENT + 20):
+            by_socket = number % 2 == 0
+            waiting = opened.enter_context(socket.socket(socket.AF_UNIX if by_socket else socket.AF_INET))
+            waiting.settimeout(TIMEOUT_S)
+            waiting.connect(str(path) if by_socket else ("127.0.0.1", port))
+            if by_socket:
+                waiting.sendall(b"GET /whoami HTTP/1.1\r\nHost: localhost\r\nX-For")
+        with httpx.Client(transport=httpx.HTTPTransport(uds=str(path)), timeout=TIMEOUT_S) as client:
+            assert client.get("http://localhost/whoami").status_code == 200
+    server.stop()
+
+
+def test_a_socket_that_others_can_enter_is_refused(tmp_path: Path) -> None:
+    """Whoever reaches it could name any address."""
+    tmp_path.chmod(0o755)
+    with pytest.raises(CannotListenError, match=r"which others may enter: chmod 700"):
+        HttpServer(create_echo_app(), "127.0.0.1", free_port(), socket_path=str(tmp_path / "rest.sock"))
 
 
 def test_several_lines_of_a_header_are_one_list() -> None:

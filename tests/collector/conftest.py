@@ -16,6 +16,7 @@ from chassis.db.outbox import OutboxMessage
 from chassis.metrics import Metrics, ServiceIdentity
 from chassis.web import openapi
 from chassis.web.http import create_app
+from chassis.web.session_cookie import SessionCookie
 from collector.collection_requests import CollectionRequests
 from collector.flights import FlightQueries
 from collector.interest_requests import InterestRequest
@@ -39,6 +40,8 @@ from tests.fakes.clock import FakeClock
 
 NOON = datetime(2013, 2, 13, 12, tzinfo=UTC)
 OPERATOR_TOKEN = "the-operators-own-token"
+COOKIE = SessionCookie("https://towerwatch.example")
+"""The cookie of the app, as people reach it over TLS."""
 ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 ANN, BOB, CARL = (UUID(int=number) for number in (1, 2, 3))
 ANNS, BOBS, UNCONFIRMED, OPERATOR = (
@@ -192,9 +195,10 @@ def app_of(database: Database, clock: Clock, users: Authenticator, limits: Perso
             CoverageReports(database, clock, timing, live_status.explain_airport).load_report,
             lambda: Scheduler.build(status.load_state(), live_status.load_state()),
             WriteLimit(database, limits, metrics),
+            COOKIE.read_credential,
         )
     )
-    app.register_blueprint(openapi.create_blueprint("Towerwatch interests and flights", "1", DESCRIPTION))
+    app.register_blueprint(openapi.create_blueprint("Towerwatch interests and flights", "1", DESCRIPTION, COOKIE.name))
     return app
 
 

@@ -33,7 +33,9 @@ def test_a_preview_lists_the_alerts_and_the_counts(client: FlaskClient, service:
     service.store(
         DEPARTURES, *(TODAY + hour * HOUR for hour in (1, 1.1, 1.2, 2, 2.1, 5, 5.2, 5.4, 5.6, 9, 10, 10.5, 11))
     )
-    assert json_of(client.post("/interests/preview", json=WISH, headers=ANNS)) == {
+    shown = json_of(client.post("/interests/preview", json=WISH, headers=ANNS))
+    assert set(shown.pop("suggestions")) == {"high_value", "low_value", "high_percent", "low_percent"}  # type: ignore[call-overload]
+    assert shown == {
         "covered": {
             "arrivals": None,
             "departures": {"covered_from": "2013-02-13T00:00:00Z", "covered_until": "2013-02-13T10:00:00Z"},
@@ -110,6 +112,25 @@ def test_a_preview_goes_back_as_far_as_an_interest_may(client: FlaskClient, serv
     assert status_of(client.post("/interests/preview", json=long_ago, headers=ANNS)) == 422
 
 
+def test_a_preview_counts_the_days_of_the_airports_clock(client: FlaskClient, service: Service) -> None:
+    """At Kathmandu a day begins at 18:15 UTC: a flight of 18:14 is of the day before one of 18:15."""
+    service.cover(DEPARTURES, TODAY - 3 * DAY, TODAY, airport="VNKT")
+    midnight = TODAY - 2 * DAY + 18.25 * HOUR
+    minute = HOUR / 60
+    service.store(DEPARTURES, *(midnight + at * minute for at in (-2, -1, -1 / 60, 0, 14)), airport="VNKT")
+    body = WISH | {"airport_icao": "VNKT", "window": "1d", "aligned_to": "airport"}
+    shown = client.post("/interests/preview", json=body, headers=ANNS).json
+    assert shown is not None
+    assert (shown["windows"], shown["counts"]["max"], shown["counts"]["p50"]) == (2, 3, 2)
+    assert [(alert["state"], alert["window_start"], alert["count"]) for alert in shown["alerts"]] == [
+        ("FIRING", "2013-02-10T18:15:00Z", 3),
+        ("RESOLVED", "2013-02-11T18:15:00Z", 2),
+    ]
+    assert {each["month"]["why_none"] for name, each in shown["suggestions"].items() if name.endswith("percent")} == {
+        "Windows by the airport's clock have no usual yet."
+    }
+
+
 @pytest.mark.parametrize("for_windows", [1, 2])
 def test_a_preview_after_a_gap_agrees_with_the_stream(service: Service, for_windows: int) -> None:
     """The database's coverage begins after the gap; flights stored before the gap count in no window after it."""
@@ -143,6 +164,26 @@ def test_a_preview_by_percents_knows_the_weeks_before(client: FlaskClient, servi
     assert [(each["state"], each["window_start"], each["count"], each["threshold"]) for each in shown["alerts"]] == [  # type: ignore[attr-defined]
         ("FIRING", "2013-02-12T18:00:00Z", 4, 5)
     ]
+
+
+def test_a_preview_suggests_levels_of_the_last_35_days(client: FlaskClient, service: Service) -> None:
+    """Whatever thresholds are asked for: each level brings as many mails as the suggestion says, if it is previewed.
+
+    Busy evenings each Sunday, and one that was busier: the first are a mail a week, the last a mail a month.
+    """
+    service.cover(DEPARTURES, TODAY - 80 * DAY, TODAY)
+    for back in range(80, 0, -1):
+        day = TODAY - back * DAY
+        flights = 16 if back == 17 else 10 if day.weekday() == 6 else 6
+        times = [day + 18 * HOUR + n * timedelta(minutes=1) for n in range(flights)]
+        service.store(DEPARTURES, *times, icao24=f"{back:06x}")
+    body = WISH | {"high_value": 1_000}
+    suggestions = json_of(client.post("/interests/preview", json=body, headers=ANNS))["suggestions"]
+    assert suggestions["high_value"]["month"] == {"level": 15, "mails": 2, "why_none": None}  # type: ignore[index]
+    assert suggestions["high_value"]["week"] == {"level": 9, "mails": 10, "why_none": None}  # type: ignore[index]
+    assert suggestions["high_percent"]["month"] == {"level": 159, "mails": 2, "why_none": None}  # type: ignore[index]
+    recent = {"effective_from": "2013-01-15T00:00:00Z", "high_value": 15}
+    assert len(json_of(client.post("/interests/preview", json=WISH | recent, headers=ANNS))["alerts"]) == 2  # type: ignore[arg-type]
 
 
 # The law, for any history.

@@ -54,6 +54,7 @@ def request_with(client: FlaskClient, action: str, code: str, interest_id: str) 
         ("GET /flights/{code}", 200),
         ("GET /flights/{code}/latest", 200),
         ("GET /flights/{code}/average", 200),
+        ("GET /flights/{code}/usual", 200),
         ("GET /flights/{code}/stats/airlines", 200),
         ("GET /flights/{code}/coverage", 200),
         ("POST /interests/preview", 422),

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -39,7 +39,7 @@ def service(tmp_path: Path) -> Iterator[Service]:
 def run_with_client(service: Service) -> Iterator[RunTest]:
     """Yield a function that runs a coroutine with a client of the service; the client caches nothing."""
     port = free_port()
-    add = partial(add_UserServiceServicer_to_server, UserService(service.accounts, service.bounces))
+    add = partial(add_UserServiceServicer_to_server, UserService(service.accounts, service.bounces, service.sessions))
     server = GrpcServer("127.0.0.1", port, {SERVICE_NAME: add}, STATUSES, service.metrics)
     server.start()
 
@@ -60,6 +60,27 @@ def run_with_client(service: Service) -> Iterator[RunTest]:
 def test_both_sides_have_the_same_maximum_of_contacts() -> None:
     """The contract's maximum is a constant on each side, because no service imports another."""
     assert MAX_USERS_PER_REQUEST == MAX_CONTACTS_PER_CALL == 500
+
+
+def test_the_notifier_gets_the_link_that_signs_in(service: Service, run_with_client: RunTest) -> None:
+    """By the id in the event, which is no user's; and once the mail is reported as sent, no more."""
+    service.register_confirmed("ann@example.org")
+    link = service.request_sign_in_token("ann@example.org")
+    event = service.load_outbox_events()[-1]
+
+    async def use_client(contacts: ContactsClient) -> None:
+        request_id = UUID(event.user_id)
+        contact = await contacts.find_contact(request_id)
+        assert contact is not None
+        assert (contact.email, contact.name, contact.token_url, contact.confirm_url) == ("ann@example.org", "", "", "")
+        assert contact.sign_in_url.startswith("https://towerwatch.example/sign-in/")
+        assert contact.sign_in_url.rpartition("/")[2].split(".")[0] == link.split(".")[0]
+        assert contact.stop_url
+        await contacts.report_confirmation(request_id, event.registered.confirmation_id, ReportedState.SENT)
+        assert await contacts.find_contact(request_id) is None
+
+    run_with_client(use_client)
+    service.sign_ins.sign_in(link, "curl")
 
 
 @pytest.mark.parametrize("state", ReportedState)

@@ -30,8 +30,9 @@ class Stack:
         # A source that refuses every connection: the tests ask nothing of the real one.
         refused = f"http://{HOST}:9/api"
         self.env_file.write_text(f"PORT_BASE={base}\nOPENSKY_URL={refused}\nALLOW_TEST_ADDRESSES=true\n")
-        self.users = f"http://{HOST}:{base}"
-        self.interests = f"http://{HOST}:{base + 2}"
+        self.people = f"http://{HOST}:{Ports.from_base(base).gateway_http}"
+        self.users = self.interests = self.people
+        self.direct = (f"http://{HOST}:{base}", f"http://{HOST}:{base + 2}")
         self.overview = f"http://{HOST}:{Ports.from_base(base).streams_web}/api/overview"
         self.mails = f"http://{HOST}:{Ports.from_base(base).mailbox_web}"
 
@@ -76,7 +77,12 @@ def test_accounts_and_interests_survive_restarts_and_crashes(stack):
     started = stack("start")
     assert started.returncode == 0, started.stderr
     assert "Towerwatch is up" in started.stdout
+    assert f"  people       {stack.people}/docs\n" in started.stdout
     assert f"  mails        {stack.mails}/\n" in started.stdout
+    assert plain_http.get(f"{stack.people}/docs", follow_redirects=True).status_code == 200
+    for service in stack.direct:  # for operators, and for programs on this machine
+        assert plain_http.get(f"{service}/metrics").status_code == plain_http.get(f"{service}/docs").status_code == 200
+    assert plain_http.get(f"{stack.people}/metrics").status_code == 404
     assert "is running already" in stack("start").stderr
 
     account = {"email": "ada@towerwatch.test", "name": "Ada"}
@@ -85,6 +91,7 @@ def test_accounts_and_interests_survive_restarts_and_crashes(stack):
     eventually(lambda: bool(read_mails(stack.data / "mail")), "the confirmation mail comes")
     link = find_confirmation_link(read_mails(stack.data / "mail")[0])
     assert link is not None
+    assert link.startswith(f"{stack.people}/confirm/")
     shown = re.findall(r'href="(/mails/[^"]+)"', plain_http.get(f"{stack.mails}/").text)
     assert len(shown) == 1
     assert f'href="{link}"' in plain_http.get(f"{stack.mails}{shown[0]}").text
@@ -97,7 +104,7 @@ def test_accounts_and_interests_survive_restarts_and_crashes(stack):
     assert stack("start").returncode == 0
 
     def interests() -> list[str]:
-        """Return the airports of the interests; none while the service does not answer."""
+        """Return the airports of the interests; none while the service or the gateway does not answer."""
         try:
             answer = plain_http.get(f"{stack.interests}/interests", headers=authorized)
         except httpx.TransportError:
@@ -105,9 +112,13 @@ def test_accounts_and_interests_survive_restarts_and_crashes(stack):
         return [each["airport_icao"] for each in answer.json().get("interests", [])]
 
     assert interests() == ["LICC"]
-    collector = next(pid for pid in find_processes(stack.data) if "collector" in read_command(pid))
+    collector = next(pid for pid in find_processes(stack.data) if "-m collector" in read_command(pid))
     os.kill(collector, signal.SIGKILL)
     eventually(lambda: not interests(), "it is gone", 10)
+    eventually(lambda: interests() == ["LICC"], "it is back by itself")
+    gateway = next(pid for pid in find_processes(stack.data) if "-m local.gateway" in read_command(pid))
+    os.kill(gateway, signal.SIGKILL)
+    eventually(lambda: gateway not in find_processes(stack.data), "the gateway is gone")
     eventually(lambda: interests() == ["LICC"], "it is back by itself")
 
     backups = stack.data.parent / "backups"

@@ -18,6 +18,8 @@ class FakeAuthority(UserServiceServicer):
     def __init__(self) -> None:
         self.users: dict[str, tuple[UUID, bool]] = {}
         """User id and "address is confirmed" of each valid token. The test may change it at any time."""
+        self.sessions: dict[str, tuple[UUID, bool]] = {}
+        """Likewise, of each valid secret of a session."""
         self.asked = 0
         """Number of calls received so far."""
         self.answer = grpc.StatusCode.OK
@@ -31,14 +33,18 @@ class FakeAuthority(UserServiceServicer):
     def Authenticate(  # noqa: N802 - the contract's name
         self, request: AuthenticateRequest, context: grpc.ServicerContext
     ) -> AuthenticateResponse:
-        """Return the user of the request's token; abort with `answer` unless it is OK, or with UNAUTHENTICATED."""
+        """Return the user of the request's token or session; abort with `answer` unless it is OK.
+
+        Aborts with UNAUTHENTICATED if nobody has it.
+        """
         self.asked += 1
         self.prompt.wait(timeout=30)
         if self.answer is not grpc.StatusCode.OK:
             context.abort(self.answer, "as the test has it")
-        if request.token not in self.users:
+        name, known = (request.token, self.users) if request.token else (request.session, self.sessions)
+        if name not in known:
             context.abort(grpc.StatusCode.UNAUTHENTICATED, "nobody's")
-        user_id, confirmed = self.users[request.token]
+        user_id, confirmed = known[name]
         return AuthenticateResponse(user_id=str(user_id), confirmed=confirmed)
 
     @contextmanager

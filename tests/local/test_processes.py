@@ -16,6 +16,7 @@ from local.errors import LocalError
 from local.ports import Ports
 from local.processes import ROOT, ProcessSupervisor, find_log_file, kill_leftovers, read_procfile
 from local.signals import signals_blocked, unblock_signals
+from local.stack import GATEWAY, SERVICES
 from tests.local.kafka.processes import runs
 from tests.waiting import eventually
 
@@ -31,7 +32,7 @@ def procfile(tmp_path, monkeypatch) -> Path:
 
 def test_the_projects_procfile_names_every_process_of_the_stack():
     """Every process that the demo starts by name is in the Procfile."""
-    assert set(read_procfile()) == {"kafka", "opensky", "mailbox", "user_manager", "collector", "streams", "notifier"}
+    assert set(read_procfile()) == {"kafka", "opensky", "mailbox", *SERVICES, GATEWAY}
 
 
 def test_a_malformed_procfile_line_is_rejected(tmp_path):

@@ -88,7 +88,7 @@ def test_a_damaged_database_is_told_from_one_that_is_waited_for(name: str, detai
     assert find_damage(name, build_ports(free_port())) is None
 
 
-@pytest.mark.parametrize("name", ["user_manager", "collector", "streams", "notifier", "opensky", "mailbox"])
+@pytest.mark.parametrize("name", ["user_manager", "collector", "streams", "notifier", "opensky", "mailbox", "gateway"])
 def test_a_service_that_does_not_answer_is_told_with_its_address(tmp_path: Path, name: str) -> None:
     """The text names the address that was tried, and the log of that process."""
     port = free_port()
@@ -105,10 +105,16 @@ def test_services_call_each_other_by_sockets_that_others_cannot_reach(
     monkeypatch.chdir(tmp_path)
     ports = Ports(*range(1, len(fields(Ports)) + 1))
     made = build_environment(ports, Path("/srv") / folder, Secrets.random(), None)
-    for name, port in (("USER_MANAGER", ports.user_manager_grpc), ("COLLECTOR", ports.collector_grpc)):
-        path, target = normalize_socket_path(made[f"{name}_GRPC_SOCKET"]), normalize_target(made[f"{name}_GRPC_TARGET"])
+    for name, kind, port in (
+        ("USER_MANAGER", "GRPC", ports.user_manager_grpc),
+        ("COLLECTOR", "GRPC", ports.collector_grpc),
+        ("USER_MANAGER", "HTTP", ports.user_manager_http),
+        ("COLLECTOR", "HTTP", ports.collector_http),
+    ):
+        path = normalize_socket_path(made[f"{name}_{kind}_SOCKET"])
+        target = normalize_target(made[f"{name}_{kind}_TARGET"])
         assert (path, target) == (
-            (f"/srv/data/grpc/{name.lower()}.sock", f"unix:{path}") if is_short else ("", f"127.0.0.1:{port}")
+            (f"/srv/data/{kind.lower()}/{name.lower()}.sock", f"unix:{path}") if is_short else ("", f"127.0.0.1:{port}")
         )
     relative = build_environment(ports, Path("d"), Secrets.random(), None)["COLLECTOR_GRPC_SOCKET"]
     assert not relative or Path(relative) == tmp_path / "d" / "grpc" / "collector.sock"

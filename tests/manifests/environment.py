@@ -46,7 +46,12 @@ def build_environment(rendered: Rendered, pod: Pod, **values: str) -> dict[str, 
         if "value" in variable:
             given = _REFERENCE.sub(lambda match: environment.get(match[1], match[0]), variable["value"])
         else:
-            given = known[variable["valueFrom"]["fieldRef"]["fieldPath"]]
+            source = variable["valueFrom"]
+            if "configMapKeyRef" in source:
+                reference = source["configMapKeyRef"]
+                given = _read_data(rendered, "ConfigMap", pod.namespace, reference["name"])[reference["key"]]
+            else:
+                given = known[source["fieldRef"]["fieldPath"]]
         environment[variable["name"]] = given
     return environment
 

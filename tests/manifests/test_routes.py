@@ -15,6 +15,8 @@ from chassis.web.http import create_app
 from collector.rest import routes as collector_rest
 from tests.manifests.rendering import Rendered, Resource
 from user_manager.rest import pages, routes as accounts_rest
+from user_manager.rest.sessions import build_sessions_blueprint
+from user_manager.rest.sign_in_pages import build_sign_in_pages_blueprint
 
 _HIDDEN = ("/health/live", "/health/ready", "/metrics")
 _DOCUMENT = "/openapi.json"
@@ -67,10 +69,14 @@ def _accounts() -> Flask:
     )
     app.register_blueprint(
         accounts_rest.build_users_blueprint(
-            Mock(), Mock(), Mock(), Mock(), allow_test_addresses=False, registration_limit="1/minute"
+            Mock(), Mock(), Mock(), Mock(), allow_test_addresses=False, limit=Mock(), read_credential=Mock()
         )
     )
+    app.register_blueprint(build_sessions_blueprint(Mock(), Mock(), Mock(), allow_test_addresses=False, limit=Mock()))
     app.register_blueprint(pages.build_pages_blueprint(Mock(), Mock(), Mock()))
+    app.register_blueprint(
+        build_sign_in_pages_blueprint(Mock(), Mock(), Mock(), allow_test_addresses=False, limit=Mock())
+    )
     app.register_blueprint(openapi.create_blueprint("accounts", "1", ""))
     return app
 
@@ -148,12 +154,14 @@ def test_operators_see_prometheus_with_a_password(rendered: Rendered) -> None:
 
 
 def test_every_answer_has_the_security_headers(rendered: Rendered) -> None:
-    """Each rule with a backend sets these headers."""
+    """Each rule with a backend sets these headers; with the forms that sign in browsers have to send Origin."""
     for route in rendered.resources_of("HTTPRoute"):
         for rule in route["spec"]["rules"]:
             headers = [each["responseHeaderModifier"]["set"] for each in rule["filters"] if "Header" in each["type"]]
             if "backendRefs" in rule:
-                assert [{each["name"]: each["value"] for each in names} for names in headers] == [_HEADERS]
+                signs_in = any(match["path"]["value"] == "/sign-in" for match in rule["matches"])
+                expected = _HEADERS | ({"Referrer-Policy": "same-origin"} if signs_in else {})
+                assert [{each["name"]: each["value"] for each in names} for names in headers] == [expected]
 
 
 def test_plain_http_only_redirects_to_tls(rendered: Rendered) -> None:

@@ -219,7 +219,9 @@ class SimulatedStream:
             record = self._log.records[offset]
             await self._process.step()
             if offset == late_at:
-                await asyncio.sleep(chance.uniform(0, 40))
+                await asyncio.sleep(
+                    chance.uniform(0, self._process.simulation.fault_rates.longest_lateness.total_seconds())
+                )
             message = SimpleNamespace(
                 topic=self._log.name,
                 partition=0,

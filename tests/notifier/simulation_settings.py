@@ -24,6 +24,8 @@ class FaultRates:
     paused: float = 0.0
     late_readers: float = 0.0
     """The rate of readers that are late once."""
+    longest_lateness: timedelta = timedelta(seconds=40)
+    """How late they are at most."""
     crashes: int = 0
     rebalances: int = 0
     rebalance_after_loss: float = 0.0

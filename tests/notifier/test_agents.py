@@ -85,6 +85,17 @@ class AgentsFixture:
         assert (user_id, user) == (ALERT.user_id, self.user_state)
         return self.has_room_for_users
 
+    def has_alert(self, user_id: UUID, alert_id: UUID) -> bool:
+        """Return False: no alert is in memory."""
+        return False
+
+    def has_pending_mark(self, event: Any, alert_id: UUID) -> bool:
+        """Return False: no alert is known to be mailed yet."""
+        return False
+
+    def mark_pending(self, event: Any, alert_id: UUID, at: datetime) -> None:
+        """Take no note of what is still to be mailed."""
+
     async def find_contact(self, user_id: UUID) -> Contact | None:
         """Return the contact of the only user."""
         assert user_id == ALERT.user_id

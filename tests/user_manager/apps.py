@@ -2,18 +2,31 @@
 
 from flask import Flask
 
+from chassis.hosts import AllowedHosts
 from chassis.web import openapi
 from chassis.web.http import create_app
-from tests.user_manager.conftest import Service
+from chassis.web.limits import ClientRateLimit
+from chassis.web.session_cookie import SessionCookie
+from tests.user_manager.conftest import PUBLIC_URL, Service
 from user_manager.rest.pages import build_pages_blueprint
+from user_manager.rest.reading import CredentialReader
 from user_manager.rest.routes import DESCRIPTION, PROBLEMS, build_users_blueprint
+from user_manager.rest.sessions import build_sessions_blueprint
+from user_manager.rest.sign_in_pages import build_sign_in_pages_blueprint
 
 
 def build_app(
-    service: Service, *, allow_test_addresses: bool = False, registration_limit: str = "1000000/minute"
+    service: Service,
+    *,
+    allow_test_addresses: bool = False,
+    registration_limit: str = "1000000/minute",
+    public_url: str = PUBLIC_URL,
+    hosts: AllowedHosts | None = None,
 ) -> Flask:
-    """Build the Flask app with all HTTP routes of user_manager."""
-    app = create_app("user_manager", service.metrics, PROBLEMS, explain_unready=lambda: None)
+    """Build the Flask app with all HTTP routes of user_manager, whose cookie is that of `public_url`."""
+    limit = ClientRateLimit(registration_limit)
+    reader = CredentialReader(SessionCookie(public_url), service.sessions)
+    app = create_app("user_manager", service.metrics, PROBLEMS, explain_unready=lambda: None, hosts=hosts)
     app.register_blueprint(
         build_users_blueprint(
             service.accounts,
@@ -21,9 +34,20 @@ def build_app(
             service.account_mails,
             service.deletions,
             allow_test_addresses=allow_test_addresses,
-            registration_limit=registration_limit,
+            limit=limit,
+            read_credential=reader.read,
+        )
+    )
+    app.register_blueprint(
+        build_sessions_blueprint(
+            service.sign_ins, service.sessions, reader, allow_test_addresses=allow_test_addresses, limit=limit
+        )
+    )
+    app.register_blueprint(
+        build_sign_in_pages_blueprint(
+            service.sign_ins, reader.cookie, service.lifetimes, allow_test_addresses=allow_test_addresses, limit=limit
         )
     )
     app.register_blueprint(build_pages_blueprint(service.registrations, service.accounts, service.account_mails))
-    app.register_blueprint(openapi.create_blueprint("Towerwatch accounts", "1", DESCRIPTION))
+    app.register_blueprint(openapi.create_blueprint("Towerwatch accounts", "1", DESCRIPTION, reader.cookie.name))
     return app

@@ -7,6 +7,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import select
 
+from chassis.credentials import SessionSecret
 from chassis.db.database import Database
 from chassis.metrics import Metrics, ServiceIdentity
 from tests.fakes.clock import FakeClock
@@ -20,9 +21,13 @@ from user_manager.bounces import Bounces
 from user_manager.deletion.saga import Deletions
 from user_manager.idempotency import IdempotencyStore
 from user_manager.links import LinkSigner
+from user_manager.mail_requests import MailKind
 from user_manager.mailbox_limits import MailboxLimits, MailRates
 from user_manager.model import OUTBOX, SCHEMA, MailRequest
 from user_manager.registration import Registration, Registrations
+from user_manager.sessions import Sessions
+from user_manager.sign_in import SignIns
+from user_manager.web_sessions import SessionLifetimes
 
 OPERATOR_TOKEN = "the-operators-own-token"
 SIGNING_KEY = "the-signing-key-of-tests"
@@ -41,18 +46,21 @@ class Service:
     clock: FakeClock = field(default_factory=FakeClock)
     rates: MailRates = field(default_factory=lambda: MailRates(per_client=1_000_000, in_all=1_000_000))
     """All requests of a test come from one client."""
+    lifetimes: SessionLifetimes = field(default_factory=SessionLifetimes)
 
     def __post_init__(self) -> None:
         self.metrics = Metrics(ServiceIdentity("user_manager", "local"))
         self.links = LinkSigner(SIGNING_KEY, PUBLIC_URL)
         self.answers = IdempotencyStore(SIGNING_KEY)
-        authorizer = AccountAuthorizer(OPERATOR_TOKEN)
+        authorizer = AccountAuthorizer(OPERATOR_TOKEN, self.clock, self.lifetimes)
         self.limits = MailboxLimits(SIGNING_KEY, self.rates, self.metrics)
         self.accounts = Accounts(self.database, self.links, authorizer, self.limits)
         self.registrations = Registrations(self.database, self.links, authorizer, self.answers, self.limits, self.clock)
         self.account_mails = AccountMails(self.database, self.links, self.limits, self.clock)
         self.deletions = Deletions(self.database, self.interests, authorizer, self.clock, self.metrics)
         self.bounces = Bounces(self.database, self.clock, self.metrics)
+        self.sessions = Sessions(self.database, authorizer, self.clock, self.lifetimes)
+        self.sign_ins = SignIns(self.database, self.links, self.limits, self.clock, self.lifetimes, self.metrics)
 
     def register(self, email: str = "ann@example.org", name: str = "Ann", key: UUID | None = None) -> Registration:
         """Register an account; `key` is the Idempotency-Key."""
@@ -75,6 +83,23 @@ class Service:
             request_id = session.scalars(query).first().request_id  # type: ignore[union-attr]
         (contact,) = self.accounts.load_contacts([str(request_id)])
         return contact
+
+    def request_sign_in_token(self, email: str = "ann@example.org") -> str:
+        """Ask to sign in, and return the last path segment of the link that the mail holds."""
+        self.sign_ins.request_link(Address(email))
+        return self.load_sign_in_token(email)
+
+    def load_sign_in_token(self, email: str = "ann@example.org") -> str:
+        """Return the last path segment of the link in the mail that was asked for last by signing in."""
+        with self.database.transaction() as session:
+            is_it = (MailRequest.email == email, MailRequest.kind == MailKind.SIGN_IN.value)
+            request_id = session.scalars(select(MailRequest.request_id).where(*is_it)).one()
+        (contact,) = self.accounts.load_contacts([str(request_id)])
+        return contact.sign_in_url.rpartition("/")[2]
+
+    def sign_in(self, email: str = "ann@example.org", device: str = "Firefox on Linux") -> SessionSecret:
+        """Ask for a link and follow it; return the secret of the new session."""
+        return self.sign_ins.sign_in(self.request_sign_in_token(email), device).secret
 
     def build_confirmation_token(self, registration: Registration) -> str:
         """Return the last path segment of the confirmation link that the registration's mail holds."""

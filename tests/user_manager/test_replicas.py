@@ -19,10 +19,11 @@ from tests import plain_http
 from tests.mariadb_fixture import DatabaseServer, MariaDbProcess, require_installed
 from tests.service_process import ServiceProcess
 from tests.user_manager.conftest import Service
-from tests.user_manager.process import StartProcess, process_starter
+from tests.user_manager.process import SIGNING_KEY, StartProcess, process_starter
 from tests.waiting import eventually
 from towerwatch.users.v1.events_pb2 import UserChanged
-from user_manager.model import OUTBOX, SCHEMA, IdempotencyRecord, User
+from user_manager.links import LinkSigner
+from user_manager.model import OUTBOX, SCHEMA, IdempotencyRecord, MailRequest, User
 from user_manager.registration import Registration
 
 CONCURRENT = 50
@@ -303,3 +304,39 @@ def test_a_database_restart_needs_no_restart_of_the_service(own_server: MariaDbP
         assert "Traceback" not in replica.log(), replica.log()
         assert len(logged) - before < 40, "\n".join(logged)
         assert replica.terminate() == 0
+
+
+def test_of_concurrent_uses_of_one_sign_in_link_one_wins(pair: ReplicaPair) -> None:
+    """Several browsers press the button at the same instant, at both replicas: one is signed in, all others are told
+    that the link was used. Its session opens the account at both replicas, and ends at both."""
+    email, links = new_address(), LinkSigner(SIGNING_KEY, "https://towerwatch.example")
+    answer = plain_http.post(f"{pair.left.base_url}/users", json={"email": email, "name": "Ann"}).json()
+    user_id = UUID(answer["user"]["user_id"])
+    confirm = links.build_confirmation_url(user_id).rpartition("/")[2]
+    assert plain_http.post(f"{pair.left.base_url}/confirm/{confirm}").status_code == 200
+    assert plain_http.post(f"{pair.right.base_url}/sign-in", json={"email": email}).status_code == 202
+    with pair.database.transaction() as session:
+        is_it = (MailRequest.email == email, MailRequest.kind == "sign_in")
+        request = session.scalars(select(MailRequest).where(*is_it)).one()
+        link = links.build_sign_in_url(user_id, request.mail_id, request.requested_at).rpartition("/")[2]
+    browsers = 12
+    together = threading.Barrier(browsers)
+
+    def press(number: int) -> httpx.Response:
+        """Press the button at the same instant as the others."""
+        together.wait(timeout=60)
+        replica = (pair.left, pair.right)[number % 2]
+        return client.post(f"{replica.base_url}/sign-in/{link}", headers={"Sec-Fetch-Site": "same-origin"})
+
+    limits = httpx.Limits(max_connections=browsers)
+    with httpx.Client(timeout=60, limits=limits, trust_env=False) as client, ThreadPoolExecutor(browsers) as threads:
+        answers = list(threads.map(press, range(browsers)))
+    assert count_statuses(answers) == {200: 1, 410: browsers - 1}
+    (winner,) = [each for each in answers if each.status_code == 200]
+    headers = {"Cookie": winner.headers["Set-Cookie"].partition(";")[0], "Sec-Fetch-Site": "same-origin"}
+    for replica in (pair.left, pair.right):
+        assert plain_http.get(f"{replica.base_url}/session", headers=headers).json()["user"]["email"] == email
+    assert plain_http.delete(f"{pair.right.base_url}/session", headers=headers).status_code == 204
+    for replica in (pair.left, pair.right):
+        assert plain_http.get(f"{replica.base_url}/session", headers=headers).status_code == 401
+        assert link not in replica.log()

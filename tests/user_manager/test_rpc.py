@@ -32,7 +32,7 @@ pytestmark = ON_SQLITE
 def stub(service: Service) -> Iterator[UserServiceStub]:
     """Yield a client of a running UserService."""
     port = free_port()
-    servicer = UserService(service.accounts, service.bounces)
+    servicer = UserService(service.accounts, service.bounces, service.sessions)
     server = GrpcServer(
         "127.0.0.1",
         port,
@@ -54,6 +54,28 @@ def test_authenticate_returns_the_user(stub: UserServiceStub, service: Service) 
         answer = stub.Authenticate(AuthenticateRequest(token=registration.token), timeout=60)
         assert (answer.user_id, answer.confirmed) == (user_id, confirmed)
         service.confirm(registration)
+
+
+def test_authenticate_returns_the_user_of_a_session(stub: UserServiceStub, service: Service) -> None:
+    """By the secret in its own field only, which counts where there is no token; its use is recorded. A session that
+    has ended is UNAUTHENTICATED like a token."""
+    ann, bob = service.register_confirmed(), service.register_confirmed("bob@example.org")
+    secret = service.sign_in()
+    service.clock.advance(timedelta(minutes=5))
+    answer = stub.Authenticate(AuthenticateRequest(session=secret.text), timeout=60)
+    assert (answer.user_id, answer.confirmed) == (str(ann.account.user_id), True)
+    assert service.sessions.load_current(secret)[1].last_used_at == service.clock.now()
+    both = stub.Authenticate(AuthenticateRequest(token=bob.token, session=secret.text), timeout=60)
+    assert both.user_id == str(bob.account.user_id)
+    service.sessions.sign_out(secret)
+    for refused in (
+        AuthenticateRequest(session=secret.text), AuthenticateRequest(token=secret.text), AuthenticateRequest(),
+        AuthenticateRequest(session=ann.token), AuthenticateRequest(session=OPERATOR_TOKEN),
+        AuthenticateRequest(token="guessed", session=service.sign_in().text),
+    ):  # fmt: skip
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.Authenticate(refused, timeout=60)
+        assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
 
 
 def test_an_unknown_token_is_unauthenticated(stub: UserServiceStub, service: Service) -> None:

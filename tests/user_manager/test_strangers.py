@@ -39,6 +39,12 @@ class OwnerAndStranger(RuleBasedStateMachine):
         self.requested_at: dict[str, list[datetime]] = {each: [] for each in ADDRESSES}
         self.links: dict[str, list[str]] = {each: [] for each in ADDRESSES}
         self.token_links: dict[str, list[str]] = {each: [] for each in ADDRESSES}
+        self.sign_in_links: dict[str, list[str]] = {each: [] for each in ADDRESSES}
+        self.sign_ins_requested_at: dict[str, list[datetime]] = {each: [] for each in ADDRESSES}
+        self.ever_stopped: set[str] = set()
+        """Mailboxes whose owner has stopped mails some time."""
+        self.signed_in = 0
+        """How often the owner has signed in, which ends the pauses between such mails."""
         self.stop_links: dict[str, list[str]] = {each: [] for each in ADDRESSES}
         self.owned: set[str] = set()
         """Addresses whose confirmed account is the owner's."""
@@ -51,12 +57,13 @@ class OwnerAndStranger(RuleBasedStateMachine):
     def teardown(self) -> None:
         self.database.close()
 
-    def note_requests(self, email: str) -> None:
+    def note_requests(self, email: str, *, signs_in: bool = False) -> None:
         """Note the mails that the last action requested, all of which must be to this address."""
         events = self.service.load_outbox_events()
         for event in events[self.seen_events :]:
             if event.WhichOneof("change") == "registered":
-                self.requested_at[email].append(self.service.clock.now())
+                noted = self.sign_ins_requested_at if signs_in else self.requested_at
+                noted[email].append(self.service.clock.now())
                 self.pending.append((email, event.user_id))
         self.seen_events = len(events)
 
@@ -78,6 +85,40 @@ class OwnerAndStranger(RuleBasedStateMachine):
         """The request has no answer but that it was taken."""
         self.service.account_mails.request_token_mail(Address(email), who)
         self.note_requests(email)
+
+    @rule(who=people, email=addresses)
+    def ask_to_sign_in(self, who: str, email: str) -> None:
+        """The request has no answer but that it was taken."""
+        self.service.sign_ins.request_link(Address(email), who)
+        self.note_requests(email, signs_in=True)
+
+    @rule(email=addresses, number=st.integers(0, 9))
+    def sign_in(self, email: str, number: int) -> None:
+        """The owner follows any link that signs in; it is the last one, and works once."""
+        if not self.sign_in_links[email]:
+            return
+        link = self.sign_in_links[email][number % len(self.sign_in_links[email])]
+        try:
+            started = self.service.sign_ins.sign_in(link, "curl")
+        except LinkOrphanedError:
+            return
+        assert email in self.owned
+        assert link == self.sign_in_links[email][-1]
+        assert self.service.accounts.get(started.secret, email).confirmed
+        self.sign_in_links[email].remove(link)
+        self.signed_in += 1
+
+    @rule(email=addresses)
+    def sign_in_by_the_last_mail(self, email: str) -> None:
+        """At any time, whatever strangers have asked for, the owner asks, and the last mail that came signs in: this
+        one, or the one before whose pause goes on. (Unless the owner has stopped such mails, which voids the link.)"""
+        if email not in self.owned or normalize_mailbox(email) in self.ever_stopped:
+            return
+        self.ask_to_sign_in("owner", email)
+        self.deliver_mails()
+        signed_in = self.signed_in
+        self.sign_in(email, len(self.sign_in_links[email]) - 1)
+        assert self.signed_in == signed_in + 1
 
     @rule(who=people, email=addresses)
     def ask_for_a_confirmation(self, who: str, email: str) -> None:
@@ -109,8 +150,9 @@ class OwnerAndStranger(RuleBasedStateMachine):
         for email, request_id in self.pending:
             for contact in self.service.accounts.load_contacts([request_id]):
                 assert contact.account.email == email
-                assert bool(contact.token_url) <= (email in self.owned)
+                assert bool(contact.token_url or contact.sign_in_url) <= (email in self.owned)
                 links = (self.links, contact.confirm_url), (self.token_links, contact.token_url)
+                links += ((self.sign_in_links, contact.sign_in_url),)
                 for kept, url in (*links, (self.stop_links, contact.stop_url)):
                     if url:
                         kept[email].append(url.rpartition("/")[2])
@@ -148,17 +190,20 @@ class OwnerAndStranger(RuleBasedStateMachine):
     @rule(email=addresses, stop=st.booleans())
     def stop_or_allow(self, email: str, stop: bool) -> None:
         """The owner says "this was not me", or takes it back."""
+        if stop:
+            self.ever_stopped.add(normalize_mailbox(email))
         for link in self.stop_links[email][-1:]:
             (self.service.account_mails.stop_mails if stop else self.service.account_mails.allow_mails)(link)
 
     @rule(
         email=addresses,
         acts=st.lists(
-            st.tuples(st.sampled_from(["register", "ask", "delete"]), addresses, st.integers(0, 90_000)), max_size=3
+            st.tuples(st.sampled_from(["register", "ask", "delete", "sign in"]), addresses, st.integers(0, 90_000)),
+            max_size=3,
         ),
-        last=st.lists(addresses, max_size=2),
+        last=st.lists(st.tuples(st.sampled_from(["ask", "sign in"]), addresses), max_size=2),
     )
-    def get_in(self, email: str, acts: list[tuple[str, str, int]], last: list[str]) -> None:
+    def get_in(self, email: str, acts: list[tuple[str, str, int]], last: list[tuple[str, str]]) -> None:
         """The owner did nothing for the longest pause, then has one wish: there is a mail with a link that fulfils it.
 
         Whatever the stranger does meanwhile, and in the second before. It is so for the mailbox's own spelling, and for
@@ -173,8 +218,8 @@ class OwnerAndStranger(RuleBasedStateMachine):
             self.service.clock.advance(timedelta(seconds=seconds))
             self.let_stranger_act(act, other)
         self.wait(int(DEFAULT_PAUSES[-1].total_seconds()))
-        for other in last:
-            self.let_stranger_act("ask", other)
+        for act, other in last:
+            self.let_stranger_act(act, other)
         if email in self.owned:
             self.ask_for_a_token("owner", email)
             self.deliver_mails()
@@ -198,6 +243,8 @@ class OwnerAndStranger(RuleBasedStateMachine):
                 self.register("stranger", email, repeats=False)
             case "ask":
                 self.ask_for_a_token("stranger", email)
+            case "sign in":
+                self.ask_to_sign_in("stranger", email)
             case _:
                 self.delete("stranger", email)
 
@@ -211,7 +258,8 @@ class OwnerAndStranger(RuleBasedStateMachine):
     @invariant()
     def mails_are_bounded(self) -> None:
         """In any day a mailbox gets twice as many mails as there are pauses at most, besides those to tagged addresses
-        that its owner confirmed; each of these gets as many as there are pauses."""
+        that its owner confirmed; each of these gets as many as there are pauses. As many again by which somebody would
+        sign in, as long as the owner does not."""
         day, most = DEFAULT_PAUSES[-1], len(DEFAULT_PAUSES)
         for email, sent in self.requested_at.items():
             bound = most if email == normalize_mailbox(email) else 2 * most
@@ -225,6 +273,14 @@ class OwnerAndStranger(RuleBasedStateMachine):
                 for each in sent
             ]
             assert all(sum(first <= each < first + day for each in at) <= (2 + owned) * most for first in at)
+            asked = [
+                each
+                for email, sent in self.sign_ins_requested_at.items()
+                if normalize_mailbox(email) == mailbox
+                for each in sent
+            ]
+            bound = (2 + owned) * most * (1 + self.signed_in)
+            assert all(sum(first <= each < first + day for each in asked) <= bound for first in asked)
 
     @invariant()
     def the_stranger_opens_no_confirmed_account(self) -> None:

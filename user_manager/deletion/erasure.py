@@ -9,14 +9,15 @@ from user_manager import events
 from user_manager.idempotency import delete_answers_of_user
 from user_manager.mail_requests import delete_requests_to
 from user_manager.model import OUTBOX, User
+from user_manager.web_sessions import delete_sessions_of_user
 
 
 def erase_account(session: Session, user_id: UUID) -> bool:
-    """Delete the account and its stored answers, and publish the event of the deletion, in the session's transaction.
+    """Delete the account with its sessions and stored answers, and publish the event of the deletion.
 
-    With a confirmed account, the requests for mails to its address are deleted, too. Those of an unconfirmed account
-    stay until they are mailed, because whoever deletes it need not be the owner of the address (ADR 27). Returns False
-    if no such account exists (any more): then nothing changes.
+    All in the transaction of `session`. With a confirmed account, the requests for mails to its address are deleted,
+    too. Those of an unconfirmed account stay until they are mailed, because whoever deletes it need not be the owner of
+    the address (ADR 27). Returns False if no such account exists (any more): then nothing changes.
     """
     confirmed_digest = session.scalar(
         select(User.address_digest).where(User.user_id == user_id, User.confirmed.is_(True))
@@ -25,6 +26,7 @@ def erase_account(session: Session, user_id: UUID) -> bool:
     if erased.rowcount == 0:
         return False
     delete_answers_of_user(session, user_id)
+    delete_sessions_of_user(session, user_id)
     if confirmed_digest is not None:
         delete_requests_to(session, confirmed_digest)
     OUTBOX.add(session, [events.build_deleted_event(user_id)])

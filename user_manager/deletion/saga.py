@@ -20,6 +20,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from chassis.clock import Clock, SteadyClock
+from chassis.credentials import Credential
 from chassis.db.database import Database
 from chassis.errors import DatabaseUnavailableError
 from chassis.metrics import Metrics
@@ -78,7 +79,8 @@ class _LeasedDeletion:
 class Deletions:
     """The executor of the deletion saga: a request starts a deletion, the background task resumes and completes it.
 
-    Safe for several threads, and on several replicas at once.
+    Safe for several threads, and on several replicas at once. A session raises SessionUnknownError where a token raises
+    TokenUnknownError.
     """
 
     def __init__(
@@ -96,7 +98,7 @@ class Deletions:
         self._pending = metrics.gauge("deletions_pending", "Deletions whose step is not done yet", "step")
         self._failed = metrics.counter("deletion_step_failures_total", "Steps of deletions that failed", "step")
 
-    def delete(self, token: str, email: str) -> UUID | None:
+    def delete(self, credential: Credential, email: str) -> UUID | None:
         """Delete the account with this address and all data about its owner: execute the first two steps. Idempotent.
 
         Records the deletion first, so that it survives a stop of the process. Returns None if the deletion is complete
@@ -106,7 +108,7 @@ class Deletions:
         CollectorUnavailableError, CollectorRefusedError: then the account is unchanged. Raises DatabaseUnavailableError
         if it is unknown whether the deletion was recorded or cancelled: the background task may then still complete it.
         """
-        deletion = self._begin(token, email)
+        deletion = self._begin(credential, email)
         if deletion.step is DeletionStep.DELETE_INTERESTS:
             try:
                 self._execute_step(deletion, DeletionStep.DELETE_INTERESTS)
@@ -217,18 +219,18 @@ class Deletions:
         with self._database.transaction() as session:
             session.execute(delete(Deletion).where(Deletion.deletion_id == deletion.deletion_id))
 
-    def _begin(self, token: str, email: str) -> _LeasedDeletion:
+    def _begin(self, credential: Credential, email: str) -> _LeasedDeletion:
         """Record the request for a deletion before any step is executed, and lease the deletion.
 
         Tries twice, because a concurrent request may insert the record. Raises TokenUnknownError, NotYoursError,
         AccountUnknownError and DatabaseUnavailableError.
         """
         try:
-            return self._record_request(token, email)
+            return self._record_request(credential, email)
         except IntegrityError:  # another request inserted the record at the same instant: now it exists
-            return self._record_request(token, email)
+            return self._record_request(credential, email)
 
-    def _record_request(self, token: str, email: str) -> _LeasedDeletion:
+    def _record_request(self, credential: Credential, email: str) -> _LeasedDeletion:
         """Insert the deletion's record, or take over an existing one (reset its attempts), and lease the deletion.
 
         The record's `request` becomes this request's id, so an older request cannot cancel the deletion. Raises the
@@ -237,7 +239,7 @@ class Deletions:
         now = self._clock.now()
         request = uuid4()
         with self._database.transaction() as session:
-            user_id = self._authorizer.load_account(session, token, email, include_deleting=True).user_id
+            user_id = self._authorizer.load_account(session, credential, email, include_deleting=True).user_id
             record = session.scalar(select(Deletion).where(Deletion.user_id == user_id).with_for_update())
             is_new = record is None
             if record is None:

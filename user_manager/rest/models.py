@@ -13,6 +13,7 @@ from chassis.web.numbers import FROM_QUERY
 from user_manager.accounts import Account, AccountUpdate, Confirmation
 from user_manager.deletion.saga import DeletionStatus
 from user_manager.model import ConfirmationState
+from user_manager.sessions import SessionView
 
 MAX_NAME_LENGTH: Final = 100
 """Maximum length of a name, in characters."""
@@ -186,7 +187,7 @@ class Registered(BaseModel):
 
 
 class AddressOfAccount(_Body):
-    """The address of an account whose token is lost."""
+    """The address of an account whose token is lost, or whose owner wants to sign in."""
 
     email: Email
 
@@ -201,6 +202,35 @@ class NewToken(BaseModel):
     """The token that is valid from now on. It is not shown again."""
 
     token: str
+
+
+class Session(BaseModel):
+    """A browser in which somebody is signed in."""
+
+    session_id: UUID
+    device: str = Field(description="What the browser called itself when it signed in, in words: `Firefox on Linux`.")
+    created_at: datetime = Field(description="When it signed in.")
+    last_used_at: datetime = Field(description="When it was last used, to a minute.")
+    ends_at: datetime = Field(description="When it is signed out, unless it is used before.")
+    is_current: bool = Field(description="Whether it has sent this request.")
+
+    @classmethod
+    def from_view(cls, view: SessionView) -> "Session":
+        """Copy the session's fields."""
+        return cls.model_construct(**{name: getattr(view, name) for name in cls.model_fields})
+
+
+class Sessions(BaseModel):
+    """The browsers that are signed in, the latest used one first."""
+
+    sessions: list[Session]
+
+
+class CurrentSession(BaseModel):
+    """Who is signed in in this browser."""
+
+    user: User
+    session: Session
 
 
 class Existence(BaseModel):

@@ -12,7 +12,7 @@ from user_manager.accounts import Account, Accounts
 from user_manager.registration import Registrations
 from user_manager.rest.routes import PROBLEMS
 
-_HEADERS: Final = {
+PAGE_HEADERS: Final = {
     "Content-Security-Policy": (
         "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
     ),
@@ -43,11 +43,11 @@ _COPY_IT: Final = (
 )
 
 _NEXT: Final = (
-    "Say what you want to be told: send POST /interests to the interests service (`make up` prints its address, "
-    "README.md has the whole command) with the token, and with JSON like this: "
+    "Say what you want to be told: send POST /interests to the address of this page (README.md has the whole command) "
+    "with the token, and with JSON like this: "
     '{"airport_icao": "LICC", "direction": "departures", "window": "1d", "low_value": 5}'
 )
-"""What to do once the address is confirmed. This service does not know where people reach the other."""
+"""What to do once the address is confirmed: people reach all services at one address."""
 
 _CONFIRMED_BEFORE: Final = (
     "Towerwatch may send you mail. You can close this page. The account keeps its token; if that is lost, send a "
@@ -69,12 +69,12 @@ def build_pages_blueprint(registrations: Registrations, accounts: Accounts, acco
     def confirmation_page(token: str) -> Response:
         account = registrations.check_confirmation_link(token)
         if account.confirmed and not account.suppressed:
-            return _render_page("Your address is confirmed", _CONFIRMED_BEFORE, facts=_list_facts(account))
-        return _render_page(
+            return render_page("Your address is confirmed", _CONFIRMED_BEFORE, facts=list_facts(account))
+        return render_page(
             "Confirm your address",
             "Press the button, and Towerwatch may send you mail. If this is not what you entered, you can change it "
             "afterwards: whoever confirms gets the account, and nobody else's token opens it any more.",
-            facts=_list_facts(account),
+            facts=list_facts(account),
             button="Confirm my address",
         )
 
@@ -85,10 +85,10 @@ def build_pages_blueprint(registrations: Registrations, accounts: Accounts, acco
     )
     def confirm(token: str) -> Response:
         confirmed = registrations.confirm(token, _read_proof())
-        facts = _list_facts(confirmed.account)
+        facts = list_facts(confirmed.account)
         if confirmed.new_token is None:
-            return _render_page("Your address is confirmed", _CONFIRMED_BEFORE, facts=facts)
-        return _render_page(
+            return render_page("Your address is confirmed", _CONFIRMED_BEFORE, facts=facts)
+        return render_page(
             "Your address is confirmed",
             f"Towerwatch may send you mail now. {_COPY_IT}",
             facts=[*facts, (_TOKEN, confirmed.new_token), ("Next", _NEXT)],
@@ -98,7 +98,7 @@ def build_pages_blueprint(registrations: Registrations, accounts: Accounts, acco
     @describe("Ask whether to replace the token", answers=_ANSWERS)
     def token_page(token: str) -> Response:
         account_mails.check_token_link(token)
-        return _render_page(
+        return render_page(
             "Get a new token",
             "Press the button, and you get a new token. The one before is void from then on.",
             button="Replace my token",
@@ -107,17 +107,18 @@ def build_pages_blueprint(registrations: Registrations, accounts: Accounts, acco
     @blueprint.post("/token/<token>")
     @describe("Replace the token, and show the new one", answers=_ANSWERS)
     def replace_token(token: str) -> Response:
-        return _render_page("Your token is replaced", _COPY_IT, facts=[(_TOKEN, account_mails.replace_token(token))])
+        return render_page("Your token is replaced", _COPY_IT, facts=[(_TOKEN, account_mails.replace_token(token))])
 
     @blueprint.get("/not-me/<token>")
     @describe("Ask whether to stop mails about accounts", answers=_LASTING_ANSWERS)
     def not_me_page(token: str) -> Response:
         if account_mails.are_mails_stopped(token):
             return _render_mails_stopped()
-        return _render_page(
+        return render_page(
             "This was not you?",
             "Press the button, and what was registered with your address without your confirmation is deleted, and "
-            "Towerwatch sends no more mails about registrations and tokens there. Alerts that you asked for go on.",
+            "Towerwatch sends no more mails about registrations, tokens or signing in there. Alerts that you asked for "
+            "go on.",
             button="Stop these mails",
         )
 
@@ -127,8 +128,9 @@ def build_pages_blueprint(registrations: Registrations, accounts: Accounts, acco
     def stop_mails(token: str) -> Response:
         if request.form.get("mails") == "allow":
             account_mails.allow_mails(token)
-            return _render_page(
-                "These mails are allowed", "Towerwatch sends mails about registrations and tokens to you again."
+            return render_page(
+                "These mails are allowed",
+                "Towerwatch sends mails about registrations, tokens or signing in to you again.",
             )
         account_mails.stop_mails(token)
         return _render_mails_stopped()
@@ -137,7 +139,7 @@ def build_pages_blueprint(registrations: Registrations, accounts: Accounts, acco
     @describe("Ask whether to pause all alerts", answers=_ANSWERS)
     def unsubscription_page(token: str) -> Response:
         accounts.check_unsubscription_link(token)
-        return _render_page(
+        return render_page(
             "Pause all alerts",
             "Press the button, and Towerwatch sends you no more alerts until you want them again.",
             button="Pause all alerts",
@@ -148,7 +150,7 @@ def build_pages_blueprint(registrations: Registrations, accounts: Accounts, acco
     @describe("Pause all alerts (RFC 8058)", answers=_ANSWERS)
     def unsubscribe(token: str) -> Response:
         accounts.unsubscribe(token)
-        return _render_page(
+        return render_page(
             "Your alerts are paused",
             "Towerwatch sends you no more alerts until you want them again. You can close this page.",
         )
@@ -159,7 +161,7 @@ def build_pages_blueprint(registrations: Registrations, accounts: Accounts, acco
             """Render the page for an error, with the error's status and headers; the title names the failed action."""
             title = _TITLES_OF_PROBLEMS.get(request.path.split("/")[1], "Your address is not confirmed")
             problem = kind.build_problem(error)
-            page = _render_page(title, problem.detail)
+            page = render_page(title, problem.detail)
             page.status_code = problem.status
             page.headers.update(problem.headers)
             return page
@@ -168,7 +170,7 @@ def build_pages_blueprint(registrations: Registrations, accounts: Accounts, acco
 
     @blueprint.after_request
     def add_security_headers(response: Response) -> Response:
-        response.headers.update(_HEADERS)
+        response.headers.update(PAGE_HEADERS)
         return response
 
     return blueprint
@@ -180,32 +182,35 @@ def _read_proof() -> str | None:
     return token.strip() if scheme.lower() == "bearer" else None
 
 
-def _list_facts(account: Account) -> list[tuple[str, str]]:
+def list_facts(account: Account) -> list[tuple[str, str]]:
     """Return the name and time zone of an account, each with its label: a stranger may have typed them."""
     return [("Name", account.name), ("Time zone", account.time_zone)]
 
 
 def _render_mails_stopped() -> Response:
     """Render the page that says that account mails are stopped, with a button that allows them again."""
-    return _render_page(
+    return render_page(
         "These mails are stopped",
-        "Towerwatch sends no more mails about registrations and tokens to you. Should you want to register yourself, "
-        "allow them again first.",
+        "Towerwatch sends no more mails about registrations, tokens or signing in to you. Should you want to register "
+        "or sign in yourself, allow them again first.",
         button="Allow these mails again",
         field=("mails", "allow"),
     )
 
 
-def _render_page(
+def render_page(
     title: str,
     text: str,
     *,
     facts: Sequence[tuple[str, str]] = (),
     button: str = "",
     field: tuple[str, str] | None = None,
+    asks_email: bool = False,
 ) -> Response:
     """Render a page with a title, a text, a list of names and values, and a button that posts to the page's own URL.
 
-    No button if `button` is empty; `field` is the name and value of a hidden field that the button posts, too.
+    No button if `button` is empty; `field` is the name and value of a hidden field that the button posts, too. If
+    `asks_email`, an address is typed beside the button, and posted as `email`.
     """
-    return make_response(render_template("page.html", title=title, text=text, facts=facts, button=button, field=field))
+    values = {"title": title, "text": text, "facts": facts, "button": button, "field": field}
+    return make_response(render_template("page.html", **values, asks_email=asks_email))

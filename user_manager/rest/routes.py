@@ -1,6 +1,6 @@
 """REST routes of accounts: each parses the request, makes one call and translates the result."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 from urllib.parse import quote, urlencode
 from uuid import UUID
@@ -10,6 +10,7 @@ from flask.blueprints import BlueprintSetupState
 from werkzeug.routing import BaseConverter
 
 from chassis.clients import identify_client
+from chassis.credentials import Credential
 from chassis.errors import DatabaseUnavailableError
 from chassis.web.http import (
     IDEMPOTENCY_KEY,
@@ -17,7 +18,6 @@ from chassis.web.http import (
     Reply,
     parse_body,
     parse_query,
-    read_bearer_token,
     read_idempotency_key,
 )
 from chassis.web.limits import ClientRateLimit
@@ -40,8 +40,10 @@ from user_manager.errors import (
     LinkExpiredError,
     LinkForgedError,
     LinkOrphanedError,
+    NoSuchSessionError,
     NotOperatorError,
     NotYoursError,
+    SessionUnknownError,
     StillInFlightError,
     TokenUnknownError,
     TooManyMailsError,
@@ -70,10 +72,12 @@ PROBLEMS: Final[Mapping[type[Exception], ProblemKind]] = {
     BadCursorError: ProblemKind(400),
     LinkForgedError: ProblemKind(400),
     TokenUnknownError: ProblemKind(401, {"WWW-Authenticate": 'Bearer error="invalid_token"'}),
+    SessionUnknownError: ProblemKind(401),
     NotOperatorError: ProblemKind(403),
     NotYoursError: ProblemKind(403),
     AccountUnknownError: ProblemKind(404),
     DeletionUnknownError: ProblemKind(404),
+    NoSuchSessionError: ProblemKind(404),
     AlreadyConfirmedError: ProblemKind(409),
     StillInFlightError: ProblemKind(409, {"Retry-After": "1"}),
     LinkExpiredError: ProblemKind(410),
@@ -90,7 +94,9 @@ PROBLEMS: Final[Mapping[type[Exception], ProblemKind]] = {
 
 DESCRIPTION: Final = (
     "Accounts: who wants to be told about airports. Registering gives a token; send it with every other request in the "
-    "header `Authorization: Bearer …`. A user's token opens that user's account, the operator's token opens all. "
+    "header `Authorization: Bearer …`. A user's token opens that user's account, the operator's token opens all. A "
+    "browser may sign in by a link in a mail instead (`POST /sign-in`): the session's cookie counts in requests of "
+    "pages of this origin only (`Sec-Fetch-Site` or `Origin`), and a bearer token goes before it. "
     f"{WHOLE_NUMBERS}"
 )
 
@@ -99,7 +105,7 @@ _VERIFY: Final = "verify/"
 
 _ETAG: Final = {"ETag": "The version of the account."}
 _NEXT: Final = "The next page has rel=next (RFC 8288). There is none on the last page."
-_EMAIL: Final = {
+EMAIL: Final = {
     "email": {
         "type": "string",
         "format": "email",
@@ -107,7 +113,7 @@ _EMAIL: Final = {
         "description": "The address of the account, with percent-encoding.",
     }
 }
-_EMAIL_OR_OTHER_TEXT: Final = {"email": {name: value for name, value in _EMAIL["email"].items() if name != "format"}}
+_EMAIL_OR_OTHER_TEXT: Final = {"email": {name: value for name, value in EMAIL["email"].items() if name != "format"}}
 """The path parameter of a route that also answers for a text that is no address: no account has it."""
 
 
@@ -131,15 +137,16 @@ def build_users_blueprint(
     deletions: Deletions,
     *,
     allow_test_addresses: bool,
-    registration_limit: str,
+    limit: ClientRateLimit,
+    read_credential: Callable[[], Credential],
 ) -> Blueprint:
-    """Build the routes of accounts and deletions. `registration_limit` is a rate like "60/minute".
+    """Build the routes of accounts and deletions.
 
-    The rate holds per client IP address and replica, for registrations and lost tokens together. `allow_test_addresses`
-    lets addresses in .test register. Every response forbids caching.
+    `limit` is the rate of one client at this replica, for registrations and lost tokens together. `read_credential`
+    returns who sends the present request. `allow_test_addresses` lets addresses in .test register. Every response
+    forbids caching.
     """
     blueprint = Blueprint("users", __name__)
-    limit = ClientRateLimit(registration_limit)
 
     @blueprint.record
     def register_address_converter(state: BlueprintSetupState) -> None:
@@ -170,7 +177,7 @@ def build_users_blueprint(
         address = parse_address(body.email, allow_test=allow_test_addresses)
         _require_registrable(address)
         registration = registrations.register(
-            address, body.name, body.time_zone, read_idempotency_key(), _identify_client()
+            address, body.name, body.time_zone, read_idempotency_key(), identify_sender()
         )
         account = registration.account
         location = url_for("users.get_user", email=account.email)
@@ -192,7 +199,7 @@ def build_users_blueprint(
     def ask_new_token() -> Reply:
         limit.count_request()
         address = parse_address(parse_body(AddressOfAccount).email, allow_test=allow_test_addresses)
-        account_mails.request_token_mail(address, _identify_client())
+        account_mails.request_token_mail(address, identify_sender())
         return Reply(status=202)
 
     @blueprint.get("/users")
@@ -204,9 +211,9 @@ def build_users_blueprint(
         problems=(400, 503),
     )
     def list_users() -> Reply:
-        token = read_bearer_token()
+        credential = read_credential()
         query = parse_query(PageQuery)
-        page = accounts.list_page(token, query.cursor, query.limit)
+        page = accounts.list_page(credential, query.cursor, query.limit)
         headers = {}
         if page.next_cursor is not None:
             following = urlencode({"cursor": page.next_cursor, "limit": query.limit})
@@ -217,18 +224,18 @@ def build_users_blueprint(
     @describe(
         "Show an account",
         auth="user",
-        path=_EMAIL,
+        path=EMAIL,
         answers={200: ResponseDescription(OneUser, headers=_ETAG)},
         problems=(404, 503),
     )
     def get_user(email: str) -> Reply:
-        return _build_account_reply(accounts.get(read_bearer_token(), email))
+        return _build_account_reply(accounts.get(read_credential(), email))
 
     @blueprint.patch("/users/<address:email>")
     @describe(
         "Change an account",
         auth="user",
-        path=_EMAIL,
+        path=EMAIL,
         headers=(IF_MATCH,),
         body=ChangedUser,
         answers={200: ResponseDescription(OneUser, headers=_ETAG)},
@@ -236,20 +243,20 @@ def build_users_blueprint(
     )
     def change_user(email: str) -> Reply:
         # RFC 9110, 13.2.1: a precondition is checked only if the request would otherwise succeed.
-        token = read_bearer_token()
-        seen = accounts.get(token, email)
+        credential = read_credential()
+        seen = accounts.get(credential, email)
         changes = parse_body(ChangedUser).to_update()
         expected = read_if_match()
         if not expected.accepts(seen.version):
             raise VersionMismatchError(expected.explain_mismatch("account", seen.version))
         version = None if expected.is_any else seen.version
-        return _build_account_reply(accounts.update(token, email, version, changes))
+        return _build_account_reply(accounts.update(credential, email, version, changes))
 
     @blueprint.delete("/users/<address:email>")
     @describe(
         "Delete an account, its interests, and everything else about it",
         auth="user",
-        path=_EMAIL,
+        path=EMAIL,
         answers={
             204: ResponseDescription(description="Deleted."),
             202: ResponseDescription(
@@ -261,7 +268,7 @@ def build_users_blueprint(
         problems=(404, 502, 503),
     )
     def delete_user(email: str) -> Reply:
-        deletion_id = deletions.delete(read_bearer_token(), email)
+        deletion_id = deletions.delete(read_credential(), email)
         if deletion_id is None:
             return Reply(status=204)
         location = url_for("users.get_deletion", deletion_id=deletion_id)
@@ -278,12 +285,12 @@ def build_users_blueprint(
     @describe(
         "Replace the token; the one before is void from now on",
         auth="user",
-        path=_EMAIL,
+        path=EMAIL,
         answers={200: ResponseDescription(NewToken)},
         problems=(404, 503),
     )
     def rotate_token(email: str) -> Reply:
-        return Reply(NewToken(token=accounts.rotate_token(read_bearer_token(), email)))
+        return Reply(NewToken(token=accounts.rotate_token(read_credential(), email)))
 
     @blueprint.get(f"/users/{_VERIFY}<address:email>")
     @describe(
@@ -294,13 +301,13 @@ def build_users_blueprint(
         problems=(404, 503),
     )
     def verify_user(email: str) -> Reply:
-        return Reply(Existence(exists=accounts.is_registered_for_operator(read_bearer_token(), email)))
+        return Reply(Existence(exists=accounts.is_registered_for_operator(read_credential(), email)))
 
     @blueprint.post("/users/<address:email>/confirmation")
     @describe(
         "Ask for another confirmation mail",
         auth="user",
-        path=_EMAIL,
+        path=EMAIL,
         answers={
             202: ResponseDescription(
                 description="It will be sent, also to an address that mail came back from. (Not if the address got "
@@ -311,19 +318,19 @@ def build_users_blueprint(
         problems=(404, 409, 429, 503),
     )
     def ask_confirmation(email: str) -> Reply:
-        registrations.request_confirmation_mail(read_bearer_token(), email, _identify_client())
+        registrations.request_confirmation_mail(read_credential(), email, identify_sender())
         return Reply(status=202)
 
     @blueprint.get("/users/<address:email>/confirmation")
     @describe(
         "Show how far the confirmation of the address is",
         auth="user",
-        path=_EMAIL,
+        path=EMAIL,
         answers={200: ResponseDescription(ConfirmationProgress)},
         problems=(404, 503),
     )
     def get_confirmation(email: str) -> Reply:
-        confirmation = accounts.get_confirmation(read_bearer_token(), email)
+        confirmation = accounts.get_confirmation(read_credential(), email)
         return Reply(ConfirmationProgress.from_confirmation(confirmation))
 
     @blueprint.after_request
@@ -334,7 +341,7 @@ def build_users_blueprint(
     return blueprint
 
 
-def _identify_client() -> str:
+def identify_sender() -> str:
     """Return the client of the present request, under which the mails that it causes are counted."""
     return identify_client(request.remote_addr or "")
 

@@ -39,6 +39,11 @@ class Relay:
         with self._database.transaction() as session:
             self._outbox.release_lease(session, self._owner)
 
+    def end(self, published: list[SequencedMessage]) -> None:
+        """End a round: delete published messages, and end the lease if none remain."""
+        with self._database.transaction() as session:
+            self._outbox.end_round(session, self._owner, published)
+
     def delete(self, published: list[SequencedMessage]) -> None:
         """Delete published messages."""
         with self._database.transaction() as session:

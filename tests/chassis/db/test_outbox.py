@@ -55,6 +55,65 @@ def test_a_transaction_that_fails_adds_no_event(service: Service) -> None:
     assert service.backlog() == 0
 
 
+def test_listeners_are_called_after_a_commit_that_gives_work_and_only_then(service: Service) -> None:
+    """A listener can read the events that it is called for; a rollback, a read and an empty addition call none."""
+    seen: list[int] = []
+
+    def count() -> None:
+        """Note how many events another transaction sees at the moment of the call."""
+        with service.database.reading() as session:
+            seen.append(service.outbox.count_unpublished(session))
+
+    def add_and_fail() -> None:
+        """Add an event in a transaction that is rolled back."""
+        with service.database.transaction() as session:
+            service.outbox.add(session, [message("never")])
+            raise ZeroDivisionError
+
+    with service.outbox.listening(count):
+        with pytest.raises(ZeroDivisionError):
+            add_and_fail()
+        with service.database.transaction() as session:
+            service.outbox.add(session, [])
+        with service.database.reading() as session:
+            service.outbox.count_unpublished(session)
+        assert seen == []
+        with service.database.transaction() as session:
+            service.outbox.add_barrier(session)
+            service.outbox.add(session, [message("a")])
+            assert seen == []
+        assert seen == [2]
+        with service.database.transaction() as session:
+            service.outbox.remove_barriers(session)
+        assert seen == [2, 1]
+    service.write("b")
+    assert seen == [2, 1]
+
+
+def test_a_round_that_leaves_nothing_ends_the_lease_of_its_owner_alone(service: Service) -> None:
+    """While events remain the relay keeps its lease; after the last, and before a barrier, the next takes it at once.
+
+    A relay that has lost its lease ends nobody's.
+    """
+    service.write(*map(str, range(MAX_ROUND_ROWS + 1)))
+    first = service.relay("one").claim()
+    service.relay("one").end(first)
+    assert not service.relay("two").claim()
+    service.relay("one").end(service.relay("one").claim())
+    service.write("a")
+    with service.database.transaction() as session:
+        service.outbox.add_barrier(session)
+    mine = service.relay("two").claim()
+    assert values(mine) == ["a"]
+    service.relay("one").end(first)
+    service.write("b")
+    assert not service.relay("one").claim()
+    service.relay("two").end(mine)
+    with service.database.transaction() as session:
+        service.outbox.remove_barriers(session)
+    assert values(service.relay("one").claim()) == ["b"]
+
+
 def test_a_round_that_is_repeated_after_a_crash_has_the_same_sequences(service: Service) -> None:
     """Messages with a sequence are published again unchanged, before later messages and in a round of their own."""
     service.write("a", "b")

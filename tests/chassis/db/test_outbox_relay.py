@@ -16,6 +16,7 @@ import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from sqlalchemy import MetaData, select
 
+from chassis.db import outbox_relay
 from chassis.db.database import Database
 from chassis.db.outbox import Outbox, OutboxMessage
 from chassis.db.outbox_relay import OutboxRelay
@@ -42,11 +43,14 @@ class Service:
         self.metrics = [Metrics(ServiceIdentity("test", f"relay-{number}")) for number in range(2)]
         self._written = 0
 
-    def write(self, count: int) -> None:
-        """Add so many events to the outbox; their values are consecutive numbers."""
+    def write(self, count: int, outbox: Outbox | None = None) -> None:
+        """Add so many events to the outbox; their values are consecutive numbers.
+
+        `outbox`: that of another process, whose commits this one is not told of; None: that of this process.
+        """
         with self.database.transaction() as session:
             numbers = range(self._written, self._written + count)
-            self.outbox.add(
+            (outbox or self.outbox).add(
                 session, [OutboxMessage(self.topic.name, n % PARTITIONS, b"key", str(n).encode()) for n in numbers]
             )
         self._written += count
@@ -61,9 +65,9 @@ class Service:
         with self.database.reading() as session:
             return bool(session.scalar(select(self.outbox.relay.c.leased_until)) > time.time())
 
-    def relay(self, bootstrap_servers: str, number: int = 0) -> OutboxRelay:
-        """Create a relay of the outbox with metrics of its own."""
-        return OutboxRelay(self.database, self.outbox, bootstrap_servers, self.metrics[number])
+    def relay(self, bootstrap_servers: str, number: int = 0, outbox: Outbox | None = None) -> OutboxRelay:
+        """Create a relay of the outbox with metrics of its own; `outbox`: that of another process."""
+        return OutboxRelay(self.database, outbox or self.outbox, bootstrap_servers, self.metrics[number])
 
     def metric(self, name: str) -> float:
         """Return the value of a metric of the first relay."""
@@ -162,6 +166,53 @@ def test_two_relays_publish_each_event_once_and_in_order(kafka: Broker, database
         eventually(lambda: service.backlog() == 0)
     for partition, records in asyncio.run(read(kafka.bootstrap_servers, service.topic.name)).items():
         assert [int(record.value) for record in records] == list(range(partition, 2_000, PARTITIONS))
+
+
+def test_each_commit_wakes_the_relay_of_its_own_process(
+    kafka: Broker, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A relay that never looks by itself publishes what its process commits, one event after the other."""
+    monkeypatch.setattr(outbox_relay, "IDLE_LOOK_S", 3_600.0)
+    service = Service(database_url)
+    asyncio.run(ensure_topics(kafka.bootstrap_servers, [service.topic]))
+    with running(service.relay(kafka.bootstrap_servers)):
+        for _ in range(20):
+            service.write(1)
+            eventually(lambda: service.backlog() == 0)
+    for partition, records in asyncio.run(read(kafka.bootstrap_servers, service.topic.name)).items():
+        assert [int(record.value) for record in records] == list(range(partition, 20, PARTITIONS))
+
+
+def test_replicas_that_are_woken_in_turn_wait_for_no_lease(
+    kafka: Broker, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two replicas, whose relays never look by themselves, each publishes its own commits, in the common order."""
+    monkeypatch.setattr(outbox_relay, "IDLE_LOOK_S", 3_600.0)
+    service, other = Service(database_url), Outbox(MetaData())
+    asyncio.run(ensure_topics(kafka.bootstrap_servers, [service.topic]))
+    relays = (service.relay(kafka.bootstrap_servers), service.relay(kafka.bootstrap_servers, 1, other))
+    with running(*relays):
+        for count in range(20):
+            service.write(1, other if count % 2 else None)
+            eventually(lambda: service.backlog() == 0)
+        for count in range(40):  # the one commits while the other publishes
+            service.write(5, other if count % 2 else None)
+        eventually(lambda: service.backlog() == 0)
+    for partition, records in asyncio.run(read(kafka.bootstrap_servers, service.topic.name)).items():
+        assert [int(record.value) for record in records] == list(range(partition, 220, PARTITIONS))
+
+
+def test_a_relay_finds_by_itself_what_an_ended_process_has_committed(kafka: Broker, database_url: str) -> None:
+    """Events that no commit of the relay's own process has told of are published, too, although nothing wakes it."""
+    service = Service(database_url)
+    asyncio.run(ensure_topics(kafka.bootstrap_servers, [service.topic]))
+    with running(service.relay(kafka.bootstrap_servers)):
+        service.write(1)
+        eventually(lambda: service.backlog() == 0)
+        service.write(10, Outbox(MetaData()))
+        eventually(lambda: service.backlog() == 0)
+    for partition, records in asyncio.run(read(kafka.bootstrap_servers, service.topic.name)).items():
+        assert [int(record.value) for record in records] == list(range(partition, 11, PARTITIONS))
 
 
 @pytest.fixture

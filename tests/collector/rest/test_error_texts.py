@@ -136,6 +136,7 @@ def test_a_foreign_cursor_is_named(client: FlaskClient) -> None:
         ("GET", "/flights/KJFK?from=yesterday", ANNS, 422),
         ("GET", "/flights/KJFK?cursor=x", ANNS, 400),
         ("GET", "/flights/KJFK/average?days=1000", ANNS, 422),
+        ("GET", "/flights/KJFK/usual?window=2h", ANNS, 422),
         ("POST", "/collect/manual", ANNS, 403),
         ("GET", "/scheduler/status", ANNS, 403),
         ("GET", "/interests", OPERATOR, 401),

@@ -44,7 +44,7 @@ def hours(answer: dict[str, object]) -> list[float]:
     return [(datetime.fromisoformat(flight["event_time"]) - TODAY) / HOUR for flight in flights_of(answer)]
 
 
-PATHS = ["", "/latest", "/average", "/stats/airlines", "/coverage"]
+PATHS = ["", "/latest", "/average", "/usual", "/stats/airlines", "/coverage"]
 
 
 @pytest.mark.parametrize("path", PATHS)

@@ -50,6 +50,7 @@ ROUTES = [
     ("GET", "/flights/KJFK"),
     ("GET", "/flights/KJFK/latest"),
     ("GET", "/flights/KJFK/average"),
+    ("GET", "/flights/KJFK/usual"),
     ("GET", "/flights/KJFK/stats/airlines"),
     ("GET", "/flights/KJFK/coverage"),
 ]

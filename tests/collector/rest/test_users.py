@@ -8,6 +8,7 @@ from uuid import UUID
 import grpc
 import pytest
 
+from chassis.credentials import SessionSecret
 from collector.errors import NotAuthenticatedError, UserManagerUnavailableError
 from collector.rest.users import Authenticator, Caller
 from tests.fakes.authority import FakeAuthority
@@ -38,6 +39,25 @@ def test_a_tokens_user_is_cached(users: Authenticator, authority: FakeAuthority)
     for _ in range(3):
         assert users.authenticate("anns") == Caller(ANN, confirmed=True)
     assert authority.asked == 1
+
+
+def test_a_session_is_cached_apart_from_tokens(authority: FakeAuthority) -> None:
+    """For as long as a token; a token with the same text is another credential."""
+    authority.sessions = {"same": (ANN, True)}
+    authority.users = {"same": (UUID(int=2), True)}
+    now = 1000.0
+    users = Authenticator(authority.target, cache_s=5, monotonic=lambda: now)
+    secret = SessionSecret("same")
+    for _ in range(3):
+        assert users.authenticate(secret) == Caller(ANN, confirmed=True)
+        assert users.authenticate("same") == Caller(UUID(int=2), confirmed=True)
+    assert authority.asked == 2
+    authority.sessions = {}
+    now += 5
+    with pytest.raises(NotAuthenticatedError, match="You are signed out"):
+        users.authenticate(secret)
+    assert users.authenticate("same") == Caller(UUID(int=2), confirmed=True)
+    users.close()
 
 
 def test_an_expired_cache_entry_is_requested_again(authority: FakeAuthority) -> None:

@@ -28,6 +28,7 @@ class FaultKind(StrEnum):
     TERM = "SIGTERM"
     FREEZE = "SIGSTOP"
     KILL_BOTH = "kill -9 of both"
+    AWAY = "away until a circuit opens"
     MOOD = "mood"
     LOCK = "locked"
     CLOCK_STOPPED = "clock stopped"
@@ -65,6 +66,12 @@ _CLOCKS_OFF: Final = {
 }
 
 
+LONGEST_ABSENCE_S: Final = 150.0
+"""How long the mail server is away at most: the people of some notifier may have nothing that is to be mailed."""
+
+_CIRCUIT_OPENED: Final = b"mail_server.left_alone"
+"""What a notifier logs when its circuit opens."""
+
 SHARES: Final = (0.2, 0.4, 0.4)
 """The shares of a storm's faults in each part of its story: people come, flights before the break, flights after it."""
 
@@ -72,7 +79,8 @@ SHARES: Final = (0.2, 0.4, 0.4)
 def draw_schedule(chance: Random, count: int, on_mariadb: bool, spacing_s: float = 3.5) -> list[Fault]:
     """Draw so many faults, in the order of their begins.
 
-    The first kinds of the list below are in every schedule that is long enough.
+    The first kinds of the list below are in every schedule that is long enough. The mail server is away at the begin of
+    the last part, when the flights of some days come at once.
     """
     wanted: list[tuple[FaultKind, str]] = [
         (FaultKind.KILL, BROKER),
@@ -85,7 +93,7 @@ def draw_schedule(chance: Random, count: int, on_mariadb: bool, spacing_s: float
         (FaultKind.KILL if on_mariadb else FaultKind.LOCK, DATABASE),
         (FaultKind.KILL_BOTH, chance.choice(SERVICES)),
         (FaultKind.CLOCK_BACK, chance.choice(REPLICAS)),
-        (FaultKind.KILL, "sink"),
+        (FaultKind.AWAY, "sink"),
         (FaultKind.TERM, chance.choice(REPLICAS)),
         (FaultKind.MOOD, "sink"),
     ][:count]
@@ -93,14 +101,37 @@ def draw_schedule(chance: Random, count: int, on_mariadb: bool, spacing_s: float
         wanted.append(_draw_kind(chance, on_mariadb))
     chance.shuffle(wanted)
     first, second = round(count * SHARES[0]), round(count * (SHARES[0] + SHARES[1]))
+    parts = [wanted[:first], wanted[first:second], wanted[second:]]
+    misled = _arrange_absence(parts)
     faults: list[Fault] = []
-    for part, some in enumerate((wanted[:first], wanted[first:second], wanted[second:])):
+    for part, some in enumerate(parts):
         now = chance.uniform(0.0, 2.0)
         for kind, target in some:
             lasts, detail = _draw_details(chance, kind, target)
+            if kind is FaultKind.AWAY:
+                now, detail = 0.0, misled
             faults.append(Fault(part, now, lasts, kind, target, detail))
             now += chance.uniform(0.3, 2 * spacing_s)
     return faults
+
+
+def _arrange_absence(parts: list[list[tuple[FaultKind, str]]]) -> str:
+    """Move the mail server's absence to the begin of the last part, and let nothing restart one notifier after it.
+
+    Return that notifier: one whose clock is stopped. Its circuit opens by a clock that stands; if it waited by that
+    clock, it would stay open for ever, unless a restart or another clock mended it. Return "" if there is no absence.
+    """
+    every = [each for part in parts for each in part]
+    if (FaultKind.AWAY, "sink") not in every:
+        return ""
+    misled = next(target for kind, target in every if kind is FaultKind.CLOCK_STOPPED and target.startswith("notifier"))
+    for part in parts:
+        while (FaultKind.AWAY, "sink") in part:
+            part.remove((FaultKind.AWAY, "sink"))
+    _, before, last = parts
+    before += [each for each in last if _touch(each[1], misled)]
+    last[:] = [(FaultKind.AWAY, "sink"), *(each for each in last if not _touch(each[1], misled))]
+    return misled
 
 
 def _touch(one: str, other: str) -> bool:
@@ -138,6 +169,8 @@ def _draw_details(chance: Random, kind: FaultKind, target: str) -> tuple[float, 
             return chance.uniform(2.0, longest), ""
         case FaultKind.KILL_BOTH:
             return chance.uniform(0.0, 4.0), ""
+        case FaultKind.AWAY:
+            return LONGEST_ABSENCE_S, ""
         case FaultKind.MOOD:
             return chance.uniform(3.0, 9.0), chance.choice([each for each in MOODS if each != WELL])
         case FaultKind.LOCK:
@@ -173,6 +206,9 @@ class Storm:
     schedule: Sequence[Fault]
     say: Callable[[str], None]
     done: list[Fault] = field(default_factory=list)
+    circuits_opened: int = 0
+    """How many circuits of a notifier with a stopped clock opened while the mail server was away."""
+    _openings_before: int = 0
     _began: float = 0.0
     _part_began: float = 0.0
     _coming: list[Fault] = field(default_factory=list)
@@ -196,7 +232,7 @@ class Storm:
     def tick(self) -> None:
         """Begin the faults whose time has come, undo those that are over, and restart what has ended by itself."""
         now = time.monotonic() - self._began
-        for each in [each for each in self._undo if each[0] <= now]:
+        for each in [each for each in self._undo if each[0] <= now or self._has_worked(each[1])]:
             self._undo.remove(each)
             self.say(f"{now:6.1f} s  {each[1].target}: {each[1].kind} is over")
             each[2]()
@@ -211,6 +247,21 @@ class Storm:
             self._undo.append((now + fault.lasts, fault, self._do(fault)))
             self.done.append(fault)
         self.stack.supervise()
+
+    def _has_worked(self, fault: Fault) -> bool:
+        """Return True if a fault has brought about what it was for: the circuit of a notifier has opened; else False.
+
+        False for all other faults, which last as long as they were drawn to.
+        """
+        if fault.kind is not FaultKind.AWAY or self._count_openings(fault.detail) == self._openings_before:
+            return False
+        self.say(f"         the circuit of {fault.detail} is open, and its clock stands")
+        self.circuits_opened += 1
+        return True
+
+    def _count_openings(self, notifier: str) -> int:
+        """Count how often the circuit of a notifier has opened so far, by its log."""
+        return self.stack.processes[notifier].log.read_bytes().count(_CIRCUIT_OPENED)
 
     def _do(self, fault: Fault) -> Callable[[], None]:
         """Do a fault, and return what undoes it."""
@@ -233,6 +284,11 @@ class Storm:
                 for each in both:
                     each.end(signal.SIGKILL)
                 return lambda: [each.resume() for each in both] and None
+            case FaultKind.AWAY:
+                stack.set_clock(fault.detail, WrongClock.stopped())
+                self._openings_before = self._count_openings(fault.detail)
+                stack.processes[fault.target].end(signal.SIGKILL)
+                return stack.processes[fault.target].resume
             case FaultKind.KILL | FaultKind.TERM | FaultKind.FREEZE:
                 number = {"kill -9": signal.SIGKILL, "SIGTERM": signal.SIGTERM, "SIGSTOP": signal.SIGSTOP}[fault.kind]
                 if fault.target == BROKER:

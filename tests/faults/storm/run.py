@@ -450,6 +450,7 @@ class StormRun:
             "repeated": repeated,
             "faults": len(self._storm.done),
             "ended by themselves": ends,
+            "circuits opened by a stopped clock": self._storm.circuits_opened,
         }
 
     def _find_cut(self, person: Person, interest: StoredInterest, raised: set[UUID]) -> None:

@@ -26,7 +26,7 @@ def own(tmp_path: Path, text: str = "") -> StackConfig:
 def test_every_setting_is_optional(tmp_path):
     """The defaults are the real OpenSky, an own broker, an own mailbox, and the system's clock."""
     stack = StackConfig(tmp_path / "no.env", tmp_path / "data")
-    assert stack.names == ("kafka", "mailbox", "user_manager", "collector", "streams", "notifier")
+    assert stack.names == ("kafka", "mailbox", "user_manager", "collector", "streams", "notifier", "gateway")
     assert stack.environment["SMTP_HOST"] == "127.0.0.1"
     assert "OPENSKY_URL" not in stack.environment
     assert "CLOCK_START" not in stack.environment
@@ -102,6 +102,20 @@ def test_an_address_at_which_they_do_not_reach_one_another_is_rejected(tmp_path,
     """The services of one machine reach one another at 127.0.0.1."""
     with pytest.raises(LocalError, match=r"^LISTEN_HOST in \.env must be 127\.0\.0\.1"):
         own(tmp_path, f"LISTEN_HOST={host}\n")
+
+
+def test_people_come_in_by_the_gateway_which_alone_may_be_opened(tmp_path):
+    """PUBLIC_URL is the gateway's address unless .env sets it; without GATEWAY_HOST it listens at LISTEN_HOST."""
+    plain = own(tmp_path, "PORT_BASE=9000\n")
+    assert plain.names[-1] == "gateway"
+    assert plain.environment["PUBLIC_URL"] == f"http://127.0.0.1:{plain.ports.gateway_http}" == "http://127.0.0.1:9010"
+    assert plain.environment["GATEWAY_HOST"] == "127.0.0.1"
+    opened = own(tmp_path, "GATEWAY_HOST=0.0.0.0\nPUBLIC_URL=http://192.0.2.7:8530\n").environment
+    assert (opened["GATEWAY_HOST"], opened["PUBLIC_URL"]) == ("0.0.0.0", "http://192.0.2.7:8530")
+    assert "LISTEN_HOST" not in opened
+    assert own(tmp_path, "LISTEN_HOST=::\n").environment["GATEWAY_HOST"] == "::"
+    with pytest.raises(LocalError, match=r"^GATEWAY_HOST in \.env must be 127\.0\.0\.1"):
+        own(tmp_path, "GATEWAY_HOST=192.0.2.7\n")
 
 
 def test_a_secret_with_a_dollar_sign_reaches_the_services(tmp_path, monkeypatch):

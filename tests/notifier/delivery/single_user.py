@@ -1,5 +1,6 @@
 """A simulated notifier with one user, for tests of how a few alerts are delivered."""
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from datetime import timedelta
@@ -19,8 +20,8 @@ from tests.notifier.simulation_settings import DeliverySettings, FaultRates
 class SingleUserDelivery:
     """A simulated worker and the alerts of its one user; each alert is named by a number."""
 
-    def __init__(self, settings: DeliverySettings) -> None:
-        self.simulation = Simulation(1, FaultRates(), settings, 1)
+    def __init__(self, settings: DeliverySettings, fault_rates: FaultRates | None = None, seed: int = 1) -> None:
+        self.simulation = Simulation(seed, fault_rates or FaultRates(), settings, 1)
         self.worker = SimulatedWorker(self.simulation)
         self.worker.start()
 
@@ -34,10 +35,16 @@ class SingleUserDelivery:
         for number in numbers:
             self.simulation.publish_alert(self.build_alert(number), {REQUEUED_FROM: b"3:1"} if requeued else None)
 
-    async def restart(self) -> None:
-        """Crash the worker as kill -9 does, and start a new one."""
+    async def restart(self, absence: timedelta = timedelta(0), *, loses_offsets: bool = False) -> None:
+        """Crash the worker as kill -9 does, and start a new one after an absence.
+
+        `loses_offsets`: some acknowledgements were not committed, so the new worker reads their records again.
+        """
         self.worker.crash()
         await self.simulation.cancel_process_tasks()
+        if loses_offsets:
+            self.simulation.lose_uncommitted_offsets()
+        await asyncio.sleep(absence.total_seconds())
         self.worker = SimulatedWorker(self.simulation)
         self.worker.start()
 

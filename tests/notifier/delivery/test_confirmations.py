@@ -54,6 +54,7 @@ class ConfirmationFixture:
         self.contact: Contact | None = UNCONFIRMED
         self.failures: dict[UUID, list[NotSent]] = {}
         self.mailed: list[str] = []
+        self.subjects: list[str] = []
         self.at_work = 0
         self.takes_s = 0.0
         self.dead_letters: list[str] = []
@@ -107,6 +108,7 @@ class ConfirmationFixture:
             if self.failures.get(user):
                 raise self.failures[user].pop(0)
         self.mailed.append(mail["Message-ID"])
+        self.subjects.append(mail["Subject"])
 
     async def publish_retry(self, user_id: UUID, retry: Any) -> None:
         self.retries.append(retry)
@@ -138,6 +140,22 @@ def test_each_request_is_mailed_once_and_at_once() -> None:
         await asyncio.sleep(1)
         assert len(set(fixture.mailed)) == len(fixture.mailed) == 2
         assert fixture.acknowledged == ["one", "one", "two"]
+
+    run_check(check)
+
+
+def test_the_contact_says_what_the_mail_offers() -> None:
+    """One request, one mail: to confirm, to sign in, or a new token."""
+
+    async def check(fixture: ConfirmationFixture) -> None:
+        url = "https://example.org/x"
+        for number, link in enumerate(("confirm_url", "sign_in_url", "token_url")):
+            fixture.contact = replace(UNCONFIRMED, **({"confirm_url": ""} | {link: url}))
+            await fixture.request(str(number))
+            await asyncio.sleep(1)
+        assert fixture.subjects == [
+            "Confirm your address for Towerwatch", "Sign in to Towerwatch", "Your Towerwatch account"
+        ]  # fmt: skip
 
     run_check(check)
 

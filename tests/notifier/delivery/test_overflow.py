@@ -1,6 +1,7 @@
 """Simulations of one user with very many alerts: they delay nobody else's, and none of them is lost."""
 
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -14,12 +15,12 @@ from tests.notifier.simulation import build_flood, fake_mails, run_seed, run_sim
 from tests.notifier.simulation_settings import DeliverySettings, FaultRates
 
 
-@pytest.mark.parametrize("seeds", [range(at, at + 5) for at in range(0, 10, 5)], ids=str)
-def test_each_alert_is_mailed_once_also_if_one_user_has_very_many(seeds: range) -> None:
+@pytest.mark.parametrize("seeds", [range(5), range(5, 10), (10, 95, 114, 117)], ids=str)
+def test_each_alert_is_mailed_once_also_if_one_user_has_very_many(seeds: Iterable[int]) -> None:
     """One user has more alerts than the queue has places, under random faults, crashes and rebalances.
 
-    No alert of anybody is lost, or in two different mails; without crashes and rebalances no RESOLVED is mailed before
-    its FIRING.
+    No alert of anybody is lost, or in two different mails, and no RESOLVED is mailed before its FIRING. Before, seed 3
+    and those of the last group failed: a new owner read the topic of waiting alerts before the others.
     """
     for seed in seeds:
         try:

@@ -23,7 +23,7 @@ from tests.notifier.alerts import ALERT, CONTACT
 from tests.notifier.delivery.mailbox import Mailbox
 from tests.notifier.delivery.single_user import SingleUserDelivery, run_steps
 from tests.notifier.simulation import build_fake_catch_up_mail, build_fake_corrections_mail, build_fake_mail
-from tests.notifier.simulation_settings import DeliverySettings
+from tests.notifier.simulation_settings import DeliverySettings, FaultRates
 
 HOUR = timedelta(hours=1)
 
@@ -52,9 +52,21 @@ def raise_in_groups(interest: Interest, log: list[Observation]) -> list[list[Ale
     return groups
 
 
-async def tell(chance: Random, groups: list[list[Alert]], habits: str, faults: bool) -> SingleUserDelivery:
-    """Publish alerts over some days while the person has these habits, and wait until all of them are handled."""
-    delivery = SingleUserDelivery(DeliverySettings(group_wait=timedelta(seconds=chance.choice((0, 5)))))
+async def tell(
+    chance: Random, groups: list[list[Alert]], habits: str, faults: bool, places: int | None
+) -> SingleUserDelivery:
+    """Publish alerts over some days while the person has these habits, and wait until all of them are handled.
+
+    `places`: how many of the person's alerts are in memory at most; the others wait in alerts.waiting.v1, and workers
+    that start anew have been away, read again what was not committed, and read some topics minutes later than others.
+    None: there are places enough.
+    """
+    settings = DeliverySettings(group_wait=timedelta(seconds=chance.choice((0, 5))))
+    rates = FaultRates()
+    if places is not None:
+        settings = replace(settings, max_queued_alerts=20, smallest_share=places)
+        rates = FaultRates(late_readers=0.6, longest_lateness=timedelta(minutes=15))
+    delivery = SingleUserDelivery(settings, rates, chance.randint(1, 1_000_000) if places is not None else 1)
     person = delivery.simulation.users[0]
     wanted = replace(CONTACT, user_id=person, without_corrections=habits == "no corrections")
     for alerts in groups:
@@ -70,9 +82,12 @@ async def tell(chance: Random, groups: list[list[Alert]], habits: str, faults: b
         await sleep(chance.choice((timedelta(0), timedelta(seconds=9), 0.2 * HOUR, HOUR, 7 * HOUR, 30 * HOUR)))
         if faults and chance.random() < 0.2:
             await delivery.restart()
+        if places is not None and chance.random() < 0.6:
+            absence = chance.choice((timedelta(0), timedelta(minutes=10), 1.5 * HOUR, 5 * HOUR))
+            await delivery.restart(absence, loses_offsets=True)
     delivery.simulation.contact = wanted
     delivery.simulation.script.clear()
-    await sleep(timedelta(days=8))
+    await sleep(timedelta(days=8 if places is None else 60))  # one mail of corrections a day, with few of them
     assert delivery.simulation.is_all_acknowledged
     assert delivery.dead_letters == []
     await delivery.simulation.cancel_process_tasks()
@@ -111,7 +126,7 @@ def draw_interest(chance: Random) -> Interest:
     )
 
 
-def check_story(seed: int, habits: str, faults: bool) -> None:
+def check_story(seed: int, habits: str, faults: bool, places: int | None = None) -> None:
     """Tell a random log to a person, and check their mailbox against the model."""
     chance = Random(seed)
     interest = draw_interest(chance)
@@ -120,12 +135,15 @@ def check_story(seed: int, habits: str, faults: bool) -> None:
     told: list[SingleUserDelivery] = []
 
     async def story() -> None:
-        told.append(await tell(chance, groups, habits, faults))
+        told.append(await tell(chance, groups, habits, faults, places))
 
     with mock.patch("random.random", Random(seed).random):
         run(story())
     mailbox, truth = read_mailbox(told[0]), find_truth(groups)
-    assert mailbox.complaints == []
+    complaints = [each for each in mailbox.complaints if places is None or each.startswith("an end without")]
+    assert complaints == []
+    if places is not None:
+        return  # alerts of different breaches may overtake each other
     if habits == "all":
         assert mailbox.breaches == truth.breaches
         statuses = told[0].simulation.changelogs["statuses"]
@@ -143,6 +161,18 @@ def test_a_mailbox_has_each_beginning_before_its_end(first: int, habits: str, fa
     """
     for seed in range(first, first + 20):
         check_story(seed, habits, faults)
+
+
+@pytest.mark.parametrize("habits", ["all", "no corrections", "pauses"])
+@pytest.mark.parametrize("first", range(0, 20, 10))
+def test_nobody_reads_an_end_first_who_has_more_alerts_than_places(first: int, habits: str) -> None:
+    """One or three alerts of the person are in memory, and most others in the topics of waiting and deferred alerts.
+
+    Workers crash, are away for hours, read again what was not committed, and read each topic some minutes late. Before,
+    seed 11 read an end alone with pauses, and seed 16 with all mails.
+    """
+    for seed in range(first, first + 10):
+        check_story(seed, habits, faults=seed % 2 == 0, places=1 if seed % 3 else 3)
 
 
 def build_alert(delivery: SingleUserDelivery, hour: int, state: AlertState, **changes: object) -> Alert:

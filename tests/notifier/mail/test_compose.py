@@ -14,7 +14,13 @@ from domain.alerts import Alert, AlertState, Bound
 from domain.interests import Direction
 from domain.windows import Window
 from notifier.errors import PermanentlyRefused
-from notifier.mail import Contact, compose_alert_mail, compose_alerts_mail, compose_confirmation_mail
+from notifier.mail import (
+    Contact,
+    compose_alert_mail,
+    compose_alerts_mail,
+    compose_confirmation_mail,
+    compose_sign_in_mail,
+)
 from notifier.mail.alert_header import ALERT_HEADER, parse_alert_header, select_header_fields
 from notifier.mail.times import ReaderTimes
 from tests.chassis.test_time_zones import NOBODYS
@@ -341,6 +347,27 @@ def test_a_confirmation_mail_holds_its_link_whole(name: str, confirmation_id: UU
     assert not mail.defects
     again = delivered(compose_confirmation_mail(contact, str(confirmation_id), SENDER, NOW))
     assert mail["Message-ID"] == again["Message-ID"]
+
+
+@settings(deadline=None)
+@given(names, st.uuids())
+def test_a_mail_that_signs_in_holds_its_links_whole_and_nothing_typed(name: str, mail_id: UUID) -> None:
+    """The text has the link on a line of its own, the page as a button and as readable text. No name is in it, and it
+    says what the link is, how long it works, and what to do if nobody asked."""
+    url, stop = "https://x.example.org/sign-in/" + "a-B_9." * 40, "https://x.example.org/not-me/" + "a-B_9." * 20
+    contact: Contact = replace(CONTACT, name=name, sign_in_url=url, stop_url=stop)
+    mail = delivered(compose_sign_in_mail(contact, str(mail_id), SENDER, NOW))
+    text, page = (mail.get_body((kind,)).get_content() for kind in ("plain", "html"))
+    assert {url, stop} <= set(text.splitlines())
+    assert (page.count(f'href="{url}"'), page.count(f'href="{stop}"')) == (2, 1)
+    for part in (" ".join(text.split()), page):
+        assert "fifteen minutes" in part
+        assert "nobody gets in without the link" in part
+    assert not mail.defects
+    assert mail["Subject"] == "Sign in to Towerwatch"
+    unnamed = delivered(compose_sign_in_mail(replace(contact, name=""), str(mail_id), SENDER, NOW))
+    assert (mail["To"], mail["Message-ID"]) == (unnamed["To"], unnamed["Message-ID"])
+    assert [part.get_content() for part in mail.iter_parts()] == [part.get_content() for part in unnamed.iter_parts()]
 
 
 @pytest.mark.parametrize("name", [*NOBODYS, "\x00", "x" * 5000])

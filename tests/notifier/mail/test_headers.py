@@ -24,6 +24,7 @@ from notifier.mail import (
     compose_alert_mail,
     compose_alerts_mail,
     compose_confirmation_mail,
+    compose_sign_in_mail,
     compose_token_mail,
 )
 from notifier.mail.contact import is_printable_link
@@ -85,8 +86,9 @@ def read_raw_headers(mail: EmailMessage) -> list[tuple[str, str]]:
         compose_alerts_mail(a_day_at_five_airports(NOW), READER, SENDER, NOW, CAUSE),
         compose_alerts_mail(a_day_at_five_airports(NOW), replace(READER, name="Zoë, Ålesund" * 4), SENDER, NOW, CAUSE),
         compose_confirmation_mail(READER, "1", SENDER, NOW),
+        compose_sign_in_mail(replace(READER, sign_in_url=LINK), "1", SENDER, NOW),
     ],
-    ids=["alert", "resolved", "night", "unicode", "confirmation"],
+    ids=["alert", "resolved", "night", "unicode", "confirmation", "sign-in"],
 )
 def test_each_header_obeys_its_rfc(mail: EmailMessage) -> None:
     """Headers obey their grammar, occur at most once (RFC 5322, 3.6), and are ASCII; required headers are present."""
@@ -127,8 +129,8 @@ def test_one_click_unsubscription_is_offered_over_https_only() -> None:
 def test_a_mail_about_an_account_can_be_stopped_with_one_click() -> None:
     """RFC 8058: the link that stops such mails is in the headers and in both texts; no other list header is there."""
     stop = "https://example.org/not-me/x"
-    contact = replace(READER, token_url=LINK, stop_url=stop)
-    for compose in (compose_confirmation_mail, compose_token_mail):
+    contact = replace(READER, token_url=LINK, sign_in_url=LINK, stop_url=stop)
+    for compose in (compose_confirmation_mail, compose_token_mail, compose_sign_in_mail):
         mail = delivered(compose(contact, "1", SENDER, NOW))
         assert mail["List-Unsubscribe"] == f"<{stop}>"
         assert mail["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
@@ -246,13 +248,13 @@ def test_a_name_is_shown_whole(name: str) -> None:
     assert " ".join(text.get_content().split()).startswith(f"Hello {shown},")  # lines are broken at spaces
 
 
-@pytest.mark.parametrize("compose", [compose_confirmation_mail, compose_token_mail])
+@pytest.mark.parametrize("compose", [compose_confirmation_mail, compose_token_mail, compose_sign_in_mail])
 @given(name=names, zone=hostile)
 def test_a_mail_about_an_account_holds_nothing_that_was_typed(
     compose: Callable[[Contact, str, Address, datetime], EmailMessage], name: str, zone: str
 ) -> None:
     """A stranger may have registered with name and time zone: the mail is, byte for byte, the same without them."""
-    contact = replace(READER, token_url=LINK, stop_url=LINK)
+    contact = replace(READER, token_url=LINK, sign_in_url=LINK, stop_url=LINK)
     typed = replace(contact, name=name, time_zone=zone)
     assert (
         compose(typed, "1", SENDER, NOW).as_bytes()

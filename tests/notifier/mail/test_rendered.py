@@ -20,6 +20,7 @@ from notifier.mail import (
     compose_alerts_mail,
     compose_confirmation_mail,
     compose_retired_mail,
+    compose_sign_in_mail,
     compose_unheard_mail,
 )
 from tests.notifier.alerts import (
@@ -107,6 +108,16 @@ MAILS = {
     "retired": compose_retired_mail(RETIRED, READER, SENDER, NOW),
     "confirmation": compose_confirmation_mail(
         replace(CONTACT, confirm_url="https://towerwatch.example.org/users/confirm?token=" + "aB9._-" * 20),
+        "1",
+        SENDER,
+        NOW,
+    ),
+    "sign-in": compose_sign_in_mail(
+        replace(
+            CONTACT,
+            sign_in_url="https://towerwatch.example.org/sign-in/" + "aB9._-" * 25,
+            stop_url="https://towerwatch.example.org/not-me/" + "aB9._-" * 25,
+        ),
         "1",
         SENDER,
         NOW,

@@ -261,7 +261,8 @@ def test_a_chart_with_any_usual_stays_within_its_frame(windows, thresholds, perc
     for path in (line.path for line in drawn.steps):
         assert len(re.findall(r"H\d+", path)) == judged
     assert drawn.usual.area.count("Z") == sum(usual is not None for _, usual in windows)
-    names = sorted(line.label_y for line in (*drawn.lines, *drawn.steps) if line.label_y is not None)
+    label_positions = [*(line.label_y for line in drawn.lines), *(line.label_y for line in drawn.steps)]
+    names = sorted(label_y for label_y in label_positions if label_y is not None)
     assert all(lower - upper >= 15 for upper, lower in pairwise(names))
     assert len(drawn.lines) + len(drawn.undrawn_thresholds) + (len(drawn.steps) if judged else len(percents)) == len(
         thresholds

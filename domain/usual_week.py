@@ -1,0 +1,57 @@
+"""What is usual in the windows of a week, by what is known now, for a chart."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from domain.calendar import find_calendar
+from domain.hourly_counts import DAY_HOURS
+from domain.interests import Direction
+from domain.traffic import Traffic
+from domain.usual import FEWEST_BASE_WINDOWS, compute_doubled_median
+from domain.usual_fold import find_base_windows
+from domain.windows import HOUR_S, Window, instant
+
+_WEEK_DAYS: Final = 7
+
+
+@dataclass(frozen=True, slots=True)
+class BaseWindow:
+    """One of the windows of the weeks before of which a usual is the median."""
+
+    start: datetime
+    flights: int
+
+
+@dataclass(frozen=True, slots=True)
+class UsualWindow:
+    """A window, and what would be usual in it if it were reached now."""
+
+    start: datetime
+    doubled_usual: int | None
+    """Twice the usual count; None: fewer than three of the windows of the weeks before are known."""
+    base: tuple[BaseWindow, ...]
+    """The known windows of the weeks before, the latest first."""
+
+
+def list_usual_week(
+    traffic: Traffic, airport: str, direction: Direction, window: Window, day: int
+) -> list[UsualWindow]:
+    """Return what is usual in all windows of seven UTC days from `day` (since 1970) on, in order.
+
+    By the flights that are known now of the five weeks before, by the airport's clock (ICAO code): of a window that was
+    reached already, thresholds in percent were judged by what was known then.
+    """
+    calendar, windows_a_day = find_calendar(airport), DAY_HOURS // window.hours
+    found = []
+    for number in range(day * windows_a_day, (day + _WEEK_DAYS) * windows_a_day):
+        base = find_base_windows(traffic, calendar, direction, window, number)
+        counts = [flights for _, flights in base]
+        found.append(
+            UsualWindow(
+                start=instant(number * window.hours * HOUR_S),
+                doubled_usual=compute_doubled_median(counts) if len(counts) >= FEWEST_BASE_WINDOWS else None,
+                base=tuple(BaseWindow(instant(start), flights) for start, flights in base),
+            )
+        )
+    return found

@@ -1,0 +1,84 @@
+"""The routes of the gateway, by the rules of Gateway API: the same as in `manifests/base/routes.yaml`.
+
+They are written here once more because nothing at run time reads YAML; `tests/local/gateway/test_routes.py` compares
+the two.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+ACCOUNTS: Final = "user_manager"
+INTERESTS: Final = "collector"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A rule for the requests for one path, and for all paths below it if it is a prefix."""
+
+    path: str
+    service: str | None
+    """The service that answers; None: the gateway answers with a redirect to `replacement`."""
+    is_prefix: bool = True
+    replacement: str | None = None
+    """What stands in place of `path` in the request that the service gets; None: the path is unchanged."""
+    referrer_policy: str = "no-referrer"
+    """What answers say in `Referrer-Policy`. The address of a page of ours may be the right to do what it offers."""
+
+    def matches(self, path: str) -> bool:
+        """Return True if a request for the path is the route's. A prefix consists of whole elements of the path."""
+        return path == self.path or (self.is_prefix and path.startswith(self.path.rstrip("/") + "/"))
+
+    def build_destination(self, path: str) -> "Destination":
+        """Return where a request for a path that matches goes."""
+        changed = path if self.replacement is None else self.replacement + path.removeprefix(self.path)
+        return Destination(self.service, changed, self.referrer_policy)
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """The service that gets a request, with the path that it gets; `service` None: a redirect (302) to the path."""
+
+    service: str | None
+    path: str
+    referrer_policy: str
+
+    @property
+    def answer_headers(self) -> dict[str, str]:
+        """The headers of every answer of the service to such a request."""
+        return {**ANSWER_HEADERS, "Referrer-Policy": self.referrer_policy}
+
+
+ROUTES: Final = (
+    *(
+        Route(path, ACCOUNTS)
+        for path in ("/users", "/confirm", "/unsubscribe", "/token", "/not-me", "/session", "/deletions")
+    ),
+    # Browsers send Origin with the forms of these pages only with such a policy; ADR 53.
+    Route("/sign-in", ACCOUNTS, referrer_policy="same-origin"),
+    *(Route(path, INTERESTS) for path in ("/interests", "/flights", "/collect", "/scheduler")),
+    # Two services have a page at /docs: each is below a path of its own, with what it loads; the rest of them is not.
+    Route("/docs/accounts/docs", ACCOUNTS, replacement="/docs"),
+    Route("/docs/accounts/openapi.json", ACCOUNTS, is_prefix=False, replacement="/openapi.json"),
+    Route("/docs/flights/docs", INTERESTS, replacement="/docs"),
+    Route("/docs/flights/openapi.json", INTERESTS, is_prefix=False, replacement="/openapi.json"),
+    Route("/docs", None, is_prefix=False, replacement="/docs/accounts/docs"),
+    Route("/docs/accounts", None, is_prefix=False, replacement="/docs/accounts/docs"),
+    Route("/docs/flights", None, is_prefix=False, replacement="/docs/flights/docs"),
+)
+
+ANSWER_HEADERS: Final = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+}
+"""Headers of every answer, but for what a route says otherwise.
+
+`Strict-Transport-Security` is left to whoever ends TLS (RFC 6797, 7.2)."""
+
+
+def find_destination(path: str) -> Destination | None:
+    """Return where a request for a path goes, or None if no route matches: an exact match, else the longest prefix."""
+    matching = [route for route in ROUTES if route.matches(path)]
+    if not matching:
+        return None
+    return max(matching, key=lambda route: (not route.is_prefix, len(route.path))).build_destination(path)
