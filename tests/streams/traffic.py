@@ -107,19 +107,18 @@ def _generate_interest(chance: random.Random, airport: str) -> Interest:
     """Generate an interest with a high threshold, a low one, or both."""
     high = chance.choice((None, 2, 6, 20))
     low = chance.choice((1, 3)) if high is None else chance.choice((None, 1))
-    window = chance.choice((Window.ONE_HOUR, Window.ONE_HOUR, Window.SIX_HOURS, Window.ONE_DAY))
-    # The clock of an airport that is in no list is UTC: the same windows, found by the clock.
-    clocks = (AlignedTo.UTC,) if window is Window.ONE_HOUR else tuple(AlignedTo)
-    return an_interest(
+    interest = an_interest(
         interest_id=uuid4(),
         user_id=uuid4(),
         airport=airport,
         direction=chance.choice(list(Direction)),
-        window=window,
+        window=chance.choice((Window.ONE_HOUR, Window.ONE_HOUR, Window.SIX_HOURS, Window.ONE_DAY)),
         high=high,
         low=low,
         for_windows=chance.choice((1, 1, 2, 3)),
         repeat=chance.random() < 0.3,
         effective_from=BASE + timedelta(hours=chance.randrange(30)),
-        aligned_to=chance.choice(clocks),
     )
+    # The clock of an airport that is in no list is UTC: the same windows, found by the clock.
+    is_local = interest.window is not Window.ONE_HOUR and interest.for_windows == 1
+    return replace(interest, aligned_to=AlignedTo.AIRPORT) if is_local else interest

@@ -279,9 +279,9 @@ def test_no_sentence_is_untrue(seed: int) -> None:
         said = re.match(r"Usually there are ([\d.,]+): the median of (.*)\.", usual_sentence)
         assert said is not None
         assert read_usual(said[1]) == usual
-        listed = re.search(r"\(([\d, ]+) and (\d+), the latest first\)", usual_sentence)
+        listed = re.search(r"\(([\d, ]+) and ([\d,]+), the latest first\)", usual_sentence)
         assert listed is not None
-        assert median([int(each) for each in (*listed[1].split(", "), listed[2])]) == usual
+        assert median([read_usual(each) for each in (*listed[1].split(", "), listed[2])]) == usual
         level = re.fullmatch(
             rf"(Above|Below) {percent} % of that is (more|fewer) than ([\d,]+) departures?\.", level_sentence
         )
