@@ -33,16 +33,19 @@ from domain.calendar import WEEKS_BACK, find_calendar
 from domain.interests import Direction, Interest, check_low
 from domain.measures import Measure
 from domain.preview import FlightHistory, Preview, explain_unknown, fold_histories, preview_traffic
+from domain.rule import find_interest_grid
 from domain.suggestions import Frequency, Suggestion, build_level_history, suggest_levels
 from domain.traffic import Traffic
 from domain.usual_week import UsualWindow, list_usual_week
-from domain.windows import HOUR_S, Window, seconds
+from domain.windows import HOUR_S, AlignedTo, Window, seconds
 
 _LONGEST_BASE: Final = timedelta(weeks=WEEKS_BACK, days=1)
 """How long before a window the weeks begin that its usual follows from; clocks are moved by a day at most."""
 
 _SUGGESTED_FROM: Final = timedelta(days=35)
 """How long before today the windows begin by which thresholds are suggested."""
+
+_NO_USUAL_THERE: Final = Suggestion(None, None, "Windows by the airport's clock have no usual yet.")
 
 _NO_USER: Final = UUID(int=0)
 
@@ -262,11 +265,14 @@ class FlightQueries:
             version=1,
             high_percent=request.high_percent,
             low_percent=request.low_percent,
+            aligned_to=request.aligned_to,
         )
         suggested_from = day_of(now) - _SUGGESTED_FROM
         known_from = min(effective_from, suggested_from) - _LONGEST_BASE
         with self._database.reading() as session:
-            coverage, traffic = _load_traffic(session, request.airport, request.direction, known_from)
+            coverage, traffic = _load_traffic(
+                session, request.airport, request.direction, known_from, request.aligned_to
+            )
             unheard_since = find_unheard_since(session, request.airport, now)
         shown = preview_traffic(interest, traffic)
         unknown = None if shown.counts else explain_unknown(interest, coverage)
@@ -291,26 +297,33 @@ def _suggest_thresholds(
     interest: Interest, traffic: Traffic, since: datetime
 ) -> dict[tuple[Bound, Measure], dict[Frequency, Suggestion]]:
     """Return suggestions of both bounds and measures, for the closed windows from `since` (midnight UTC) on."""
-    suggestions = {}
-    first = seconds(since) // (interest.window.hours * HOUR_S)
+    suggestions: dict[tuple[Bound, Measure], dict[Frequency, Suggestion]] = {}
+    grid = find_interest_grid(interest)
+    first = grid.find_first_from(seconds(since))
     for measure in Measure:
-        history = build_level_history(traffic, interest.direction, interest.window, measure, first)
+        history = build_level_history(traffic, interest.direction, grid, measure, first)
         for bound in Bound:
+            if measure is Measure.PERCENT and interest.aligned_to is AlignedTo.AIRPORT:
+                suggestions[bound, measure] = dict.fromkeys(Frequency, _NO_USUAL_THERE)
+                continue
             found = suggest_levels(history, bound, interest.for_windows, repeat=interest.repeat)
             suggestions[bound, measure] = found
     return suggestions
 
 
 def _load_traffic(
-    session: Session, icao: str, direction: Direction, known_from: datetime
+    session: Session, icao: str, direction: Direction, known_from: datetime, aligned_to: AlignedTo = AlignedTo.UTC
 ) -> tuple[dict[Direction, CoveredInterval], Traffic]:
     """Load the covered intervals of a direction's parts, and the traffic that follows from the flights since then.
 
-    Flights before `known_from` are left out, though they may be covered.
+    Flights before `known_from` are left out, though they may be covered. `aligned_to`: the clock of the windows in
+    which they are to be counted.
     """
     intervals = load_covered_intervals(session, icao)
     coverage = {part: covered for part, covered in intervals.items() if part in direction.parts}
-    histories = [_load_history(session, icao, part, covered, known_from) for part, covered in coverage.items()]
+    histories = [
+        _load_history(session, icao, part, covered, known_from, aligned_to) for part, covered in coverage.items()
+    ]
     return coverage, fold_histories(icao, histories)
 
 
@@ -345,15 +358,21 @@ def _join_adjacent_days(days: Sequence[datetime]) -> Iterator[tuple[datetime, da
 
 
 def _load_history(
-    session: Session, icao: str, part: Direction, covered: CoveredInterval, known_from: datetime
+    session: Session,
+    icao: str,
+    part: Direction,
+    covered: CoveredInterval,
+    known_from: datetime,
+    aligned_to: AlignedTo,
 ) -> FlightHistory:
     """Load the covered flights since `known_from` as a history that begins there, one event time for each flight.
 
-    Each event time is rounded down to its hour; if that lies before the history's begin, it is that. What is covered
-    before concerns no window that is asked for, and years of it would take long.
+    Each event time is rounded down to its hour (for windows by the airport's clock, which may begin within one: to its
+    minute); if that lies before the history's begin, it is that. What is covered before concerns no window that is
+    asked for, and years of it would take long.
     """
     # By the hour, as they are counted; SQLite keeps a text, to which MySQL's cast is alike: 2013-02-13 10:00:00.000000
-    hour = func.substr(cast(FlightRow.event_time, String(26)), 1, 13)
+    hour = func.substr(cast(FlightRow.event_time, String(26)), 1, 13 if aligned_to is AlignedTo.UTC else 16)
     # Flights before the coverage lie before a gap; flights after its end were stored since it was read.
     known_from = min(max(known_from, covered.begin), covered.end)
     query = (

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TypedDict
 
-from domain.interests import Direction, check_thresholds
-from domain.windows import Window
+from domain.interests import Direction, check_alignment, check_thresholds
+from domain.windows import AlignedTo, Window
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +23,12 @@ class InterestRequest:
     """None: the start of the last collected day for a new interest, the present for a changed one."""
     high_percent: int | None = None
     low_percent: int | None = None
+    aligned_to: AlignedTo = AlignedTo.UTC
 
     def check(self) -> None:
-        """Raise InterestError unless an interest may have these thresholds together."""
+        """Raise InterestError unless an interest may have these thresholds together, and windows by this clock."""
         check_thresholds(self.high, self.low, self.for_windows, self.high_percent, self.low_percent)
+        check_alignment(self.aligned_to, self.window, self.high_percent, self.low_percent)
 
 
 class InterestUpdate(TypedDict, total=False):

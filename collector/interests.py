@@ -60,7 +60,7 @@ class InterestStore:
         self._past_windows = PastWindowsLimit(limits)
 
     def set(self, user_id: UUID, request: InterestRequest) -> tuple[Interest, bool]:
-        """Create an interest, or change the user's interest in the same airport, direction and window.
+        """Create an interest, or change the user's interest in the same airport, direction, window and clock.
 
         Returns the interest, and True if it was created, False if it existed. A request that equals the stored interest
         changes nothing. The interest's event is added to the outbox in every case (a stream that has this version
@@ -99,6 +99,7 @@ class InterestStore:
                 airport=request.airport,
                 direction=request.direction.value,
                 window_length=request.window.value,
+                aligned_to=request.aligned_to.value,
                 effective_from=request.effective_from or _find_last_collected_day(session, request, now),
                 version=1,
                 created_at=now,
@@ -255,12 +256,13 @@ def _retry_if_contended(work: Callable[[], T]) -> T:
 
 
 def _build_interest_id_query(user_id: UUID, request: InterestRequest) -> Select[UUID]:
-    """Build the query for the id of the user's interest in the request's airport, direction and window."""
+    """Build the query for the id of the user's interest in the request's airport, direction, window and clock."""
     return select(InterestRow.interest_id).where(
         InterestRow.user_id == user_id,
         InterestRow.airport == request.airport,
         InterestRow.direction == request.direction.value,
         InterestRow.window_length == request.window.value,
+        InterestRow.aligned_to == request.aligned_to.value,
     )
 
 
@@ -286,6 +288,7 @@ def _build_equal_request(row: InterestRow) -> InterestRequest:
         effective_from=None,
         high_percent=present.high_percent,
         low_percent=present.low_percent,
+        aligned_to=present.aligned_to,
     )
 
 

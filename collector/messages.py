@@ -9,6 +9,7 @@ from collector.intervals import Interval
 from collector.sources.flight import Flight, PublishedFlight
 from domain.interests import Direction, Interest
 from domain.notices import compute_retired_notice_id, compute_unheard_notice_id
+from domain.windows import AlignedTo
 from towerwatch.collection.v1 import events_pb2 as collection_pb
 from towerwatch.flights.v1 import events_pb2 as flights_pb
 from towerwatch.interests.v1 import events_pb2 as interests_pb
@@ -40,6 +41,8 @@ def encode_interest_set(interest: Interest, past: bool = False) -> OutboxMessage
         low_percent=interest.low_percent,
     )
     value.effective_from.FromDatetime(interest.effective_from)
+    if interest.aligned_to is not AlignedTo.UTC:
+        value.aligned_to = interests_pb.AlignedTo.Value(f"ALIGNED_TO_{interest.aligned_to.name}")
     return _build_interest_message(interest, value.SerializeToString())
 
 

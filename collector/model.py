@@ -24,12 +24,13 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from chassis.db.database import TABLE_OPTIONS, UtcDateTime
 from chassis.db.outbox import Outbox
 from domain.interests import Direction, Interest
-from domain.windows import Window
+from domain.windows import AlignedTo, Window
 
 SCHEMA: Final = MetaData()
 OUTBOX: Final = Outbox(SCHEMA)
 
-_STORED_AS_THEY_ARE: Final = tuple(each.name for each in fields(Interest) if each.name not in ("direction", "window"))
+_ENUMS: Final = ("direction", "window", "aligned_to")
+_STORED_AS_THEY_ARE: Final = tuple(each.name for each in fields(Interest) if each.name not in _ENUMS)
 """The fields of an interest that have columns of the same name and type."""
 _ID = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers only INTEGER keys by itself
 
@@ -52,11 +53,13 @@ class LiveOutcome(StrEnum):
 
 
 class InterestRow(Base):
-    """An interest in its newest version; at most one per user, airport, direction and window. Removal deletes it."""
+    """An interest as it is now; at most one per user, airport, direction, window and clock. Its removal deletes it."""
 
     __tablename__ = "interests"
     __table_args__ = (
-        UniqueConstraint("user_id", "airport", "direction", "window_length", name="uq_interests_what_of_whom"),
+        UniqueConstraint(
+            "user_id", "airport", "direction", "window_length", "aligned_to", name="uq_interests_windows_of_whom"
+        ),
         Index("ix_interests_airport", "airport", "direction"),
         TABLE_OPTIONS,
     )
@@ -66,6 +69,7 @@ class InterestRow(Base):
     airport: Mapped[str] = mapped_column(String(4))
     direction: Mapped[str] = mapped_column(String(10))
     window_length: Mapped[str] = mapped_column(String(2))
+    aligned_to: Mapped[str] = mapped_column(String(7), server_default="utc", default="utc")
     high: Mapped[int | None]
     low: Mapped[int | None]
     high_percent: Mapped[int | None]
@@ -82,7 +86,8 @@ class InterestRow(Base):
     def value(self) -> Interest:
         """Return the row's present values as a frozen domain `Interest`."""
         stored = {name: getattr(self, name) for name in _STORED_AS_THEY_ARE}
-        return Interest(**stored, direction=Direction(self.direction), window=Window(self.window_length))
+        direction, window = Direction(self.direction), Window(self.window_length)
+        return Interest(**stored, direction=direction, window=window, aligned_to=AlignedTo(self.aligned_to))
 
 
 class CoverageRow(Base):

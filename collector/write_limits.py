@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
@@ -22,9 +22,12 @@ from collector.errors import (
 )
 from collector.model import InterestRow
 from collector.people import count_write, pay_past_windows
-from domain.windows import EPOCH, Window
+from domain.calendar import find_grid
+from domain.grids import Grid
+from domain.windows import EPOCH, AlignedTo, Window, seconds
 
 _MINUTE_S: Final = 60
+_SECOND: Final = timedelta(seconds=1)
 _DAY_MS: Final = 86_400_000
 
 
@@ -59,10 +62,10 @@ def require_room(session: Session, user_id: UUID, airport: str, limits: PersonLi
         raise TooManyAirportsError(limits.airports)
 
 
-def count_past_windows(window: Window, effective_from: datetime, now: datetime) -> int:
-    """Return how many windows start from `effective_from` to `now`: those that the stream judges at once."""
-    first = -((EPOCH - effective_from) // window.length)  # rounded up
-    return max((now - EPOCH) // window.length - first + 1, 0)
+def count_past_windows(grid: Grid, effective_from: datetime, now: datetime) -> int:
+    """Return how many windows of a grid start from `effective_from` to `now`: those that the stream judges at once."""
+    first = grid.find_first_from(-((EPOCH - effective_from) // _SECOND))  # rounded up
+    return max(grid.find_number(seconds(now)) - first + 1, 0)
 
 
 class PastWindowsLimit:
@@ -84,7 +87,8 @@ class PastWindowsLimit:
         `now`: the time of the service's clock. Raises TooManyPastWindowsError, upon which the transaction must be
         rolled back.
         """
-        windows = count_past_windows(Window(row.window_length), row.effective_from, now)
+        grid = find_grid(row.airport, Window(row.window_length), AlignedTo(row.aligned_to))
+        windows = count_past_windows(grid, row.effective_from, now)
         if windows:
             price_ms = -(-windows * _DAY_MS // self._per_day)
             excess_ms = pay_past_windows(session, row.user_id, price_ms, _DAY_MS, int(self._unix_time() * 1000))

@@ -7,9 +7,11 @@ from enum import StrEnum
 from typing import Final, Protocol, assert_never
 from uuid import UUID, uuid5
 
+from domain.calendar import find_grid
+from domain.grids import Grid
 from domain.interests import Direction
 from domain.live_record import Provenance
-from domain.windows import Window
+from domain.windows import AlignedTo, Window, instant, seconds
 
 _NAMESPACE = UUID("6f3b1f0e-58a5-5f0b-9d4f-2a1f6f5d8c11")
 """The namespace of alert ids (UUIDv5)."""
@@ -152,6 +154,33 @@ class Alert:
     earlier_usual: tuple[int | None, ...] = ()
     """With `percent`: twice the usual counts of the windows in `earlier`, as many; None: nothing was usual there.
     Empty: the threshold is in flights, or they are not recorded."""
+    aligned_to: AlignedTo = AlignedTo.UTC
+    """The clock by which the interest's windows begin."""
+    own_end: datetime | None = None
+    """The window's end, if it is by the airport's clock: a day may have 23 or 25 hours. None: it is as long as most."""
+
+    @property
+    def window_end(self) -> datetime:
+        """The end of the window."""
+        return self.own_end or self.window_start + self.window.length
+
+    @property
+    def grid(self) -> Grid:
+        """Where the interest's windows begin and end."""
+        return find_grid(self.airport, self.window, self.aligned_to)
+
+    def find_earlier_start(self, back: int) -> datetime:
+        """Return the start of the window that is `back` windows before the alert's own; of a later one if it is < 0."""
+        if self.aligned_to is AlignedTo.UTC or back == 0:
+            return self.window_start - back * self.window.length
+        grid = self.grid
+        return instant(grid.find_begin(grid.find_number(seconds(self.window_start)) - back))
+
+    def count_windows(self, begin: datetime, end: datetime) -> int:
+        """Return the number of the interest's windows from the one that begins at `begin` to the one before `end`."""
+        if self.aligned_to is AlignedTo.UTC:
+            return (end - begin) // self.window.length
+        return self.grid.find_number(seconds(end)) - self.grid.find_number(seconds(begin))
 
     @property
     def reports_breach(self) -> bool:

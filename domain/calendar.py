@@ -4,19 +4,21 @@ Zones come from the locked package `tzdata` alone, so that a window has the same
 """
 
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from typing import Final
 from zoneinfo import ZoneInfo
 
 from domain.airports import find_airport
+from domain.grids import Grid, LocalGrid, splits_hours
 from domain.hourly_counts import DAY_HOURS
-from domain.windows import HOUR_S, instant, seconds
+from domain.windows import HOUR_S, AlignedTo, Window, instant, seconds
 
 WEEKS_BACK: Final = 5
 """Weeks of which the windows at the same local time are the base of what is usual."""
 WEEK_HOURS: Final = 7 * DAY_HOURS
 _WEEK: Final = timedelta(days=7)
+_HOUR: Final = timedelta(hours=1)
 _DAY_S: Final = DAY_HOURS * HOUR_S
 
 BaseHours = tuple[int | None, ...]
@@ -39,6 +41,8 @@ class Calendar:
             self._zone = ZoneInfo.from_file(rules, key=time_zone)
         self._find_offset_of_day = lru_cache(maxsize=256)(self._compute_offset_of_day)
         self.plan_day = lru_cache(maxsize=64)(self._plan_day)
+        self.splits_hours = lru_cache(maxsize=256)(self._splits_hours)
+        self.find_local_grid = cache(self._build_local_grid)
 
     def find_same_times(self, start: int) -> tuple[int | None, ...]:
         """Return the instants at which the clock showed the time that it shows at `start`, 7, 14, … 35 days before.
@@ -72,6 +76,17 @@ class Calendar:
             for at in range(WEEKS_BACK)
         )
 
+    def _build_local_grid(self, window: Window) -> LocalGrid:
+        """Return the grid of the windows of one length by this clock."""
+        return LocalGrid(window, self._zone, self.time_zone)
+
+    def _splits_hours(self, day: int) -> bool:
+        """Return True if a window by this clock begins within an hour (UTC) of a UTC day (since 1970), not with it."""
+        offset = self._find_offset_of_day(day)
+        if offset is not None and offset == self._find_offset_of_day(day + 1) and not offset % _HOUR:
+            return False  # as nearly everywhere
+        return splits_hours(self.find_local_grid(Window.SIX_HOURS), day)
+
     def _compute_offset_of_day(self, day: int) -> timedelta | None:
         """Return the zone's offset from UTC at all hours of a UTC day (since 1970); None if it changes."""
         hours = range(day * DAY_HOURS, (day + 1) * DAY_HOURS)
@@ -95,3 +110,8 @@ def find_calendar(airport: str) -> Calendar:
     """Return the calendar of an airport, by its ICAO code; that of UTC for a code that no airport has (any more)."""
     known = find_airport(airport)
     return _load_calendar("UTC" if known is None else known.time_zone)
+
+
+def find_grid(airport: str, window: Window, aligned_to: AlignedTo) -> Grid:
+    """Return where the windows of an airport (ICAO code) begin and end: by UTC, or by the airport's clock."""
+    return window if aligned_to is AlignedTo.UTC else find_calendar(airport).find_local_grid(window)

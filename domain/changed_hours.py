@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from domain.hourly_counts import DAY_HOURS
+from domain.hourly_counts import DAY_HOURS, list_changed_hours
 from domain.interests import Direction
 from domain.traffic import DirectionTraffic, Traffic
 from domain.windows import HOUR_S
@@ -68,7 +68,6 @@ def find_changed_hours(old: DirectionTraffic, new: DirectionTraffic) -> tuple[in
         hours += [filled[0][0] // HOUR_S, (filled[-1][1] - 1) // HOUR_S]
     days = new.counts.find_changed_days(old.counts, new.first_retained_day)
     for day in days[:1] + days[-1:]:
-        earlier, later = old.counts.day(day), new.counts.day(day)
-        changed = [at for at in range(DAY_HOURS) if earlier[at] != later[at]]
+        changed = list_changed_hours(old.counts.day(day), new.counts.day(day))
         hours += [day * DAY_HOURS + at for at in changed[:1] + changed[-1:]]
     return (min(hours), max(hours)) if hours else None

@@ -14,6 +14,7 @@ from domain.calendar import Calendar
 from domain.changed_hours import ChangedRange, find_changed_hours, find_coverage_end, find_last_known_hour
 from domain.crossed_thresholds import find_crossed_percents, find_crossed_ranges
 from domain.episodes import Lookback
+from domain.grids import Grid, LocalGrid
 from domain.interests import Direction
 from domain.live_record import Provenance
 from domain.measures import Measure
@@ -48,10 +49,10 @@ class TrafficChange:
             Direction.DEPARTURES: find_changed_hours(before.departures, after.departures),
         }
         self._changed_ranges = {direction: self._build_changed_range(direction, hours) for direction in Direction}
-        self._window_counts: dict[tuple[Direction, Window], tuple[WindowCounts, WindowCounts]] = {}
+        self._window_counts: dict[tuple[Direction, Grid], tuple[WindowCounts, WindowCounts]] = {}
         self._percent_counts: dict[tuple[Direction, Window], tuple[PercentCounts, PercentCounts]] = {}
-        self._lookbacks: dict[tuple[Direction, Window, Measure], tuple[Lookback, Lookback]] = {}
-        self._past_statements: dict[tuple[Direction, Window, Measure], PastStatements] = {}
+        self._lookbacks: dict[tuple[Direction, Grid, Measure], tuple[Lookback, Lookback]] = {}
+        self._past_statements: dict[tuple[Direction, Grid, Measure], PastStatements] = {}
 
     def _build_changed_range(
         self, direction: Direction, hours: Mapping[Direction, tuple[int, int] | None]
@@ -78,20 +79,20 @@ class TrafficChange:
             is_first_coverage=covered_until_before is None,
         )
 
-    def _get_window_counts(self, direction: Direction, window: Window) -> tuple[WindowCounts, WindowCounts]:
+    def _get_window_counts(self, direction: Direction, grid: Grid) -> tuple[WindowCounts, WindowCounts]:
         """Return the counts of the windows before and after the change; later calls return the same two objects."""
-        key = direction, window
+        key = direction, grid
         pair = self._window_counts.get(key)
         if pair is None:
             pair = self._window_counts[key] = WindowCounts(self._before, *key), WindowCounts(self._after, *key)
         return pair
 
-    def _get_percent_counts(self, direction: Direction, window: Window) -> tuple[PercentCounts, PercentCounts]:
+    def _get_percent_counts(self, direction: Direction, grid: Grid) -> tuple[PercentCounts, PercentCounts]:
         """Return the windows as percents see them, before and after the change; later calls return the same objects.
 
         Both have the usual of after the change: it does not change of a window that was reached before.
         """
-        key = direction, window
+        key = direction, grid.window
         pair = self._percent_counts.get(key)
         if pair is None:
             before = self._before.with_usual(self._after.usual)
@@ -99,21 +100,19 @@ class TrafficChange:
             pair = self._percent_counts[key] = PercentCounts(before, *key), after
         return pair
 
-    def _get_counts(self, direction: Direction, window: Window, measure: Measure) -> tuple[WindowCounts, WindowCounts]:
+    def _get_counts(self, direction: Direction, grid: Grid, measure: Measure) -> tuple[WindowCounts, WindowCounts]:
         """Return the windows as thresholds in one measure see them, before and after the change."""
         if measure is Measure.PERCENT:
-            return self._get_percent_counts(direction, window)
-        return self._get_window_counts(direction, window)
+            return self._get_percent_counts(direction, grid)
+        return self._get_window_counts(direction, grid)
 
     def find_run_bounds(
-        self, direction: Direction, window: Window, measure: Measure, number: int, for_windows: int
+        self, direction: Direction, grid: Grid, measure: Measure, number: int, for_windows: int
     ) -> RunBounds:
         """Return the first window of the run of `for_windows` windows up to window `number`, and the one before it."""
-        return self._get_counts(direction, window, measure)[1].find_run_bounds(number, for_windows)
+        return self._get_counts(direction, grid, measure)[1].find_run_bounds(number, for_windows)
 
-    def list_affected_windows(
-        self, direction: Direction, window: Window, measure: Measure, for_windows: int
-    ) -> list[int]:
+    def list_affected_windows(self, direction: Direction, grid: Grid, measure: Measure, for_windows: int) -> list[int]:
         """Return, in order, the numbers of the windows whose alerts may differ between before and after the change.
 
         These are the changed windows and the `for_windows` (length of the longest run) windows after them; after the
@@ -124,17 +123,18 @@ class TrafficChange:
         changed = self._changed_ranges[direction]
         if changed is None:
             return []
-        before, after = self._get_window_counts(direction, window)
-        first, last = after.first or 0, changed.last_known // window.hours
+        before, after = self._get_window_counts(direction, grid)
+        first, (changed_first, changed_last) = after.first or 0, _find_windows(grid, changed.first, changed.last)
+        _, last = _find_windows(grid, changed.first, changed.last_known)
         # The first coverage of one part makes all known windows of the other ready to be judged; a later change
         # affects only the changed windows and the runs that follow.
         if not changed.is_first_coverage:
-            first = max(first, changed.first // window.hours)
-            last = min(last, changed.last // window.hours + for_windows)
+            first = max(first, changed_first)
+            last = min(last, changed_last + for_windows)
         numbers: Iterable[int] = range(first, last + 1)
         if measure is Measure.PERCENT:
-            before, after = judged = self._get_percent_counts(direction, window)
-            changed_until = last if changed.is_first_coverage else changed.last // window.hours
+            before, after = judged = self._get_percent_counts(direction, grid)
+            changed_until = last if changed.is_first_coverage else changed_last
             numbers = judged[1].list_affected(first, changed_until, for_windows)
         # An open window without flights has no alerts, unless it had flights before.
         return [
@@ -146,7 +146,7 @@ class TrafficChange:
     def has_no_breach(
         self,
         direction: Direction,
-        window: Window,
+        grid: Grid,
         measure: Measure,
         for_windows: int,
         low: int | None,
@@ -165,7 +165,9 @@ class TrafficChange:
             return True
         if self._is_correction:
             return False  # alerts of windows that were judged before may be different now
-        hours = window.hours
+        if isinstance(grid, LocalGrid):
+            return self._has_no_local_breach(direction, grid, changed, for_windows, low, high)
+        hours = grid.hours
         length = hours * HOUR_S
         first, last = changed.first // hours, changed.last_known // hours
         closed_until = changed.covered_until // length
@@ -176,7 +178,7 @@ class TrafficChange:
             return not may_have_breach(
                 self._after,
                 direction,
-                window,
+                grid.window,
                 range(first, last + 1),
                 for_windows if is_closing else 0,
                 changed.covered_until,
@@ -194,10 +196,31 @@ class TrafficChange:
             least += min(counts[: closed_until - first], default=0)
         return (high is None or most <= high) and (low is None or closed_until <= first or least >= low)
 
+    def _has_no_local_breach(
+        self,
+        direction: Direction,
+        grid: LocalGrid,
+        changed: ChangedRange,
+        for_windows: int,
+        low: int | None,
+        high: int | None,
+    ) -> bool:
+        """Return the same as `has_no_breach`, for thresholds in flights in windows by the airport's clock."""
+        first, last = _find_windows(grid, changed.first, changed.last_known)
+        closed_until, before = grid.find_number(changed.covered_until), changed.covered_until_before
+        if before is None or first < grid.find_number(before):
+            return False  # also if only an hour lies in two windows, of which the first was closed before
+        if closed_until != grid.find_number(before):
+            first -= for_windows  # a window that closes now is compared with the windows before it
+        _, after = self._get_window_counts(direction, grid)
+        most = max([after[number].flights for number in range(first, last + 1)], default=0)
+        least = min([after[number].flights for number in range(first, closed_until)], default=None)
+        return (high is None or most <= high) and (low is None or least is None or least >= low)
+
     def find_crossed_thresholds(
         self,
         direction: Direction,
-        window: Window,
+        grid: Grid,
         measure: Measure,
         for_windows: int,
         first_complete: Container[int],
@@ -210,12 +233,12 @@ class TrafficChange:
         can be complete for the first time, if no window is skipped. `first_windows`: the first windows of the interests
         by the length of their run.
         """
-        for number in self.list_affected_windows(direction, window, measure, for_windows):
+        for number in self.list_affected_windows(direction, grid, measure, for_windows):
             if measure is Measure.PERCENT:
-                judged = self._get_percent_counts(direction, window)
+                judged = self._get_percent_counts(direction, grid)
                 yield number, *find_crossed_percents(*judged, number, for_windows, first_windows, self._is_correction)
                 continue
-            before, after = self._get_window_counts(direction, window)
+            before, after = self._get_window_counts(direction, grid)
             is_first_complete = number in first_complete
             yield (
                 number,
@@ -223,7 +246,7 @@ class TrafficChange:
             )
 
     def find_range_alerts(
-        self, direction: Direction, window: Window, measure: Measure, number: int, for_windows: int, bound: Bound
+        self, direction: Direction, grid: Grid, measure: Measure, number: int, for_windows: int, bound: Bound
     ) -> list[RangeAlert]:
         """Return the new alerts of one bound in window `number`, for runs of `for_windows`, in the order of raising.
 
@@ -231,17 +254,17 @@ class TrafficChange:
         RESOLVED and STILL, with no, one or two ranges each. Empty if the states did not change, and for a correction of
         a window whose earlier windows are not retained any more, because its earlier alerts are unknown.
         """
-        before, after = self._get_counts(direction, window, measure)
+        before, after = self._get_counts(direction, grid, measure)
         oldest = after.find_run_bounds(number, for_windows).oldest
         if self._is_correction and after.is_truncated and oldest < (after.first or 0):
             return []
-        was_corrected = self.get_past_statements(direction, window, measure).are_corrected(number, for_windows)
+        was_corrected = self.get_past_statements(direction, grid, measure).are_corrected(number, for_windows)
         return [*find_range_alerts(bound, before, after, number, for_windows, was_corrected)]
 
     def is_due(
         self,
         direction: Direction,
-        window: Window,
+        grid: Grid,
         measure: Measure,
         range_alert: RangeAlert,
         threshold: int,
@@ -255,7 +278,7 @@ class TrafficChange:
         """
         if range_alert.told is None:
             return True
-        history = self.get_past_statements(direction, window, measure).find_history(
+        history = self.get_past_statements(direction, grid, measure).find_history(
             range_alert.bound, threshold, range_alert.number, for_windows, first_window, repeat
         )
         if range_alert.told:
@@ -263,14 +286,14 @@ class TrafficChange:
         return range_alert.state not in history.states
 
     def get_past_statements(
-        self, direction: Direction, window: Window, measure: Measure = Measure.FLIGHTS
+        self, direction: Direction, grid: Grid, measure: Measure = Measure.FLIGHTS
     ) -> PastStatements:
         """Return the statements that were made before the change; the same object for each call.
 
         With the first coverage of all parts (which includes an interest that was just set): the statements that follow
         from the traffic after the change, as if the interest had been set before the first flight.
         """
-        key = direction, window, measure
+        key = direction, grid, measure
         past = self._past_statements.get(key)
         if past is None:
             is_known = find_coverage_end(self._before, direction) is not None
@@ -279,46 +302,44 @@ class TrafficChange:
             )
         return past
 
-    def was_window_known(self, direction: Direction, window: Window, window_start: datetime) -> bool:
+    def was_window_known(self, direction: Direction, grid: Grid, window_start: datetime) -> bool:
         """Return True if the window that starts at `window_start` was fully known before the change.
 
         That is: every part of the direction was covered to the window's end, and no gap touched the window. False if it
         was open, touched by a gap, or before the first coverage (so for all windows of an interest that was just set).
         """
-        before, _ = self._get_window_counts(direction, window)
-        return before[seconds(window_start) // (window.hours * HOUR_S)].is_closed
+        before, _ = self._get_window_counts(direction, grid)
+        return before[grid.find_number(seconds(window_start))].is_closed
 
     def get_lookbacks(
-        self, direction: Direction, window: Window, measure: Measure = Measure.FLIGHTS
+        self, direction: Direction, grid: Grid, measure: Measure = Measure.FLIGHTS
     ) -> tuple[Lookback, Lookback]:
         """Return the lookbacks into the traffic before and after the change; the same two objects for each call."""
-        key = direction, window, measure
+        key = direction, grid, measure
         lookbacks = self._lookbacks.get(key)
         if lookbacks is None:
-            counts = self._get_window_counts(direction, window)
+            counts = self._get_window_counts(direction, grid)
             if measure is Measure.PERCENT:
-                judged = self._get_percent_counts(direction, window)
+                judged = self._get_percent_counts(direction, grid)
                 lookbacks = PercentLookback(counts[0], judged[0]), PercentLookback(counts[1], judged[1])
             else:
                 lookbacks = Lookback(counts[0]), Lookback(counts[1])
             self._lookbacks[key] = lookbacks
         return lookbacks
 
-    def find_doubled_usual(self, direction: Direction, window: Window, number: int) -> int | None:
+    def find_doubled_usual(self, direction: Direction, grid: Grid, number: int) -> int | None:
         """Return twice the usual count of window `number` after the change; None: nothing is usual, or not reached."""
-        return self._get_percent_counts(direction, window)[1].find_doubled_usual(number)
+        return self._get_percent_counts(direction, grid)[1].find_doubled_usual(number)
 
-    def list_base_counts(
-        self, direction: Direction, window: Window, number: int, calendar: Calendar
-    ) -> tuple[int, ...]:
+    def list_base_counts(self, direction: Direction, grid: Grid, number: int, calendar: Calendar) -> tuple[int, ...]:
         """Return the counts of the base windows of window `number` as far as they are known after the change."""
-        return list_base_counts(self._after, calendar, direction, window, number)
+        return list_base_counts(self._after, calendar, direction, grid.window, number)
 
-    def find_provenance(self, direction: Direction, window: Window, number: int) -> Provenance:
+    def find_provenance(self, direction: Direction, grid: Grid, number: int) -> Provenance:
         """Return where the change comes from; without a message, where what is known of window `number` comes from."""
         if self._cause is not None:
             return self._cause
-        begin, end = _find_window_seconds(window, number)
+        begin, end = grid.find_begin(number), grid.find_begin(number + 1)
         parts = self._after.select_directions(direction)
         if any(part.live is not None and part.live.is_unsettled(begin, end) for part in parts):
             return Provenance.LIVE
@@ -328,7 +349,7 @@ class TrafficChange:
     def find_corrected_count(
         self,
         direction: Direction,
-        window: Window,
+        grid: Grid,
         measure: Measure,
         number: int,
         for_windows: int,
@@ -345,12 +366,12 @@ class TrafficChange:
         if self._cause is not Provenance.SETTLED:
             return None
         lives = [part.live for part in self._before.select_directions(direction) if part.live is not None]
-        begin, end = _find_window_seconds(window, number)
-        before, after = self._get_window_counts(direction, window)
+        begin, end = grid.find_begin(number), grid.find_begin(number + 1)
+        before, after = self._get_window_counts(direction, grid)
         if state is AlertState.WITHDRAWN:
             is_correction = any(live.has_told_of(begin, end) for live in lives)
         else:
-            earlier = self._get_counts(direction, window, measure)[1].list_earlier(number, for_windows)
+            earlier = self._get_counts(direction, grid, measure)[1].list_earlier(number, for_windows)
             run = [each for each in earlier if each >= first_window]
             is_correction = (
                 any(live.has_covered(begin, end) for live in lives)
@@ -360,10 +381,12 @@ class TrafficChange:
         return before[number].flights if is_correction else None
 
 
-def _find_window_seconds(window: Window, number: int) -> tuple[int, int]:
-    """Return the begin and the end of window `number`, in seconds since 1970."""
-    length = window.hours * HOUR_S
-    return number * length, (number + 1) * length
+def _find_windows(grid: Grid, first_hour: int, last_hour: int) -> tuple[int, int]:
+    """Return the first and the last window that have a part of one of these hours (since 1970)."""
+    if isinstance(grid, LocalGrid):
+        return grid.find_number(first_hour * HOUR_S), grid.find_number((last_hour + 1) * HOUR_S - 1)
+    hours = grid.hours
+    return first_hour // hours, last_hour // hours
 
 
 def _is_correction(before: Traffic, after: Traffic) -> bool:

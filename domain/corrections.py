@@ -9,7 +9,15 @@ tell all that was ever withdrawn (`domain.statements`).
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from domain.hourly_counts import DAY_HOURS, HourlyCounts
+from domain.hourly_counts import (
+    DAY_HOURS,
+    DAY_QUARTERS,
+    HOUR_QUARTERS,
+    QUARTER_S,
+    HourlyCounts,
+    QuarterDay,
+    list_quarters,
+)
 from domain.intervals import Intervals, clip_intervals, merge_intervals
 from domain.windows import HOUR_S
 
@@ -17,6 +25,21 @@ _DAY_S: Final = DAY_HOURS * HOUR_S
 MAX_CORRECTIONS_A_DAY: Final = 64
 """Corrections of one direction that are kept of one day; of older ones only the number is kept, by day.
 The collector corrects a day once or twice; without a bound, a source that is broken would fill the state."""
+
+
+UnitFlights = tuple[tuple[int, int], ...]
+"""Hours or quarters (since 1970), in order, each with a number of flights or a change of it."""
+
+
+class QuarterDetail(NamedTuple):
+    """The changes and the counts of a correction by quarters of an hour, as `Correction` has them by hours.
+
+    Flights of days that do not tell their quarters are in the last quarter of their hour.
+    """
+
+    changes: UnitFlights
+    open: UnitFlights
+    other_open: UnitFlights
 
 
 class Correction(NamedTuple):
@@ -46,18 +69,22 @@ class Correction(NamedTuple):
     the new and the old start of coverage if it moved the start."""
     covered_from_before: int | None = None
     """The start of coverage before the message (seconds since 1970), if the message moved it back. None: it did not."""
+    quarters: QuarterDetail | None = None
+    """The same by quarters of an hour; None: no day of the airport told its quarters, or the record is older."""
 
     @property
     def day(self) -> int:
         """The last day (since 1970) that was changed: the record is kept with it."""
         last_days = [hour // DAY_HOURS for hour, _ in self.changes[-1:]]
         last_days += [(end - 1) // _DAY_S for _, end in self.filled[-1:]]
+        last_days += [quarter // DAY_QUARTERS for quarter, _ in self._changed_quarters[-1:]]
         return max(last_days)
 
     @property
     def days(self) -> frozenset[int]:
         """All days (since 1970) that were changed."""
         days = {hour // DAY_HOURS for hour, _ in self.changes}
+        days.update(quarter // DAY_QUARTERS for quarter, _ in self._changed_quarters)
         for begin, end in self.filled:
             days.update(range(begin // _DAY_S, (end - 1) // _DAY_S + 1))
         return frozenset(days)
@@ -66,9 +93,108 @@ class Correction(NamedTuple):
         """Return True if an hour from `begin` up to, but not including, `end` (since 1970) was changed."""
         if self.filled and any(first < end * HOUR_S and last > begin * HOUR_S for first, last in self.filled):
             return True
+        if any(begin <= quarter // HOUR_QUARTERS < end for quarter, _ in self._changed_quarters):
+            return True  # also if the hour has as many flights as before
         if not self.changes or self.changes[-1][0] < begin or self.changes[0][0] >= end:
             return False
         return any(begin <= hour < end for hour, _ in self.changes)
+
+    @property
+    def _changed_quarters(self) -> UnitFlights:
+        """The quarters (since 1970) that were changed, where they are told."""
+        return () if self.quarters is None else self.quarters.changes
+
+    def select_units(self, unit: int) -> QuarterDetail:
+        """Return the changes and the open counts by hours (`unit` is HOUR_S) or by quarters (QUARTER_S)."""
+        by_hour = QuarterDetail(self.changes, self.open_hours, self.other_open_hours)
+        if unit == HOUR_S:
+            return by_hour
+        return self.quarters or QuarterDetail(*map(_place_in_last_quarters, by_hour))
+
+
+def _place_in_last_quarters(hours: UnitFlights) -> UnitFlights:
+    """Return hours (since 1970) with their flights as quarters: the last one of each hour."""
+    return tuple(((hour + 1) * HOUR_QUARTERS - 1, flights) for hour, flights in hours)
+
+
+class KnownDirection(NamedTuple):
+    """The counts of one direction, and where its coverage ends (seconds since 1970; None: not covered)."""
+
+    counts: HourlyCounts
+    watermark: int | None
+
+    @property
+    def tells_quarters(self) -> bool:
+        """True if a day tells the quarters of its hours."""
+        return any(isinstance(day, QuarterDay) for day in self.counts.days)
+
+
+def build_correction(
+    number: int,
+    old: KnownDirection,
+    new: KnownDirection,
+    other: KnownDirection,
+    since: int,
+    filled: Intervals,
+    covered_from_before: int | None,
+) -> Correction | None:
+    """Return the record of a message that led from `old` to `new`; None if it is no correction.
+
+    It is none if it filled nothing, and changed no count or only added flights to hours (or quarters, where they are
+    told) which were not covered to their end. `other`: the other direction. Changes of days before `since` (since 1970)
+    are left out. `old` and `new` are covered.
+    """
+    changes = list_changes(old.counts, new.counts, since)
+    is_correction = bool(filled) or _change_known(changes, (old.watermark or 0) // HOUR_S)
+    quarters = None
+    if old.tells_quarters or new.tells_quarters or other.tells_quarters:
+        quarters = QuarterDetail(
+            _list_changed_quarters(old.counts, new.counts, since),
+            _list_open_quarters(new),
+            _list_open_quarters(other),
+        )
+        is_correction = is_correction or _change_known(quarters.changes, (old.watermark or 0) // QUARTER_S)
+    if not is_correction:
+        return None
+    return Correction(
+        number=number,
+        watermark_before=old.watermark or 0,
+        watermark_after=new.watermark or 0,
+        other_watermark=other.watermark,
+        changes=changes,
+        open_hours=list_open_hours(new.counts, new.watermark or 0),
+        other_open_hours=() if other.watermark is None else list_open_hours(other.counts, other.watermark),
+        filled=filled,
+        covered_from_before=covered_from_before,
+        quarters=quarters,
+    )
+
+
+def _change_known(changes: UnitFlights, covered_until: int) -> bool:
+    """Return True if flights were taken away, or added before `covered_until` (hours or quarters since 1970)."""
+    return any(change < 0 or at < covered_until for at, change in changes)
+
+
+def _list_changed_quarters(before: HourlyCounts, after: HourlyCounts, since: int) -> UnitFlights:
+    """Return the quarters (since 1970) whose counts differ, as `list_changes` does the hours."""
+    return tuple(
+        (day * DAY_QUARTERS + at, now - then)
+        for day in after.find_changed_days(before, since)
+        for at, (then, now) in enumerate(
+            zip(list_quarters(before.day(day)), list_quarters(after.day(day)), strict=True)
+        )
+        if then != now
+    )
+
+
+def _list_open_quarters(known: KnownDirection) -> UnitFlights:
+    """Return the counts of the quarters with flights that are not covered to their end; empty if nothing is covered."""
+    if known.watermark is None:
+        return ()
+    first, counts = known.watermark // QUARTER_S, known.counts
+    begin = max(first // DAY_QUARTERS, counts.first_day) * DAY_QUARTERS
+    quarters = counts.list_units(begin, counts.end_day * DAY_QUARTERS, QUARTER_S)
+    return tuple((at, flights) for at, flights in enumerate(quarters, begin) if flights and at >= first)
 
 
 def list_changes(before: HourlyCounts, after: HourlyCounts, since: int) -> tuple[tuple[int, int], ...]:
@@ -121,7 +247,7 @@ class CountsAtCorrection(NamedTuple):
     watermarks: tuple[int | None, int | None]
     """Of arrivals and of departures (seconds since 1970)."""
     hours: tuple[Mapping[int, int], Mapping[int, int]]
-    """Flights by hour (since 1970) within the wanted hours, of arrivals and of departures."""
+    """Flights by hour (or quarter, since 1970) within the wanted ones, of arrivals and of departures."""
     known: tuple[KnownTime, KnownTime]
     """Of arrivals and of departures. Gaps after the watermark were declared later."""
 
@@ -131,31 +257,34 @@ def rewind(
     counts: tuple[HourlyCounts, HourlyCounts],
     known: tuple[KnownTime, KnownTime],
     within: range,
+    unit: int = HOUR_S,
 ) -> Iterator[CountsAtCorrection]:
     """Yield the counts after and before each correction, the latest first, for the hours `within` (since 1970).
 
-    `corrections`, `counts`, `known`: of arrivals and of departures; the counts and the known time are the present ones.
-    All corrections are undone, but only those that changed an hour in `within` are yielded.
+    With `unit` QUARTER_S (not HOUR_S) for the quarters of an hour `within`. `corrections`, `counts`, `known`: of
+    arrivals and of departures; the counts and the known time are the present ones. All corrections are undone, but only
+    those that changed an hour in `within` are yielded.
     """
-    hours = tuple(dict(zip(within, each.list_hours(within.start, within.stop), strict=True)) for each in counts)
+    hours = tuple(dict(zip(within, each.list_units(within.start, within.stop, unit), strict=True)) for each in counts)
+    touched = within.start * unit // HOUR_S, -(-within.stop * unit // HOUR_S)
     known_times = list(known)
     both = sorted(((each, part) for part in (0, 1) for each in corrections[part]), key=_get_number, reverse=True)
     for correction, part in both:
-        is_wanted = correction.touches(within.start, within.stop)
-        own_open, other_open = dict(correction.open_hours), dict(correction.other_open_hours)
+        is_wanted = correction.touches(*touched)
+        changes, own_open, other_open = map(dict, correction.select_units(unit))
         own, other = hours[part], hours[1 - part]
         if is_wanted:
-            after = _replace_open_hours(own, own_open, correction.watermark_after)
-            others = _replace_open_hours(other, other_open, correction.other_watermark)
+            after = _replace_open(own, own_open, correction.watermark_after, unit)
+            others = _replace_open(other, other_open, correction.other_watermark, unit)
             watermark = correction.watermark_after
             yield _build_counts(part, watermark, correction.other_watermark, after, others, known_times)
-        for hour, change in correction.changes:
+        for hour, change in changes.items():
             if hour in own:
                 own[hour] -= change
         known_times[part] = _restore_gaps(known_times[part], correction)
         if is_wanted:
             before = dict(after)
-            for hour, change in correction.changes:
+            for hour, change in changes.items():
                 if hour in before:
                     before[hour] -= change
             watermark = correction.watermark_before
@@ -181,16 +310,16 @@ def _restore_gaps(known: KnownTime, correction: Correction) -> KnownTime:
     return KnownTime(covered_from, merge_intervals([*declared, *filled]))
 
 
-def _replace_open_hours(
-    hours: Mapping[int, int], open_hours: Mapping[int, int], watermark: int | None
+def _replace_open(
+    flights: Mapping[int, int], open_flights: Mapping[int, int], watermark: int | None, unit: int
 ) -> dict[int, int]:
-    """Return `hours` with the counts of its open hours replaced by those of `open_hours`, 0 for one that it lacks.
+    """Return `flights` with the counts of its open hours replaced by those of `open_flights`, 0 for one that it lacks.
 
-    An hour is open if `watermark` does not cover it to its end. `hours`, `open_hours`: flights by hour (since 1970);
-    hours that are in `open_hours` alone are left out.
+    An hour (with `unit` QUARTER_S: a quarter) is open if `watermark` does not cover it to its end. `flights`,
+    `open_flights`: by hour or quarter (since 1970); those that are in `open_flights` alone are left out.
     """
-    covered_until = 0 if watermark is None else watermark // HOUR_S
-    return {hour: flights if hour < covered_until else open_hours.get(hour, 0) for hour, flights in hours.items()}
+    covered_until = 0 if watermark is None else watermark // unit
+    return {at: number if at < covered_until else open_flights.get(at, 0) for at, number in flights.items()}
 
 
 def _build_counts(

@@ -11,7 +11,7 @@ from domain.calendar import find_calendar
 from domain.interests import Interest
 from domain.measures import Measure, find_measure, list_measured_thresholds
 from domain.percent_counts import PercentCounts
-from domain.rule import find_first_window, judge
+from domain.rule import find_first_window, find_interest_grid, judge
 from domain.traffic import Traffic
 from domain.usual_fold import list_base_counts
 from domain.window_counts import WindowCounts
@@ -82,19 +82,21 @@ def judge_windows(interest: Interest, traffic: Traffic) -> Iterator[WindowVerdic
     whichever is later; the last is of the last closed window, or of a later window with flights. Nothing is yielded
     until all directions of the interest are covered.
     """
-    windows = WindowCounts(traffic, interest.direction, interest.window)
+    grid = find_interest_grid(interest)
+    windows = WindowCounts(traffic, interest.direction, grid)
     first, covered, closed_until = find_first_window(interest), windows.first, windows.closed_until
     if covered is None or closed_until is None:
         return
-    hours = interest.window.hours
     counted_until = max(part.counts.end_hour for part in traffic.select_directions(interest.direction))
-    last = max(closed_until - 1, _find_last_with_flights(windows, counted_until // hours, closed_until))
+    last = max(
+        closed_until - 1, _find_last_with_flights(windows, grid.find_number(counted_until * HOUR_S), closed_until)
+    )
     percents = PercentCounts(traffic, interest.direction, interest.window)
     has_percents = any(find_measure(interest, bound) is Measure.PERCENT for bound in Bound)
     for number in range(max(first, covered) - interest.for_windows, last + 1):
         verdict = WindowVerdict(
-            start=instant(number * hours * HOUR_S),
-            end=instant((number + 1) * hours * HOUR_S),
+            start=instant(grid.find_begin(number)),
+            end=instant(grid.find_begin(number + 1)),
             count=windows[number].flights,
             knowledge=_classify_knowledge(windows, number, first),
             high=_find_state(interest, windows, percents, number, first, Bound.HIGH),

@@ -1,13 +1,97 @@
-"""Hourly counts: the number of distinct flights of one direction at one airport in each hour, day by day."""
+"""Hourly counts: the number of distinct flights of one direction at one airport in each hour, day by day.
 
-from collections.abc import Mapping
+Where the airport's days begin within an hour of UTC, a day's counts also tell the quarters of its hours.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from domain.windows import HOUR_S
+
 DAY_HOURS: Final = 24
+QUARTER_S: Final = 900
+"""Seconds in a quarter of an hour: all clocks of today differ from UTC by whole quarters."""
+HOUR_QUARTERS: Final = 4
+"""Quarters in an hour."""
+DAY_QUARTERS: Final = DAY_HOURS * HOUR_QUARTERS
+"""Quarters in a day."""
+_DAY_S: Final = DAY_HOURS * HOUR_S
 
 Day = tuple[int, ...]
 """Distinct flights in each of the 24 hours of a day (UTC)."""
+
+
+class QuarterDay(tuple[int, ...]):
+    """The counts of a day as any `Day`, the flights of its 24 hours, that also tells those of its quarters."""
+
+    quarters: tuple[int, ...]
+    """Distinct flights in each of the 96 quarters."""
+
+    def __new__(cls, quarters: Iterable[int]) -> "QuarterDay":
+        """Return the day with these flights in its 96 quarters."""
+        counts = tuple(quarters)
+        day = super().__new__(
+            cls, [sum(counts[at : at + HOUR_QUARTERS]) for at in range(0, DAY_QUARTERS, HOUR_QUARTERS)]
+        )
+        day.quarters = counts
+        return day
+
+    def __getnewargs__(self) -> tuple[tuple[int, ...]]:
+        """Return what a copy is made of."""
+        return (self.quarters,)
+
+    def __eq__(self, other: object) -> bool:
+        """Return True if hours and quarters are equal; a day without quarters equals none that has flights."""
+        return tuple.__eq__(self, other) and isinstance(other, QuarterDay) and self.quarters == other.quarters
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = tuple.__hash__
+
+
+SplitDays = Callable[[int], bool]
+"""Returns True for a UTC day (since 1970) whose quarters are to be told, because local windows begin within its hours.
+"""
+
+
+def split_no_day(day: int) -> bool:
+    """Return False: where clocks differ from UTC by whole hours, no quarters are needed."""
+    return False
+
+
+def list_quarters(day: Day) -> Sequence[int]:
+    """Return the flights of a day in each of its 96 quarters.
+
+    Of a day that does not tell them the flights of an hour are all in its last quarter, so that a quarter is covered to
+    its end only if its hour is.
+    """
+    if isinstance(day, QuarterDay):
+        return day.quarters
+    return [flights for hour in day for flights in (0, 0, 0, hour)]
+
+
+def list_changed_hours(earlier: Day, later: Day) -> list[int]:
+    """Return the hours of a day in which its counts differ, in order; of days that tell them also the quarters."""
+    if isinstance(earlier, QuarterDay) or isinstance(later, QuarterDay):
+        both = zip(list_quarters(earlier), list_quarters(later), strict=True)
+        return sorted({at // HOUR_QUARTERS for at, (then, now) in enumerate(both) if then != now})
+    return [at for at in range(DAY_HOURS) if earlier[at] != later[at]]
+
+
+def count_by_hour(times: Sequence[int], splits: SplitDays) -> tuple[dict[int, int], dict[int, int]]:
+    """Return the number of event times (seconds since 1970) by hour, and of the days to be split by quarter instead."""
+    hours = Counter([at // HOUR_S for at in times])
+    if splits is split_no_day:
+        return hours, {}
+    split = {day for day in {hour // DAY_HOURS for hour in hours} if splits(day)}
+    if not split:
+        return hours, {}
+    quarters = Counter([at // QUARTER_S for at in times if at // _DAY_S in split])
+    return {hour: flights for hour, flights in hours.items() if hour // DAY_HOURS not in split}, quarters
+
 
 EMPTY_DAY: Final[Day] = (0,) * DAY_HOURS
 """A day without flights."""
@@ -75,12 +159,51 @@ class HourlyCounts:
             hours += self.day(day)
         return hours[begin - first * DAY_HOURS : end - first * DAY_HOURS]
 
-    def with_changes(self, hours: Mapping[int, int]) -> "HourlyCounts":
+    def list_units(self, begin: int, end: int, unit: int) -> Sequence[int]:
+        """Return the counts of the hours or quarters from `begin` up to, but not including, `end` (since 1970).
+
+        `unit`: HOUR_S or QUARTER_S. Of days that do not tell quarters, as `list_quarters` has them.
+        """
+        if unit == HOUR_S:
+            return self.list_hours(begin, end)
+        first, last = begin // DAY_QUARTERS, (end - 1) // DAY_QUARTERS
+        quarters = [flights for day in range(first, last + 1) for flights in list_quarters(self.day(day))]
+        return quarters[begin - first * DAY_QUARTERS : end - first * DAY_QUARTERS]
+
+    def count_between(self, begin: int, end: int) -> int | None:
+        """Return the number of flights in [begin, end), both whole quarters of an hour in seconds since 1970.
+
+        None if an hour with flights lies partly within, of a day that does not tell quarters.
+        """
+        first, last = -(-begin // HOUR_S), end // HOUR_S
+        if begin % HOUR_S == 0 and end % HOUR_S == 0:
+            return sum(self.list_hours(first, last))
+        flights = sum(self.list_hours(first, last)) if first < last else 0
+        edges = (
+            [(begin, min(first * HOUR_S, end)), (max(last * HOUR_S, begin), end)] if first <= last else [(begin, end)]
+        )
+        for edge_begin, edge_end in edges:
+            if edge_begin >= edge_end:
+                continue
+            day = self.day(edge_begin // _DAY_S)
+            if not isinstance(day, QuarterDay):
+                if day[edge_begin // HOUR_S % DAY_HOURS]:
+                    return None
+                continue
+            at = edge_begin % _DAY_S // QUARTER_S
+            flights += sum(day.quarters[at : at + (edge_end - edge_begin) // QUARTER_S])
+        return flights
+
+    def with_changes(self, hours: Mapping[int, int], quarters: Mapping[int, int] | None = None) -> "HourlyCounts":
         """Return a copy with more or fewer flights, and self if nothing changes; `hours`: changes by hour since 1970.
 
-        The stored days grow at both ends as needed; days in between without flights are empty. Other days are shared.
-        Days without flights at both ends are left out after flights were taken away. No hour may fall below 0.
+        `quarters`: changes by quarter since 1970, of other days; such a day tells its quarters then, unless it has
+        flights and does not tell them. The stored days grow at both ends as needed; days in between without flights are
+        empty. Other days are shared. Days without flights at both ends are left out after flights were taken away. No
+        hour or quarter may fall below 0.
         """
+        if quarters:
+            return self._with_quarters(quarters).with_changes(hours)
         if not hours:
             return self
         changed: dict[int, list[int]] = {}
@@ -100,6 +223,32 @@ class HourlyCounts:
             days[day - first] = tuple(counts)
         counted = HourlyCounts(first, tuple(days))
         return counted._without_empty_ends() if min(hours.values()) < 0 else counted
+
+    def _with_quarters(self, quarters: Mapping[int, int]) -> "HourlyCounts":
+        """Return a copy with more or fewer flights; `quarters`: changes by quarter since 1970.
+
+        Changes of a day that has flights and does not tell their quarters change its hours alone.
+        """
+        changed: dict[int, list[int]] = {}
+        hours: Counter[int] = Counter()
+        for quarter, more in quarters.items():
+            day, at = divmod(quarter, DAY_QUARTERS)
+            known = self.day(day)
+            if not isinstance(known, QuarterDay) and any(known):
+                hours[quarter // HOUR_QUARTERS] += more
+                continue
+            if day not in changed:
+                changed[day] = list(list_quarters(known))
+            changed[day][at] += more
+        if changed:
+            first, end = min(changed), max(changed) + 1
+            if self.days:
+                first, end = min(first, self.first_day), max(end, self.end_day)
+            days = [self.day(day) for day in range(first, end)]
+            for day, counts in changed.items():
+                days[day - first] = QuarterDay(counts) if any(counts) else EMPTY_DAY
+            return HourlyCounts(first, tuple(days))._without_empty_ends().with_changes(hours)
+        return self.with_changes(hours)
 
     def _without_empty_ends(self) -> "HourlyCounts":
         """Return a copy without days without flights at both ends, so that equal counts are equal values."""

@@ -1,7 +1,6 @@
 """The alerts of one interest, built from the range alerts that follow from a change of its airport's traffic."""
 
 from collections.abc import Iterator
-from datetime import datetime
 
 from domain.alerts import Alert, AlertState, Bound, compute_alert_id
 from domain.calendar import find_calendar
@@ -10,9 +9,9 @@ from domain.episodes import Lookback
 from domain.interests import Interest
 from domain.measures import Measure, convert_to_flights, find_measure, list_measured_thresholds
 from domain.range_alerts import RangeAlert
-from domain.rule import find_first_window
+from domain.rule import find_first_window, find_interest_grid
 from domain.traffic import Traffic
-from domain.windows import HOUR_S, instant
+from domain.windows import AlignedTo, instant
 
 
 def compute_alerts(interest: Interest, before: Traffic, after: Traffic) -> Iterator[Alert]:
@@ -23,7 +22,7 @@ def compute_alerts(interest: Interest, before: Traffic, after: Traffic) -> Itera
     """
     first = find_first_window(interest)
     thresholds = list_measured_thresholds(interest)
-    change, windows = TrafficChange(before, after), (interest.direction, interest.window)
+    change, windows = TrafficChange(before, after), (interest.direction, find_interest_grid(interest))
     affected = {
         measure: set(change.list_affected_windows(*windows, measure, interest.for_windows))
         for measure in {threshold.measure for threshold in thresholds}
@@ -56,9 +55,10 @@ def build_alert(interest: Interest, change: TrafficChange, range_alert: RangeAle
     bound, number, state = range_alert.bound, range_alert.number, range_alert.state
     withdrawn_state = range_alert.withdrawn_state
     revision = _find_revision(interest, change, bound, threshold, number, withdrawn_state or state)
-    start = _compute_window_start(interest, number)
+    grid = find_interest_grid(interest)
+    start = instant(grid.find_begin(number))
     own_id = compute_alert_id(interest.interest_id, interest.version, bound, start, state, withdrawn_state, revision)
-    windows, measure = (interest.direction, interest.window), find_measure(interest, bound)
+    windows, measure = (interest.direction, grid), find_measure(interest, bound)
     before, after = change.get_lookbacks(*windows, measure)
     episode_id = own_id
     if state is not AlertState.FIRING:
@@ -68,7 +68,7 @@ def build_alert(interest: Interest, change: TrafficChange, range_alert: RangeAle
             interest.interest_id,
             interest.version,
             bound,
-            _compute_window_start(interest, first),
+            instant(grid.find_begin(first)),
             AlertState.FIRING,
             revision=_find_revision(interest, change, bound, threshold, first, AlertState.FIRING),
         )
@@ -101,13 +101,15 @@ def build_alert(interest: Interest, change: TrafficChange, range_alert: RangeAle
         episode_id=episode_id,
         withdrawn_state=withdrawn_state,
         revision=revision,
-        provenance=change.find_provenance(interest.direction, interest.window, number),
+        provenance=change.find_provenance(*windows, number),
         corrects=count_before is not None,
         count_before=count_before,
         percent=percent,
         doubled_usual=doubled_usual,
         base_counts=base_counts,
         earlier_usual=after.list_earlier_usual(number),
+        aligned_to=interest.aligned_to,
+        own_end=None if interest.aligned_to is AlignedTo.UTC else instant(grid.find_begin(number + 1)),
     )
 
 
@@ -118,17 +120,12 @@ def _find_revision(
 
     `state`: the alert's state; for WITHDRAWN the state that it withdraws.
     """
-    past = change.get_past_statements(interest.direction, interest.window, find_measure(interest, bound))
+    past = change.get_past_statements(interest.direction, find_interest_grid(interest), find_measure(interest, bound))
     if not past.are_corrected(number, interest.for_windows):
         return 0
     first = find_first_window(interest)
     history = past.find_history(bound, threshold, number, interest.for_windows, first, interest.repeat)
     return history.revision_of(state)
-
-
-def _compute_window_start(interest: Interest, number: int) -> datetime:
-    """Return the start (UTC) of the interest's window `number`."""
-    return instant(number * interest.window.hours * HOUR_S)
 
 
 def _find_episode_start(interest: Interest, lookback: Lookback, range_alert: RangeAlert, threshold: int) -> int:

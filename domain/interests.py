@@ -5,7 +5,7 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-from domain.windows import Window
+from domain.windows import AlignedTo, Window
 
 HIGHEST_THRESHOLD = 100_000
 """Flights; no airport has nearly as many in a day, so a larger threshold is a typing error."""
@@ -75,6 +75,8 @@ class Interest:
     """The percent of what is usual of which more flights are a breach; None: no such threshold."""
     low_percent: int | None = None
     """The percent of what is usual of which fewer flights are a breach; None: no such threshold."""
+    aligned_to: AlignedTo = AlignedTo.UTC
+    """The clock by which windows begin; never changes either."""
 
 
 def check_thresholds(
@@ -112,6 +114,27 @@ def _check_percent(bound: str, flights: int | None, percent: int | None, allowed
         raise InterestError(f"give {bound} (flights) or {name} (percent of what is usual), not both", bound, name)
     if percent not in allowed:
         raise InterestError(f"{name} must be from {allowed.start} to {allowed.stop - 1}", name)
+
+
+def check_alignment(
+    aligned_to: AlignedTo, window: Window, high_percent: int | None = None, low_percent: int | None = None
+) -> None:
+    """Raise InterestError unless windows of this length may begin by this clock, with thresholds in these measures.
+
+    By the airport's clock are windows of six hours and of a day, with thresholds in flights.
+    """
+    if aligned_to is AlignedTo.UTC:
+        return
+    if window is Window.ONE_HOUR:
+        raise InterestError("an hour is not aligned to the airport's clock: leave aligned_to out", "aligned_to")
+    for name, percent in (("high_percent", high_percent), ("low_percent", low_percent)):
+        if percent is not None:
+            raise InterestError(
+                "windows that are aligned to the airport's clock have no usual yet: "
+                f"give {name.removesuffix('_percent')} (flights), or leave aligned_to out",
+                "aligned_to",
+                name,
+            )
 
 
 def check_low(low: int | None) -> None:

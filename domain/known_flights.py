@@ -9,7 +9,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 from zlib import crc32
 
-from domain.hourly_counts import DAY_HOURS, HourlyCounts
+from domain.hourly_counts import (
+    DAY_HOURS,
+    DAY_QUARTERS,
+    QUARTER_S,
+    HourlyCounts,
+    QuarterDay,
+    SplitDays,
+    count_by_hour,
+    split_no_day,
+)
 from domain.windows import HOUR_S
 
 KnownFlights = Mapping[int, bytes]
@@ -83,18 +92,35 @@ def drop_days(known: KnownFlights, first_day: int) -> KnownFlights:
 
 
 def retract_flights(
-    retracted: Iterable[tuple[int, int]], counts: HourlyCounts, known: KnownFlights
+    retracted: Iterable[tuple[int, int]],
+    counts: HourlyCounts,
+    known: KnownFlights,
+    splits: SplitDays = split_no_day,
 ) -> tuple[HourlyCounts, KnownFlights]:
     """Return the counts and the known flights without the retracted flights that are known.
 
-    `retracted`: event time (seconds since 1970) and fingerprint of each.
+    `retracted`: event time (seconds since 1970) and fingerprint of each. `splits`: the days that tell quarters.
     """
     taken: Counter[int] = Counter()
+    taken_quarters: Counter[int] = Counter()
+    times: list[int] = []
     for at, fingerprint in retracted:
-        hour = at // HOUR_S
+        hour, quarter = at // HOUR_S, at // QUARTER_S
         without = remove_flight(known, at, fingerprint)
         # Another flight may have the same fingerprint: no count falls below 0 because of it.
-        if without is not None and counts.total(hour, 1) > taken[hour]:
-            known = without
-            taken[hour] += 1
-    return counts.with_changes({hour: -flights for hour, flights in taken.items()}), known
+        if without is None or counts.total(hour, 1) <= taken[hour]:
+            continue
+        day = counts.day(at // _DAY_S)
+        if isinstance(day, QuarterDay) and day.quarters[quarter % DAY_QUARTERS] <= taken_quarters[quarter]:
+            continue
+        known = without
+        taken[hour] += 1
+        taken_quarters[quarter] += 1
+        times.append(at)
+    hours, quarters = count_by_hour(times, splits)
+    return counts.with_changes(_negate(hours), _negate(quarters)), known
+
+
+def _negate(flights: Mapping[int, int]) -> dict[int, int]:
+    """Return numbers of flights to be taken away, as changes."""
+    return {at: -number for at, number in flights.items()}

@@ -11,6 +11,7 @@ from typing import Final
 
 from domain.alerts import Bound
 from domain.episodes import Lookback
+from domain.grids import Grid
 from domain.hourly_counts import DAY_HOURS
 from domain.interests import HIGHEST_THRESHOLD, MAX_FOR_WINDOWS, Direction
 from domain.measures import Measure, compute_percent_level
@@ -235,8 +236,11 @@ class PercentLookback(Lookback):
         return self._judged.find_later(start, for_windows - 1)
 
 
-def count_windows(traffic: Traffic, direction: Direction, window: Window, measure: Measure) -> WindowCounts:
-    """Return the view of a traffic as windows of one length and direction, for thresholds in one measure."""
+def count_windows(traffic: Traffic, direction: Direction, grid: Grid, measure: Measure) -> WindowCounts:
+    """Return the view of a traffic as windows of one grid and direction, for thresholds in one measure.
+
+    Windows by the airport's clock have no usual: no interest has a threshold in percent there.
+    """
     if measure is Measure.PERCENT:
-        return PercentCounts(traffic, direction, window)
-    return WindowCounts(traffic, direction, window)
+        return PercentCounts(traffic, direction, grid.window)
+    return WindowCounts(traffic, direction, grid)

@@ -16,8 +16,10 @@ from domain.calendar import find_calendar
 from domain.changes import NO_TRAFFIC
 from domain.interest_alerts import compute_alerts
 from domain.interests import Direction, Interest
+from domain.rule import find_interest_grid
 from domain.traffic import Coverage, Observation, Traffic
 from domain.usual_fold import fold_with_usual
+from domain.window_counts import WindowCounts
 from domain.windows import HOUR_S, seconds
 
 _WEEK: Final = timedelta(days=7)
@@ -122,13 +124,12 @@ def _list_counts(interest: Interest, traffic: Traffic) -> Iterator[int]:
     ends = [part.watermark for part in parts if part.watermark is not None]
     if len(begins) < len(parts) or len(ends) < len(parts):
         return
-    hours = interest.window.hours
-    length = hours * HOUR_S
-    first = -(-max(*begins, seconds(interest.effective_from)) // length)
-    for number in range(first, min(ends) // length):
-        start = number * length
-        if not any(part.has_gap_in(start, start + length) for part in parts):
-            yield sum(part.counts.total(number * hours, hours) for part in parts)
+    grid = find_interest_grid(interest)
+    first = grid.find_first_from(max(*begins, seconds(interest.effective_from)))
+    windows = WindowCounts(traffic, interest.direction, grid)
+    for number in range(first, grid.find_number(min(ends))):
+        if windows[number].is_closed:
+            yield windows[number].flights
 
 
 def compute_percentile(counts: Iterable[int], percent: int) -> int:

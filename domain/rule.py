@@ -10,9 +10,11 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple, assert_never
 
 from domain.alerts import AlertState, Bound
+from domain.calendar import find_grid
+from domain.grids import Grid
 from domain.interests import HIGHEST_THRESHOLD, Interest
 from domain.window_counts import WindowCount, WindowCounts
-from domain.windows import HOUR_S, seconds
+from domain.windows import seconds
 
 Counts = WindowCounts | Mapping[int, WindowCount]
 """The counts of windows by number, at least of a window and of those of its run and before it."""
@@ -152,6 +154,11 @@ def judge_low(windows: Counts, number: int, for_windows: int, is_first: bool) ->
     )
 
 
+def find_interest_grid(interest: Interest) -> Grid:
+    """Return where the windows of an interest begin and end."""
+    return find_grid(interest.airport, interest.window, interest.aligned_to)
+
+
 def find_first_window(interest: Interest) -> int:
     """Return the number (since 1970) of the first window that starts at or after the interest's `effective_from`."""
-    return -(-seconds(interest.effective_from) // (interest.window.hours * HOUR_S))
+    return find_interest_grid(interest).find_first_from(seconds(interest.effective_from))

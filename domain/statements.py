@@ -4,19 +4,21 @@ Statements follow from the counts and gaps before and after each message. Only c
 and each correction is recorded (`domain.corrections`). So the rule is applied to what was known before and after each.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from domain.alerts import AlertState, Bound
 from domain.corrections import CountsAtCorrection, KnownTime, rewind
-from domain.hourly_counts import DAY_HOURS, HourlyCounts
+from domain.grids import Grid, LocalGrid
+from domain.hourly_counts import DAY_HOURS, DAY_QUARTERS, HOUR_QUARTERS, QUARTER_S, HourlyCounts, QuarterDay
 from domain.interests import Direction
 from domain.measures import Measure
 from domain.percent_counts import count_windows
 from domain.rule import NO_STATES, StateRanges, judge
 from domain.traffic import DirectionTraffic, Traffic
 from domain.window_counts import WindowCounts
-from domain.windows import Window
+from domain.windows import HOUR_S
 
 
 class StatementHistory(NamedTuple):
@@ -59,16 +61,14 @@ NO_STATEMENTS: Final = StatementHistory(frozenset(), 0, 0)
 
 
 class PastStatements:
-    """The statements that were made about the windows of one length and direction, up to one state of the traffic.
+    """The statements that were made about the windows of one grid and direction, up to one state of the traffic.
 
     Results are computed on the first request, and cached.
     """
 
-    def __init__(
-        self, traffic: Traffic, direction: Direction, window: Window, measure: Measure = Measure.FLIGHTS
-    ) -> None:
-        self._traffic, self._direction, self._window, self._measure = traffic, direction, window, measure
-        self._now = count_windows(traffic, direction, window, measure)
+    def __init__(self, traffic: Traffic, direction: Direction, grid: Grid, measure: Measure = Measure.FLIGHTS) -> None:
+        self._traffic, self._direction, self._grid, self._measure = traffic, direction, grid, measure
+        self._now = count_windows(traffic, direction, grid, measure)
         self._parts = traffic.select_directions(direction)
         self._has_corrections = any(part.corrections or part.forgotten for part in self._parts)
         self._counts: dict[tuple[int, int], list[WindowCounts]] = {}
@@ -129,7 +129,7 @@ class PastStatements:
             counts = [self._now]
             if self.are_corrected(number, for_windows):
                 counts += [
-                    count_windows(self._build_traffic(each), self._direction, self._window, self._measure)
+                    count_windows(self._build_traffic(each), self._direction, self._grid, self._measure)
                     for each in self._rewind(self._list_hours(number, for_windows))
                 ]
             counts.reverse()
@@ -145,22 +145,47 @@ class PastStatements:
                 (arrivals.corrections if is_counted[0] else (), departures.corrections if is_counted[1] else ()),
                 (arrivals.counts, departures.counts),
                 (KnownTime(arrivals.covered_from, arrivals.gaps), KnownTime(departures.covered_from, departures.gaps)),
-                hours,
+                range(hours.start * HOUR_S // self._unit, hours.stop * HOUR_S // self._unit),
+                self._unit,
             )
         )
 
+    @property
+    def _unit(self) -> int:
+        """The seconds of which each window of the grid has a whole number."""
+        return QUARTER_S if isinstance(self._grid, LocalGrid) else HOUR_S
+
     def _build_traffic(self, past: CountsAtCorrection) -> Traffic:
         """Return the traffic as it was at a correction, as far as its hours reach."""
+        now = self._traffic.arrivals.counts, self._traffic.departures.counts
         arrivals, departures = (
-            _build_part(known, watermark, hours)
-            for known, watermark, hours in zip(past.known, past.watermarks, past.hours, strict=True)
+            _build_part(known, watermark, self._build_counts(flights, counts))
+            for known, watermark, flights, counts in zip(past.known, past.watermarks, past.hours, now, strict=True)
         )
         return Traffic(arrivals, departures, self._traffic.usual)
 
+    def _build_counts(self, flights: Mapping[int, int], now: HourlyCounts) -> HourlyCounts:
+        """Return the counts with these flights by hour or quarter; `now`: the present counts of the direction.
+
+        Days that have flights now and do not tell their quarters did not then, either.
+        """
+        known = {at: number for at, number in flights.items() if number}
+        if self._unit == HOUR_S:
+            return HourlyCounts().with_changes(known)
+        hours: Counter[int] = Counter()
+        quarters: dict[int, int] = {}
+        for quarter, number in known.items():
+            day = now.day(quarter // DAY_QUARTERS)
+            if isinstance(day, QuarterDay) or not any(day):
+                quarters[quarter] = number
+            else:
+                hours[quarter // HOUR_QUARTERS] += number
+        return HourlyCounts().with_changes(hours, quarters)
+
     def _list_hours(self, number: int, for_windows: int) -> range:
-        """Return the hours (since 1970) of window `number` and the `for_windows` windows before it."""
+        """Return the hours (since 1970) that hold window `number` and the `for_windows` windows before it."""
         oldest = self._now.find_run_bounds(number, for_windows).oldest
-        return range(oldest * self._window.hours, (number + 1) * self._window.hours)
+        return range(self._grid.find_begin(oldest) // HOUR_S, -(-self._grid.find_begin(number + 1) // HOUR_S))
 
     def _list_days(self, number: int, for_windows: int) -> range:
         """Return the days (since 1970) of window `number` and the `for_windows` windows before it."""
@@ -173,16 +198,16 @@ class PastStatements:
         return sum(number for part in self._parts for day, number in part.forgotten.items() if day in days)
 
 
-def _build_part(known: KnownTime, watermark: int | None, hours: Mapping[int, int]) -> DirectionTraffic:
-    """Return the traffic of one direction as it was when its coverage ended at `watermark` (None: not covered).
+def _build_part(known: KnownTime, watermark: int | None, counts: HourlyCounts) -> DirectionTraffic:
+    """Return the traffic of one direction with these counts, as it was when its coverage ended at `watermark`.
 
-    `known`: the start of coverage and the gaps at that time; gaps that were declared later are left out. `hours`: the
-    counts at that time; other hours are empty.
+    `watermark` None: it was not covered. `known`: the start of coverage and the gaps at that time; gaps that were
+    declared later are left out.
     """
     if watermark is None:
         return DirectionTraffic()
     return DirectionTraffic(
-        counts=HourlyCounts().with_changes({hour: flights for hour, flights in hours.items() if flights}),
+        counts=counts,
         covered_from=known.covered_from,
         watermark=watermark,
         gaps=tuple((begin, min(end, watermark)) for begin, end in known.gaps if begin < watermark),

@@ -13,12 +13,12 @@ from enum import StrEnum
 from typing import Final, NamedTuple
 
 from domain.alerts import Bound
+from domain.grids import Grid
 from domain.interests import HIGH_PERCENTS, HIGHEST_THRESHOLD, LOW_PERCENTS, LOWEST_LOW, Direction
 from domain.measures import Measure, compute_percent_level
 from domain.percent_counts import LOOKBACK_HOURS, PercentCounts
 from domain.traffic import Traffic
 from domain.window_counts import WindowCounts
-from domain.windows import Window
 
 _ALLOWED: Final = {
     (Measure.FLIGHTS, Bound.HIGH): range(HIGHEST_THRESHOLD + 1),
@@ -100,10 +100,13 @@ class LevelHistory:
 
 
 def build_level_history(
-    traffic: Traffic, direction: Direction, window: Window, measure: Measure, first: int
+    traffic: Traffic, direction: Direction, grid: Grid, measure: Measure, first: int
 ) -> LevelHistory:
-    """Return the closed windows from window number `first` on, as thresholds of one measure compare them."""
-    counts = WindowCounts(traffic, direction, window)
+    """Return the closed windows from window number `first` on, as thresholds of one measure compare them.
+
+    In percent only of windows by UTC (not checked).
+    """
+    counts, window = WindowCounts(traffic, direction, grid), grid.window
     if counts.first is None or counts.closed_until is None:
         return LevelHistory((), None, measure, timedelta(0))
     numbers = range(max(first, counts.first), counts.closed_until)

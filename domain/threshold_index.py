@@ -14,15 +14,16 @@ from uuid import UUID
 
 from domain.alerts import Bound
 from domain.changes import TrafficChange
+from domain.grids import Grid
 from domain.interests import Direction, Interest
 from domain.measures import Measure, MeasuredThreshold, list_measured_thresholds
 from domain.percent_counts import count_windows
 from domain.range_alerts import RangeAlert
-from domain.rule import ThresholdRange, find_first_window, judge
+from domain.rule import ThresholdRange, find_first_window, find_interest_grid, judge
 from domain.sorted_entries import SortedEntries, build_entry, get_interest_id
 from domain.traffic import Traffic
 from domain.window_counts import WindowCounts
-from domain.windows import HOUR_S, Window
+from domain.windows import AlignedTo, Window
 
 
 class ThresholdGroup(NamedTuple):
@@ -32,7 +33,7 @@ class ThresholdGroup(NamedTuple):
     """
 
     direction: Direction
-    window: Window
+    grid: Grid
     for_windows: int
     measure: Measure = Measure.FLIGHTS
 
@@ -48,7 +49,7 @@ class InterestAlert(NamedTuple):
     @property
     def window_start(self) -> int:
         """Seconds since 1970."""
-        return self.range_alert.number * self.group.window.hours * HOUR_S
+        return self.group.grid.find_begin(self.range_alert.number)
 
 
 class ThresholdInForce(NamedTuple):
@@ -61,6 +62,7 @@ class ThresholdInForce(NamedTuple):
     threshold: int
     interests: int
     measure: Measure = Measure.FLIGHTS
+    aligned_to: AlignedTo = AlignedTo.UTC
 
 
 @dataclass(slots=True)
@@ -178,7 +180,7 @@ class ThresholdIndex:
     """
 
     def __init__(self) -> None:
-        self._by_windows: dict[tuple[Direction, Window, Measure], _WindowThresholds] = {}
+        self._by_windows: dict[tuple[Direction, Grid, Measure], _WindowThresholds] = {}
         self._interests = 0
 
     def __len__(self) -> int:
@@ -250,7 +252,16 @@ class ThresholdIndex:
             for threshold, entries in sorted_entries.entries.items():
                 interests[group, bound, threshold] += len(entries)
         return sorted(
-            ThresholdInForce(group.direction, group.window, group.for_windows, bound, threshold, n, group.measure)
+            ThresholdInForce(
+                group.direction,
+                group.grid.window,
+                group.for_windows,
+                bound,
+                threshold,
+                n,
+                group.measure,
+                group.grid.aligned_to,
+            )
             for (group, bound, threshold), n in interests.items()
         )
 
@@ -262,9 +273,9 @@ class ThresholdIndex:
         """
         breaches: Counter[tuple[Direction, Window, Bound]] = Counter()
         for group, (bound, _), entries in self._iterate_entries():
-            windows = count_windows(traffic, group.direction, group.window, group.measure)
+            windows = count_windows(traffic, group.direction, group.grid, group.measure)
             if windows.closed_until is not None:
-                breaches[group.direction, group.window, bound] += _count_interests_in_breach(
+                breaches[group.direction, group.grid.window, bound] += _count_interests_in_breach(
                     entries, group, bound, windows
                 )
         return {key: count for key, count in breaches.items() if count}
@@ -279,7 +290,7 @@ class ThresholdIndex:
 
 def _find_alerts_of_window(
     window_thresholds: _WindowThresholds,
-    key: tuple[Direction, Window, Measure],
+    key: tuple[Direction, Grid, Measure],
     number: int,
     bound: Bound,
     change: TrafficChange,
@@ -308,11 +319,11 @@ def _get_place(alert: InterestAlert) -> tuple[int, bool]:
 
 def _group_thresholds(
     interest: Interest,
-) -> list[tuple[tuple[Direction, Window, Measure], list[MeasuredThreshold]]]:
+) -> list[tuple[tuple[Direction, Grid, Measure], list[MeasuredThreshold]]]:
     """Return an interest's thresholds by the key under which they are indexed: one key or, of two measures, two."""
-    thresholds = list_measured_thresholds(interest)
+    thresholds, grid = list_measured_thresholds(interest), find_interest_grid(interest)
     return [
-        ((interest.direction, interest.window, measure), [each for each in thresholds if each.measure is measure])
+        ((interest.direction, grid, measure), [each for each in thresholds if each.measure is measure])
         for measure in dict.fromkeys(each.measure for each in thresholds)
     ]
 
@@ -325,7 +336,7 @@ def _select_interests(
     The alerts are in order of threshold, then of first window. The same condition as `RangeAlert.applies_to`, but
     found by binary search, and `TrafficChange.is_due`; the caller has selected the interests by `repeat`.
     """
-    key = group.direction, group.window, group.measure
+    key = group.direction, group.grid, group.measure
     run = change.find_run_bounds(*key, range_alert.number, group.for_windows)
     # What was told is the same for all of these interests that have the same threshold.
     latest_first = run.begin if range_alert.is_first else run.oldest

@@ -4,15 +4,14 @@ The fold is pure. Times are whole hours and whole seconds since 1970 (UTC), beca
 """
 
 from bisect import bisect_left
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import compress
 from typing import Final, assert_never
 
-from domain.corrections import Correction, add_correction, list_changes, list_open_hours
-from domain.hourly_counts import DAY_HOURS, HourlyCounts
+from domain.corrections import Correction, KnownDirection, add_correction, build_correction
+from domain.hourly_counts import DAY_HOURS, DAY_QUARTERS, HourlyCounts, SplitDays, count_by_hour, split_no_day
 from domain.interests import Direction
 from domain.intervals import Intervals, clip_intervals, cut_interval, merge_intervals, subtract_intervals
 from domain.known_flights import KnownFlights, add_flights, drop_days, retract_flights
@@ -131,8 +130,10 @@ class DirectionTraffic:
     live: LiveRecord | None = None
     """What was told from positions; None: nothing ever was."""
 
-    def fold(self, observation: Observation) -> "DirectionTraffic":
+    def fold(self, observation: Observation, splits: SplitDays = split_no_day) -> "DirectionTraffic":
         """Return the traffic after an observation: flights counted, coverage or gap added, expired days discarded.
+
+        `splits`: the days whose flights are also counted by quarters of an hour.
 
         The first COMPLETE observation starts the coverage. From then on the watermark moves (never back) to the end of
         an observation that is COMPLETE or GAP, to its begin if it is PARTIAL; an interval between the watermark and the
@@ -150,7 +151,8 @@ class DirectionTraffic:
                 pass
             case _:
                 assert_never(observation.coverage)
-        return after._without_expired_coverage()._with_flights_of(observation)._with_provenance_of(observation, self)
+        counted = after._without_expired_coverage()._with_flights_of(observation, splits)
+        return counted._with_provenance_of(observation, self)
 
     def _with_provenance_of(self, observation: Observation, before: "DirectionTraffic") -> "DirectionTraffic":
         """Return a copy that records where an observation comes from, or self; `before`: the traffic before it."""
@@ -192,7 +194,7 @@ class DirectionTraffic:
         """True if windows before the start of coverage were covered once, and were discarded; False if none was."""
         return self.watermark is not None and self.covered_from == find_oldest_coverage(self.watermark)
 
-    def _with_flights_of(self, observation: Observation) -> "DirectionTraffic":
+    def _with_flights_of(self, observation: Observation, splits: SplitDays) -> "DirectionTraffic":
         """Return a copy that counts the observation's valid flights and drops the days older than the retention.
 
         Flights that it retracts are taken away first, if they are known. Flights of dropped days are not counted. The
@@ -201,19 +203,24 @@ class DirectionTraffic:
         later. Returns self if nothing changes.
         """
         times, fingerprints = observation.list_valid_flights()
-        hours: Mapping[int, int] = Counter([at // HOUR_S for at in times])
+        hours, quarters = count_by_hour(times, splits)
         if self.watermark is not None:
             # The second limit is never reached if times go forward; a log that jumps back for years must not take
             # the memory of all the days in between.
-            end = max([self.counts.end_day, *(hour // DAY_HOURS + 1 for hour in hours)])
+            end = max([self.counts.end_day, *[hour // DAY_HOURS + 1 for hour in hours]])
+            if quarters:
+                end = max(end, *[quarter // DAY_QUARTERS + 1 for quarter in quarters])
             oldest = max(find_oldest_coverage(self.watermark) // _DAY_S, end - MAX_DAYS)
         else:
             oldest = max(observation.begin // _DAY_S, self.counts.end_day - 1) - RETAINED_HOURS // DAY_HOURS
         retained = self.counts.without_days_before(oldest)
         known = drop_days(self.known, oldest)
         if observation.retracted:
-            retained, known = retract_flights(observation.retracted, retained, known)
-        counts = retained.with_changes({hour: more for hour, more in hours.items() if hour >= oldest * DAY_HOURS})
+            retained, known = retract_flights(observation.retracted, retained, known, splits)
+        counts = retained.with_changes(
+            {hour: more for hour, more in hours.items() if hour >= oldest * DAY_HOURS},
+            quarters and {quarter: more for quarter, more in quarters.items() if quarter >= oldest * DAY_QUARTERS},
+        )
         known = add_flights(known, times, fingerprints, oldest)
         flow = self
         if counts is not self.counts or known is not self.known:
@@ -340,17 +347,18 @@ class Traffic:
         """Return a copy with another record of what is usual."""
         return Traffic(self.arrivals, self.departures, usual)
 
-    def fold(self, observation: Observation) -> "Traffic":
+    def fold(self, observation: Observation, splits: SplitDays = split_no_day) -> "Traffic":
         """Return the traffic after an observation: the traffic of the observation's direction changes, the other stays.
 
-        An observation that changes what was known is recorded among the direction's corrections. Raises ValueError if
-        the observation's direction is BOTH.
+        `splits`: the days whose flights are also counted by quarters of an hour (`domain.calendar`). An observation
+        that changes what was known is recorded among the direction's corrections. Raises ValueError if the
+        observation's direction is BOTH.
         """
         if observation.direction is Direction.BOTH:
             raise ValueError("an observation is of arrivals or of departures, not of both")
         is_arrivals = observation.direction is Direction.ARRIVALS
         old, other = (self.arrivals, self.departures) if is_arrivals else (self.departures, self.arrivals)
-        new = old.fold(observation)
+        new = old.fold(observation, splits)
         filled = new.list_filled(old)
         if filled or observation.may_correct(old.watermark):
             new = _record_correction(old, new, other, filled)
@@ -374,20 +382,12 @@ def _record_correction(
     """
     if old.watermark is None or new.watermark is None or old.covered_from is None or new.covered_from is None:
         return new
-    changes = list_changes(old.counts, new.counts, max(old.covered_from // _DAY_S, new.first_retained_day))
-    covered_until = old.watermark // HOUR_S
-    if not filled and not any(change < 0 or hour < covered_until for hour, change in changes):
+    since = max(old.covered_from // _DAY_S, new.first_retained_day)
+    before, after, others = (KnownDirection(each.counts, each.watermark) for each in (old, new, other))
+    number = 1 + max([each.number for part in (old, other) for each in part.corrections], default=0)
+    covered_from_before = old.covered_from if new.covered_from < old.covered_from else None
+    correction = build_correction(number, before, after, others, since, filled, covered_from_before)
+    if correction is None:
         return new
-    correction = Correction(
-        number=1 + max([each.number for part in (old, other) for each in part.corrections], default=0),
-        watermark_before=old.watermark,
-        watermark_after=new.watermark,
-        other_watermark=other.watermark,
-        changes=changes,
-        open_hours=list_open_hours(new.counts, new.watermark),
-        other_open_hours=() if other.watermark is None else list_open_hours(other.counts, other.watermark),
-        filled=filled,
-        covered_from_before=old.covered_from if new.covered_from < old.covered_from else None,
-    )
     corrections, forgotten = add_correction(new.corrections, new.forgotten, correction)
     return replace(new, corrections=corrections, forgotten=forgotten)

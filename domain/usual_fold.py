@@ -47,7 +47,7 @@ def fold_with_usual(traffic: Traffic, observation: Observation, calendar: Calend
 
     `calendar`: the airport's. Raises ValueError if the observation's direction is BOTH.
     """
-    after = traffic.fold(observation)
+    after = traffic.fold(observation, calendar.splits_hours)
     is_arrivals = observation.direction is Direction.ARRIVALS
     if is_arrivals:
         old, new, other = traffic.arrivals, after.arrivals, after.departures

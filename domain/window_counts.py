@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from domain.alerts import Bound
+from domain.grids import Grid, LocalGrid
 from domain.hourly_counts import DAY_HOURS
 from domain.interests import Direction
 from domain.traffic import Traffic
-from domain.windows import HOUR_S, Window
+from domain.windows import HOUR_S
 
 
 class WindowCount(NamedTuple):
@@ -36,16 +37,17 @@ class RunBounds(NamedTuple):
 
 
 class WindowCounts:
-    """A cached view of one traffic as windows of one length and direction: `counts[number]` is the count of a window.
+    """A cached view of one traffic as windows of one grid and direction: `counts[number]` is the count of a window.
 
     Windows are numbered from 1970. For BOTH the flights of arrivals and departures are added, and a window is covered
     or closed only if it is so in both, but lost if a gap touches either.
     """
 
-    def __init__(self, traffic: Traffic, direction: Direction, window: Window) -> None:
+    def __init__(self, traffic: Traffic, direction: Direction, grid: Grid) -> None:
         """Compute the common coverage of the direction's parts; a window is counted when it is first requested."""
         self._directions = traffic.select_directions(direction)
-        self._hours = window.hours
+        self._grid = grid
+        self._hours = grid.hours
         covered_from, covered_until, are_all_covered = 0, None, True
         for part in self._directions:
             if part.covered_from is None or part.watermark is None:
@@ -57,7 +59,11 @@ class WindowCounts:
         self.is_truncated = any(part.is_truncated and part.covered_from == covered_from for part in self._directions)
         """True if windows before the first were covered once, and are not retained any more. False also if only one of
         two directions was covered before the first: then none of these windows was ever judged."""
-        self._first = -(-covered_from // (self._hours * HOUR_S))
+        self._first = (
+            grid.find_first_from(covered_from)
+            if isinstance(grid, LocalGrid)
+            else -(-covered_from // (self._hours * HOUR_S))
+        )
         self._counts: dict[int, WindowCount] = {}
 
     @property
@@ -68,7 +74,11 @@ class WindowCounts:
     @property
     def closed_until(self) -> int | None:
         """The first window that ends after the watermark (BOTH: the earlier one); None before all are covered."""
-        return None if self._covered_until is None else self._covered_until // (self._hours * HOUR_S)
+        if self._covered_until is None:
+            return None
+        if isinstance(self._grid, LocalGrid):
+            return self._grid.find_number(self._covered_until)
+        return self._covered_until // (self._hours * HOUR_S)
 
     def __getitem__(self, number: int) -> WindowCount:
         """Return the count of window `number`; later calls return the same value.
@@ -105,6 +115,8 @@ class WindowCounts:
         It is covered if all directions have any coverage at all (earlier windows never come here), closed if all
         directions are covered to its end and no gap touches it, and lost if a gap touches it.
         """
+        if isinstance(self._grid, LocalGrid):
+            return self._count_local_window(self._grid, number)
         day, start = divmod(number * self._hours, DAY_HOURS)
         flights = 0
         has_gap = False
@@ -118,3 +130,18 @@ class WindowCounts:
         is_covered = self._covered_until is not None
         is_closed = is_covered and not has_gap and (number + 1) * self._hours * HOUR_S <= (self._covered_until or 0)
         return WindowCount(flights, is_covered, is_closed, has_gap)
+
+    def _count_local_window(self, grid: LocalGrid, number: int) -> WindowCount:
+        """Return the same as `_count_window` for a window by the airport's clock, which is not whole hours everywhere.
+
+        It is lost if it begins or ends within an hour whose flights are only known together.
+        """
+        begin, end = grid.find_begin(number), grid.find_begin(number + 1)
+        counted = [part.counts.count_between(begin, end) for part in self._directions]
+        flights = [each for each in counted if each is not None]
+        if len(flights) < len(counted):
+            return LOST
+        has_gap = any(part.has_gap_in(begin, end) for part in self._directions)
+        is_covered = self._covered_until is not None
+        is_closed = is_covered and not has_gap and end <= (self._covered_until or 0)
+        return WindowCount(sum(flights), is_covered, is_closed, has_gap)

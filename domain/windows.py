@@ -1,4 +1,7 @@
-"""Windows: half-open intervals of time, aligned to UTC, in which flights are counted; and conversions of instants."""
+"""Windows: half-open intervals of time, aligned to UTC, in which flights are counted; and conversions of instants.
+
+Windows that are aligned to an airport's own clock are in `domain.grids`.
+"""
 
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -11,8 +14,20 @@ HOUR_S: Final = 3600
 _SECOND: Final = timedelta(seconds=1)
 
 
+class AlignedTo(StrEnum):
+    """The clock by which windows begin at midnight."""
+
+    UTC = "utc"
+    """Midnight UTC, everywhere."""
+    AIRPORT = "airport"
+    """Midnight by the airport's own clock: a day has 23 or 25 hours when clocks change."""
+
+
 class Window(StrEnum):
-    """The length of a window. Each length divides the day, so windows are aligned to UTC midnight."""
+    """The length of a window. Each length divides the day, so windows are aligned to UTC midnight.
+
+    It is also the grid of the windows of this length that are aligned to UTC (`domain.grids.Grid`).
+    """
 
     ONE_HOUR = "1h"
     SIX_HOURS = "6h"
@@ -32,6 +47,28 @@ class Window(StrEnum):
         """Return the start of the window that contains `instant`."""
         length = self.length
         return EPOCH + (instant - EPOCH) // length * length
+
+    @property
+    def window(self) -> "Window":
+        """The length of the grid's windows: itself."""
+        return self
+
+    @property
+    def aligned_to(self) -> AlignedTo:
+        """The clock of the grid's windows."""
+        return AlignedTo.UTC
+
+    def find_begin(self, number: int) -> int:
+        """Return the begin of window `number` (since 1970), in seconds since 1970. It is the end of the one before."""
+        return number * _HOURS[self] * HOUR_S
+
+    def find_number(self, second: int) -> int:
+        """Return the number of the window that holds an instant (seconds since 1970)."""
+        return second // (_HOURS[self] * HOUR_S)
+
+    def find_first_from(self, second: int) -> int:
+        """Return the number of the first window that begins at an instant (seconds since 1970) or later."""
+        return -(-second // (_HOURS[self] * HOUR_S))
 
 
 _HOURS: Final = {Window.ONE_HOUR: 1, Window.SIX_HOURS: 6, Window.ONE_DAY: 24}

@@ -4,7 +4,7 @@ retry."""
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Final, TypeVar
 from uuid import UUID
@@ -17,7 +17,7 @@ from domain.calendar import WEEKS_BACK
 from domain.interests import Direction
 from domain.live_record import Provenance
 from domain.notices import Notice, RetiredNotice, UnheardNotice
-from domain.windows import Window
+from domain.windows import AlignedTo, Window
 from notifier.errors import UndecodableError
 from towerwatch.alerts.v1 import events_pb2 as alerts_pb
 from towerwatch.flights.v1 import events_pb2 as flights_pb
@@ -32,9 +32,9 @@ REQUEUED_FROM: Final = "requeued-from"
 """The header of an alert or a notice that an operator requeued from the dead-letter topic; its value is the dead
 letter's id."""
 
+_LONGEST_WINDOW: Final = timedelta(days=2)
 _MAX_EARLIER_COUNTS: Final = 48
-"""The number of earlier counts of an alert that are read: more than the stream writes, but limited for foreign
-writers."""
+"""Earlier counts of an alert that are read: more than the stream writes, but limited for foreign writers."""
 
 _ICAO: Final = re.compile(r"[A-Z0-9]{4}")
 
@@ -286,6 +286,7 @@ def _to_raised_alert(message: alerts_pb.AlertRaised) -> RaisedAlert:
         raise UndecodableError("AlertRaised without an ICAO code")
     if len(message.earlier_counts) != len(message.earlier_known):
         raise UndecodableError("AlertRaised with earlier counts of which it is not said whether they are known")
+    own_end = _to_own_end(message)
     alert = Alert(
         alert_id=_parse_uuid(message.alert_id),
         interest_id=_parse_uuid(message.interest_id),
@@ -316,6 +317,8 @@ def _to_raised_alert(message: alerts_pb.AlertRaised) -> RaisedAlert:
         percent=message.percent if message.HasField("percent") else None,
         doubled_usual=message.doubled_usual if message.HasField("doubled_usual") else None,
         base_counts=tuple(message.base_counts[:WEEKS_BACK]),
+        aligned_to=AlignedTo.AIRPORT if own_end is not None else AlignedTo.UTC,
+        own_end=own_end,
         earlier_usual=_read_earlier_usual(message),
     )
     return RaisedAlert(alert, _to_datetime(message.cause_published_at), message.SerializeToString())
@@ -329,6 +332,16 @@ def _read_earlier_usual(message: alerts_pb.AlertRaised) -> tuple[int | None, ...
     if len(message.earlier_usual) != len(message.earlier_counts):
         return ()
     return tuple(each - 1 if each else None for each in message.earlier_usual[-_MAX_EARLIER_COUNTS:])
+
+
+def _to_own_end(message: alerts_pb.AlertRaised) -> datetime | None:
+    """Return the end of a window by the airport's clock; None: by UTC. Raises UndecodableError, also without an end."""
+    if message.aligned_to in (interests_pb.ALIGNED_TO_UNSPECIFIED, interests_pb.ALIGNED_TO_UTC):
+        return None
+    end, is_known = _to_datetime(message.window_end), message.aligned_to == interests_pb.ALIGNED_TO_AIRPORT
+    if not is_known or not timedelta(0) < end - _to_datetime(message.window_start) <= _LONGEST_WINDOW:
+        raise UndecodableError("AlertRaised of a window by a clock that is not known, or without an end that can be")
+    return end
 
 
 def _to_withdrawn_state(number: alerts_pb.State.ValueType) -> AlertState | None:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
 
-from domain.corrections import Correction
+from domain.corrections import Correction, QuarterDetail
 from towerwatch.streams.v1 import state_pb2
 
 
@@ -22,6 +22,11 @@ def encode_correction(state: state_pb2.CountCorrection, correction: Correction) 
         state.filled.add(begin=begin, end=end)
     if correction.covered_from_before is not None:
         state.covered_from_before = correction.covered_from_before
+    if correction.quarters is not None:
+        state.quarters.SetInParent()
+        _add_quarters(state.quarters.changes, correction.quarters.changes)
+        _add_quarters(state.quarters.open, correction.quarters.open)
+        _add_quarters(state.quarters.other_open, correction.quarters.other_open)
 
 
 def decode_correction(state: state_pb2.CountCorrection) -> Correction:
@@ -36,7 +41,13 @@ def decode_correction(state: state_pb2.CountCorrection) -> Correction:
         other_open_hours=_read_hours(state.other_open_hours),
         filled=tuple((gap.begin, gap.end) for gap in state.filled),
         covered_from_before=state.covered_from_before if state.HasField("covered_from_before") else None,
+        quarters=_read_detail(state.quarters) if state.HasField("quarters") else None,
     )
+
+
+def _read_detail(state: state_pb2.QuarterDetail) -> QuarterDetail:
+    """Decode what a correction says by quarters of an hour."""
+    return QuarterDetail(_read_quarters(state.changes), _read_quarters(state.open), _read_quarters(state.other_open))
 
 
 def _add_hours(
@@ -50,3 +61,16 @@ def _add_hours(
 def _read_hours(messages: Iterable[state_pb2.HourFlights]) -> tuple[tuple[int, int], ...]:
     """Return the hours (since 1970) of the messages, each with its flights."""
     return tuple((each.hour, each.flights) for each in messages)
+
+
+def _add_quarters(
+    messages: "RepeatedCompositeFieldContainer[state_pb2.QuarterFlights]", quarters: Sequence[tuple[int, int]]
+) -> None:
+    """Add a message for each quarter of an hour (since 1970) with its flights."""
+    for quarter, flights in quarters:
+        messages.add(quarter=quarter, flights=flights)
+
+
+def _read_quarters(messages: Iterable[state_pb2.QuarterFlights]) -> tuple[tuple[int, int], ...]:
+    """Return the quarters (since 1970) of the messages, each with its flights."""
+    return tuple((each.quarter, each.flights) for each in messages)

@@ -17,7 +17,7 @@ from typing import Final
 
 from domain.changes import NO_TRAFFIC
 from domain.corrections import Correction
-from domain.hourly_counts import DAY_HOURS, Day, HourlyCounts
+from domain.hourly_counts import DAY_HOURS, Day, HourlyCounts, QuarterDay
 from domain.interests import Direction, Interest
 from domain.traffic import DirectionTraffic, Traffic, find_oldest_coverage
 from domain.usual import Usual, UsualDay
@@ -207,8 +207,8 @@ def _encode_history_day(sequence: int, flow: DirectionTraffic, day: int, usual: 
 
 
 def decode_history_day(entry: bytes) -> Day:
-    """Decode an entry of the history table to the number of flights in each hour of a closed day; drop the sequence."""
-    return tuple(state_pb2.PastDay.FromString(entry).counts)
+    """Decode an entry of the history table to the flights of a closed day, by hour or by quarter; drop the sequence."""
+    return _decode_counts(state_pb2.PastDay.FromString(entry))
 
 
 def encode_airport_entry(airport: AirportState) -> bytes:
@@ -273,7 +273,7 @@ def _decode_direction(
     usual = {day: each.usual for day, each in days.items() if each.usual}
     usual_both = {day: each.usual_both for day, each in days.items() if each.usual_both}
     traffic = DirectionTraffic(
-        counts=HourlyCounts.from_days({day: tuple(each.counts) for day, each in days.items()}),
+        counts=HourlyCounts.from_days({day: _decode_counts(each) for day, each in days.items()}),
         covered_from=covered_from,
         watermark=watermark,
         gaps=tuple((gap.begin, gap.end) for gap in state.gaps),
@@ -285,6 +285,11 @@ def _decode_direction(
     return traffic, (usual, usual_both)
 
 
+def _decode_counts(state: state_pb2.DayCounts | state_pb2.PastDay) -> Day:
+    """Return the counts of a day, with those of its quarters if it tells them."""
+    return QuarterDay(state.quarters) if state.quarters else tuple(state.counts)
+
+
 def _decode_corrections(days: Iterable[state_pb2.DayCounts | state_pb2.PastDay]) -> tuple[Correction, ...]:
     """Return the corrections of all days in their order."""
     corrections = [decode_correction(more) for each in days for more in each.corrections]
@@ -294,12 +299,15 @@ def _decode_corrections(days: Iterable[state_pb2.DayCounts | state_pb2.PastDay])
 def _encode_day(
     state: state_pb2.DayCounts | state_pb2.PastDay, flow: DirectionTraffic, day: int, usual: _UsualDays
 ) -> None:
-    """Set the fields of a day's message besides its counts and its key: flights, corrections, and what is usual."""
+    """Set the fields of a day's message besides its hours and its key: quarters, flights, corrections, the usual."""
     own, both = usual
     if day in own:
         state.usual = own[day]
     if day in both:
         state.usual_both = both[day]
+    counts = flow.counts.day(day)
+    if isinstance(counts, QuarterDay):
+        state.quarters.extend(counts.quarters)
     state.flights = flow.known.get(day, b"")
     if flow.forgotten:
         state.forgotten = flow.forgotten.get(day, 0)

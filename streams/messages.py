@@ -14,11 +14,11 @@ from uuid import UUID
 from chassis.protobuf import parse_message
 from domain.airports import is_icao
 from domain.alerts import Alert
-from domain.interests import Direction, Interest, InterestError, check_thresholds
+from domain.interests import Direction, Interest, InterestError, check_alignment, check_thresholds
 from domain.known_flights import compute_fingerprints
 from domain.live_record import Provenance
 from domain.traffic import LONGEST_INTERVAL_S, Coverage, Observation
-from domain.windows import Window, seconds
+from domain.windows import AlignedTo, Window, seconds
 from streams.errors import UndecodableError
 from towerwatch.alerts.v1 import events_pb2 as alerts_pb
 from towerwatch.flights.v1 import events_pb2 as flights_pb
@@ -131,7 +131,9 @@ def convert_interest(message: interests_pb.InterestSet) -> Interest:
             version=message.version,
             high_percent=message.high_percent if message.HasField("high_percent") else None,
             low_percent=message.low_percent if message.HasField("low_percent") else None,
+            aligned_to=_find_member(_ALIGNMENTS, message.aligned_to or interests_pb.ALIGNED_TO_UTC),
         )
+        check_alignment(interest.aligned_to, interest.window, interest.high_percent, interest.low_percent)
         check_thresholds(interest.high, interest.low, interest.for_windows, interest.high_percent, interest.low_percent)
     except InterestError:
         raise UndecodableError("InterestSet with thresholds that contradict each other") from None
@@ -152,13 +154,14 @@ def _map_enum_numbers(kind: type[T], numbers: Iterable[tuple[str, int]], prefix:
 _DIRECTIONS: Final = _map_enum_numbers(Direction, flights_pb.Direction.items(), "DIRECTION_")
 _COVERAGES: Final = _map_enum_numbers(Coverage, flights_pb.Coverage.items(), "COVERAGE_")
 _WINDOWS: Final = _map_enum_numbers(Window, interests_pb.Window.items(), "WINDOW_")
+_ALIGNMENTS: Final = _map_enum_numbers(AlignedTo, interests_pb.AlignedTo.items(), "ALIGNED_TO_")
 
 
 def _find_member(members: Mapping[int, T], number: int) -> T:
     """Return the enum member of a protobuf number. Raises UndecodableError for an unknown number."""
     member = members.get(number)
     if member is None:
-        raise UndecodableError("a direction, a coverage or a window that this version does not know")
+        raise UndecodableError("a direction, a coverage, a window or a clock that this version does not know")
     return member
 
 
@@ -203,5 +206,8 @@ def encode_alert(alert: Alert, cause_published_at: datetime) -> bytes:
         earlier_usual=[0 if doubled is None else doubled + 1 for doubled in alert.earlier_usual],
     )
     message.window_start.FromDatetime(alert.window_start)
+    if alert.aligned_to is not AlignedTo.UTC:
+        message.aligned_to = interests_pb.AlignedTo.Value(f"ALIGNED_TO_{alert.aligned_to.name}")
+        message.window_end.FromDatetime(alert.window_end)
     message.cause_published_at.FromDatetime(cause_published_at)
     return message.SerializeToString()

@@ -12,6 +12,8 @@ from typing import Final
 
 from chassis.clock import Clock
 from domain.alerts import Alert, AlertState, Bound
+from domain.calendar import find_grid
+from domain.grids import show_on_clock
 from domain.interests import Direction
 from domain.windows import Window
 
@@ -76,9 +78,9 @@ class RecentActivity:
         group that began first is removed if 200 are kept already.
         """
         self._alerts.add(int(self._monotonic()), 1)
+        start = show_on_clock(find_grid(alert.airport, alert.window, alert.aligned_to), alert.window_start)
         key = (
-            alert.airport, alert.direction, alert.window, alert.window_start, alert.bound, alert.state,
-            alert.for_windows,
+            alert.airport, alert.direction, alert.window, start, alert.bound, alert.state, alert.for_windows,
         )  # fmt: skip
         group = self._groups.get(key)
         if group is None:

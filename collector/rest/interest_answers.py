@@ -7,6 +7,7 @@ from uuid import UUID
 from pydantic import BaseModel, Field
 
 from collector.rest.requests import (
+    ALIGNED_TO_DESCRIPTION,
     FOR_WINDOWS_DESCRIPTION,
     HIGH_DESCRIPTION,
     HIGH_PERCENT_DESCRIPTION,
@@ -18,7 +19,7 @@ from collector.settled.learning import explain_learning
 from domain import interests as domain
 from domain.airports import explain_retired_code
 from domain.interests import Direction
-from domain.windows import Window
+from domain.windows import AlignedTo, Window
 
 LearningEnds = Mapping[UUID, datetime]
 """By the id of an interest in percent that is not judged yet: the instant from which it will be."""
@@ -27,13 +28,14 @@ LearningEnds = Mapping[UUID, datetime]
 class Interest(BaseModel):
     """An interest: the thresholds on an airport's traffic that a person is notified about.
 
-    Airport, direction and window never change.
+    Airport, direction, window and clock (`aligned_to`) never change.
     """
 
     interest_id: UUID
     airport_icao: str
     direction: Direction
     window: Window
+    aligned_to: AlignedTo = Field(description=ALIGNED_TO_DESCRIPTION)
     high_value: int | None = Field(description=HIGH_DESCRIPTION)
     low_value: int | None = Field(description=LOW_DESCRIPTION)
     high_percent: int | None = Field(description=HIGH_PERCENT_DESCRIPTION)
@@ -66,6 +68,7 @@ class Interest(BaseModel):
             airport_icao=interest.airport,
             direction=interest.direction,
             window=interest.window,
+            aligned_to=interest.aligned_to,
             high_value=interest.high,
             low_value=interest.low,
             high_percent=interest.high_percent,

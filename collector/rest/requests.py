@@ -30,7 +30,7 @@ from domain.interests import (
     MAX_FOR_WINDOWS,
     Direction,
 )
-from domain.windows import Window
+from domain.windows import AlignedTo, Window
 
 MAX_PAGE_SIZE: Final = 1_000
 """Flights on one page at most."""
@@ -148,6 +148,11 @@ LOW_PERCENT_DESCRIPTION: Final = (
     "Say when a window has fewer flights than this percent of what is usual there, as high_percent says. Instead of "
     "low_value."
 )
+ALIGNED_TO_DESCRIPTION: Final = (
+    "The clock by which windows begin: at 0, 6, 12 and 18 o'clock, or at midnight, in UTC or at the airport. By the "
+    "airport's clock a day has 23 or 25 hours when clocks change. Only windows of 6h and 1d, with thresholds in "
+    "flights, can be aligned to the airport."
+)
 FOR_WINDOWS_DESCRIPTION: Final = "How many windows in a row must be past the threshold."
 REPEAT_DESCRIPTION: Final = "Whether to say again, in each window, that it lasts."
 _FROM_DESCRIPTION: Final = "Windows that start before are not judged. From 30 days ago to a year ahead."
@@ -167,6 +172,7 @@ class WantedInterest(_Body):
     airport_icao: StoredIcao
     direction: Direction
     window: Window
+    aligned_to: AlignedTo = Field(default=AlignedTo.UTC, description=ALIGNED_TO_DESCRIPTION)
     high_value: Threshold | None = Field(default=None, description=HIGH_DESCRIPTION)
     low_value: LowThreshold | None = Field(default=None, description=LOW_DESCRIPTION)
     high_percent: HighPercent | None = Field(default=None, description=HIGH_PERCENT_DESCRIPTION)
@@ -192,6 +198,7 @@ class WantedInterest(_Body):
             effective_from=self.effective_from,
             high_percent=self.high_percent,
             low_percent=self.low_percent,
+            aligned_to=self.aligned_to,
         )
 
 
@@ -203,7 +210,8 @@ class ChangedInterest(_Body):
 
     model_config = ConfigDict(json_schema_extra=_require_one_member)
     REFUSED_MEMBERS: ClassVar = dict.fromkeys(
-        ("airport_icao", "direction", "window"), "cannot be changed: set a new interest, and remove this one"
+        ("airport_icao", "direction", "window", "aligned_to"),
+        "cannot be changed: set a new interest, and remove this one",
     )
 
     high_value: Threshold | None = Field(default=None, description=HIGH_DESCRIPTION)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, time
 
 from domain.alerts import Alert, AlertState, Bound
+from domain.calendar import find_calendar
 from domain.changes import NO_TRAFFIC
 from domain.interest_alerts import compute_alerts
 from domain.interests import Direction, Interest
@@ -110,7 +111,8 @@ def compute_expected_alerts(
             if day not in coverage.missing_days:
                 times = _find_event_times(timetable, interest.airport, direction, begin, day + DAY)
             state = Coverage.GAP if day in coverage.missing_days else Coverage.COMPLETE
-            after = after.fold(Observation(direction, seconds(begin), seconds(day + DAY), times, state))
+            seen = Observation(direction, seconds(begin), seconds(day + DAY), times, state)
+            after = after.fold(seen, find_calendar(interest.airport).splits_hours)
         alerts += compute_alerts(interest, traffic, after)
         traffic = after
     return [*(select_header_fields(alert) for alert in alerts), *in_percent]

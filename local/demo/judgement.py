@@ -16,6 +16,7 @@ from collector.settled.agreement import LEAST_RECALL_PERCENT
 from collector.settled.reconciliation import MATCHED_WITHIN
 from domain.alerts import Alert, AlertState, Bound
 from domain.interests import Direction, Interest
+from domain.rule import find_interest_grid
 from domain.windows import Window, instant, seconds
 from local.demo.expected import ExpectedCoverage, build_percent_truth, compute_expected_alerts
 from local.demo.live_log import Movement, Target
@@ -262,11 +263,20 @@ def is_window_decided(interest: Interest, start: datetime, coverage: ExpectedCov
     These are the `for_windows` windows before it, from `effective_from` on. False also if a day of them is missing, if
     the window ends after `end`, or if it starts before `effective_from`.
     """
-    length = interest.window.length
-    first = max(start - interest.for_windows * length, interest.effective_from)
-    if start < interest.effective_from or first < coverage.begin or start + length > end:
+    window_end = find_window_edge(interest, start, 1)
+    first = max(find_window_edge(interest, start, -interest.for_windows), interest.effective_from)
+    if start < interest.effective_from or first < coverage.begin or window_end > end:
         return False
-    return not any(first < day + DAY and day < start + length for day in coverage.missing_days)
+    return not any(first < day + DAY and day < window_end for day in coverage.missing_days)
+
+
+def find_window_edge(interest: Interest, start: datetime, windows: int) -> datetime:
+    """Return the start of the window that is some windows later (below 0: earlier) than the one that starts then.
+
+    With 1 that is the window's end.
+    """
+    grid = find_interest_grid(interest)
+    return instant(grid.find_begin(grid.find_number(seconds(start)) + windows))
 
 
 def is_in_percent(interest: Interest, bound: Bound) -> bool:
@@ -282,7 +292,7 @@ def is_contradicted(timetable: Timetable, interest: Interest, alert: Alert) -> b
     """
     if alert.bound is not Bound.LOW or not alert.state.is_breach:
         return False
-    begin, end = alert.window_start + _EDGE, alert.window_start + alert.window.length - _EDGE
+    begin, end = alert.window_start + _EDGE, alert.window_end - _EDGE
     true = len(count_movements(timetable, interest, begin, end))
     missed = true - alert.count
     return true >= alert.threshold and missed > 0 and compute_tail(true, missed, _STATED_ERROR) < _CHANCE
@@ -306,7 +316,7 @@ def find_knowable(
     movement that passes it, if the window before is known then. All else is known when the window is. `coverage`: what
     is covered of the airport, for thresholds in percent.
     """
-    start, end = statement.window_start, statement.window_start + statement.window.length
+    start, end = statement.window_start, find_window_edge(interest, statement.window_start, 1)
     if statement.bound is not Bound.HIGH or statement.is_about_end:
         return end + delay
     times = count_movements(timetable, interest, start, end)

@@ -19,6 +19,7 @@ from local.demo.judgement import (
     find_knowable,
     find_statements_in_force,
     find_untold,
+    find_window_edge,
     is_contradicted,
     move_flights,
     name_mailed_statement,
@@ -157,13 +158,13 @@ class LiveTruth:
             knowable = find_knowable(
                 self._timetable, interest, statement, timedelta(seconds=turn_up_s), self.coverage[interest.airport]
             )
-            if at is not None and knowable is not None and at < self._find_record(statement):
+            if at is not None and knowable is not None and at < self._find_record(interest, statement):
                 delays.append(max(at - knowable, timedelta(0)))
         return delays
 
-    def _find_record(self, statement: Statement) -> datetime:
+    def _find_record(self, interest: Interest, statement: Statement) -> datetime:
         """Return when the record appears that has a window's last flights; the clock's stop if it never does."""
-        day = (statement.window_start + statement.window.length - timedelta(seconds=1)).date()
+        day = (find_window_edge(interest, statement.window_start, 1) - timedelta(seconds=1)).date()
         appears = self.plan.schedule.find_completion_time(day)
         return self.plan.stop if appears is None else datetime.fromtimestamp(appears, self.plan.stop.tzinfo)
 

@@ -10,8 +10,8 @@ from typing import Final
 from uuid import UUID
 
 from domain.airports import find_airport
-from domain.interests import Direction, Interest, InterestError, check_low, check_thresholds
-from domain.windows import Window
+from domain.interests import Direction, Interest, InterestError, check_alignment, check_low, check_thresholds
+from domain.windows import AlignedTo, Window
 from local.arguments import parse_whole_number
 from local.errors import LocalError
 from local.opensky.nightly_record import RecordSchedule
@@ -35,7 +35,7 @@ _SETTLED_DAYS: Final = ("2013-02-08", "2013-02-11")
 _LIVE_DAYS: Final = ("2013-02-09", "2013-02-10")
 """The days of the blizzard that the story is about, and the days after them: live fewer, as the clock is slow."""
 _DESCRIPTION: Final = "What can be asked of the demo, and clear words for what cannot."
-_FORM: Final = "AIRPORT:DIRECTION:WINDOW[:high=N|N%][:low=N|N%][:for=N][:repeat]"
+_FORM: Final = "AIRPORT:DIRECTION:WINDOW[@airport][:high=N|N%][:low=N|N%][:for=N][:repeat]"
 _NO_ID: Final = UUID(int=0)
 """The ids of an interest that is not stored anywhere yet."""
 
@@ -145,10 +145,12 @@ def parse_options(arguments: Sequence[str]) -> Options:
     if given.settled and given.state_faults is not None:
         raise LocalError("--state-faults: without positions (--settled) there are no faults of them")
     interests = tuple(parse_interest(text, begin) for text in given.interest or DEFAULT_INTERESTS)
-    kinds = [(each.airport, each.direction, each.window) for each in interests]
+    kinds = [(each.airport, each.direction, each.window, each.aligned_to) for each in interests]
     for kind in kinds:
         if kinds.count(kind) > 1:
-            raise LocalError(f"--interest {':'.join(kind)} is given twice; a person has one interest of each kind")
+            raise LocalError(
+                f"--interest {_describe_kind(*kind)} is given twice; a person has one interest of each kind"
+            )
     if not 1 <= given.streams_workers <= JOIN_PARTITIONS:
         raise LocalError(
             f"--streams-workers {given.streams_workers}: take from 1 to {JOIN_PARTITIONS}; "
@@ -196,6 +198,11 @@ def _parse_day(option: str, text: str) -> datetime:
     return day
 
 
+def _describe_kind(airport: str, direction: Direction, window: Window, aligned_to: AlignedTo) -> str:
+    """Return what an interest is about, in the form in which it is given."""
+    return f"{airport}:{direction}:{window}{'@airport' if aligned_to is AlignedTo.AIRPORT else ''}"
+
+
 def parse_interest(text: str, effective_from: datetime) -> Interest:
     """Parse an --interest option of the form `_FORM` to an interest at version 1; its ids are placeholders.
 
@@ -218,9 +225,10 @@ def parse_interest(text: str, effective_from: datetime) -> Interest:
     except ValueError:
         raise wrong(f"{parts[1]!r} is no direction: arrivals, departures or both") from None
     try:
-        window = Window(parts[2])
+        length, at, clock = parts[2].partition("@")
+        window, aligned_to = Window(length), AlignedTo(clock) if at else AlignedTo.UTC
     except ValueError:
-        raise wrong(f"{parts[2]!r} is no window: 1h, 6h or 1d") from None
+        raise wrong(f"{parts[2]!r} is no window: 1h, 6h or 1d, and 6h@airport or 1d@airport") from None
     numbers: dict[str, int] = {}
     given: set[str] = set()
     repeat = False
@@ -239,6 +247,7 @@ def parse_interest(text: str, effective_from: datetime) -> Interest:
     try:
         check_thresholds(high, low, for_windows, high_percent, low_percent)
         check_low(low)
+        check_alignment(aligned_to, window, high_percent, low_percent)
     except InterestError as error:
         raise wrong(str(error)) from None
     return Interest(
@@ -255,4 +264,5 @@ def parse_interest(text: str, effective_from: datetime) -> Interest:
         version=1,
         high_percent=high_percent,
         low_percent=low_percent,
+        aligned_to=aligned_to,
     )

@@ -3,6 +3,7 @@
 from collections.abc import Collection
 
 from domain.interests import Direction, Interest
+from domain.windows import AlignedTo
 from local.demo.plan import DemoPlan
 from local.opensky.record_options import encode_time
 
@@ -13,6 +14,7 @@ def build_interest_body(interest: Interest) -> dict[str, object]:
         "airport_icao": interest.airport,
         "direction": interest.direction.value,
         "window": interest.window.value,
+        "aligned_to": interest.aligned_to.value,
         "high_value": interest.high,
         "low_value": interest.low,
         "high_percent": interest.high_percent,
@@ -57,4 +59,5 @@ def describe_interest(interest: Interest) -> str:
         limits.append(f"fewer than {interest.low_percent} % of the usual")
     what = "arrivals and departures" if interest.direction is Direction.BOTH else interest.direction.value
     run = f", {interest.for_windows} windows in a row" if interest.for_windows > 1 else ""
-    return f"{' or '.join(limits)} {what} in {interest.window.value} at {interest.airport}{run}"
+    clock = " by its clock" if interest.aligned_to is AlignedTo.AIRPORT else ""
+    return f"{' or '.join(limits)} {what} in {interest.window.value}{clock} at {interest.airport}{run}"

@@ -54,7 +54,7 @@ def describe_background(alert: Alert, now: datetime) -> list[str]:
     is_breach = alert.state in (AlertState.FIRING, AlertState.STILL)
     # The first count that breaches is said at once, and may still grow.
     if alert.bound.can_breach_while_open and is_breach and alert.count == alert.threshold + 1:
-        ended = now >= alert.window_start + alert.window.length
+        ended = now >= alert.window_end
         sentences.append(EARLY if ended else "The window has not ended yet; its final count may be higher.")
     before = _find_breaches_before(alert)
     run, level = len(before.windows), describe_breach(alert)
@@ -114,7 +114,7 @@ def _describe_base_windows(alert: Alert) -> tuple[str, str]:
     """
     airport = find_airport(alert.airport)
     zone: tzinfo = (ReaderTimes.of(airport.time_zone, alert.window_start).zone if airport else None) or UTC
-    start, end = alert.window_start.astimezone(zone), alert.window_start + alert.window.length
+    start, end = alert.window_start.astimezone(zone), alert.window_end
     days = f"{start:%A}s"
     if alert.window is Window.ONE_DAY and is_start_of_day(start, zone) and is_start_of_day(end, zone):
         return days, ""

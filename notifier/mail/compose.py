@@ -24,6 +24,7 @@ from notifier.mail.background import describe_background
 from notifier.mail.chart import HEIGHT, WIDTH
 from notifier.mail.contact import Contact, require_link, sanitize_link, sanitize_name
 from notifier.mail.freshness import describe_freshness, describe_source, describe_sources
+from notifier.mail.own_windows import format_own_range
 from notifier.mail.parts import InlineImage, set_body
 from notifier.mail.runs import describe_run
 from notifier.mail.serialization import WireMessage
@@ -356,7 +357,7 @@ def _build_run_line(run: BreachRun, times: ReaderTimes, has_source: bool) -> Run
     zone = times.local_zone(run.begin, run.end)
     source = describe_source(run.alerts) if has_source else ""
     return RunLine(
-        utc_range=f"{times.format_range(run.begin, run.end)} UTC",
+        utc_range=format_own_range(run.alerts[0], run.begin, run.end, times),
         local_range=times.format_local_range(run.begin, run.end, zone) if zone is not None else "",
         description=describe_run(run) + (f" ({source})" if source else ""),
     )

@@ -23,6 +23,7 @@ from notifier.mail.compose import (
     find_zone_name,
 )
 from notifier.mail.contact import Contact
+from notifier.mail.own_windows import format_own_range
 from notifier.mail.parts import set_body
 from notifier.mail.subject import format_airports
 from notifier.mail.summary import ThresholdSummary, find_time_range, group_by_threshold, select_latest
@@ -128,10 +129,10 @@ def _build_sections(summaries: Sequence[ThresholdSummary], times: ReaderTimes) -
 
 def _build_line(alert: Alert, times: ReaderTimes) -> RunLine:
     """Return the line about one correction: its window in UTC and in the reader's time zone, and its sentence."""
-    begin, end = alert.window_start, alert.window_start + alert.window.length
+    begin, end = alert.window_start, alert.window_end
     zone = times.local_zone(begin, end)
     return RunLine(
-        utc_range=f"{times.format_range(begin, end)} UTC",
+        utc_range=format_own_range(alert, begin, end, times),
         local_range=times.format_local_range(begin, end, zone) if zone is not None else "",
         description=describe_correction(alert),
     )

@@ -33,7 +33,7 @@ def describe_freshness(alert: Alert, cause_published_at: datetime) -> str:
         case Provenance.RECENT:
             return "From the source's flights of the day, before the night's record."
         case Provenance.LIVE:
-            end = alert.window_start + alert.window.length
+            end = alert.window_end
             ended = f"the {_WINDOW_NOUN[alert.window]} ended"
             if alert.window_start <= cause_published_at < end:
                 return f"Seen live, before {ended}."

@@ -50,4 +50,4 @@ def list_earlier_windows(alert: Alert) -> list[tuple[datetime, WindowFacts]]:
     """Return the windows before the alert's own that it knows of, the latest first, each with its start."""
     usual = alert.earlier_usual if len(alert.earlier_usual) == len(alert.earlier) else (None,) * len(alert.earlier)
     facts = [WindowFacts(*each) for each in zip(alert.earlier, usual, strict=True)]
-    return [(alert.window_start - back * alert.window.length, each) for back, each in enumerate(reversed(facts), 1)]
+    return [(alert.find_earlier_start(back), each) for back, each in enumerate(reversed(facts), 1)]

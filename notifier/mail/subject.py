@@ -7,7 +7,8 @@ from typing import Final
 from domain.alerts import Alert, AlertState
 from domain.local_times import format_hours, format_time
 from domain.notices import RetiredNotice, UnheardNotice, format_day
-from domain.windows import Window
+from domain.windows import AlignedTo, Window
+from notifier.mail.own_windows import format_own_range
 from notifier.mail.runs import describe_run
 from notifier.mail.summary import ThresholdSummary, find_time_range
 from notifier.mail.times import ReaderTimes
@@ -35,7 +36,10 @@ def format_subject(alert: Alert, times: ReaderTimes) -> str:
     count = format_count(alert.direction, alert.count)
     level, run, usual = describe_breach(alert), format_run(alert), format_usual(alert)
     is_percent = alert.percent is not None
-    time_range = _format_time_range(alert.window_start, alert.window_start + alert.window.length, times)
+    if alert.aligned_to is AlignedTo.AIRPORT:
+        time_range = format_own_range(alert, alert.window_start, alert.window_end, times)
+    else:
+        time_range = _format_time_range(alert.window_start, alert.window_end, times)
     match alert.state:
         case AlertState.FIRING if is_percent:
             text = f"{level}{run}{again}, {count}{usual}"

@@ -77,14 +77,14 @@ class BreachRun:
         first, usual = self.alerts[0], collect_usual(self.alerts)
         if first.percent is None:
             return False
-        starts = [first.window_start + at * first.window.length for at in range(self.count_windows())]
+        starts = [first.find_earlier_start(-at) for at in range(self.count_windows())]
         if any(is_skipped(first, WindowFacts(None, usual.get(each))) for each in starts):
             return True
         return None if any(usual.get(each) is None for each in starts) else False
 
     def count_windows(self) -> int:
         """Return the number of windows between its begin and end, of any kind."""
-        return (self.end - self.begin) // self.alerts[0].window.length
+        return self.alerts[0].count_windows(self.begin, self.end)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,11 +123,10 @@ class ThresholdSummary:
 
         One count for each window, in order; None: not known. At most MAX_CHART_WINDOWS counts, the latest.
         """
-        known, length = self.collect_counts(), self.latest.window.length
-        last = max(known)
-        back = min((last - min(known)) // length, MAX_CHART_WINDOWS - 1)
-        first = last - back * length
-        return first, [known.get(first + each * length) for each in range(back + 1)]
+        known, latest = self.collect_counts(), self.latest  # no window is known after the latest alert's
+        back = min(latest.count_windows(min(known), latest.window_start), MAX_CHART_WINDOWS - 1)
+        starts = [latest.find_earlier_start(each) for each in range(back, -1, -1)]
+        return starts[0], [known.get(start) for start in starts]
 
 
 def group_by_threshold(alerts: Iterable[Alert]) -> tuple[ThresholdSummary, ...]:
@@ -210,7 +209,7 @@ def _continues_run(before: Alert, alert: Alert) -> bool:
     RESOLVED continues a breach of the same episode, however many windows later; without episodes only in the next
     window. So does STILL of a threshold in percent, which skips windows.
     """
-    follows = alert.window_start == before.window_start + before.window.length
+    follows = alert.window_start == before.find_earlier_start(-1)
     match alert.state:
         case AlertState.FIRING:
             return False
@@ -265,4 +264,4 @@ def _may_have_grown(alert: Alert, later: Alert) -> bool:
 
 
 def _window_end(alert: Alert) -> datetime:
-    return alert.window_start + alert.window.length
+    return alert.window_end

@@ -1,7 +1,7 @@
 """The charts of the thresholds in a mail."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from functools import lru_cache
 from typing import Final
 from zoneinfo import ZoneInfo
@@ -12,6 +12,7 @@ from domain.usual import LEAST_DOUBLED_USUAL
 from domain.windows import Window
 from notifier.mail import wording
 from notifier.mail.chart import MailChart, render_chart
+from notifier.mail.own_windows import find_own_zone
 from notifier.mail.parts import InlineImage
 from notifier.mail.summary import ThresholdSummary, collect_usual
 from notifier.mail.times import ReaderTimes
@@ -47,14 +48,16 @@ def _render_chart(summary: ThresholdSummary, times: ReaderTimes, name: str) -> I
     shorter than a day.
     """
     latest = summary.latest
-    first, counts = summary.collect_chart_counts()
+    _, counts = summary.collect_chart_counts()
+    starts = tuple(latest.find_earlier_start(back) for back in range(len(counts) - 1, -1, -1))
     zone = None if latest.window is Window.ONE_DAY else times.local_zone(latest.window_start)
-    labels = _build_time_labels(first, latest.window, len(counts), zone)
-    label_rows = ("UTC", "local" if zone is not None else "")
+    own_zone = find_own_zone(latest)
+    labels = _build_time_labels(starts, latest.window, own_zone or UTC, zone)
+    label_rows = ("UTC" if own_zone is None else latest.airport, "local" if zone is not None else "")
     usual: list[int | None] = []
     if latest.percent is not None:
         known = collect_usual(summary.alerts)
-        usual = [known.get(first + at * latest.window.length) for at in range(len(counts))]
+        usual = [known.get(start) for start in starts]
     chart = MailChart(tuple(counts), latest.threshold, latest.bound, labels, label_rows, latest.percent, tuple(usual))
     return InlineImage(name, render_chart(chart), describe_chart(latest, counts, usual))
 
@@ -85,19 +88,19 @@ def describe_chart(alert: Alert, counts: list[int | None], usual: list[int | Non
 
 @lru_cache(maxsize=512)  # the alerts of one night are about the same windows
 def _build_time_labels(
-    first: datetime, window: Window, how_many: int, zone: ZoneInfo | None
+    starts: tuple[datetime, ...], window: Window, own_zone: tzinfo, zone: ZoneInfo | None
 ) -> tuple[tuple[str, str], ...]:
-    """Return for each bar of a chart its time in UTC and in the reader's time zone (empty without a zone).
+    """Return for each bar of a chart its time by the windows' clock, and in the reader's time zone (empty without one).
 
-    A local time that clocks show twice has its offset.
+    `own_zone`: the clock by which the windows begin. A local time that clocks show twice has its offset.
     """
-    starts = [first + each * window.length for each in range(how_many)]
     return tuple(
-        (_format_bar_time(each, window), format_time(each, zone) if zone is not None else "") for each in starts
+        (_format_bar_time(each.astimezone(own_zone), window), format_time(each, zone) if zone is not None else "")
+        for each in starts
     )
 
 
 def _format_bar_time(start: datetime, window: Window) -> str:
-    """Return the UTC time at which a bar's window starts, "06:00"; at midnight, and for one-day windows, "8 Feb"."""
+    """Return the time at which a bar's window starts, "06:00"; at midnight, and for one-day windows, "8 Feb"."""
     day_begins = window is Window.ONE_DAY or start.hour == 0
-    return f"{start.astimezone(UTC).day} {start:%b}" if day_begins else f"{start:%H:%M}"
+    return f"{start.day} {start:%b}" if day_begins else f"{start:%H:%M}"

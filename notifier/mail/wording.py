@@ -8,6 +8,7 @@ from domain.airports import find_airport
 from domain.alerts import Alert, AlertState, Bound
 from domain.interests import Direction
 from domain.windows import Window
+from notifier.mail.own_windows import find_own_zone, format_odd_length
 from notifier.mail.summary import ThresholdSummary
 from notifier.mail.times import ReaderTimes
 
@@ -274,10 +275,15 @@ def format_headline(breached: int, ended: int) -> str:
 def format_times(alert: Alert, reader_times: ReaderTimes) -> list[tuple[str, str, str]]:
     """Return an alert's window as rows for a table: in UTC and, where it differs, in the reader's time zone.
 
-    Each row: a label ("UTC", "Your time"), the window's time range, and the zone's name (empty for UTC).
+    A window by the airport's clock has a first row by that clock, with its length where clocks change. Each row: a
+    label ("At KJFK", "UTC", "Your time"), the window's time range, and the zone's name (empty for UTC).
     """
-    start, end = alert.window_start, alert.window_start + alert.window.length
+    start, end = alert.window_start, alert.window_end
     rows = [("UTC", reader_times.format_range(start, end, UTC), "")]
+    own_zone = find_own_zone(alert)
+    if own_zone is not None:
+        own = f"{reader_times.format_range(start, end, own_zone)}{format_odd_length(alert.window, start, end)}"
+        rows.insert(0, (f"At {alert.airport}", own, own_zone.key))
     zone = reader_times.local_zone(start, end)
     if zone is not None:
         rows.append(("Your time", reader_times.format_range(start, end, zone), zone.key))

@@ -10,14 +10,16 @@ from pydantic import TypeAdapter
 
 from domain.airports import find_airport
 from domain.alerts import AlertState, Bound
+from domain.calendar import find_grid
 from domain.explanation import judge_windows
+from domain.grids import LOCAL_WINDOWS, Grid, LocalGrid, show_on_clock
 from domain.hourly_counts import HourlyCounts
 from domain.interests import Direction, Interest
 from domain.measures import Measure, list_measured_thresholds
 from domain.percent_counts import LOOKBACK_HOURS, PercentCounts
 from domain.threshold_index import ThresholdInForce
 from domain.traffic import Traffic
-from domain.windows import HOUR_S, Window, instant, seconds
+from domain.windows import AlignedTo, Window, instant, seconds
 from streams.join_state import JoinState
 from streams.pages.agreement import NOTHING_AGREED, AirportAgreement
 from streams.pages.overview import BreachShown
@@ -42,6 +44,7 @@ class ThresholdShown:
     """Number of windows in a row that must breach the threshold before an alert."""
     interests: int
     measure: Measure = Measure.FLIGHTS
+    aligned_to: AlignedTo = AlignedTo.UTC
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,8 @@ class Series:
     """Alerts of these thresholds and of those in percent, in the order of the windows."""
     percents: tuple[ThresholdShown, ...] = ()
     """Thresholds in percent, of the same `MAX_CHARTED_THRESHOLDS`."""
+    clock: str = "UTC"
+    """The time zone by whose clock the windows begin, and in which their times are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +109,8 @@ class AirportDetail:
     interests: int
     """Number of interests at the airport."""
     series: tuple[Series, ...]
-    """Series of departures, of arrivals, and of both together if an interest counts both together."""
+    """Series of departures, of arrivals, and of both together if an interest counts both together; then those of
+    windows by the airport's own clock, of the directions in which an interest has some."""
     thresholds: tuple[ThresholdShown, ...]
     breaches: tuple[BreachShown, ...]
     coverage: tuple[CoverageShown, ...]
@@ -136,9 +142,15 @@ def build_airport_detail(
         direction: join_state.read_history(icao, direction) for direction in (Direction.DEPARTURES, Direction.ARRIVALS)
     }
     directions = [Direction.DEPARTURES, Direction.ARRIVALS]
-    if any(each.direction is Direction.BOTH and each.window is window for each in in_force):
+    if any(each.direction is Direction.BOTH and _fits(each, window) for each in in_force):
         directions.append(Direction.BOTH)
-    numbers = select_windows(traffic, past, window)
+    grids: list[tuple[Grid, Direction]] = [(window, direction) for direction in directions]
+    if window in LOCAL_WINDOWS:
+        local = find_grid(icao, window, AlignedTo.AIRPORT)
+        watched = {each.direction for each in in_force if _fits(each, local)}
+        grids += [
+            (local, each) for each in (Direction.DEPARTURES, Direction.ARRIVALS, Direction.BOTH) if each in watched
+        ]
     return AirportDetail(
         icao=icao,
         name=listed.name if listed else "",
@@ -146,7 +158,10 @@ def build_airport_detail(
         at=now,
         window=window,
         interests=len(thresholds),
-        series=tuple(_build_series(traffic, past, direction, window, numbers, in_force) for direction in directions),
+        series=tuple(
+            _build_series(icao, traffic, past, direction, grid, select_windows(traffic, past, grid), in_force)
+            for grid, direction in grids
+        ),
         thresholds=in_force,
         breaches=tuple(BreachShown(*key, breaches[key]) for key in sorted(breaches)),
         coverage=tuple(_summarize_coverage(direction, traffic, now) for direction in past),
@@ -154,10 +169,17 @@ def build_airport_detail(
     )
 
 
-def _compute_sort_key(threshold: ThresholdShown) -> tuple[int, int, Measure, Bound, int, int]:
-    """Return the sort key of a threshold: direction (departures first), window length, measure, bound, value, run."""
+def _fits(threshold: ThresholdShown, grid: Grid) -> bool:
+    """Return True if a threshold is of the windows of a grid: of their length, and by the same clock."""
+    return threshold.window is grid.window and threshold.aligned_to is grid.aligned_to
+
+
+def _compute_sort_key(threshold: ThresholdShown) -> tuple[int, int, bool, Measure, Bound, int, int]:
+    """Return the sort key of a threshold: direction (departures first), window, clock, measure, bound, value, run."""
     order = (Direction.DEPARTURES, Direction.ARRIVALS, Direction.BOTH).index(threshold.direction)
-    return order, threshold.window.hours, threshold.measure, threshold.bound, threshold.threshold, threshold.for_windows
+    is_local = threshold.aligned_to is AlignedTo.AIRPORT
+    value = threshold.measure, threshold.bound, threshold.threshold, threshold.for_windows
+    return order, threshold.window.hours, is_local, *value
 
 
 def _convert_threshold(threshold: ThresholdInForce) -> ThresholdShown:
@@ -170,48 +192,53 @@ def _convert_threshold(threshold: ThresholdInForce) -> ThresholdShown:
         threshold.for_windows,
         threshold.interests,
         threshold.measure,
+        threshold.aligned_to,
     )
 
 
 def _build_series(
+    icao: str,
     traffic: Traffic,
     past: Mapping[Direction, HourlyCounts],
     direction: Direction,
-    window: Window,
+    grid: Grid,
     numbers: range,
     in_force: Iterable[ThresholdShown],
 ) -> Series:
     """Build the series of one direction: the windows with these numbers, the thresholds and their alerts.
 
-    Of the thresholds `in_force` the series takes those of its direction and window length: at most
+    Of the thresholds `in_force` the series takes those of its direction and windows: at most
     `MAX_CHARTED_THRESHOLDS`, those with the most interests first. The alerts are ordered by the start of their window.
     """
     parts = [(traffic.select_directions(part)[0], past[part]) for part in direction.parts]
-    fitting = [each for each in in_force if each.direction is direction and each.window is window]
-    percents = PercentCounts(traffic, direction, window)
+    fitting = [each for each in in_force if each.direction is direction and _fits(each, grid)]
     charted = tuple(sorted(fitting, key=lambda each: -each.interests)[:MAX_CHARTED_THRESHOLDS])
+    windows = tuple(build_window(number, grid, parts) for number in numbers)
+    if isinstance(grid, Window):  # by the airport's clock nothing is usual
+        percents = PercentCounts(traffic, direction, grid)
+        windows = tuple(
+            replace(shown, doubled_usual=percents.find_doubled_usual(number) if number <= percents.reached else None)
+            for number, shown in zip(numbers, windows, strict=True)
+        )
     return Series(
         direction=direction,
-        window=window,
-        windows=tuple(
-            replace(
-                build_window(number, window, parts),
-                doubled_usual=percents.find_doubled_usual(number) if number <= percents.reached else None,
-            )
-            for number in numbers
-        ),
+        window=grid.window,
+        windows=windows,
         thresholds=tuple(each for each in charted if each.measure is Measure.FLIGHTS),
         statements=tuple(
             sorted(
-                (alert for each in charted for alert in _find_charted_alerts(each, traffic, numbers)),
+                (alert for each in charted for alert in _find_charted_alerts(icao, grid, each, traffic, numbers)),
                 key=lambda alert: alert.start,
             )
         ),
         percents=tuple(each for each in charted if each.measure is Measure.PERCENT),
+        clock=grid.time_zone if isinstance(grid, LocalGrid) else "UTC",
     )
 
 
-def _find_charted_alerts(threshold: ThresholdShown, traffic: Traffic, numbers: range) -> Iterator[ChartedAlert]:
+def _find_charted_alerts(
+    icao: str, grid: Grid, threshold: ThresholdShown, traffic: Traffic, numbers: range
+) -> Iterator[ChartedAlert]:
     """Yield the alerts that a threshold causes in the windows shown, except STILL, in the order of the windows.
 
     The windows are judged for a made-up interest that has this threshold alone and is in effect since `for_windows`
@@ -219,27 +246,30 @@ def _find_charted_alerts(threshold: ThresholdShown, traffic: Traffic, numbers: r
     """
     if not numbers:
         return
-    length_s = threshold.window.hours * HOUR_S
-    first = instant(numbers.start * length_s)
+    first = instant(grid.find_begin(numbers.start))
     is_percent = threshold.measure is Measure.PERCENT
     before = LOOKBACK_HOURS // threshold.window.hours if is_percent else threshold.for_windows
     sample_interest = Interest(
         interest_id=_PLACEHOLDER_ID,
         user_id=_PLACEHOLDER_ID,
-        airport="",
+        airport=icao,
         direction=threshold.direction,
         window=threshold.window,
-        **_build_high_and_low(threshold),
+        high=_select_value(threshold, Bound.HIGH, Measure.FLIGHTS),
+        low=_select_value(threshold, Bound.LOW, Measure.FLIGHTS),
         for_windows=threshold.for_windows,
         repeat=False,
-        effective_from=instant((numbers.start - before) * length_s),
+        effective_from=instant(grid.find_begin(numbers.start - before)),
         version=1,
+        high_percent=_select_value(threshold, Bound.HIGH, Measure.PERCENT),
+        low_percent=_select_value(threshold, Bound.LOW, Measure.PERCENT),
+        aligned_to=threshold.aligned_to,
     )
     for verdict in judge_windows(sample_interest, traffic):
         state = verdict.state_of(threshold.bound)
         if state is not None and state is not AlertState.STILL and verdict.start >= first:
             yield ChartedAlert(
-                verdict.start,
+                show_on_clock(grid, verdict.start),
                 threshold.bound,
                 state,
                 threshold.threshold,
@@ -249,10 +279,9 @@ def _find_charted_alerts(threshold: ThresholdShown, traffic: Traffic, numbers: r
             )
 
 
-def _build_high_and_low(threshold: ThresholdShown) -> dict[str, int | None]:
-    """Return the fields of an interest for its thresholds, if it has this one alone."""
-    percent = "_percent" if threshold.measure is Measure.PERCENT else ""
-    return {"high": None, "low": None, f"{threshold.bound}{percent}": threshold.threshold}
+def _select_value(threshold: ThresholdShown, bound: Bound, measure: Measure) -> int | None:
+    """Return the threshold's value if it is of this bound and measure, else None."""
+    return threshold.threshold if threshold.bound is bound and threshold.measure is measure else None
 
 
 def build_interest_series(interest: Interest, traffic: Traffic, past: Mapping[Direction, HourlyCounts]) -> Series:
@@ -261,19 +290,37 @@ def build_interest_series(interest: Interest, traffic: Traffic, past: Mapping[Di
     Unlike the series of an airport, it has no alerts before `effective_from`, and STILL alerts if `repeat` is on.
     `past`: the counts of each direction as far back as they are kept.
     """
-    numbers = select_windows(traffic, {part: past[part] for part in interest.direction.parts}, interest.window)
+    grid = find_grid(interest.airport, interest.window, interest.aligned_to)
+    numbers = select_windows(traffic, {part: past[part] for part in interest.direction.parts}, grid)
     own = {
-        bound: ThresholdShown(interest.direction, interest.window, bound, threshold, interest.for_windows, 1, measure)
+        bound: ThresholdShown(
+            interest.direction,
+            interest.window,
+            bound,
+            threshold,
+            interest.for_windows,
+            1,
+            measure,
+            interest.aligned_to,
+        )
         for measure, bound, threshold in list_measured_thresholds(interest)
     }
-    first = instant(numbers.start * interest.window.hours * HOUR_S)
+    first = instant(grid.find_begin(numbers.start))
     statements = tuple(
-        ChartedAlert(verdict.start, bound, state, own[bound].threshold, interest.for_windows, 1, own[bound].measure)
+        ChartedAlert(
+            show_on_clock(grid, verdict.start),
+            bound,
+            state,
+            own[bound].threshold,
+            interest.for_windows,
+            1,
+            own[bound].measure,
+        )
         for verdict in judge_windows(interest, traffic)
         for bound in Bound
         if (state := verdict.state_of(bound)) is not None and is_alert_due(interest, state) and verdict.start >= first
     )
-    series = _build_series(traffic, past, interest.direction, interest.window, numbers, own.values())
+    series = _build_series(interest.airport, traffic, past, interest.direction, grid, numbers, own.values())
     return replace(series, statements=statements)
 
 

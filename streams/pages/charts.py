@@ -157,7 +157,7 @@ def build_chart(series: Series) -> Chart | None:
     label_positions = [line.label_y for line in lines if line.label_y is not None]
     steps = [each for each in drawn if each.measure is Measure.PERCENT]
     return Chart(
-        title=f"{name_flights(series.direction).capitalize()} {PER_WINDOW[series.window]}",
+        title=f"{name_flights(series.direction).capitalize()} {PER_WINDOW[series.window]}{_name_clock(series)}",
         summary=_describe_chart(series, highest_count),
         bars=tuple(_build_bar(window, index, slot, top_count, series) for index, window in enumerate(windows)),
         bands=_build_bands(windows, slot),
@@ -170,6 +170,11 @@ def build_chart(series: Series) -> Chart | None:
         y_ticks=tuple(Tick(compute_y(count, top_count), format_number(count)) for count in ticks),
         lane=build_lane(windows, series.window, slot),
     )
+
+
+def _name_clock(series: Series) -> str:
+    """Return by whose clock the windows of a series begin, if it is not UTC: ", by the clock of Europe/Rome"."""
+    return "" if series.clock == "UTC" else f", by the clock of {series.clock}"
 
 
 def _build_bar(window: WindowShown, index: int, slot: float, top_count: int, series: Series) -> Bar:
@@ -358,7 +363,7 @@ def _describe_chart(series: Series, highest_count: int) -> str:
     The newest closed count is left out if no window is closed.
     """
     first, last = series.windows[0], series.windows[-1]
-    span = f"{format_window(first.start, series.window)} to {format_window(last.start, series.window)} UTC"
+    span = f"{format_window(first.start, series.window)} to {format_window(last.start, series.window)} {series.clock}"
     fired = sum(alert.state is AlertState.FIRING for alert in series.statements)
     closed = [
         window for window in series.windows if window.known in (WindowCoverage.CLOSED, WindowCoverage.FROM_HISTORY)

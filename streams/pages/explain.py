@@ -10,10 +10,12 @@ from pydantic import TypeAdapter
 
 from domain.airports import find_airport
 from domain.alerts import AlertState, Bound
+from domain.calendar import find_grid
 from domain.explanation import Knowledge, Usualness, WindowVerdict, judge_windows
+from domain.grids import show_on_clock
 from domain.interests import Direction, Interest
 from domain.measures import Measure, convert_to_flights, list_measured_thresholds
-from domain.windows import Window
+from domain.windows import AlignedTo, Window
 from streams.join_state import JoinState
 from streams.pages.airport import Series, build_interest_series, is_alert_due
 from streams.pages.wording import describe_threshold, format_number, format_usual, name_flights, pluralize
@@ -83,6 +85,7 @@ class InterestExplanation:
     series: Series
     high_percent: int | None = None
     low_percent: int | None = None
+    aligned_to: AlignedTo = AlignedTo.UTC
 
     @property
     def alert_count(self) -> int:
@@ -122,6 +125,7 @@ def explain_interest(join_state: JoinState, interest: Interest, now: datetime) -
         series=build_interest_series(interest, traffic, past),
         high_percent=interest.high_percent,
         low_percent=interest.low_percent,
+        aligned_to=interest.aligned_to,
     )
 
 
@@ -156,6 +160,7 @@ def _explain_windows(interest: Interest, judged: list[WindowVerdict]) -> Iterato
     Counts, for each bound, the windows in breach in a row, which the reasons name.
     """
     runs = dict.fromkeys(Bound, 0)
+    grid = find_grid(interest.airport, interest.window, interest.aligned_to)
     for verdict in judged:
         bounds = []
         usual = ""
@@ -178,7 +183,8 @@ def _explain_windows(interest: Interest, judged: list[WindowVerdict]) -> Iterato
             has_alert = state is not None and is_alert_due(interest, state)
             reason = _explain_bound(interest, bound, threshold, condition, verdict, state, runs[bound])
             bounds.append(BoundExplanation(bound, state, has_alert, is_breached, reason))
-        yield WindowExplanation(verdict.start, verdict.end, verdict.count, verdict.knowledge, tuple(bounds), usual)
+        start, end = show_on_clock(grid, verdict.start), show_on_clock(grid, verdict.end)
+        yield WindowExplanation(start, end, verdict.count, verdict.knowledge, tuple(bounds), usual)
 
 
 def _explain_unjudged(verdict: WindowVerdict, usual: str) -> str:

@@ -6,6 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
+from domain.grids import Grid, LocalGrid, show_on_clock
 from domain.hourly_counts import HourlyCounts
 from domain.interests import Direction
 from domain.live_record import Provenance
@@ -39,6 +40,7 @@ class WindowShown:
     """One window, its number of flights, its coverage, and where what is known comes from."""
 
     start: datetime
+    """By the clock by which windows begin: in UTC, or in the airport's zone."""
     count: int
     """Number of flights that are known; of both directions together for BOTH."""
     known: WindowCoverage
@@ -51,10 +53,10 @@ class WindowShown:
     """Twice what is usual in it. None: nothing is, it was not reached yet, or it is too long ago."""
 
 
-def select_windows(traffic: Traffic, past: Mapping[Direction, HourlyCounts], window: Window) -> range:
+def select_windows(traffic: Traffic, past: Mapping[Direction, HourlyCounts], grid: Grid) -> range:
     """Return the numbers of the windows that the charts show: one range for all directions in `past`, to compare them.
 
-    Window `n` starts `n` window lengths after 1970. The range ends with the window of the newest coverage or flight; it
+    Windows are numbered as in their `grid`. The range ends with the window of the newest coverage or flight; it
     begins with the oldest coverage or kept history, but has at least `MIN_WINDOWS` windows, and of more than
     `MAX_WINDOWS` only the newest. `past`: the counts of each direction as far back as they are kept. The range is empty
     if no direction has coverage or counts.
@@ -72,9 +74,9 @@ def select_windows(traffic: Traffic, past: Mapping[Direction, HourlyCounts], win
                 begins.append(counts.first_hour)
     if not ends:
         return range(0)
-    end = -(-max(ends) // window.hours)
-    begin = min(min(begins, default=end) // window.hours, end - MIN_WINDOWS[window])
-    return range(max(begin, end - MAX_WINDOWS[window]), end)
+    end = grid.find_number(max(ends) * HOUR_S - 1) + 1
+    begin = grid.find_number(min(begins) * HOUR_S) if begins else end
+    return range(max(min(begin, end - MIN_WINDOWS[grid.window]), end - MAX_WINDOWS[grid.window]), end)
 
 
 def _find_last_hour_with_flights(counts: HourlyCounts) -> int:
@@ -91,14 +93,14 @@ def _compute_discard_hour(watermark: int) -> int:
     return watermark // HOUR_S - RETAINED_HOURS + 24
 
 
-def build_window(number: int, window: Window, parts: list[tuple[DirectionTraffic, HourlyCounts]]) -> WindowShown:
+def build_window(number: int, grid: Grid, parts: list[tuple[DirectionTraffic, HourlyCounts]]) -> WindowShown:
     """Build one window from the traffic and history of its directions: the sum of their flights, the worst coverage.
 
     The worst coverage is the first that any direction has, of: uncovered, gap, open, from the history, closed. Its
     provenance is LIVE if what is known of any direction comes from positions.
     """
-    hour = number * window.hours
-    start, end = hour * HOUR_S, (hour + window.hours) * HOUR_S
+    start, end = grid.find_begin(number), grid.find_begin(number + 1)
+    hour = start // HOUR_S
     coverages = {_classify_coverage(direction_traffic, past, hour, start, end) for direction_traffic, past in parts}
     least = next(
         coverage
@@ -111,13 +113,16 @@ def build_window(number: int, window: Window, parts: list[tuple[DirectionTraffic
         )
         if coverage in coverages
     )
-    count = sum(past.total(hour, window.hours) for _, past in parts)
+    if isinstance(grid, LocalGrid):
+        count = sum(past.count_between(start, end) or 0 for _, past in parts)
+    else:
+        count = sum(past.total(hour, grid.hours) for _, past in parts)
     is_begun = least is not WindowCoverage.OPEN or all((flow.watermark or 0) > start for flow, _ in parts)
     provenance = None
     if least is WindowCoverage.CLOSED or (least is WindowCoverage.OPEN and (is_begun or count)):
         is_live = any(flow.live is not None and flow.live.is_unsettled(start, end) for flow, _ in parts)
         provenance = Provenance.LIVE if is_live else Provenance.SETTLED
-    return WindowShown(instant(start), count, least, provenance, is_begun)
+    return WindowShown(show_on_clock(grid, instant(start)), count, least, provenance, is_begun)
 
 
 def _classify_coverage(

@@ -8,13 +8,14 @@ from typing import Final
 from uuid import UUID
 
 from domain.alerts import Alert, AlertState, Bound
-from domain.calendar import WEEK_HOURS, WEEKS_BACK
+from domain.calendar import WEEK_HOURS, WEEKS_BACK, find_grid
+from domain.grids import LocalGrid
 from domain.hourly_counts import DAY_HOURS
 from domain.interests import Direction
 from domain.percent_counts import LOOKBACK_HOURS, list_earlier_windows
 from domain.traffic import Coverage
 from domain.usual import NO_USUAL, Usual
-from domain.windows import HOUR_S, Window, seconds
+from domain.windows import HOUR_S, AlignedTo, Window, seconds
 from streams.entries import AirportState
 from streams.replay.log import FoldedEvent
 from towerwatch.alerts.v1 import events_pb2 as alerts_pb
@@ -63,6 +64,7 @@ class ComparedAlert:
     """When the event that caused the alert was published (milliseconds since 1970)."""
     is_percent: bool = False
     """True: its threshold is in percent of what is usual. False: in flights."""
+    aligned_to: AlignedTo = AlignedTo.UTC
 
     def list_hours(self, usual: Usual) -> range:
         """Return the hours (since 1970) whose counts decide the alert: its window and the `for_windows` windows before.
@@ -70,6 +72,9 @@ class ComparedAlert:
         With percents these are the last that were not skipped; `usual`: what is usual at the airport. Where that is
         retained no more, all hours in which they are sought.
         """
+        grid = find_grid(self.airport, self.window, self.aligned_to)
+        if isinstance(grid, LocalGrid):
+            return self._list_local_hours(grid)
         hours = self.window.hours
         number = self.window_start // HOUR_S // hours
         oldest = number - self.for_windows
@@ -79,6 +84,12 @@ class ComparedAlert:
             if oldest * hours // DAY_HOURS < min(days, default=number):
                 oldest = number - LOOKBACK_HOURS // hours
         return range(oldest * hours, (number + 1) * hours)
+
+    def _list_local_hours(self, grid: LocalGrid) -> range:
+        """Return the hours (since 1970) that hold the window and the `for_windows` windows before it."""
+        number = grid.find_number(self.window_start)
+        oldest = grid.find_begin(number - self.for_windows)
+        return range(oldest // HOUR_S, -(-grid.find_begin(number + 1) // HOUR_S))
 
 
 def build_compared_alert(alert: Alert, cause_ms: int) -> ComparedAlert:
@@ -100,6 +111,7 @@ def build_compared_alert(alert: Alert, cause_ms: int) -> ComparedAlert:
         partition=partition_of(str(alert.user_id), ALERTS_RAISED),
         cause_ms=cause_ms,
         is_percent=alert.percent is not None,
+        aligned_to=alert.aligned_to,
     )
 
 
@@ -123,6 +135,7 @@ def decode_compared_alert(value: bytes) -> ComparedAlert:
         partition=partition_of(alert.user_id, ALERTS_RAISED),
         cause_ms=alert.cause_published_at.ToMilliseconds(),
         is_percent=alert.HasField("percent"),
+        aligned_to=AlignedTo.AIRPORT if alert.aligned_to == interests_pb.ALIGNED_TO_AIRPORT else AlignedTo.UTC,
     )
 
 

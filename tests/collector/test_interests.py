@@ -24,7 +24,7 @@ from collector.interests import FARTHEST_AHEAD, InterestStore
 from collector.intervals import DAY, FARTHEST_BACK, day_of
 from collector.model import OUTBOX, CoverageRow, InterestRow
 from domain.interests import HIGHEST_THRESHOLD, Direction, InterestError
-from domain.windows import Window
+from domain.windows import AlignedTo, Window
 from tests.collector.conftest import ANN, BOB, NOON, NOWHERE, Service, outbox, wish
 from towerwatch.collection.v1.events_pb2 import CollectionRequested
 from towerwatch.interests.v1.events_pb2 import InterestSet
@@ -179,6 +179,8 @@ def test_an_airport_must_exist(service: Service) -> None:
         {"high_percent": 150},
         {"high": None, "high_percent": 100},
         {"low_percent": 100},
+        {"aligned_to": AlignedTo.AIRPORT},
+        {"aligned_to": AlignedTo.AIRPORT, "window": Window.ONE_DAY, "low_percent": 50},
         {"effective_from": day_of(NOON - FARTHEST_BACK) - timedelta(microseconds=1)},
         {"effective_from": NOON + FARTHEST_AHEAD + timedelta(microseconds=1)},
     ],
@@ -242,6 +244,22 @@ def test_a_threshold_of_one_measure_replaces_that_of_the_other(
     assert [event.HasField(name) for name in ("high", "low", "high_percent", "low_percent")] == [
         value is not None for value in after
     ]
+
+
+def test_windows_by_the_airports_clock_are_another_interest(service: Service) -> None:
+    """A person may have both at once; the event says by which clock, and changes of one leave the other as it is."""
+    by_utc = service.set(wish(window=Window.ONE_DAY), ANN)
+    local = service.set(wish(window=Window.ONE_DAY, aligned_to=AlignedTo.AIRPORT), ANN)
+    assert local.interest_id != by_utc.interest_id
+    again = service.set(wish(window=Window.ONE_DAY, aligned_to=AlignedTo.AIRPORT, high=6), ANN)
+    assert (again.interest_id, again.version, again.aligned_to) == (local.interest_id, 2, AlignedTo.AIRPORT)
+    changed = service.interests.change(ANN, local.interest_id, None, {"for_windows": 2})
+    assert (changed.version, changed.aligned_to) == (3, AlignedTo.AIRPORT)
+    with pytest.raises(InterestError, match="no usual yet"):
+        service.interests.change(ANN, local.interest_id, None, {"low_percent": 50})
+    assert service.interests.get(ANN, by_utc.interest_id) == by_utc
+    events = [InterestSet.FromString(each.value or b"") for each in outbox(service.database, INTERESTS_CHANGED.name)]
+    assert [each.aligned_to for each in events] == [0, 2, 2, 2]
 
 
 def test_an_equal_percent_is_no_new_version(service: Service) -> None:

@@ -17,7 +17,9 @@ from collector.model import InterestRow, PersonRow
 from collector.people import delete_idle_people
 from collector.rest.users import Authenticator
 from collector.write_limits import DEFAULT_LIMITS, PastWindowsLimit, PersonLimits, count_past_windows
-from domain.windows import EPOCH, Window
+from domain.calendar import find_grid
+from domain.grids import LOCAL_WINDOWS
+from domain.windows import EPOCH, AlignedTo, Window
 from tests.collector.conftest import ANN, ANNS, BOB, BOBS, ON_SQLITE, Service, app_of, outbox, status_of, wish
 from tests.collector.test_write_limits import run_at_once
 from tests.domain.logs import BASE as BASE_TIME
@@ -46,6 +48,14 @@ def test_the_past_windows_are_those_that_start_since_then(window: Window, begin:
     assert count_past_windows(window, begin, now) == len(list(list_starts(window, begin, now)))
 
 
+@given(st.sampled_from(LOCAL_WINDOWS), INSTANTS, INSTANTS)
+def test_past_windows_by_the_airports_clock_are_counted_by_it(window: Window, begin: datetime, now: datetime) -> None:
+    """At Kathmandu, where the clock is 5:45 ahead of UTC all year."""
+    ahead = timedelta(hours=5, minutes=45)
+    expected = len(list(list_starts(window, begin + ahead, now + ahead)))
+    assert count_past_windows(find_grid("VNKT", window, AlignedTo.AIRPORT), begin, now) == expected
+
+
 def test_one_change_is_always_possible_with_the_smallest_limit() -> None:
     """The largest number of windows of one change is below the smallest limit that can be set."""
     now = datetime(2024, 2, 1, 23, 59, 59, tzinfo=UTC)
@@ -59,7 +69,11 @@ def pay(service: Service, limit: PastWindowsLimit, hours: int, user_id: UUID = A
     """Pay for an interest by the hour that is effective from some hours before the service's time."""
     with service.database.transaction() as session:
         begin = service.clock.now() - timedelta(hours=hours - 1)
-        limit.pay(session, InterestRow(user_id=user_id, window_length="1h", effective_from=begin), service.clock.now())
+        limit.pay(
+            session,
+            InterestRow(user_id=user_id, window_length="1h", aligned_to="utc", effective_from=begin),
+            service.clock.now(),
+        )
 
 
 def test_replicas_count_past_windows_together_and_they_come_back_in_a_day(service: Service) -> None:

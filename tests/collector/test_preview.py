@@ -112,6 +112,25 @@ def test_a_preview_goes_back_as_far_as_an_interest_may(client: FlaskClient, serv
     assert status_of(client.post("/interests/preview", json=long_ago, headers=ANNS)) == 422
 
 
+def test_a_preview_counts_the_days_of_the_airports_clock(client: FlaskClient, service: Service) -> None:
+    """At Kathmandu a day begins at 18:15 UTC: a flight of 18:14 is of the day before one of 18:15."""
+    service.cover(DEPARTURES, TODAY - 3 * DAY, TODAY, airport="VNKT")
+    midnight = TODAY - 2 * DAY + 18.25 * HOUR
+    minute = HOUR / 60
+    service.store(DEPARTURES, *(midnight + at * minute for at in (-2, -1, -1 / 60, 0, 14)), airport="VNKT")
+    body = WISH | {"airport_icao": "VNKT", "window": "1d", "aligned_to": "airport"}
+    shown = client.post("/interests/preview", json=body, headers=ANNS).json
+    assert shown is not None
+    assert (shown["windows"], shown["counts"]["max"], shown["counts"]["p50"]) == (2, 3, 2)
+    assert [(alert["state"], alert["window_start"], alert["count"]) for alert in shown["alerts"]] == [
+        ("FIRING", "2013-02-10T18:15:00Z", 3),
+        ("RESOLVED", "2013-02-11T18:15:00Z", 2),
+    ]
+    assert {each["month"]["why_none"] for name, each in shown["suggestions"].items() if name.endswith("percent")} == {
+        "Windows by the airport's clock have no usual yet."
+    }
+
+
 @pytest.mark.parametrize("for_windows", [1, 2])
 def test_a_preview_after_a_gap_agrees_with_the_stream(service: Service, for_windows: int) -> None:
     """The database's coverage begins after the gap; flights stored before the gap count in no window after it."""

@@ -8,6 +8,8 @@ from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
+from itertools import pairwise
+from zoneinfo import ZoneInfo
 
 ModelAlert = tuple[str, str, datetime]
 """Bound, state, window start."""
@@ -36,6 +38,42 @@ class ModelInterest:
     for_windows: int
     repeat: bool
     effective_from: datetime
+    zone: str | None = None
+    """The zone by whose clock windows begin; None: by UTC."""
+
+
+@cache
+def list_local_starts(zone: str, hours: int, first: datetime, last: datetime) -> list[datetime]:
+    """Return the starts of all windows by a zone's clock from `first` to `last`, by looking at the clock all the time.
+
+    A window of 6 hours starts whenever the clock shows a quarter of a day that it never showed before, one of a day
+    whenever it shows a new date; nobody looks at the clock more often than every quarter of an hour.
+    """
+    clock, starts, latest = ZoneInfo(zone), [], None
+    at = first
+    while at <= last:
+        shown = at.astimezone(clock)
+        place = shown.date(), shown.hour // hours
+        if latest is None or place > latest:
+            starts.append(at)
+            latest = place
+        at += timedelta(minutes=15)
+    return starts[1:]  # of the first one nobody saw the beginning
+
+
+def _list_starts(logs: list[Log], interest: ModelInterest) -> list[datetime]:
+    """Return the starts of all windows around the logs, in order."""
+    midnight = min(log.covered[0] for log in logs).replace(hour=0, minute=0, second=0) - timedelta(days=1)
+    last = max(max([log.covered[1], *log.flights]) for log in logs)
+    length = LENGTHS[interest.window]
+    if interest.zone is not None:
+        until = last.replace(minute=0, second=0) + timedelta(days=4)
+        return list_local_starts(interest.zone, length // timedelta(hours=1), midnight - timedelta(days=2), until)
+    starts = []
+    while midnight <= last + length:
+        starts.append(midnight)
+        midnight += length
+    return starts
 
 
 def compute_model_alerts(logs: list[Log], interest: ModelInterest) -> set[ModelAlert]:
@@ -51,37 +89,31 @@ def judge_model_windows(logs: list[Log], interest: ModelInterest) -> set[ModelAl
     """Return the alerts as `compute_model_alerts`, and besides them the breaches that are UNDECIDED."""
     if any(log.covered is None for log in logs):
         return set()
-    length = LENGTHS[interest.window]
-    midnight = min(log.covered[0] for log in logs).replace(hour=0, minute=0, second=0) - timedelta(days=1)
-    last = max(max([log.covered[1], *log.flights]) for log in logs)
-    starts = []
-    while midnight <= last:
-        starts.append(midnight)
-        midnight += length
-
+    starts = _list_starts(logs, interest)
+    ends = dict(pairwise(starts))
     flights = sorted(flight for log in logs for flight in log.flights)
 
     @cache
     def count(start):
-        return bisect_left(flights, start + length) - bisect_left(flights, start)
+        return bisect_left(flights, ends[start]) - bisect_left(flights, start)
 
     @cache
     def is_never_judged(start):
-        if start < interest.effective_from:
+        if start is None or start < interest.effective_from:
             return True
         for log in logs:
             if start < log.covered[0]:
                 return True
-            if any(begin < start + length and end > start for begin, end in log.gaps):
+            if any(begin < ends[start] and end > start for begin, end in log.gaps):
                 return True
         return False
 
     def is_closed(start):
-        return not is_never_judged(start) and all(log.covered[1] >= start + length for log in logs)
+        return not is_never_judged(start) and all(log.covered[1] >= ends[start] for log in logs)
 
     alerts: set[ModelAlert] = set()
-    for start in starts:
-        before = [start - i * length for i in range(1, interest.for_windows + 1)]
+    for place, start in enumerate(starts[:-1]):
+        before = [starts[place - i] if place >= i else None for i in range(1, interest.for_windows + 1)]
         is_early = start < interest.effective_from or any(start < log.covered[0] for log in logs)
         if interest.high is not None and not is_early and all(is_never_judged(b) or is_closed(b) for b in before):
             over = [not is_never_judged(b) and count(b) > interest.high for b in before]

@@ -13,7 +13,7 @@ from domain.explanation import judge_windows
 from domain.interest_alerts import build_alert, compute_alerts
 from domain.interests import Direction, Interest
 from domain.threshold_index import ThresholdIndex
-from domain.windows import Window
+from domain.windows import AlignedTo, Window
 from tests.domain.logs import an_interest, interests, interleaved, with_late_flights
 from tests.domain.test_rule import seen
 
@@ -86,12 +86,14 @@ def test_the_thresholds_in_force_are_counted_not_named():
         an_interest(interest_id=UUID(int=2), high=20, repeat=True),
         an_interest(interest_id=UUID(int=3), high=9, window=Window.ONE_DAY, direction=Direction.BOTH),
         an_interest(interest_id=UUID(int=4), high=None, low_percent=50, for_windows=2),
+        an_interest(interest_id=UUID(int=5), high=9, window=Window.ONE_DAY, aligned_to=AlignedTo.AIRPORT),
     ]
     assert [tuple(each) for each in build_index(wanted).list_in_force()] == [
-        ("both", "1d", 1, "high", 9, 1, "flights"),
-        ("departures", "1h", 1, "high", 20, 2, "flights"),
-        ("departures", "1h", 1, "low", 3, 1, "flights"),
-        ("departures", "1h", 2, "low", 50, 1, "percent"),
+        ("both", "1d", 1, "high", 9, 1, "flights", "utc"),
+        ("departures", "1d", 1, "high", 9, 1, "flights", "airport"),
+        ("departures", "1h", 1, "high", 20, 2, "flights", "utc"),
+        ("departures", "1h", 1, "low", 3, 1, "flights", "utc"),
+        ("departures", "1h", 2, "low", 50, 1, "percent", "utc"),
     ]
 
 

@@ -14,7 +14,7 @@ from domain.alerts import Alert, AlertState, Bound
 from domain.interests import Direction
 from domain.live_record import Provenance
 from domain.notices import RetiredNotice, UnheardNotice, compute_retired_notice_id, compute_unheard_notice_id
-from domain.windows import Window
+from domain.windows import AlignedTo, Window
 from notifier.mail import Contact
 
 SENDER = Address("Towerwatch", addr_spec="alerts@example.org")
@@ -128,7 +128,14 @@ def new_alert(**changes: object) -> Alert:
     return replace(ALERT, **(ids | changes))  # type: ignore[arg-type]
 
 
-alerts = st.builds(
+def _align_to_airport(alert: Alert, hours: int) -> Alert:
+    """Return an alert of a window by the airport's clock of that many hours; 0: the alert itself, by UTC."""
+    if not hours:
+        return alert
+    return replace(alert, aligned_to=AlignedTo.AIRPORT, own_end=alert.window_start + timedelta(hours=hours))
+
+
+_alerts_by_utc = st.builds(
     Alert,
     alert_id=st.uuids(),
     interest_id=st.uuids(),
@@ -158,5 +165,6 @@ alerts = st.builds(
     base_counts=st.lists(st.integers(0, 2**32 - 1), max_size=5).map(tuple),
     earlier_usual=st.just(()) | st.lists(st.none() | st.integers(0, 2**32 - 2), min_size=12, max_size=12).map(tuple),
 ).map(lambda alert: replace(alert, earlier_usual=alert.earlier_usual[: len(alert.earlier)]))
+alerts = st.builds(_align_to_airport, _alerts_by_utc, st.sampled_from((0, 0, 5, 6, 23, 24, 25)))
 
 names = st.text(max_size=200) | st.from_regex(r"[\r\n\t\"<>(),:;@\\=?_ a-zé蝶🛫]{0,80}", fullmatch=True)

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from domain.interests import Direction, Interest
 from domain.traffic import Observation
+from domain.windows import AlignedTo
 from towerwatch.flights.v1 import events_pb2 as flights_pb
 from towerwatch.interests.v1 import events_pb2 as interests_pb
 from towerwatch.topics import FLIGHTS_OBSERVED, INTERESTS_CHANGED, Topic, partition_of
@@ -72,6 +73,8 @@ def build_interest_message(interest: Interest) -> interests_pb.InterestSet:
         low_percent=interest.low_percent,
     )
     message.effective_from.FromDatetime(interest.effective_from)
+    if interest.aligned_to is not AlignedTo.UTC:
+        message.aligned_to = interests_pb.AlignedTo.Value(f"ALIGNED_TO_{interest.aligned_to.name}")
     return message
 
 

@@ -8,9 +8,10 @@ from uuid import UUID
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from domain.grids import LOCAL_WINDOWS
 from domain.interests import HIGH_PERCENTS, HIGHEST_THRESHOLD, LOW_PERCENTS, MAX_FOR_WINDOWS, Direction
 from domain.traffic import LONGEST_INTERVAL_S, Coverage, Observation
-from domain.windows import Window, seconds
+from domain.windows import AlignedTo, Window, seconds
 from streams.errors import UndecodableError
 from streams.messages import decode_flights, decode_interest, encode_alert
 from tests.domain.corrected_logs import corrected_logs
@@ -86,6 +87,17 @@ def test_an_interest_decodes_with_every_field(interest, version, high_percent, l
     assert decode_interest(build_interest_message(interest).SerializeToString()) == interest
 
 
+@given(interest=interests, window=st.sampled_from(LOCAL_WINDOWS))
+def test_an_interest_by_the_airports_clock_decodes_so_and_one_without_a_clock_is_by_utc(interest, window):
+    """A message from before there were clocks is of windows by UTC, as one that names UTC."""
+    local = replace(interest, window=window, aligned_to=AlignedTo.AIRPORT)
+    assert decode_interest(build_interest_message(local).SerializeToString()) == local
+    message = build_interest_message(interest)
+    assert not message.aligned_to
+    for message.aligned_to in (interests_pb.ALIGNED_TO_UNSPECIFIED, interests_pb.ALIGNED_TO_UTC):
+        assert decode_interest(message.SerializeToString()) == interest
+
+
 def test_unknown_fields_are_ignored():
     """A newer collector may publish more fields than this version has."""
     unknown = bytes.fromhex("9a3e0568656c6c6f")  # field 995, a string
@@ -142,6 +154,9 @@ def test_a_gap_may_be_long():
         {"high_percent": 150},
         {"low_percent": 0},
         {"low_percent": 100},
+        {"aligned_to": 2},
+        {"aligned_to": 2, "window": 3, "low_percent": 50},
+        {"aligned_to": 3},
         {"effective_from": 2**62},
         {"effective_from": -(2**62)},
     ],
@@ -195,6 +210,7 @@ any_interest = st.fixed_dictionaries(
         "low": st.none() | UINT32,
         "high_percent": st.none() | UINT32,
         "low_percent": st.none() | UINT32,
+        "aligned_to": st.integers(0, 3) | INT32,
         "for_windows": st.integers(0, 3) | UINT32,
         "effective_from": stamps,
         "version": st.integers(0, 2**64 - 1),
@@ -246,5 +262,10 @@ def test_an_alert_is_encoded_with_every_field(alert, published):
     assert (message.doubled_usual if message.HasField("doubled_usual") else None) == alert.doubled_usual
     assert tuple(message.base_counts) == alert.base_counts
     assert tuple(each - 1 if each else None for each in message.earlier_usual) == alert.earlier_usual
+    is_local = alert.aligned_to is AlignedTo.AIRPORT
+    assert message.aligned_to == (interests_pb.ALIGNED_TO_AIRPORT if is_local else interests_pb.ALIGNED_TO_UNSPECIFIED)
+    assert (message.window_end.ToDatetime(UTC) if message.HasField("window_end") else None) == (
+        alert.window_end if is_local else None
+    )
     earlier = zip(message.earlier_counts, message.earlier_known, strict=True)
     assert tuple(count if known else None for count, known in earlier) == alert.earlier

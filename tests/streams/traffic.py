@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 from domain.calendar import find_calendar
 from domain.interests import Direction, Interest
 from domain.traffic import Coverage, Observation
-from domain.windows import HOUR_S, Window, seconds
+from domain.windows import HOUR_S, AlignedTo, Window, seconds
 from tests.domain.logs import BASE, an_interest, expected_ids
 from tests.domain.percent_model import compute_expected_ids
 from tests.streams.events import Event, interest_set, observed
@@ -99,14 +99,15 @@ def _generate_percents(chance: random.Random, airport: str) -> Interest:
     """Generate an interest with a threshold in percent, or with one of each measure."""
     thresholds = chance.choice(({"low_percent": 50}, {"high_percent": 120}, {"high_percent": 150, "low": 3}))
     interest = _generate_interest(chance, airport)
-    return replace(interest, **{"high": None, "low": None, "high_percent": None, "low_percent": None} | thresholds)
+    unset = {"high": None, "low": None, "high_percent": None, "low_percent": None, "aligned_to": AlignedTo.UTC}
+    return replace(interest, **unset | thresholds)
 
 
 def _generate_interest(chance: random.Random, airport: str) -> Interest:
     """Generate an interest with a high threshold, a low one, or both."""
     high = chance.choice((None, 2, 6, 20))
     low = chance.choice((1, 3)) if high is None else chance.choice((None, 1))
-    return an_interest(
+    interest = an_interest(
         interest_id=uuid4(),
         user_id=uuid4(),
         airport=airport,
@@ -118,3 +119,6 @@ def _generate_interest(chance: random.Random, airport: str) -> Interest:
         repeat=chance.random() < 0.3,
         effective_from=BASE + timedelta(hours=chance.randrange(30)),
     )
+    # The clock of an airport that is in no list is UTC: the same windows, found by the clock.
+    is_local = interest.window is not Window.ONE_HOUR and interest.for_windows == 1
+    return replace(interest, aligned_to=AlignedTo.AIRPORT) if is_local else interest

@@ -30,6 +30,12 @@ MISSING = "00000000-0000-0000-0000-000000000009"
         ({"high_percent": 100}, "high_percent: must be 101 or more"),
         ({"low_percent": 100}, "low_percent: must be 99 or less"),
         ({"high_percent": 150}, "give high (flights) or high_percent (percent of what is usual), not both"),
+        ({"aligned_to": "airport"}, "an hour is not aligned to the airport's clock: leave aligned_to out"),
+        (
+            {"aligned_to": "airport", "window": "1d", "low_percent": 50},
+            "windows that are aligned to the airport's clock have no usual yet: give low (flights), or leave",
+        ),
+        ({"aligned_to": "kjfk"}, "aligned_to: must be 'utc' or 'airport'"),
         ({"for_windows": 0}, "for_windows: must be 1 or more"),
         ({"repeat": "yes"}, "repeat: must be true or false"),
         ({"effective_from": 7}, "effective_from: must be an instant like 2026-07-01T00:00:00Z"),
@@ -51,7 +57,7 @@ def test_a_fault_of_an_interest_is_told_in_our_words(client: FlaskClient, fault:
     assert not FOREIGN_WORDS.search(response.text)
 
 
-@pytest.mark.parametrize("member", ["airport_icao", "direction", "window"])
+@pytest.mark.parametrize("member", ["airport_icao", "direction", "window", "aligned_to"])
 def test_what_an_interest_is_about_cannot_be_changed(client: FlaskClient, service: Service, member: str) -> None:
     """The answer says what to do in its place."""
     interest = service.set(wish(), ANN)
@@ -76,6 +82,7 @@ def test_an_unknown_airport_is_in_the_list_of_errors(client: FlaskClient) -> Non
         ({"high_value": 3, "low_value": 4}, ["high_value", "low_value"]),
         ({"low_value": 0}, ["low_value"]),
         ({"high_percent": 150}, ["high_value", "high_percent"]),
+        ({"aligned_to": "airport"}, ["aligned_to"]),
         ({"effective_from": "1999-02-10T00:00:00Z"}, ["effective_from"]),
     ],
 )

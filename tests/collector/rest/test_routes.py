@@ -73,6 +73,7 @@ def test_an_interest_is_created_then_changed(client: FlaskClient) -> None:
     assert shown == {
         "interest_id": shown["interest_id"], **WISH, "low_value": None, "high_percent": None, "low_percent": None,
         "learning": None, "learning_until": None,
+        "aligned_to": "utc",
         "for_windows": 1, "repeat": False,
         "effective_from": "2013-02-12T00:00:00Z", "version": 1, "notice": None,
     }  # fmt: skip
@@ -97,6 +98,22 @@ def test_all_members_and_spellings_are_accepted(client: FlaskClient) -> None:
         "airport_icao": "LICC",
         "effective_from": "2013-02-10T00:00:00Z",
     }
+
+
+def test_windows_may_be_aligned_to_the_airports_clock(client: FlaskClient) -> None:
+    """Such an interest is another one than that of the same windows by UTC, and its preview has the airport's days."""
+    body = WISH | {"window": "1d"}
+    by_utc = json_of(client.post("/interests", json=body, headers=ANNS))
+    local = client.post("/interests", json=body | {"aligned_to": "airport"}, headers=ANNS)
+    assert (local.status_code, json_of(local)["aligned_to"]) == (201, "airport")
+    assert by_utc["interest_id"] != json_of(local)["interest_id"]
+    assert json_of(client.get(local.headers["Location"], headers=ANNS)) == without_notice(json_of(local))
+    changed = client.post("/interests", json=body | {"aligned_to": "airport", "high_value": 31}, headers=ANNS)
+    assert (changed.status_code, json_of(changed)["version"]) == (200, 2)
+    shown = client.get("/interests", headers=ANNS).json
+    assert shown is not None
+    assert sorted(each["aligned_to"] for each in shown["interests"]) == ["airport", "utc"]
+    assert client.post("/interests/preview", json=body | {"aligned_to": "airport"}, headers=ANNS).status_code == 200
 
 
 def test_a_threshold_may_be_a_percent_of_what_is_usual(client: FlaskClient) -> None:

@@ -7,8 +7,9 @@ from uuid import UUID
 import pytest
 
 from domain.interests import Direction, Interest
-from domain.windows import Window
+from domain.windows import AlignedTo, Window
 from local.demo.options import DEFAULT_INTERESTS, parse_interest, parse_options
+from local.demo.wording import build_interest_body, describe_interest
 from local.errors import LocalError
 from local.opensky.nightly_record import NIGHTLY, RecordSchedule
 
@@ -42,6 +43,15 @@ def test_an_interest_is_parsed():
         effective_from=begin,
         version=1,
     )
+
+
+def test_windows_by_the_airports_clock_are_parsed():
+    """`@airport` after the window's length; the clock is told to REST, and the console says it."""
+    interest = parse_interest("KBOS:arrivals:1d@airport:low=10", datetime(2013, 2, 8, tzinfo=UTC))
+    assert (interest.window, interest.aligned_to) == (Window.ONE_DAY, AlignedTo.AIRPORT)
+    assert build_interest_body(interest)["aligned_to"] == "airport"
+    assert describe_interest(interest) == "fewer than 10 arrivals in 1d by its clock at KBOS"
+    assert parse_interest("KBOS:arrivals:1d:low=10", interest.effective_from).aligned_to is AlignedTo.UTC
 
 
 def test_the_record_is_the_one_that_is_asked_for():
@@ -83,6 +93,9 @@ def test_thresholds_may_be_in_percent():
         ("JFK:departures:1h:high=1", "JFK is no airport's ICAO code"),
         ("KJFK:sideways:1h:high=1", "'sideways' is no direction"),
         ("KJFK:departures:2h:high=1", "'2h' is no window"),
+        ("KJFK:departures:1d@kjfk:high=1", "'1d@kjfk' is no window: 1h, 6h or 1d, and 6h@airport or 1d@airport"),
+        ("KJFK:departures:1d@:high=1", "'1d@' is no window"),
+        ("KJFK:departures:1h@airport:high=1", "an hour is not aligned to the airport's clock"),
         ("KJFK:departures:1h", "give a high or a low threshold"),
         ("KJFK:departures:1h:high=-1", "'high=-1' is none of"),
         ("KJFK:departures:1h:high=1:high=2", "'high=2' is none of"),

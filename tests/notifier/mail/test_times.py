@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from html import unescape
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -121,5 +121,6 @@ def test_local_times_are_shown_where_they_differ_from_utc(start: str, hours: int
 
 def test_the_bars_of_a_chart_are_told_apart() -> None:
     """The labels below the bars of the two hours differ; all others are hours alone."""
-    labels = _build_time_labels(at("2026-10-24 23:00"), Window.ONE_HOUR, 4, ZoneInfo("Europe/Rome"))
+    starts = tuple(at("2026-10-24 23:00") + timedelta(hours=each) for each in range(4))
+    labels = _build_time_labels(starts, Window.ONE_HOUR, UTC, ZoneInfo("Europe/Rome"))
     assert [local for _, local in labels] == ["01:00", "02:00 CEST", "02:00 CET", "03:00"]

@@ -14,7 +14,7 @@ from domain.alerts import AlertState, Bound
 from domain.interests import Direction
 from domain.measures import Measure
 from domain.traffic import Coverage, Traffic
-from domain.windows import Window, instant
+from domain.windows import AlignedTo, Window, instant
 from streams.pages.airport import (
     DETAIL_ADAPTER,
     MAX_CHARTED_THRESHOLDS,
@@ -337,3 +337,26 @@ def test_an_airport_without_traffic_has_no_windows() -> None:
     """An airport without coverage and flights has empty series."""
     assert Traffic().arrivals.watermark is None
     assert all(each.windows == () for each in build_detail([]).series)
+
+
+def test_windows_by_the_airports_clock_have_a_chart_of_their_own() -> None:
+    """Beside the charts by UTC, with the thresholds of that clock alone, and named for it."""
+    by_utc = an_interest(window=Window.ONE_DAY, high=5)
+    local = an_interest(interest_id=UUID(int=9), window=Window.ONE_DAY, high=7, aligned_to=AlignedTo.AIRPORT)
+    log = [seen(0, 72, [hour for hour in range(72) for _ in range(1)])]
+    detail = build_detail(log, by_utc, local, window=Window.ONE_DAY)
+    assert [(each.direction, each.clock) for each in detail.series] == [
+        ("departures", "UTC"),
+        ("arrivals", "UTC"),
+        ("departures", "America/New_York"),
+    ]
+    first, _, own = detail.series
+    assert [each.threshold for each in first.thresholds] == [5]
+    assert [each.threshold for each in own.thresholds] == [7]
+    assert {each.start.hour for each in own.windows} == {0}
+    assert [each.start for each in own.statements] == [each.start for each in own.windows if each.count > 7][:1]
+    page = render_airport(detail, "a test")
+    assert "Departures a day, by the clock of America/New_York" in page
+    assert "1 day, by the airport's clock" in page
+    assert len(build_detail(log, by_utc, window=Window.ONE_DAY).series) == 2
+    assert len(build_detail(log, local).series) == 2, "an hour is an hour"

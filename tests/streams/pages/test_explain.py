@@ -2,14 +2,14 @@
 
 import json
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given, settings
 
 from domain.interests import Direction
 from domain.traffic import Coverage, Observation
-from domain.windows import HOUR_S, instant
+from domain.windows import HOUR_S, AlignedTo, Window, instant, seconds
 from streams.pages.explain import (
     EXPLANATION_ADAPTER,
     WINDOWS_PER_PAGE,
@@ -237,3 +237,36 @@ def test_a_late_interest_has_alerts_only_since_it_is_in_effect() -> None:
     late = replace(an_interest(), effective_from=BASE + 30 * HOUR)
     explanation = build_explanation([seen(0, 40, (0.1, 0.2, 0.3, 31.1, 31.2, 31.3))], late)
     assert {(each.start - BASE) / HOUR for each in explanation.series.statements} == {31.0, 32.0}
+
+
+def test_windows_by_the_airports_clock_are_shown_in_its_time() -> None:
+    """The rows and the chart have the airport's days, and say whose clock it is; a day of 23 hours is one row."""
+    begin = datetime(2013, 3, 9, tzinfo=UTC)
+    interest = an_interest(
+        airport="KBOS",
+        window=Window.ONE_DAY,
+        aligned_to=AlignedTo.AIRPORT,
+        high=None,
+        low=2,
+        effective_from=begin,
+    )
+    join = JoinStateOnDicts()
+    join.fold(interest_set(interest, 1))
+    for day in range(4):
+        at = seconds(begin) + day * DAY_S
+        times = (at + 4 * HOUR_S + 1800, at + 5 * HOUR_S)  # before local midnight from the 10th on, and after it
+        join.fold(observed("KBOS", day + 1, Observation(interest.direction, at, at + DAY_S, times, Coverage.COMPLETE)))
+    explanation = explain_interest(join.state, interest, NOW)
+    known = [each for each in explanation.windows if each.knowledge == "closed"]
+    assert [(f"{each.start:%d %b %H:%M}", f"{each.end:%d %b %H:%M}", each.count) for each in known] == [
+        ("11 Mar 00:00", "12 Mar 00:00", 2),
+        ("10 Mar 00:00", "11 Mar 00:00", 1),
+        ("09 Mar 00:00", "10 Mar 00:00", 2),
+    ]
+    assert [each.bounds[0].state for each in reversed(known)] == [None, "FIRING", "RESOLVED"]
+    assert explanation.series.clock == "America/New_York"
+    assert [each.count for each in explanation.series.windows][-4:-1] == [2, 1, 2]
+    page = render_explanation(explanation, page=1, only_said=False, answered_by="a test")
+    assert "Sun 10 Mar</th>" in page
+    assert "Window (America/New_York)" in page
+    assert "by the airport's clock" in page

@@ -1,0 +1,35 @@
+"""Windows by the airport's own clock as text: "Sun 10 Mar (23 hours) at KBOS"."""
+
+from datetime import datetime, timedelta
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from domain.airports import find_airport
+from domain.alerts import Alert
+from domain.windows import AlignedTo, Window
+from notifier.mail.times import ReaderTimes
+
+_HOUR: Final = timedelta(hours=1)
+
+
+def find_own_zone(alert: Alert) -> ZoneInfo | None:
+    """Return the zone by whose clock an alert's window begins; None: UTC, also if no airport has the code any more."""
+    airport = find_airport(alert.airport) if alert.aligned_to is AlignedTo.AIRPORT else None
+    return None if airport is None else ReaderTimes.of(airport.time_zone, alert.window_start).zone
+
+
+def format_own_range(alert: Alert, begin: datetime, end: datetime, times: ReaderTimes) -> str:
+    """Return the time of one or more of an alert's windows by the clock by which they begin.
+
+    "Fri 8 Feb 00:00–06:00 UTC", or "Sun 10 Mar (23 hours) at KBOS".
+    """
+    zone = find_own_zone(alert)
+    if zone is None:
+        return f"{times.format_range(begin, end)} UTC"
+    odd = format_odd_length(alert.window, begin, end) if alert.count_windows(begin, end) == 1 else ""
+    return f"{times.format_range(begin, end, zone)}{odd} at {alert.airport}"
+
+
+def format_odd_length(window: Window, begin: datetime, end: datetime) -> str:
+    """Return the length of a window in which clocks change, " (23 hours)" or " (24.5 hours)"; else the empty text."""
+    return "" if end - begin == window.length else f" ({(end - begin) / _HOUR:g} hours)"
