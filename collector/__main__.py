@@ -46,6 +46,7 @@ from collector.settings import CollectorSettings
 from collector.settled.collection import FlightCollector
 from collector.settled.coverage_report import CoverageReports, LiveReports
 from collector.settled.evidence import RecordTiming
+from collector.settled.learning_reports import LearningReports
 from collector.settled.quota import QuotaStore
 from collector.settled.schedule import CollectionTiming
 from collector.settled.status import SchedulerStatus
@@ -185,6 +186,7 @@ async def _run(settings: CollectorSettings) -> None:
             CoverageReports(database, clock, timing, live_status.explain_airport).load_report,
             lambda: Scheduler.build(status.load_state(), live_status.load_state()),
             WriteLimit(database, settings.build_person_limits(), metrics),
+            LearningReports(database, clock, timing, quota, settings.live_departures_credits).find_learning_ends,
             cookie.read_credential,
         )
     )

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 from uuid import uuid4
 
 import structlog
@@ -204,6 +205,6 @@ def _find_digest(user: User) -> str:
     return user.address_digest or compute_address_digest(user.address_key)
 
 
-_VOID = (
+_VOID: Final = (
     "This link was used already, or another was asked for since; open the link in the latest mail, or ask for another."
 )

@@ -8,7 +8,7 @@ overtake each other. Everything that happens meanwhile is added behind the barri
 What was live was told minutes after it happened: it is past, but for what was still in the outbox.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -160,15 +160,25 @@ def _find_told_range(target: RetainedCoverage) -> tuple[datetime, datetime]:
 def _list_told_pieces(target: RetainedCoverage) -> list[_Piece]:
     """Return the pieces of time that were published as covered, in order and without overlaps.
 
-    They are the settled range, and the live stretches before and after it.
+    They are the settled range, the live stretches before and after it, and the covered days before it.
     """
     first, (begin, end) = target.find_begin(), _find_told_range(target)
     pieces = [_Piece(begin, end, False)]
     for live_begin, live_end in target.live:
         until = min(live_end, target.untold_live_from or live_end)
-        pieces.append(_Piece(max(live_begin, first), min(until, begin), True))
+        pieces += _cut_out(_Piece(max(live_begin, first), min(until, begin), True), target.earlier)
         pieces.append(_Piece(max(live_begin, first, end), until, True))
+    pieces += [_Piece(max(day, first), day_end, False) for day, day_end in target.earlier]
     return sorted((each for each in pieces if each.begin < each.end), key=lambda each: each.begin)
+
+
+def _cut_out(piece: _Piece, stretches: Iterable[tuple[datetime, datetime]]) -> list[_Piece]:
+    """Return what is left of a piece without some stretches, which are in order and do not overlap."""
+    left, begin = [], piece.begin
+    for stretch_begin, stretch_end in stretches:
+        left.append(_Piece(begin, min(stretch_begin, piece.end), piece.is_live))
+        begin = max(begin, stretch_end)
+    return [*left, _Piece(begin, piece.end, piece.is_live)]
 
 
 def _encode_early(

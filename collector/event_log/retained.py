@@ -21,6 +21,7 @@ from collector.model import (
     LiveMovementRow,
     LiveOutcome,
 )
+from collector.settled.history_days import HistoryDayRow
 from collector.settled.reconciliation import MATCHED_WITHIN
 from collector.sources.flight import Flight, PublishedFlight
 from domain.interests import Direction
@@ -51,10 +52,12 @@ class RetainedCoverage:
     """The stretches of live coverage, in order."""
     untold_live_from: datetime | None = None
     """Begin of the live coverage that was still in the outbox when the log was lost. None: there was none."""
+    earlier: tuple[Stretch, ...] = ()
+    """The stretches of covered days before `covered_from`, in order: from before a gap, or behind it as history."""
 
     def find_begin(self) -> datetime:
         """Return where the republished coverage begins: REPUBLISHED_DAYS before its end, or later."""
-        begin = min([self.covered_from, *(begin for begin, _ in self.live)])
+        begin = min([self.covered_from, *(begin for begin, _ in (*self.live, *self.earlier))])
         end = max([self.covered_until, *(end for _, end in self.live)])
         return max(begin, day_of(end - REPUBLISHED_DAYS * DAY))
 
@@ -113,6 +116,7 @@ def load_targets(session: Session, unpublished: UnpublishedLive) -> list[Retaine
     begins = {target: found[0][0] for target, found in stretches.items()}
     for target, begin in _load_first_movements(session).items():
         begins[target] = min(begin, begins.get(target, begin))
+    earlier = _load_earlier_days(session)
     targets = []
     for target in sorted({*settled, *begins}):
         live, untold_from = tuple(stretches[target]), unpublished.covered_from.get(target)
@@ -121,8 +125,18 @@ def load_targets(session: Session, unpublished: UnpublishedLive) -> list[Retaine
             begin, end, told_until = row.covered_from, row.covered_until, row.told_until
         else:
             begin, end, told_until = begins[target], begins[target], None
-        targets.append(RetainedCoverage(*target, begin, end, told_until, live, untold_from))
+        before = tuple(stretch for stretch in earlier.get(target, ()) if stretch[1] <= begin)
+        targets.append(RetainedCoverage(*target, begin, end, told_until, live, untold_from, before))
     return targets
+
+
+def _load_earlier_days(session: Session) -> Mapping[Target, list[Stretch]]:
+    """Return the days that are covered as history or from before a gap, by target, in order."""
+    query = select(HistoryDayRow).where(HistoryDayRow.covered).order_by(HistoryDayRow.day)
+    days: defaultdict[Target, list[Stretch]] = defaultdict(list)
+    for row in session.scalars(query):
+        days[row.airport, Direction(row.direction)].append((row.day, row.day + DAY))
+    return days
 
 
 def load_flights(

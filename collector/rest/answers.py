@@ -2,113 +2,18 @@
 
 from collections.abc import Mapping
 from datetime import date, datetime
-from uuid import UUID
 
 from pydantic import BaseModel, Field
 
 from collector import flight_lists, flights as queries
 from collector.rest.live_answers import Live
-from collector.rest.requests import (
-    ALIGNED_TO_DESCRIPTION,
-    FOR_WINDOWS_DESCRIPTION,
-    HIGH_DESCRIPTION,
-    HIGH_PERCENT_DESCRIPTION,
-    LOW_DESCRIPTION,
-    LOW_PERCENT_DESCRIPTION,
-    REPEAT_DESCRIPTION,
-)
 from collector.rest.usual_answers import Suggestions
 from collector.settled import evidence
 from collector.settled.coverage_report import CoverageReport
 from collector.unheard import explain_unheard
-from domain import interests as domain, preview as domain_preview
-from domain.airports import explain_retired_code
+from domain import preview as domain_preview
 from domain.alerts import Alert, AlertState, Bound
 from domain.interests import Direction
-from domain.windows import AlignedTo, Window
-
-
-class Interest(BaseModel):
-    """An interest: the thresholds on an airport's traffic that a person is notified about.
-
-    Airport, direction, window and clock (`aligned_to`) never change.
-    """
-
-    interest_id: UUID
-    airport_icao: str
-    direction: Direction
-    window: Window
-    aligned_to: AlignedTo = Field(description=ALIGNED_TO_DESCRIPTION)
-    high_value: int | None = Field(description=HIGH_DESCRIPTION)
-    low_value: int | None = Field(description=LOW_DESCRIPTION)
-    high_percent: int | None = Field(description=HIGH_PERCENT_DESCRIPTION)
-    low_percent: int | None = Field(description=LOW_PERCENT_DESCRIPTION)
-    for_windows: int = Field(description=FOR_WINDOWS_DESCRIPTION)
-    repeat: bool = Field(description=REPEAT_DESCRIPTION)
-    effective_from: datetime = Field(description="Windows that start before are not judged.")
-    version: int = Field(description="Grows with every change.")
-    notice: str | None = Field(
-        default=None,
-        exclude_if=lambda notice: notice is None,
-        description="Sentences about an airport whose code was retired, and what to do, and about a change that "
-        "was just made: from when on it is judged. Left out if there are none.",
-    )
-
-    @classmethod
-    def build(cls, interest: domain.Interest) -> "Interest":
-        """Build the body from the domain's interest, without the user's id."""
-        return cls(
-            interest_id=interest.interest_id,
-            airport_icao=interest.airport,
-            direction=interest.direction,
-            window=interest.window,
-            aligned_to=interest.aligned_to,
-            high_value=interest.high,
-            low_value=interest.low,
-            high_percent=interest.high_percent,
-            low_percent=interest.low_percent,
-            for_windows=interest.for_windows,
-            repeat=interest.repeat,
-            effective_from=interest.effective_from,
-            version=interest.version,
-            notice=explain_retired_code(interest.airport),
-        )
-
-    @classmethod
-    def build_changed(cls, interest: domain.Interest) -> "Interest":
-        """Build the body of an interest that was changed, with the sentence that says from when on it is judged.
-
-        If the airport's code was retired, it has the sentence about that alone: no window will be judged.
-        """
-        body = cls.build(interest)
-        if body.notice is not None:
-            return body
-        since = (
-            f"Windows that start before {interest.effective_from:%-d %b %H:%M} UTC are not judged any more, so an "
-            "alert about them that has not come yet does not come; send effective_from to have earlier "
-            "windows judged."
-        )
-        return body.model_copy(update={"notice": since})
-
-
-class SetInterest(Interest):
-    """An interest that was just set, with the statement that its airport is unheard, if it is."""
-
-    notice: str | None = Field(
-        description="In words, if the airport's code was retired, or if the source has given no flight of it so far; "
-        "else null."
-    )
-
-    @classmethod
-    def build_with_notice(cls, interest: domain.Interest, notice: str | None) -> "SetInterest":
-        """Build the body from the domain's interest and the statement about its airport."""
-        return cls(**Interest.build(interest).model_dump(exclude={"notice"}), notice=notice)
-
-
-class Interests(BaseModel):
-    """All interests of a person, oldest first."""
-
-    interests: list[Interest]
 
 
 class Stretch(BaseModel):

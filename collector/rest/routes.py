@@ -1,7 +1,7 @@
 """The collector's REST routes: each parses the request, makes one call, and translates the result and the errors."""
 
 import hmac
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 from urllib.parse import urlencode
@@ -11,13 +11,7 @@ from flask import Blueprint, Response, request, url_for
 
 from chassis.credentials import Credential
 from chassis.errors import DatabaseUnavailableError
-from chassis.web.http import (
-    ProblemKind,
-    Reply,
-    parse_body,
-    parse_query,
-    read_bearer_token,
-)
+from chassis.web.http import ProblemKind, Reply, parse_body, parse_query, read_bearer_token
 from chassis.web.numbers import WHOLE_NUMBERS
 from chassis.web.openapi import ResponseDescription, describe
 from chassis.web.preconditions import IF_MATCH, format_entity_tag, read_if_match
@@ -43,14 +37,12 @@ from collector.rest.answers import (
     CoverageWithEvidence,
     Flight,
     Flights as FlightsPage,
-    Interest,
-    Interests as InterestsList,
     LatestFlights,
     Operators,
     Preview,
     RequestedCollection,
-    SetInterest,
 )
+from collector.rest.interest_answers import Interest, Interests as InterestsList, LearningEnds, SetInterest
 from collector.rest.requests import (
     AIRPORT,
     AirportQuery,
@@ -112,13 +104,14 @@ def blueprint(
     coverage_of: Callable[[UUID, str], CoverageReport],
     status: Callable[[], Scheduler],
     write_limit: WriteLimit,
+    learning_ends_of: Callable[[Sequence[domain.Interest]], LearningEnds],
     read_credential: Callable[[], Credential] = read_bearer_token,
 ) -> Blueprint:
     """Build the collector's routes, with authentication: of users by what `read_credential` returns of the present
     request, of the operator by `operator_token`.
 
     Every response forbids caches to store it. `coverage_of` returns the coverage report of an airport for a user,
-    `status` the scheduler's state.
+    `status` the scheduler's state, `learning_ends_of` until when interests in percent are not judged.
     """
     routes = Blueprint("collector", __name__)
 
@@ -171,7 +164,8 @@ def blueprint(
         with write_limit.counting_refusals():
             interest, is_new = interests.set(caller.user_id, wanted)
         location = url_for("collector.one_interest", interest_id=interest.interest_id)
-        body = SetInterest.build_with_notice(interest, interests.find_notice(interest.airport))
+        notice = interests.find_notice(interest.airport)
+        body = SetInterest.build_with_notice(interest, notice, learning_ends_of([interest]))
         headers = {"Location": location, "ETag": format_entity_tag(interest.version)}
         return Reply(body, 201 if is_new else 200, headers)
 
@@ -180,7 +174,8 @@ def blueprint(
     def list_interests() -> Reply:
         """Reply with all interests of the caller, oldest first."""
         found = interests.list_of_user(authenticate_reader().user_id)
-        return Reply(InterestsList(interests=[Interest.build(interest) for interest in found]))
+        ends = learning_ends_of(found)
+        return Reply(InterestsList(interests=[Interest.build(interest, ends) for interest in found]))
 
     @routes.delete("/interests")
     @describe(
@@ -205,7 +200,8 @@ def blueprint(
     )
     def one_interest(interest_id: UUID) -> Reply:
         """Reply with one of the caller's interests and its entity tag."""
-        return _reply_with_interest(interests.get(authenticate_reader().user_id, interest_id))
+        found = interests.get(authenticate_reader().user_id, interest_id)
+        return _reply_with_interest(found, learning_ends_of([found]))
 
     @routes.patch("/interests/<uuid:interest_id>")
     @describe(
@@ -232,10 +228,11 @@ def blueprint(
         version = None if expected.is_any else present.version
         with write_limit.counting_refusals():
             changed = interests.change(user_id, interest_id, version, update)
-        reply = _reply_with_interest(changed)
+        ends = learning_ends_of([changed])
+        reply = _reply_with_interest(changed, ends)
         if changed.effective_from <= present.effective_from or "effective_from" in update:
             return reply
-        return replace(reply, body=Interest.build_changed(changed))
+        return replace(reply, body=Interest.build_changed(changed, ends))
 
     @routes.delete("/interests/<uuid:interest_id>")
     @describe(
@@ -398,6 +395,6 @@ def _normalize_code(icao: str) -> str:
     return icao.strip().upper()
 
 
-def _reply_with_interest(interest: domain.Interest) -> Reply:
+def _reply_with_interest(interest: domain.Interest, ends: LearningEnds) -> Reply:
     """Build the reply that shows an interest, with its version as the entity tag."""
-    return Reply(Interest.build(interest), headers={"ETag": format_entity_tag(interest.version)})
+    return Reply(Interest.build(interest, ends), headers={"ETag": format_entity_tag(interest.version)})

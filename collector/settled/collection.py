@@ -31,6 +31,7 @@ from collector.settled.doubts import doubt_empty_correction, doubt_empty_day
 from collector.settled.duplicates import merge_duplicates
 from collector.settled.evidence import DEFAULT_BEACONS, GIVE_UP_AFTER, JITTER, EvidenceCall
 from collector.settled.failing_airports import RecordKey
+from collector.settled.history_collection import HistoryCollector
 from collector.settled.planner import (
     RECENT_AGE,
     RECENT_PRICE,
@@ -89,6 +90,7 @@ class FlightCollector:
         self._live_credits = live_credits_per_day
         self._calls = SourceCalls(database, source, clock, quota)
         self._watch = RecordWatch(database, self._calls, clock, timing, beacons)
+        self._history = HistoryCollector(database, self._calls, self._watch, clock, timing)
         self._stored = metrics.counter("flights_stored_total", "Flights stored and published", "direction")
         self._changed = metrics.counter("flights_changed_total", "Stored flights that the source changed", "direction")
         self._settled = metrics.counter(
@@ -110,7 +112,8 @@ class FlightCollector:
         """Collect all intervals that are due and that the credits allow, of one airport or of all (None).
 
         Also makes the evidence calls that are due: those at the price of recent flights first, the others in the order
-        of people's shares; their answers may make more intervals due. Polls departures of today at the end. If the
+        of people's shares; their answers may make more intervals due. Polls departures of today at the end, and of all
+        airports asks for the history that interests in percent need. If the
         source or the database is unavailable, that is logged, and the missing intervals stay due. If one interval
         fails, later intervals of the same airport and direction are skipped, other ones are not. If the credits are
         used up for now, the source requires a pause, the circuit breaker is open, or our clock is wrong, the rest stays
@@ -122,6 +125,8 @@ class FlightCollector:
             while await self._collect_due(term, airport, asked):
                 pass
             await self._poll_departures_of_today(term, airport)
+            if airport is None:  # a request for one airport is about what is due there
+                await self._history.collect(term)
         except DatabaseUnavailableError:
             log.warning("collection.without_database")
         except SourceError:

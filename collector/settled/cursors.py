@@ -18,6 +18,7 @@ from collector.model import OUTBOX, CoverageRow, UnheardRow
 from collector.settled.agreement import store_agreement
 from collector.settled.differences import find_missing
 from collector.settled.duplicates import ReportedFlight
+from collector.settled.history_days import give_up_days, keep_days_before_gap
 from collector.settled.planner import ApiCall
 from collector.settled.stored_flights import load_flights_of_interval
 from collector.settled.stored_movements import reconcile_record
@@ -64,6 +65,7 @@ def give_up_interval(session: Session, call: ApiCall) -> None:
         raise ConcurrentCollectionError("another collector has stored this interval meanwhile")
     if cursor is not None:
         _declare_gap(session, cursor, interval, interval.end)
+        give_up_days(session, interval)
         return
     if unheard is None:
         unheard = UnheardRow(airport=interval.airport, direction=interval.direction.value)
@@ -74,6 +76,7 @@ def give_up_interval(session: Session, call: ApiCall) -> None:
 def _declare_gap(session: Session, cursor: CoverageRow, interval: Interval, end: datetime) -> None:
     """Publish the range from the end of the coverage to `end` as a gap, after which coverage begins anew."""
     OUTBOX.add(session, [encode_coverage_gap(interval.airport, interval.direction, cursor.covered_until, end)])
+    keep_days_before_gap(session, cursor)
     cursor.gap_from, cursor.gap_until = cursor.covered_until, end
     cursor.covered_from = cursor.covered_until = cursor.corrected_until = end
 

@@ -118,6 +118,18 @@ class NightlyRecord:
             return replace(asked, airport=airport, flights=len(aircraft), digest=digest, there_since=now)
         return replace(asked, whole_since=now) if now - self.there_since >= settle - JITTER else asked
 
+    def after_history(self, airport: str | None, flights: int, now: datetime) -> "NightlyRecord":
+        """Return the record as it is after an answer for history at `now`: whole if `airport` had enough flights.
+
+        None: no airport that was asked had; that is one more attempt. A whole record does not change.
+        """
+        if self.whole_since is not None:
+            return self
+        asked = replace(self, asked_at=now, attempts=self.attempts + 1)
+        if airport is None:
+            return asked
+        return replace(asked, airport=airport, flights=flights, there_since=now, whole_since=now)
+
     def after_failure(self, now: datetime) -> "NightlyRecord":
         """Return the record as it is after a poll at `now` in which the calls for it failed at every airport.
 

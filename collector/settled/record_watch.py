@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 
 import structlog
@@ -13,6 +14,7 @@ from collector.intervals import Interval, day_of
 from collector.leadership.terms import Term, require_term
 from collector.settled.evidence import EvidenceCall, NightlyRecord, is_proof, list_airports_to_ask
 from collector.settled.failing_airports import FailingAirports, RecordKey
+from collector.settled.history import is_proven_by
 from collector.settled.planner import RECENT_PRICE, compute_price
 from collector.settled.record_store import load_records, store_record
 from collector.settled.schedule import CollectionTiming, Schedule, list_candidates, list_due_evidence, load_schedule
@@ -27,6 +29,9 @@ from collector.settled.source_calls import (
 )
 
 log = structlog.get_logger()
+
+_PROVING_AIRPORTS = 2
+"""Airports that are asked in one attempt to prove days of history."""
 
 
 class RecordWatch:
@@ -139,6 +144,54 @@ class RecordWatch:
             return True
         await asyncio.to_thread(self._store_contradiction, term, record, answer)
         return False
+
+    async def prove_history(
+        self, term: Term, interval: Interval, days: Sequence[datetime], bill: Bill
+    ) -> set[datetime]:
+        """Return those of some days of an interval of history of which another airport proves that they are recorded.
+
+        The day's evidence airport is asked for the whole interval first, then another one, at the next attempt yet
+        another. Days that none proves are asked for again after a pause, and are given up in the end
+        (`NightlyRecord.is_given_up`). None is returned if no airport can be asked, or the quota defers a call. Raises
+        SourceError, SupersededError, DatabaseUnavailableError.
+        """
+        record = await asyncio.to_thread(self._load_record, replace(interval, begin=days[0]))
+        usable = await asyncio.to_thread(self._load_candidates, record)
+        others = [each for each in usable if each not in (interval.airport, record.airport)]
+        start = 2 * record.attempts % len(others) if others else 0
+        answer = None
+        known = [record.airport] if record.airport not in (None, interval.airport) else []
+        for airport in [*known, *others[start:], *others[:start]][:_PROVING_AIRPORTS]:
+            elsewhere = replace(interval, airport=airport)
+            answer = await self._calls.fetch(term, elsewhere, CallConditions(bill=bill))
+            if answer is None:
+                return set()
+            times = [flight.event_time(interval.direction) for flight in answer.flights]
+            proven = {day for day in days if is_proven_by(times, day)}
+            if proven:
+                await asyncio.to_thread(self.store_history_proof, term, elsewhere, answer, days)
+                return proven
+        if answer is not None:
+            await asyncio.to_thread(self.store_history_proof, term, elsewhere, answer, days)
+        return set()
+
+    def store_history_proof(self, term: Term, interval: Interval, answer: Answer, days: Sequence[datetime]) -> None:
+        """Store of some days what an answer for history proves: that they are recorded, or one attempt in vain.
+
+        Raises SupersededError, DatabaseUnavailableError.
+        """
+        if not days:
+            return
+        now = self._clock.now()
+        times = [flight.event_time(interval.direction) for flight in answer.flights]
+        with self._database.transaction() as session:
+            require_term(session, term)
+            self._calls.reconcile(session, answer, now)
+            records = load_records(session, now)
+            for day in days:
+                airport = interval.airport if is_proven_by(times, day) else None
+                record = records.get(day, interval.direction).after_history(airport, len(times), now)
+                store_record(session, record, now)
 
     async def _confirm_elsewhere(
         self, term: Term, interval: Interval, record: NightlyRecord, conditions: CallConditions

@@ -18,17 +18,20 @@ from domain.interests import Direction
 
 
 def reconcile_record(
-    session: Session, interval: Interval, cursor: CoverageRow, new: Sequence[Flight]
+    session: Session, interval: Interval, cursor: CoverageRow, new: Sequence[Flight], *, is_history: bool = False
 ) -> Reconciliation:
     """Match the record's new flights of an interval with live movements, and store what becomes of the movements.
 
     The cursor is that of the interval, before or after it advanced. Nothing is decided about movements from before the
     settled coverage: there the record says nothing, and live stands. The new flights are not inserted yet. To be called
     in the transaction that publishes what is returned: what stands in the rows is what the stream knows.
+
+    `is_history`: the interval lies before the coverage, and only movements within it are decided about.
     """
+    decided_until = interval.end if is_history else max(cursor.covered_until, interval.end)
     scope = Scope(
-        decided_from=cursor.covered_from,
-        decided_until=max(cursor.covered_until, interval.end) - MATCHED_WITHIN,
+        decided_from=interval.begin if is_history else cursor.covered_from,
+        decided_until=decided_until - MATCHED_WITHIN,
         end=interval.end,
     )
     # A day earlier: movements that the last record left, and any that were published after it.

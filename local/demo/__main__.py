@@ -122,7 +122,13 @@ def _run_demo(options: Options, screen: Screen) -> int:
     the interests are set after the first day, so that it is certain to begin with that day.
     """
     data = options.data
-    plan = plan_demo(options.begin, options.end, options.schedule, is_live=options.is_live)
+    plan = plan_demo(
+        options.begin,
+        options.end,
+        options.schedule,
+        is_live=options.is_live,
+        learning_targets=options.learning_targets,
+    )
     external = find_external_bootstrap_servers(os.environ)
     names = (*(() if external else ("kafka",)), "opensky", "mailbox", *SERVICES, GATEWAY)
     kill_leftovers(data)
@@ -148,7 +154,7 @@ def _run_demo(options: Options, screen: Screen) -> int:
             screen.print_line("  Kafka (fetched from Maven Central when it is started for the first time)")
             processes.start("kafka")
             wait_until_ready(processes, ("kafka",), options.ports, data)
-        clock = _make_clock(plan, options.begin)
+        clock = _make_clock(plan)
         processes.add_environment(_build_clock_environment(clock, plan))
         for name in names:
             if name not in ("kafka", "streams"):
@@ -196,10 +202,10 @@ def _run_demo(options: Options, screen: Screen) -> int:
         return 0 if is_right else 1
 
 
-def _make_clock(plan: DemoPlan, begin: datetime) -> ScaledClock:
-    """Make the scenario's clock, with the plan's rate and stop: it shows `begin` in some real seconds."""
+def _make_clock(plan: DemoPlan) -> ScaledClock:
+    """Make the scenario's clock, with the plan's rate and stop: it shows the plan's start in some real seconds."""
     start_up_s = LIVE_START_UP_S if plan.is_live else START_UP_S
-    return ScaledClock(begin, plan.rate, datetime.now(UTC) + timedelta(seconds=start_up_s), plan.stop)
+    return ScaledClock(plan.start, plan.rate, datetime.now(UTC) + timedelta(seconds=start_up_s), plan.stop)
 
 
 def _build_clock_environment(clock: ScaledClock, plan: DemoPlan) -> dict[str, str]:

@@ -1,19 +1,21 @@
 """The alerts that must be mailed, computed from the timetable alone: the rule without Kafka, services or time."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime, time
 
-from domain.alerts import Alert, AlertState
+from domain.alerts import Alert, AlertState, Bound
 from domain.calendar import find_calendar
 from domain.changes import NO_TRAFFIC
 from domain.interest_alerts import compute_alerts
 from domain.interests import Direction, Interest
 from domain.traffic import Coverage, Observation
 from domain.windows import instant, seconds
-from local.demo.plan import DAY, DemoPlan, list_days
+from local.demo.expected_percents import PercentTruth
+from local.demo.plan import DAY, LEARNED_FROM, DemoPlan, list_days
 from local.opensky.flights import Timetable
+from local.opensky.record_options import FIRST_DAY
 from notifier.mail.alert_header import AlertHeaderFields, select_header_fields
 
 
@@ -79,7 +81,7 @@ def _find_first_flight(
 ) -> datetime | None:
     """Return the first event time of an airport's flights of some directions on these days; None without flights."""
     for day in days:
-        times = [time for each in directions for time in _find_event_times(timetable, airport, each, day, day + DAY)]
+        times = [at for each in directions for at in _find_event_times(timetable, airport, each, day, day + DAY)]
         if times:
             return instant(min(times))
     return None
@@ -92,9 +94,13 @@ def compute_expected_alerts(
 
     `coverage`: what is covered of its airport; None: all from `effective_from` on. `effective_from` and `end` are UTC
     midnights. The days are folded and judged one after the other, so the alerts are in the order of the days on which
-    they are raised.
+    they are raised. Behind them come those of thresholds in percent, which are computed by brute force.
     """
     coverage = coverage or ExpectedCoverage(interest.effective_from)
+    in_percent = list(compute_expected_percents(timetable, interest, end, coverage))
+    if interest.high is None and interest.low is None:
+        return in_percent
+    interest = replace(interest, high_percent=None, low_percent=None)
     alerts: list[Alert] = []
     traffic = NO_TRAFFIC
     # Traffic is retained for some weeks only, so each day is judged when it is over.
@@ -109,7 +115,30 @@ def compute_expected_alerts(
             after = after.fold(seen, find_calendar(interest.airport).splits_hours)
         alerts += compute_alerts(interest, traffic, after)
         traffic = after
-    return [select_header_fields(alert) for alert in alerts]
+    return [*(select_header_fields(alert) for alert in alerts), *in_percent]
+
+
+def compute_expected_percents(
+    timetable: Timetable, interest: Interest, end: datetime, coverage: ExpectedCoverage
+) -> Iterator[AlertHeaderFields]:
+    """Yield the alerts of an interest's thresholds in percent, for the windows from `effective_from` to `end`."""
+    percents = [(Bound.HIGH, interest.high_percent), (Bound.LOW, interest.low_percent)]
+    for bound, percent in percents:
+        if percent is not None:
+            yield from build_percent_truth(timetable, interest, end, coverage).list_alerts(bound, percent, end)
+
+
+def build_percent_truth(
+    timetable: Timetable, interest: Interest, end: datetime, coverage: ExpectedCoverage
+) -> PercentTruth:
+    """Build what an interest's thresholds in percent are judged by; the movements of the weeks before are known."""
+    begin = max(coverage.begin - LEARNED_FROM, datetime.combine(FIRST_DAY, time.min, UTC))
+    times = sorted(
+        at
+        for part in interest.direction.parts
+        for at in _find_event_times(timetable, interest.airport, part, begin, end)
+    )
+    return PercentTruth(interest, [instant(at) for at in times], begin, coverage.missing_days)
 
 
 def _find_event_times(

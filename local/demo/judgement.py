@@ -18,7 +18,7 @@ from domain.alerts import Alert, AlertState, Bound
 from domain.interests import Direction, Interest
 from domain.rule import find_interest_grid
 from domain.windows import Window, instant, seconds
-from local.demo.expected import ExpectedCoverage, compute_expected_alerts
+from local.demo.expected import ExpectedCoverage, build_percent_truth, compute_expected_alerts
 from local.demo.live_log import Movement, Target
 from local.demo.plan import DAY
 from local.opensky.flights import Timetable, TimetableFlight
@@ -226,9 +226,10 @@ def compare_statements(
 ) -> StatementDifference:
     """Compare the statements in force about one interest with the rule's, about windows that the record has decided.
 
-    `timetable`: with the flights at the times that were told. A statement in force that the rule did not make of the
-    record alone is right if its window is a breach, or none, as it says: of a breach that lasts, live may have begun to
-    speak later than the rule, behind a gap.
+    `timetable`: with the flights at the times that were told. Where a day has no record, nothing is compared of
+    thresholds in percent: what is usual a week later depends on what was found live of that day. A statement in force
+    that the rule did not make of the record alone is right if its window is a breach, or none, as it says: of a breach
+    that lasts, live may have begun to speak later than the rule, behind a gap.
     """
     mine = {each for each in in_force if each[:3] == (interest.airport, interest.direction, interest.window)}
     expected = {
@@ -241,7 +242,12 @@ def compare_statements(
         for each in compute_expected_alerts(timetable, replace(interest, repeat=True), end, coverage)
         if each.state.is_breach
     }
-    decided = {each for each in mine | expected if is_window_decided(interest, each.window_start, coverage, end)}
+    decided = {
+        each
+        for each in mine | expected
+        if is_window_decided(interest, each.window_start, coverage, end)
+        and not (is_in_percent(interest, each.bound) and coverage.missing_days)
+    }
     return StatementDifference(
         tuple(sorted(expected & decided)),
         tuple(sorted((expected - mine) & decided)),
@@ -273,6 +279,11 @@ def find_window_edge(interest: Interest, start: datetime, windows: int) -> datet
     return instant(grid.find_begin(grid.find_number(seconds(start)) + windows))
 
 
+def is_in_percent(interest: Interest, bound: Bound) -> bool:
+    """Return True if the interest's threshold of a bound is in percent of what is usual, False if not."""
+    return (interest.high_percent if bound is Bound.HIGH else interest.low_percent) is not None
+
+
 def is_contradicted(timetable: Timetable, interest: Interest, alert: Alert) -> bool:
     """Return True if an alert says of a window that it has few movements, and the truth is that it has clearly more.
 
@@ -292,17 +303,30 @@ def compute_tail(number: int, least: int, chance: float) -> float:
     return sum(comb(number, k) * chance**k * (1 - chance) ** (number - k) for k in range(least, number + 1))
 
 
-def find_knowable(timetable: Timetable, interest: Interest, statement: Statement, delay: timedelta) -> datetime | None:
+def find_knowable(
+    timetable: Timetable,
+    interest: Interest,
+    statement: Statement,
+    delay: timedelta,
+    coverage: ExpectedCoverage | None = None,
+) -> datetime | None:
     """Return when a statement could be known from positions; None if the truth does not make it.
 
     `delay`: how long after a window's end it is known that no movement of it is missing. A high is known with the
-    movement that passes it, if the window before is known then. All else is known when the window is.
+    movement that passes it, if the window before is known then. All else is known when the window is. `coverage`: what
+    is covered of the airport, for thresholds in percent.
     """
     start, end = statement.window_start, find_window_edge(interest, statement.window_start, 1)
     if statement.bound is not Bound.HIGH or statement.is_about_end:
         return end + delay
     times = count_movements(timetable, interest, start, end)
-    if interest.high is None or len(times) <= interest.high:
+    high = interest.high
+    if interest.high_percent is not None:
+        truth = build_percent_truth(timetable, interest, end, coverage or ExpectedCoverage(interest.effective_from))
+        usual = truth.compute_usual(start)
+        high = None if usual is None else truth.compute_threshold(Bound.HIGH, interest.high_percent, usual)
+    if high is None or len(times) <= high:
         return None
-    passed = instant(times[interest.high])
-    return max(passed, start + delay) if start > interest.effective_from else passed
+    passed = instant(times[high])
+    is_reached_first = start > interest.effective_from or interest.high_percent is not None
+    return max(passed, start + delay) if is_reached_first else passed

@@ -27,7 +27,7 @@ from local.demo.judgement import (
     select_timetable,
 )
 from local.demo.live_log import LiveLog, RaisedAlerts, Target
-from local.demo.plan import DAY, DemoPlan
+from local.demo.plan import DAY, LEARNED_FROM, DemoPlan
 from local.demo.screen import Screen
 from local.opensky.flights import Timetable
 from notifier.mail.alert_header import AlertHeaderFields, select_header_fields
@@ -89,7 +89,8 @@ class LiveTruth:
         self.targets: list[Target] = sorted(
             {(each.airport, part) for each in interests for part in each.direction.parts}
         )
-        self._begin, self._end = plan.first_day - DAY, plan.end + 2 * DAY
+        before = LEARNED_FROM if plan.is_learning else DAY
+        self._begin, self._end = plan.first_day - before, plan.end + 2 * DAY
         self._timetable = select_timetable(timetable, self.targets, self._begin, self._end)
         self.coverage = {
             airport: covered
@@ -154,7 +155,9 @@ class LiveTruth:
         turn_up_s = max(build_rules(OpenSkyFeed.longest_interval_s).turn_up_s.values())
         for interest, statement in expected:
             at = mailed_at.get(statement)
-            knowable = find_knowable(self._timetable, interest, statement, timedelta(seconds=turn_up_s))
+            knowable = find_knowable(
+                self._timetable, interest, statement, timedelta(seconds=turn_up_s), self.coverage[interest.airport]
+            )
             if at is not None and knowable is not None and at < self._find_record(interest, statement):
                 delays.append(max(at - knowable, timedelta(0)))
         return delays

@@ -35,7 +35,7 @@ _SETTLED_DAYS: Final = ("2013-02-08", "2013-02-11")
 _LIVE_DAYS: Final = ("2013-02-09", "2013-02-10")
 """The days of the blizzard that the story is about, and the days after them: live fewer, as the clock is slow."""
 _DESCRIPTION: Final = "What can be asked of the demo, and clear words for what cannot."
-_FORM: Final = "AIRPORT:DIRECTION:WINDOW[@airport][:high=N][:low=N][:for=N][:repeat]"
+_FORM: Final = "AIRPORT:DIRECTION:WINDOW[@airport][:high=N|N%][:low=N|N%][:for=N][:repeat]"
 _NO_ID: Final = UUID(int=0)
 """The ids of an interest that is not stored anywhere yet."""
 
@@ -65,6 +65,18 @@ class Options:
     """True: positions are polled, and mails come minutes after the movements; False: the night's record alone."""
     state_faults: str | None
     """The faults of the replay's positions, in the form of its option --state-faults; None: none."""
+
+    @property
+    def learning_targets(self) -> int:
+        """The number of airports and directions, each alone, with a threshold in percent: their past is needed."""
+        return len(
+            {
+                (each.airport, part)
+                for each in self.interests
+                if each.high_percent is not None or each.low_percent is not None
+                for part in each.direction.parts
+            }
+        )
 
 
 def parse_options(arguments: Sequence[str]) -> Options:
@@ -187,8 +199,9 @@ def _parse_day(option: str, text: str) -> datetime:
 def parse_interest(text: str, effective_from: datetime) -> Interest:
     """Parse an --interest option of the form `_FORM` to an interest at version 1; its ids are placeholders.
 
-    The airport's code may be in lower case. `for` is 1 and `repeat` off if not given. Raises LocalError that names the
-    invalid part, also for an unknown airport or thresholds that an interest may not have.
+    N% is a percent of what is usual, N a number of flights. The airport's code may be in lower case. `for` is 1 and
+    `repeat` off if not given. Raises LocalError that names the invalid part, also for an unknown airport or thresholds
+    that an interest may not have.
     """
 
     def wrong(what: str) -> LocalError:
@@ -210,20 +223,24 @@ def parse_interest(text: str, effective_from: datetime) -> Interest:
     except ValueError:
         raise wrong(f"{parts[2]!r} is no window: 1h, 6h or 1d, and 6h@airport or 1d@airport") from None
     numbers: dict[str, int] = {}
+    given: set[str] = set()
     repeat = False
     for part in parts[3:]:
-        match = re.fullmatch(r"(high|low|for)=([0-9]{1,9})", part)
+        match = re.fullmatch(r"(high|low|for)=([0-9]{1,9})|(high|low)=([0-9]{1,9})%", part)
+        name = None if match is None else match[1] or match[3]
         if part == "repeat" and not repeat:
             repeat = True
-        elif match is None or match[1] in numbers:
-            raise wrong(f"{part!r} is none of high=N, low=N, for=N, repeat (each once)")
+        elif match is None or name is None or name in given:
+            raise wrong(f"{part!r} is none of high=N, low=N, high=N%, low=N%, for=N, repeat (each once)")
         else:
-            numbers[match[1]] = int(match[2])
+            given.add(name)
+            numbers[name if match[1] else f"{name}_percent"] = int(match[2] or match[4])
     high, low, for_windows = numbers.get("high"), numbers.get("low"), numbers.get("for", 1)
+    high_percent, low_percent = numbers.get("high_percent"), numbers.get("low_percent")
     try:
-        check_thresholds(high, low, for_windows)
+        check_thresholds(high, low, for_windows, high_percent, low_percent)
         check_low(low)
-        check_alignment(aligned_to, window)
+        check_alignment(aligned_to, window, high_percent, low_percent)
     except InterestError as error:
         raise wrong(str(error)) from None
     return Interest(
@@ -238,5 +255,7 @@ def parse_interest(text: str, effective_from: datetime) -> Interest:
         repeat=repeat,
         effective_from=effective_from,
         version=1,
+        high_percent=high_percent,
+        low_percent=low_percent,
         aligned_to=aligned_to,
     )

@@ -33,6 +33,18 @@ POLLS_UNTIL_COVERED: Final = 8
 """The longest time is COVERED_AFTER and this many poll intervals: several empty answers in a row may each have to be
 asked for again, six hours later."""
 
+LEARNED_FROM: Final = 38 * DAY
+"""Time before the first day that is collected from which the source has flights, for what is usual: five weeks, and
+some days for clocks that were set."""
+_HISTORY_PRICE: Final = 18 * 30
+"""Credits for the weeks before the story of one airport and direction."""
+_HISTORY_CREDITS: Final = 2_400
+"""Credits of a day that are left for history, at least."""
+_LEARNING_S: Final = 15.0
+_LEARNING_S_EACH: Final = 10.0
+"""Real seconds that the days before the story take at least, in all and for each airport and direction, so that the
+weeks before are collected by then: 18 calls, of which a busy machine makes three a second."""
+
 _PROVEN_WITHIN: Final = timedelta(hours=4)
 """The collector's settle time, and an hour until it asks."""
 _SET_WITHIN_S: Final = 2.0
@@ -45,10 +57,12 @@ class DemoPlan:
 
     schedule: RecordSchedule
     """The record of the replay, which has no day before the one before `begin`, and neither `end` nor a later day."""
+    start: datetime
+    """What the clock shows when the stack should be ready: `begin`, or some days before if what is usual is learned."""
     begin: datetime
     """The scenario's first day."""
     first_day: datetime
-    """The first day that the collector asks for: the day before the scenario, or the scenario's first day."""
+    """The first day that the collector asks for when it is due: the day before `start`, or the day of `start`."""
     end: datetime
     """The midnight that the scenario's last day ends with."""
     covered_until: datetime
@@ -63,6 +77,16 @@ class DemoPlan:
     is_live: bool
     """True: positions are polled, and the record settles afterwards what they told."""
 
+    @property
+    def is_learning(self) -> bool:
+        """True if the clock begins before the story, so that what is usual is learned until then."""
+        return self.start < self.begin
+
+    @property
+    def learned_by(self) -> datetime:
+        """The time at which the weeks before must be collected, because the story's first day is covered then."""
+        return self.begin if self.is_live else self.begin + DAY
+
     def is_recorded(self, day: datetime) -> bool:
         """Return True if the source's record of the day appears at some time, False if never."""
         return self.schedule.find_completion_time(day.date()) is not None
@@ -73,6 +97,8 @@ class DemoPlan:
         The collector begins with it only if it is proven and collected while it is yesterday: by then a question is
         asked twice, with the settle time between. The interests themselves take a moment to be set.
         """
+        if self.is_learning:
+            return False  # the story begins later than that
         latest = (
             self.begin + DAY - _PROVEN_WITHIN - 3 * self.poll_interval - timedelta(seconds=_SET_WITHIN_S * self.rate)
         )
@@ -91,29 +117,37 @@ class DemoPlan:
         return self.covered_until < self.end
 
 
-def plan_demo(begin: datetime, end: datetime, schedule: RecordSchedule, *, is_live: bool = False) -> DemoPlan:
+def plan_demo(
+    begin: datetime, end: datetime, schedule: RecordSchedule, *, is_live: bool = False, learning_targets: int = 0
+) -> DemoPlan:
     """Plan a demo run over the days [begin, end), with a source that records them by this schedule.
 
-    `is_live`: True if positions are polled, for which the clock must run slowly.
+    `is_live`: True if positions are polled, for which the clock must run slowly. `learning_targets`: the number of
+    airports and directions whose weeks before are needed for thresholds in percent. Then the clock begins some days
+    before the story, and the source has those weeks, too.
 
     The source is limited to these days and the day before, by which the collector decides whether an airport is heard.
     So no later day is ever covered, even if the clock runs on.
     """
-    first = max(begin.date() - DAY, FIRST_DAY)
+    start = begin - _count_learning_days(learning_targets, is_live) * DAY
+    first = max(start.date() - (DAY + LEARNED_FROM if start < begin else DAY), FIRST_DAY)
     schedule = replace(schedule, first_day=first, last_day=(end - DAY).date())
     # The collector asks for the day before its interests begin, as long as that is yesterday.
-    appears = schedule.find_completion_time(begin.date() - DAY)
-    asks_for_day_before = appears is not None and appears < (begin + DAY).timestamp()
-    first_day = begin - DAY if asks_for_day_before else begin
+    appears = schedule.find_completion_time(start.date() - DAY)
+    asks_for_day_before = appears is not None and appears < (start + DAY).timestamp()
+    first_day = start - DAY if asks_for_day_before else start
     days = list_days(first_day, end)
     recorded = [day for day in days if schedule.find_completion_time(day.date()) is not None]
     covered_until = recorded[-1] + DAY if recorded else first_day
     last_decided = max(_find_decision_time(schedule, day.date()) for day in days)
     settled_at = last_decided + SETTLED_AFTER
     rate = LIVE_CLOCK_RATE if is_live else min((settled_at - begin).total_seconds() / SCENARIO_S, MAX_CLOCK_RATE)
+    if start < begin and not is_live:
+        rate = min(rate, (begin - start).total_seconds() / (_LEARNING_S + learning_targets * _LEARNING_S_EACH))
     poll_interval = max(timedelta(seconds=round(rate * POLL_S)), SHORTEST_POLL_INTERVAL)
     return DemoPlan(
         schedule=schedule,
+        start=start,
         begin=begin,
         first_day=first_day,
         end=end,
@@ -124,6 +158,16 @@ def plan_demo(begin: datetime, end: datetime, schedule: RecordSchedule, *, is_li
         stop=last_decided + COVERED_AFTER + POLLS_UNTIL_COVERED * poll_interval,
         is_live=is_live,
     )
+
+
+def _count_learning_days(targets: int, is_live: bool) -> int:
+    """Return how many days before the story the clock begins: as many as the credits for the weeks before take.
+
+    Without positions it is one more: the clock is so fast that a day is over in a second or two.
+    """
+    if not targets:
+        return 0
+    return -(-targets * _HISTORY_PRICE // _HISTORY_CREDITS) + (0 if is_live else 1)
 
 
 def list_days(begin: datetime, end: datetime) -> list[datetime]:

@@ -15,6 +15,7 @@ from chassis.clock import Clock
 from domain.alerts import AlertState
 from domain.interests import Direction
 from local.demo.judgement import find_untold
+from local.demo.learning_wait import LearningWait
 from local.demo.live_log import NO_ALERTS, LiveLog, RaisedAlerts, count_raised_alerts, read_live_log
 from local.demo.live_share import describe_live_share, find_settled
 from local.demo.options import Options
@@ -116,6 +117,8 @@ class Scenario:
         for line in describe_record(plan, unheard):
             self._screen.print_line(f"  {line}")
         self._screen.print_heading(f"The clock runs from {self._options.begin:%-d %B} to {self._options.end:%-d %B %Y}")
+        if plan.is_learning:
+            self._wait_until_learned(token, plan, unheard)
         settled, raised = None, NO_ALERTS
         if plan.is_live:
             self._wait_until_settled(token, plan, unheard)
@@ -253,6 +256,17 @@ class Scenario:
             live = describe_live_share(coverage, keys, plan.begin, min(self._clock.now(), plan.covered_until))
             self._screen.show_progress(f"  {self._clock.now():%a %d %b %H:%M} UTC   {alerts} alerts mailed{live}")
             time.sleep(_POLL_INTERVAL_S)
+
+    def _wait_until_learned(self, token: str, plan: DemoPlan, unheard: Collection[str]) -> None:
+        """Wait until the weeks before the story are collected, or it begins; print mails that arrive meanwhile."""
+        wanted, is_over = LearningWait(self._options.interests, plan, unheard), False
+        while not is_over and self._clock.now() < plan.learned_by:
+            self._receive_new_mails()
+            self._screen.show_progress(f"  {self._clock.now():%a %d %b %H:%M} UTC   the weeks before are collected")
+            time.sleep(_POLL_INTERVAL_S)
+            is_over = wanted.is_over(self._fetch_coverage(token, wanted.airports))
+        self._screen.end_progress()
+        self._screen.print_line(f"  {wanted.describe_end(is_over)}")
 
     def _list_keys(self, unheard: Collection[str]) -> set[tuple[str, Direction]]:
         """Return the airports and directions that are watched and heard."""

@@ -17,6 +17,8 @@ def build_interest_body(interest: Interest) -> dict[str, object]:
         "aligned_to": interest.aligned_to.value,
         "high_value": interest.high,
         "low_value": interest.low,
+        "high_percent": interest.high_percent,
+        "low_percent": interest.low_percent,
         "for_windows": interest.for_windows,
         "repeat": interest.repeat,
         "effective_from": interest.effective_from.isoformat(),
@@ -50,7 +52,11 @@ def describe_record(plan: DemoPlan, unheard: Collection[str]) -> list[str]:
 def describe_interest(interest: Interest) -> str:
     """Return an interest in words for the console: its thresholds, direction, window length, airport and run."""
     limits = [f"more than {interest.high}"] if interest.high is not None else []
+    if interest.high_percent is not None:
+        limits.append(f"more than {interest.high_percent} % of the usual")
     limits += [f"fewer than {interest.low}"] if interest.low is not None else []
+    if interest.low_percent is not None:
+        limits.append(f"fewer than {interest.low_percent} % of the usual")
     what = "arrivals and departures" if interest.direction is Direction.BOTH else interest.direction.value
     run = f", {interest.for_windows} windows in a row" if interest.for_windows > 1 else ""
     clock = " by its clock" if interest.aligned_to is AlignedTo.AIRPORT else ""

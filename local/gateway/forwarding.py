@@ -93,7 +93,7 @@ class Gateway:
             self._metrics.count(None, refused.outcome)
             return refused.build_answer(request)
         exchange = _Exchange(
-            request, destination.service, destination.answer_headers, self._upstreams[destination.service]
+            request, destination.service, self._upstreams[destination.service], destination.build_headers()
         )
         try:
             answer = await exchange.run(destination.path, target.query, headers)
@@ -142,13 +142,12 @@ def _require_plain_coding(request: web.Request) -> None:
 class _Exchange:
     """One request to a service, and its answer."""
 
-    def __init__(
-        self, request: web.Request, service: str, answer_headers: Mapping[str, str], upstream: Upstream
-    ) -> None:
+    def __init__(self, request: web.Request, service: str, upstream: Upstream, ours: dict[str, str]) -> None:
         self._request = request
         self._service = service
-        self._answer_headers = answer_headers
         self._upstream = upstream
+        self._ours = ours
+        """The headers that its answer gets in place of the service's own."""
         self._body_fault: _RefusedError | None = None
         """What is wrong with the request's body, as far as it is read."""
         self.outcome = Outcome.ANSWERED
@@ -208,7 +207,7 @@ class _Exchange:
         If the service ends within it, the client's connection is closed, so that nobody takes a part for the whole.
         """
         try:
-            headers = select_answer_headers(answer.headers, self._answer_headers)
+            headers = select_answer_headers(answer.headers, self._ours)
         except UnreadableHeadersError:
             self.outcome = Outcome.UNAVAILABLE
             return build_unavailable(HTTPStatus.BAD_GATEWAY, self._service, "gave an answer that cannot be read")

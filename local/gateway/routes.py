@@ -22,7 +22,7 @@ class Route:
     replacement: str | None = None
     """What stands in place of `path` in the request that the service gets; None: the path is unchanged."""
     referrer_policy: str = "no-referrer"
-    """What answers say in `Referrer-Policy`. The address of a page of ours may be the right to do what it offers."""
+    """The address of a page of ours may be the right to do what it offers."""
 
     def matches(self, path: str) -> bool:
         """Return True if a request for the path is the route's. A prefix consists of whole elements of the path."""
@@ -40,11 +40,10 @@ class Destination:
 
     service: str | None
     path: str
-    referrer_policy: str
+    referrer_policy: str = "no-referrer"
 
-    @property
-    def answer_headers(self) -> dict[str, str]:
-        """The headers of every answer of the service to such a request."""
+    def build_headers(self) -> dict[str, str]:
+        """Return the headers that every answer from there gets, in place of the service's own."""
         return {**ANSWER_HEADERS, "Referrer-Policy": self.referrer_policy}
 
 
@@ -71,9 +70,10 @@ ANSWER_HEADERS: Final = {
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
 }
-"""Headers of every answer, but for what a route says otherwise.
+"""Headers of every answer; a route may have another Referrer-Policy.
 
-`Strict-Transport-Security` is left to whoever ends TLS (RFC 6797, 7.2)."""
+`Strict-Transport-Security` is left to whoever ends TLS (RFC 6797, 7.2).
+"""
 
 
 def find_destination(path: str) -> Destination | None:

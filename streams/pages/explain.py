@@ -197,7 +197,8 @@ def _explain_unjudged(verdict: WindowVerdict, usual: str) -> str:
         case Usualness.UNKNOWN | None:
             return (
                 "Of the same window of the five weeks before, fewer than three were known when the coverage reached "
-                "it: nothing is usual there, so it is not judged."
+                "it: nothing is usual there, so it is not judged. While the weeks before are collected, learning_until "
+                "of the interest in the collector's answers says until when."
             )
         case _:
             assert_never(verdict.unjudged)

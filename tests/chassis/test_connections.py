@@ -167,7 +167,8 @@ def test_a_malformed_request_leaves_nothing_in_the_log(
         client.shutdown(socket.SHUT_WR)
         while client.recv(1 << 16):
             pass
-    assert [each for each in caplog.records if each.levelno >= logging.WARNING or each.exc_info] == []
+    of_requests = [each for each in caplog.records if each.name != "waitress.queue"]  # which a busy machine fills
+    assert [each for each in of_requests if each.levelno >= logging.WARNING or each.exc_info] == []
     assert "private" not in caplog.text
 
 

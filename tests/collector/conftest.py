@@ -29,6 +29,7 @@ from collector.rest.scheduler_answers import Scheduler
 from collector.rest.users import Authenticator
 from collector.settled.coverage_report import CoverageReports
 from collector.settled.evidence import RecordTiming
+from collector.settled.learning_reports import LearningReports
 from collector.settled.quota import Bucket, QuotaStore
 from collector.settled.schedule import CollectionTiming
 from collector.settled.status import SchedulerStatus
@@ -195,6 +196,7 @@ def app_of(database: Database, clock: Clock, users: Authenticator, limits: Perso
             CoverageReports(database, clock, timing, live_status.explain_airport).load_report,
             lambda: Scheduler.build(status.load_state(), live_status.load_state()),
             WriteLimit(database, limits, metrics),
+            LearningReports(database, clock, timing, QuotaStore(BUDGET)).find_learning_ends,
             COOKIE.read_credential,
         )
     )

@@ -36,9 +36,13 @@ INTERESTS: Final = (
 _KINDS: Final = ("outage", "503", "frozen", "frozen", "old", "empty", "empty", "null")
 _BUSY_HOURS: Final = (11.0, 23.0)
 RATE: Final = 450
-"""Seconds of the story in a real second, half of the demo's: a machine that is busy besides must see enough live."""
+"""Seconds of the story in a real second, half of the demo's.
+
+A machine that is busy besides sees little live at this rate, and such a storm says little: the figures at its end show
+the share of the time. `--rate` makes the story slower.
+"""
 _FIRST_HOUR, _LAST_HOUR = 3.0, 20.0
-"""Hours of the day between which processes are disturbed; an hour takes 8 s."""
+"""Hours of the day between which processes are disturbed; an hour takes 8 s at RATE."""
 _TARGETS: Final = ("collector", "collector", "streams", "streams_2", "user_manager", "opensky")
 """The processes that are disturbed. What kills of notifier, broker and databases do, `tests.faults.storm` finds out."""
 _PORTS: Final = 16
@@ -84,9 +88,10 @@ def draw_state_faults(seed: int) -> str:
 class StormSupervisor(ProcessSupervisor):
     """The demo's supervisor, which disturbs its processes in time, and starts those again that have ended."""
 
-    def __init__(self, environment: Mapping[str, str], data: Path, seed: int) -> None:
-        """`environment`, `data`: as of the demo's supervisor."""
+    def __init__(self, environment: Mapping[str, str], data: Path, seed: int, rate: int) -> None:
+        """`environment`, `data`: as of the demo's supervisor. `rate`: that of the story's clock."""
         super().__init__(environment, data)
+        self._rate = rate
         self._coming = draw_disturbances(seed)
         self._frozen: list[tuple[float, Callable[[], None]]] = []
         self._anchor: datetime | None = None
@@ -108,7 +113,7 @@ class StormSupervisor(ProcessSupervisor):
     @property
     def _hour(self) -> float:
         """The hour of the story, counted from the begin of its day; below zero while it is not known yet."""
-        return -1.0 if self._anchor is None else (datetime.now(UTC) - self._anchor).total_seconds() * RATE / 3_600
+        return -1.0 if self._anchor is None else (datetime.now(UTC) - self._anchor).total_seconds() * self._rate / 3_600
 
     def _disturb(self) -> None:
         """Begin the disturbances whose time has come, and let go on what was frozen long enough."""
@@ -134,7 +139,7 @@ class StormSupervisor(ProcessSupervisor):
         super().stop()
 
 
-def run_storm(seed: int, data: Path) -> int:
+def run_storm(seed: int, data: Path, rate: int = RATE) -> int:
     """Run the storm of a seed, print its story, and return the exit status of the demo: 0 if all came out right."""
     arguments = ["demo", "--once", "--streams-workers", "2", "--data", str(data)]
     arguments += ["--from", f"{DAY:%F}", "--to", f"{DAY + timedelta(days=1):%F}"]
@@ -143,12 +148,12 @@ def run_storm(seed: int, data: Path) -> int:
 
     def make_supervisor(environment: Mapping[str, str], folder: Path) -> StormSupervisor:
         """Make the supervisor that disturbs its processes."""
-        return StormSupervisor(environment, folder, seed)
+        return StormSupervisor(environment, folder, seed, rate)
 
     with (
         mock.patch.object(sys, "argv", arguments),
         mock.patch.object(demo, "ProcessSupervisor", make_supervisor),
-        mock.patch.object(plan, "LIVE_CLOCK_RATE", RATE),
+        mock.patch.object(plan, "LIVE_CLOCK_RATE", rate),
     ):
         return demo.main()
 
@@ -164,13 +169,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.faults.live_storm", description=__doc__, allow_abbrev=False)
     parser.add_argument("--seed", type=int, default=1, help="the first seed (%(default)s)")
     parser.add_argument("--count", type=int, default=1, help="run so many seeds, one after the other (%(default)s)")
+    parser.add_argument("--rate", type=int, default=RATE, help="seconds of the story in a second (%(default)s)")
     parser.add_argument("--folder", type=Path, help="for data and logs; default: a temporary one")
     chosen = parser.parse_args()
     base = chosen.folder or Path(tempfile.mkdtemp(prefix="live-storm-"))
     wrong = []
     for seed in range(chosen.seed, chosen.seed + chosen.count):
         data = base / f"seed-{seed}"
-        status, traces = run_storm(seed, data), find_stack_traces(data)
+        status, traces = run_storm(seed, data, chosen.rate), find_stack_traces(data)
         is_right = status == 0 and not traces
         print(f"seed {seed}: {'right' if is_right else f'NOT RIGHT (status {status}, stack traces: {traces}), {data}'}")
         if not is_right:

@@ -15,7 +15,7 @@ import yaml
 from local.mailbox.reading import find_confirmation_link, read_mails
 from local.ports import HOST, Ports
 from local.processes import ProcessSupervisor, find_log_file
-from local.stack import SERVICES, Secrets, build_environment, wait_until_ready, with_mailbox, with_replay
+from local.stack import GATEWAY, SERVICES, Secrets, build_environment, wait_until_ready, with_mailbox, with_replay
 from tests import plain_http
 from tests.chassis.promtool import find_program
 from tests.ports import free_port, free_ports
@@ -97,9 +97,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         for name in ("kafka", "opensky", "mailbox"):
             processes.start(name)
         wait_until_ready(processes, ("kafka", "opensky", "mailbox"), ports, data)
-        for name in SERVICES:
+        for name in (*SERVICES, GATEWAY):  # links in mails lead to the gateway
             processes.start(name)
-        wait_until_ready(processes, SERVICES, ports, data)
+        wait_until_ready(processes, (*SERVICES, GATEWAY), ports, data)
         _register_and_set_interest(ports, data)
         yield Stack(
             {

@@ -1,5 +1,6 @@
 """REST routes of signing in and of sessions: each parses the request, makes one call and translates the result."""
 
+from typing import Final
 from uuid import UUID
 
 from flask import Blueprint, Response, make_response
@@ -16,7 +17,7 @@ from user_manager.rest.routes import EMAIL, identify_sender
 from user_manager.sessions import Sessions
 from user_manager.sign_in import SignIns
 
-_FORGOTTEN = {"Set-Cookie": "The browser forgets the session."}
+_FORGOTTEN: Final = {"Set-Cookie": "The browser forgets the session."}
 
 
 def build_sessions_blueprint(

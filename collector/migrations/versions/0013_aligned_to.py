@@ -5,7 +5,7 @@ from sqlalchemy import Column, String
 from chassis.db.migrations import add_column, replace_unique_constraint
 
 revision = "0013"
-down_revision = "0011"
+down_revision = "0012"
 
 
 def upgrade() -> None:

@@ -73,6 +73,7 @@ def test_an_interest_is_created_then_changed(client: FlaskClient) -> None:
     assert shown == {
         "interest_id": shown["interest_id"], **WISH, "low_value": None, "high_percent": None, "low_percent": None,
         "aligned_to": "utc",
+        "learning": None, "learning_until": None,
         "for_windows": 1, "repeat": False,
         "effective_from": "2013-02-12T00:00:00Z", "version": 1, "notice": None,
     }  # fmt: skip

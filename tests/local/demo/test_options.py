@@ -66,9 +66,28 @@ def test_the_record_is_the_one_that_is_asked_for():
     )
 
 
+def test_thresholds_may_be_in_percent():
+    """N% is a percent of what is usual; the two bounds may differ, and whatever needs a past is counted."""
+    begin = datetime(2013, 2, 8, tzinfo=UTC)
+    parsed = parse_interest("KJFK:both:1h:low=50%:high=150%:for=2", begin)
+    assert (parsed.high, parsed.low, parsed.high_percent, parsed.low_percent) == (None, None, 150, 50)
+    mixed = parse_interest("KJFK:both:1h:low=5:high=150%", begin)
+    assert (mixed.high, mixed.low, mixed.high_percent, mixed.low_percent) == (None, 5, 150, None)
+    wanted = ("both:1h:low=50%", "departures:6h:low=50%", "arrivals:1d:low=1")
+    options = parse_options([f"--interest=KJFK:{what}" for what in wanted])
+    assert options.learning_targets == 2
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
+        ("KJFK:departures:1h:low=50%:low=5", "'low=5' is none of high=N, low=N, high=N%, low=N%"),
+        ("KJFK:departures:1h:low=5:low=50%", "'low=50%' is none of"),
+        ("KJFK:departures:1h:low=5:for=2%", "'for=2%' is none of"),
+        ("KJFK:departures:1h:low=50%%", "'low=50%%' is none of"),
+        ("KJFK:departures:1h:low=0%", "low_percent must be from 1 to 99"),
+        ("KJFK:departures:1h:low=100%", "low_percent must be from 1 to 99"),
+        ("KJFK:departures:1h:high=100%", "high_percent must be from 101 to 10000"),
         ("KJFK", "airport, direction and window are needed"),
         ("XXXX:departures:1h:high=1", "XXXX is no airport's ICAO code"),
         ("JFK:departures:1h:high=1", "JFK is no airport's ICAO code"),

@@ -38,6 +38,20 @@ def test_the_default_demo_is_told_in_less_than_a_minute() -> None:
     assert not made.must_reach_stop
 
 
+@pytest.mark.parametrize(("targets", "is_live", "days"), [(1, True, 1), (4, True, 1), (5, True, 2), (2, False, 2)])
+def test_with_thresholds_in_percent_the_clock_begins_before_the_story(targets: int, is_live: bool, days: int) -> None:
+    """The weeks before are in the source, and there are credits and real seconds enough to collect them."""
+    made = plan_demo(BEGIN, END, NIGHTLY, is_live=is_live, learning_targets=targets)
+    assert made.is_learning
+    assert made.start == BEGIN - days * DAY
+    assert made.first_day == made.start - DAY
+    assert made.schedule.first_day is not None
+    assert made.schedule.first_day <= (made.start - 36 * DAY).date() or made.schedule.first_day == date(2013, 1, 1)
+    assert (made.learned_by - made.start).total_seconds() / made.rate >= 18 * targets / 3 + 10
+    assert not made.is_too_late(made.learned_by)
+    assert not plan().is_learning
+
+
 def test_a_late_day_is_waited_for() -> None:
     """The last day's record comes a day later, and so does the end."""
     assert plan(late_days=frozenset({date(2013, 2, 10)})).settled_at == plan().settled_at + DAY

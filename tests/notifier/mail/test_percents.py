@@ -281,12 +281,13 @@ def test_no_sentence_is_untrue(seed: int) -> None:
         assert read_usual(said[1]) == usual
         listed = re.search(r"\(([\d, ]+) and ([\d,]+), the latest first\)", usual_sentence)
         assert listed is not None
-        assert median([read_usual(each) for each in (*listed[1].split(", "), listed[2])]) == usual
+        assert median([read_number(each) for each in (*listed[1].split(", "), listed[2])]) == usual
         level = re.fullmatch(
             rf"(Above|Below) {percent} % of that is (more|fewer) than ([\d,]+) departures?\.", level_sentence
         )
         assert level is not None
-        assert (flights > int(level[3]) if level[2] == "more" else flights < int(level[3])) is is_breached(number)
+        limit = read_number(level[3])
+        assert (flights > limit if level[2] == "more" else flights < limit) is is_breached(number)
         assert alert.reports_breach is is_breached(number) or alert.for_windows > 1
         judged = [at for at in range(number - 1, -1, -1) if story.is_judged(alert.window, at)]
         run = 0
@@ -306,16 +307,21 @@ def test_no_sentence_is_untrue(seed: int) -> None:
                 assert ("leaving out" in sentence) is has_nights or lasted[2]
             if " in a row" in sentence and "leaving out" not in sentence:
                 assert judged[: alert.for_windows - 1] == [*range(number - 1, number - alert.for_windows, -1)]
-            before = re.search(r"(hour|hours|day) before had (\d+)(?:, usually ([\d.,]+))?\.", sentence)
+            before = re.search(r"(hour|hours|day) before had ([\d,]+)(?:, usually ([\d.,]+))?\.", sentence)
             if before is not None:
                 own, own_usual = story.find_facts(alert.window, number - 1)
-                assert int(before[2]) == own
+                assert read_number(before[2]) == own
                 assert before[3] is None or read_usual(before[3]) == own_usual
-            peak = re.search(r"at its (?:highest|lowest) (\d+), usually ([\d,]+(?:\.5)?)", sentence)
+            peak = re.search(r"at its (?:highest|lowest) ([\d,]+), usually ([\d,]+(?:\.5)?)", sentence)
             if peak is not None:
-                assert (int(peak[1]), read_usual(peak[2])) in [
+                assert (read_number(peak[1]), read_usual(peak[2])) in [
                     story.find_facts(alert.window, at) for at in judged[:run]
                 ]
+
+
+def read_number(text: str) -> int:
+    """Return the number that a text says, with commas between thousands."""
+    return int(text.replace(",", ""))
 
 
 @settings(max_examples=100, deadline=None)

@@ -146,7 +146,8 @@ def test_why_a_window_is_not_judged_by_percents_is_explained() -> None:
     )
     assert explain_percents([*busy_weeks(50, DAYTIME, weeks=2), hours(50, QUIET)], 12) == (
         "-: Of the same window of the five weeks before, fewer than three were known when the coverage reached it: "
-        "nothing is usual there, so it is not judged."
+        "nothing is usual there, so it is not judged. While the weeks before are collected, learning_until of the "
+        "interest in the collector's answers says until when."
     )
     early = {"effective_from": instant((MONDAY + 51) * DAY_S)}
     assert "before the interest is in effect" in explain_percents(BUSY_HOURS, 23, **early)

@@ -1,0 +1,226 @@
+"""The forecast of learning: from when on windows will be judged by percent of what is usual. Pure.
+
+It follows the planner's own order, and assumes that what is wanted now is wanted later. It is cautious: it takes the
+dearer of two ways where it cannot know which will be taken, so the days are there when it says, or earlier.
+"""
+
+from collections import deque
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from collector.intervals import DAY, Interval, day_of
+from collector.settled.history import MORNING, HistoryTarget, order_history
+from collector.settled.planner import (
+    OLD_PRICE,
+    RECENT_PRICE,
+    CollectionTarget,
+    QuotaBalance,
+    compute_reserve,
+    count_due_calls,
+)
+from collector.settled.shares import Payments
+from domain.calendar import find_calendar
+from domain.interests import Direction, Interest
+from domain.usual import FEWEST_BASE_WINDOWS
+from domain.windows import Window, instant, seconds
+
+_FARTHEST: Final = 60 * DAY
+"""How far ahead is looked. Three weeks of coverage are enough to learn from; clocks that were set need more."""
+_EVIDENCE_PRICE: Final = 20 * RECENT_PRICE
+"""Credits of a day for the evidence of the night's record, with a repetition or two of each call."""
+
+Key = tuple[str, Direction]
+"""An airport and a direction, never both."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """The credits of today, and what each later day costs before anything is left for history."""
+
+    balance: QuotaBalance
+    payments: Payments
+    ordinary_price: int
+    """Credits of a whole day for what is due."""
+    poll_interval: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """When each day of history that is wanted will be there, by airport and direction."""
+
+    history: Mapping[Key, HistoryTarget]
+    expected: Mapping[Key, Mapping[datetime, datetime]]
+    """By day; a day that the credits do not allow within _FARTHEST is left out."""
+    live_until: Mapping[Key, datetime]
+    """The end of the live coverage of those that are covered live now."""
+    at: datetime
+    """The time of the forecast."""
+
+    def find_learning_end(self, interest: Interest) -> datetime | None:
+        """Return the start of the first window from which on an interest in percent is judged; None if it is already.
+
+        None, too, for an interest without percents, and for one that begins only after that window.
+        """
+        if interest.high_percent is None and interest.low_percent is None:
+            return None
+        keys = [(interest.airport, part) for part in interest.direction.parts]
+        if any(key not in self.history for key in keys):
+            return None
+        reached = min(self._find_reached(key) for key in keys)
+        present = replace(self, expected={key: {} for key in keys})
+        first = next(_list_starts(interest.window, reached))
+        if present.is_judged_from(keys, interest.window, first):
+            return None
+        for start in _list_starts(interest.window, reached):
+            if start >= reached + _FARTHEST or self.is_judged_from(keys, interest.window, start):
+                return start if start > interest.effective_from else None
+        raise AssertionError("starts do not end")
+
+    def is_judged_from(self, keys: Sequence[Key], window: Window, start: datetime) -> bool:
+        """Return True if all windows of 24 hours from `start` on will have a usual; False if one will not.
+
+        Windows of which clocks that were set leave fewer than three base windows are passed over: nobody can wait for
+        them. False if no window is left.
+        """
+        calendar = find_calendar(keys[0][0])
+        judged = 0
+        for number in range(DAY // window.length):
+            at = start + number * window.length
+            times = [time for time in calendar.find_same_times(seconds(at)) if time is not None]
+            bases = [base for base in map(instant, times) if window.start_of(base) == base]
+            if len(bases) < FEWEST_BASE_WINDOWS:
+                continue
+            if sum(self._is_known(keys, base, window, at) for base in bases) < FEWEST_BASE_WINDOWS:
+                return False
+            judged += 1
+        return judged > 0
+
+    def _is_known(self, keys: Sequence[Key], base: datetime, window: Window, at: datetime) -> bool:
+        """Return True if a base window will be known when the window at `at` is reached, in all directions."""
+        days = {day_of(base), day_of(base + window.length - timedelta(seconds=1))}
+        return all(self._is_day_known(key, day, at) for key in keys for day in days)
+
+    def _is_day_known(self, key: Key, day: datetime, at: datetime) -> bool:
+        """Return True if a day will be known when a window that starts at `at` is reached, else False."""
+        target = self.history[key]
+        if day in target.covered or self._find_reached(key) <= day:
+            return True
+        expected = self.expected[key].get(day)
+        # A window is reached with the coverage up to its start. The record of a day comes after its end, live at once.
+        reached_at = at if key in self.live_until else day_of(at - timedelta(seconds=1)) + DAY
+        return expected is not None and expected <= reached_at
+
+    def _find_reached(self, key: Key) -> datetime:
+        """Return up to where an airport and direction is covered, live or not."""
+        target = self.history[key]
+        return max(target.covered_until, self.live_until.get(key, target.covered_until))
+
+
+def expect_history(
+    wanted: Collection[Key],
+    history: Sequence[HistoryTarget],
+    targets: Sequence[CollectionTarget],
+    budget: Budget,
+    live_until: Mapping[Key, datetime],
+    now: datetime,
+) -> Forecast:
+    """Return when the days of history of some airports and directions will be there, as the credits allow.
+
+    `history`: all that is wanted by anybody, in whose fair order the credits are spent; `targets`: all that is
+    collected, which comes first.
+    """
+    days_left = {
+        (target.airport, target.direction): len(target.wanted)
+        for target in history
+        if (target.airport, target.direction) in wanted
+    }
+    expected: dict[Key, dict[datetime, datetime]] = {key: {} for key in wanted}
+    times, at = _SpendingTimes(budget, targets, now), now
+    # Each poll plans anew, which may put a call behind those of all other targets: it gets the last one's time.
+    pending: deque[Interval] = deque()
+
+    def settle_first() -> None:
+        """Take the days of the first pending call as collected at the time of the newest one."""
+        interval = pending.popleft()
+        key = interval.airport, interval.direction
+        for day in _list_days(interval.begin, interval.end) if key in days_left else ():
+            expected[key][day] = at + budget.poll_interval
+            days_left[key] -= 1
+
+    for call in order_history(history, budget.payments):
+        if not any(days_left.values()):
+            break
+        # Another airport may have to prove what this answer does not.
+        spent_at = times.spend(OLD_PRICE * (2 if call.unproven else 1))
+        if spent_at is None:
+            pending.clear()
+            break
+        at = spent_at
+        pending.append(call.interval)
+        if len(pending) == len(history):
+            settle_first()
+    while pending:
+        settle_first()
+    found = {(target.airport, target.direction): target for target in history}
+    return Forecast({key: found[key] for key in wanted if key in found}, expected, live_until, now)
+
+
+class _SpendingTimes:
+    """The times at which the credits allow one call after another, when all that is due is paid first."""
+
+    def __init__(self, budget: Budget, targets: Sequence[CollectionTarget], now: datetime) -> None:
+        self._budget = budget
+        reserve, balance = compute_reserve(targets, now), budget.balance
+        # What else is due today is not known yet: it is taken to cost what that costs on any day.
+        self._spent = max(balance.spent + OLD_PRICE * count_due_calls(targets) + reserve, budget.ordinary_price)
+        self._at = now
+        if balance.paused_until is not None and balance.is_paused(now):
+            self._at = balance.paused_until
+        if reserve:
+            self._at = max(self._at, day_of(now) + MORNING)
+        self._end = now + _FARTHEST
+
+    def spend(self, price: int) -> datetime | None:
+        """Return the time at which so many more credits may be spent, and count them; None if it is too far ahead."""
+        per_day = self._budget.balance.budget
+        while self._at < self._end:
+            balance = QuotaBalance(per_day, self._spent)
+            if self._spent + price <= per_day:
+                self._at = balance.compute_spending_time(price, self._at)
+                self._spent += price
+                return self._at
+            self._spent = self._budget.ordinary_price + max(self._spent - per_day, 0)
+            self._at = day_of(self._at) + DAY + MORNING
+        return None
+
+
+def compute_ordinary_price(targets: Sequence[CollectionTarget], *, are_corrected: bool, live_credits: int) -> int:
+    """Return the credits of a whole day for what is due: each target's day, its correction, and the evidence."""
+    calls = len(targets) * (2 if are_corrected else 1)
+    return calls * OLD_PRICE + _EVIDENCE_PRICE + live_credits
+
+
+def explain_learning(airport: str, learning_until: datetime) -> str:
+    """Return in two sentences from when on windows are judged by percent, and what that depends on."""
+    return (
+        f"What is usual at {airport} is not known yet: no window that starts before "
+        f"{learning_until:%-d %b %H:%M} UTC is judged by percent, as far as can be said now. It takes three earlier "
+        "weeks, which are collected as the source's credits allow."
+    )
+
+
+def _list_days(begin: datetime, end: datetime) -> Iterator[datetime]:
+    """Yield the UTC midnights from `begin` to before `end`."""
+    while begin < end:
+        yield begin
+        begin += DAY
+
+
+def _list_starts(window: Window, reached: datetime) -> Iterator[datetime]:
+    """Yield the starts of the windows that are not reached, without end; that at `reached` itself is (ADR 50)."""
+    start = window.start_of(reached) + window.length
+    while True:
+        yield start
+        start += window.length

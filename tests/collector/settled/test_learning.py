@@ -1,0 +1,153 @@
+"""Tests of the forecast of learning: what is said of an interest in percent comes true, or earlier."""
+
+import asyncio
+from datetime import datetime, timedelta
+from typing import Final
+
+import pytest
+from flask.testing import FlaskClient
+
+from collector.model import LiveCoverageRow
+from collector.settled.learning_reports import LearningReports
+from collector.settled.quota import QuotaStore
+from domain.calendar import Calendar, find_calendar
+from domain.interests import Interest
+from domain.usual import FEWEST_BASE_WINDOWS
+from domain.windows import Window, instant, seconds
+from tests.collector.conftest import ANN, ANNS, BOB, NOON, ON_SQLITE, Service, json_of, prove_past_days, wish
+from tests.collector.settled.polling import HOUR, TIMING, build_collector, list_complete, poll
+from tests.collector.settled.test_history import PERCENT, TODAY, begin, build_source
+
+DAY: Final = timedelta(days=1)
+
+
+def say(service: Service, interest: Interest, budget: int) -> datetime | None:
+    """Return until when the interest is said to learn, of a collector with so many credits a day."""
+    reports = LearningReports(service.database, service.clock, TIMING, QuotaStore(budget))
+    return reports.find_learning_ends([interest]).get(interest.interest_id)
+
+
+def find_first_judged(service: Service, interest: Interest) -> datetime | None:
+    """Return the start of the first window with a usual, by the log alone: the rule with the messages in their order.
+
+    A window is reached with the first message after which the coverage reaches its start; then its base windows must be
+    covered. None: no window has a usual.
+    """
+    known: set[datetime] = set()
+    calendar, start = find_calendar(interest.airport), None
+    watermark = None
+    for told_from, told_until, _ in list_complete(service.database, interest.airport, interest.direction):
+        known.update(told_from + number * HOUR for number in range((told_until - told_from) // HOUR))
+        watermark = told_until if watermark is None else max(told_until, watermark)
+        start = interest.window.start_of(told_from) if start is None else start
+        while start <= watermark:
+            if _has_usual(start, interest.window, known, calendar):
+                return start
+            start += interest.window.length
+    return None
+
+
+def _has_usual(start: datetime, window: Window, known: set[datetime], calendar: Calendar) -> bool:
+    """Return True if three base windows of a window lie in hours that are known, else False."""
+    bases = [instant(each) for each in calendar.find_same_times(seconds(start)) if each is not None]
+    there = [
+        all(base + number * HOUR in known for number in range(window.hours))
+        for base in bases
+        if window.start_of(base) == base
+    ]
+    return sum(there) >= FEWEST_BASE_WINDOWS
+
+
+@pytest.mark.parametrize(("budget", "airports"), [(400, 1), (400, 2), (4_000, 1), (4_000, 6)])
+@ON_SQLITE
+def test_windows_are_judged_from_when_it_is_said(service: Service, budget: int, airports: int) -> None:
+    """What is said when the interest is set, with few credits or many, alone or not, comes true or earlier."""
+    source = build_source(service)
+    prove_past_days(service.database, NOON)
+    collector = build_collector(service, source, budget)
+    icaos = ("KJFK", "KBOS", "KLGA", "KEWR", "KORD", "KDEN")[:airports]
+    interests = [service.set(wish(icao, **PERCENT)) for icao in icaos]
+    said = {each.interest_id: say(service, each, budget) for each in interests}
+    assert all(each is not None and TODAY <= each <= TODAY + 22 * DAY for each in said.values())
+    until = max(each for each in said.values() if each is not None) + 2 * DAY
+    _poll(service, collector, until)
+    for interest in interests:
+        first, expected = find_first_judged(service, interest), said[interest.interest_id]
+        assert first is not None
+        assert expected is not None
+        assert first <= expected
+        assert say(service, interest, budget) is None
+
+
+def _poll(service: Service, collector: object, until: datetime) -> None:
+    """Poll every two hours until a time."""
+
+    async def lead() -> None:
+        term = await collector.begin_term()  # type: ignore[attr-defined]
+        while service.clock.now() < until:
+            await collector.collect(term)  # type: ignore[attr-defined]
+            service.clock.advance(2 * HOUR)
+
+    asyncio.run(lead())
+
+
+@ON_SQLITE
+def test_nothing_is_said_once_it_is_known_nor_of_flights(service: Service) -> None:
+    """Of an interest in flights nothing is said; of one in percent only until three weeks are collected."""
+    _, collector = begin(service)
+    flights, percent = service.set(wish(), BOB), service.set(wish(**PERCENT), ANN)
+    assert say(service, flights, 100_000) is None
+    assert say(service, percent, 100_000) == TODAY + HOUR
+    poll(collector)
+    assert say(service, percent, 100_000) is None
+
+
+@ON_SQLITE
+def test_where_positions_cover_an_airport_it_is_judged_from_the_hour_on(service: Service) -> None:
+    """Live coverage reaches windows when they begin: those that begin before the history is there are not judged."""
+    _, collector = begin(service)
+    interest = service.set(wish(), ANN)
+    poll(collector)
+    interest = service.set(wish(**PERCENT), ANN)
+    with service.database.transaction() as session:
+        session.add(
+            LiveCoverageRow(
+                airport="KJFK",
+                direction="departures",
+                begin_at=TODAY,
+                end_at=NOON - timedelta(minutes=10),
+                published=True,
+            )
+        )
+    said = say(service, interest, 100_000)
+    assert said is not None
+    assert NOON + HOUR <= said <= NOON + 2 * HOUR
+
+
+@pytest.mark.parametrize("window", list(Window))
+@ON_SQLITE
+def test_few_credits_make_it_later(service: Service, window: Window) -> None:
+    """The fewer credits, the later; an airport's own days count as well, so it is never later than three weeks."""
+    begin(service)
+    interest = service.set(wish(window=window, **PERCENT))
+    said = [say(service, interest, budget) for budget in (4_000, 800, 400, 200, 120)]
+    assert all(each is not None for each in said)
+    assert said == sorted(each for each in said if each is not None)
+    assert said[0] == TODAY + window.length
+    assert TODAY + 7 * DAY < max(each for each in said if each is not None) <= TODAY + 21 * DAY
+
+
+def test_rest_says_until_when_an_interest_learns(client: FlaskClient, service: Service) -> None:
+    """POST, GET and PATCH give the instant and a sentence; null for an interest in flights."""
+    body = {"airport_icao": "KJFK", "direction": "departures", "window": "1h", "low_percent": 50}
+    created = json_of(client.post("/interests", json=body, headers=ANNS))
+    assert datetime.fromisoformat(str(created["learning_until"])) >= TODAY
+    assert "is not known yet" in str(created["learning"])
+    one = json_of(client.get(f"/interests/{created['interest_id']}", headers=ANNS))
+    assert one["learning_until"] == created["learning_until"]
+    (listed,) = json_of(client.get("/interests", headers=ANNS))["interests"]  # type: ignore[misc]
+    assert listed["learning"] == created["learning"]
+    change = {"low_value": 3}
+    headers = {**ANNS, "If-Match": "*"}
+    changed = json_of(client.patch(f"/interests/{created['interest_id']}", json=change, headers=headers))
+    assert (changed["learning_until"], changed["learning"]) == (None, None)
