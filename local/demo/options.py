@@ -33,7 +33,11 @@ DEFAULT_INTERESTS: Final = (
 )
 _SETTLED_DAYS: Final = ("2013-02-08", "2013-02-11")
 _LIVE_DAYS: Final = ("2013-02-09", "2013-02-10")
-"""The days of the blizzard that the story is about, and the days after them: live fewer, as the clock is slow."""
+_LIVE_DAYS_OF_AIRPORTS: Final = ("2013-02-09", "2013-02-11")
+"""The days of the blizzard that the story is about, and the days after them: live fewer, as the clock is slow.
+
+A day by an airport's clock ends within the UTC day after it, which is then told, too.
+"""
 _DESCRIPTION: Final = "What can be asked of the demo, and clear words for what cannot."
 _FORM: Final = "AIRPORT:DIRECTION:WINDOW[@airport][:high=N|N%][:low=N|N%][:for=N][:repeat]"
 _NO_ID: Final = UUID(int=0)
@@ -103,7 +107,8 @@ def parse_options(arguments: Sequence[str]) -> Options:
         "--to",
         dest="end",
         metavar="DAY",
-        help=f"the day after the last ({_LIVE_DAYS[1]}; with --settled {_SETTLED_DAYS[1]})",
+        help=f"the day after the last ({_LIVE_DAYS[1]}, or {_LIVE_DAYS_OF_AIRPORTS[1]} with a window of 1d@airport; "
+        f"with --settled {_SETTLED_DAYS[1]})",
     )
     parser.add_argument(
         "--interest", action="append", metavar=_FORM, help="repeatable; replaces the demo's own interests"
@@ -135,7 +140,7 @@ def parse_options(arguments: Sequence[str]) -> Options:
     parser.add_argument("--state-faults", type=check_state_faults, metavar=STATE_FAULTS_FORM, help=STATE_FAULTS_HELP)
     add_shared_options(parser)
     given = parser.parse_args(arguments)
-    days = _SETTLED_DAYS if given.settled else _LIVE_DAYS
+    days = _choose_days(given.settled, given.interest or ())
     given.begin, given.end = given.begin or days[0], given.end or days[1]
     begin, end = _parse_day("--from", given.begin), _parse_day("--to", given.end)
     if end <= begin:
@@ -145,12 +150,10 @@ def parse_options(arguments: Sequence[str]) -> Options:
     if given.settled and given.state_faults is not None:
         raise LocalError("--state-faults: without positions (--settled) there are no faults of them")
     interests = tuple(parse_interest(text, begin) for text in given.interest or DEFAULT_INTERESTS)
-    kinds = [(each.airport, each.direction, each.window, each.aligned_to) for each in interests]
-    for kind in kinds:
+    kinds = [(each.airport, each.direction, each.window) for each in interests]
+    for kind in kinds:  # the headers of mails do not tell windows by UTC from those by the airport's clock
         if kinds.count(kind) > 1:
-            raise LocalError(
-                f"--interest {_describe_kind(*kind)} is given twice; a person has one interest of each kind"
-            )
+            raise LocalError(f"--interest {':'.join(kind)} is given twice; a story has one interest of each kind")
     if not 1 <= given.streams_workers <= JOIN_PARTITIONS:
         raise LocalError(
             f"--streams-workers {given.streams_workers}: take from 1 to {JOIN_PARTITIONS}; "
@@ -198,9 +201,11 @@ def _parse_day(option: str, text: str) -> datetime:
     return day
 
 
-def _describe_kind(airport: str, direction: Direction, window: Window, aligned_to: AlignedTo) -> str:
-    """Return what an interest is about, in the form in which it is given."""
-    return f"{airport}:{direction}:{window}{'@airport' if aligned_to is AlignedTo.AIRPORT else ''}"
+def _choose_days(is_settled: bool, interests: Sequence[str]) -> tuple[str, str]:
+    """Return the first day of the story and the day after its last one, for who names none."""
+    if is_settled:
+        return _SETTLED_DAYS
+    return _LIVE_DAYS_OF_AIRPORTS if any("1d@airport" in each for each in interests) else _LIVE_DAYS
 
 
 def parse_interest(text: str, effective_from: datetime) -> Interest:

@@ -54,6 +54,15 @@ def test_windows_by_the_airports_clock_are_parsed():
     assert parse_interest("KBOS:arrivals:1d:low=10", interest.effective_from).aligned_to is AlignedTo.UTC
 
 
+def test_a_day_by_the_airports_clock_gets_the_utc_day_in_which_it_ends():
+    """Else the story of one UTC day would end before any such day does, and nothing could be said of it."""
+    given = ["--interest", "KBOS:arrivals:1d@airport:low=10"]
+    assert parse_options(given).end == datetime(2013, 2, 11, tzinfo=UTC)
+    assert parse_options([*given, "--to", "2013-02-10"]).end == datetime(2013, 2, 10, tzinfo=UTC)
+    assert parse_options([*given, "--settled"]).end == datetime(2013, 2, 11, tzinfo=UTC)
+    assert parse_options(["--interest", "KBOS:arrivals:1d:low=10"]).end == datetime(2013, 2, 10, tzinfo=UTC)
+
+
 def test_the_record_is_the_one_that_is_asked_for():
     """The options of the replay's record are the demo's, too; the day before the first one may be late as well."""
     arguments = ["--settled", "--record-parts", "2", "--record-late", "2013-02-07", "--record-missing", "2013-02-10"]
@@ -125,6 +134,7 @@ def test_a_malformed_interest_is_rejected(text, says):
         (["--from", "2013-02-11"], "must be a day after --from"),
         (["--settled", "--state-faults", "outage@2013-02-09T14:00Z+15"], "--state-faults: without positions"),
         (["--interest", "KJFK:both:1h:high=1", "--interest", "KJFK:both:1h:low=1"], "is given twice"),
+        (["--interest", "KJFK:both:1d:high=1", "--interest", "KJFK:both:1d@airport:low=1"], "is given twice"),
         (["--port-base", "80"], "must be from 1024"),
         (["--streams-workers", "0"], "--streams-workers 0: take from 1 to 12"),
         (["--streams-workers", "13"], "--streams-workers 13: take from 1 to 12"),
