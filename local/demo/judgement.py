@@ -271,7 +271,7 @@ def is_window_decided(interest: Interest, start: datetime, coverage: ExpectedCov
 
 
 def find_window_edge(interest: Interest, start: datetime, windows: int) -> datetime:
-    """Return the start of the window that is some windows later (below 0: earlier) than the one that starts then.
+    """Return the start of the window that is `windows` windows after (below 0: before) the one that starts at `start`.
 
     With 1 that is the window's end.
     """

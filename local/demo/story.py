@@ -258,7 +258,7 @@ class Scenario:
             time.sleep(_POLL_INTERVAL_S)
 
     def _wait_until_learned(self, token: str, plan: DemoPlan, unheard: Collection[str]) -> None:
-        """Wait until the weeks before the story are collected, or it begins; print mails that arrive meanwhile."""
+        """Wait until the weeks before the story are collected or it begins; print mails that arrive meanwhile."""
         wanted, is_over = LearningWait(self._options.interests, plan, unheard), False
         while not is_over and self._clock.now() < plan.learned_by:
             self._receive_new_mails()

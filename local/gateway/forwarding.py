@@ -33,9 +33,10 @@ LARGEST_BODY: Final = 1 << 20
 
 
 class _RefusedError(Exception):
-    """The request goes to no service."""
+    """The gateway rejects the request itself: no service gets it."""
 
     def __init__(self, status: HTTPStatus, detail: str, outcome: Outcome = Outcome.REFUSED) -> None:
+        """`status` and `detail` are those of the answer, `outcome` the label under which it is counted."""
         super().__init__(detail)
         self.status, self.detail, self.outcome = status, detail, outcome
 
@@ -48,7 +49,7 @@ class _RefusedError(Exception):
 
 
 class Gateway:
-    """The gateway's handler of requests."""
+    """The handler of requests: it forwards each to the service of its route, and answers the others itself."""
 
     def __init__(
         self,
@@ -120,7 +121,7 @@ class Gateway:
         return target, host.strip(" \t")
 
     def _find_client(self, request: web.Request) -> tuple[str, str]:
-        """Return the client's address and scheme: the peer's own, or what the trusted proxy says of them."""
+        """Return the client's address and scheme: those of the peer, or those that the trusted proxy's headers name."""
         peer = request.remote or ""
         if not is_trusted_peer(peer, self._trusted_proxy):
             return peer, "http"
