@@ -111,7 +111,7 @@ class HistoryModel(CollectorModel):
         return expect_history(list(self.percents), self.list_history(), targets, budget, {}, self.now)
 
     def find_first_judged(self, key: Key) -> datetime | None:
-        """Return the start of the first hour with a usual, by the days in the order in which they were told."""
+        """Return the start of the first hour with a usual, by the days in the order in which they were published."""
         known: set[datetime] = set()
         calendar, start, watermark = find_calendar(key[0]), self.begin, self.begin
         for day in self.told[key]:

@@ -1,4 +1,4 @@
-"""Tests of the forecast of learning: what is said of an interest in percent comes true, or earlier."""
+"""Tests of the forecast of learning: an interest in percent is judged at the forecast time, or earlier."""
 
 import asyncio
 from datetime import datetime, timedelta
@@ -22,7 +22,7 @@ DAY: Final = timedelta(days=1)
 
 
 def say(service: Service, interest: Interest, budget: int) -> datetime | None:
-    """Return until when the interest is said to learn, of a collector with so many credits a day."""
+    """Return the forecast end of an interest's learning, for a collector with `budget` credits a day."""
     reports = LearningReports(service.database, service.clock, TIMING, QuotaStore(budget))
     return reports.find_learning_ends([interest]).get(interest.interest_id)
 
