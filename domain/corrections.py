@@ -70,7 +70,7 @@ class Correction(NamedTuple):
     covered_from_before: int | None = None
     """The start of coverage before the message (seconds since 1970), if the message moved it back. None: it did not."""
     quarters: QuarterDetail | None = None
-    """The same by quarters of an hour; None: no day of the airport told its quarters, or the record is older."""
+    """The same by quarters of an hour; None: no day of the airport had any, or the record is older."""
 
     @property
     def day(self) -> int:

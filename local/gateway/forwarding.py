@@ -125,12 +125,12 @@ class Gateway:
         peer = request.remote or ""
         if not is_trusted_peer(peer, self._trusted_proxy):
             return peer, "http"
-        told = {
+        headers = {
             f"HTTP_{name.upper().replace('-', '_')}": ",".join(request.headers.getall(name))
             for name in ("X-Forwarded-For", "X-Forwarded-Proto", "Forwarded")
             if name in request.headers
         }
-        return find_client_address(told) or peer, find_client_scheme(told) or "http"
+        return find_client_address(headers) or peer, find_client_scheme(headers) or "http"
 
 
 def _require_plain_coding(request: web.Request) -> None:
@@ -205,7 +205,7 @@ class _Exchange:
     async def _pass_answer(self, answer: ClientResponse) -> web.StreamResponse:
         """Send the service's answer to the client as it comes, and return it.
 
-        If the service ends within it, the client's connection is closed, so that nobody takes a part for the whole.
+        If the service ends within it, the client's connection is closed: so the client knows that a part is missing.
         """
         try:
             headers = select_answer_headers(answer.headers, self._ours)

@@ -1,10 +1,10 @@
 """A live day of the whole stack under faults: the demo's story and its judgement, with wrong data from the source.
 
 `python -m tests.faults.live_storm --seed N [--count M]`: run storms by hand, one after the other. While positions flow,
-the source is away, its time stands still, or its sky is empty, for some minutes of each hour; and collector, stream
-workers, user_manager and the source itself are killed, stopped or frozen, as the seed says. Afterwards the demo judges:
-the flights in force are the record's, the alerts in force those of the rule, each is mailed, none besides, and no alert
-was ever said that the truth contradicts beyond the stated error of live.
+the source is unavailable, its time stands still, or its sky is empty, for some minutes of each hour; and collector,
+stream workers, user_manager and the source itself are killed, stopped or frozen, as the seed decides. Afterwards the
+demo judges: the flights in force are the record's, the alerts in force those of the rule, each of them is mailed, no
+other is, and no alert contradicts the truth beyond the stated error of live.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from local.processes import ProcessSupervisor
 from tests.ports import free_ports
 
 DAY: Final = datetime(2013, 2, 13, tzinfo=UTC)
-"""An ordinary day: by the demo's own, of a blizzard, few aircraft fly that a source could conceal."""
+"""An ordinary day: on the day of the demo, with a blizzard, few aircraft fly that a source could fail to report."""
 INTERESTS: Final = (
     "KJFK:departures:1h:high=25:low=9",
     "KBOS:arrivals:1h:high=20:low=5",
