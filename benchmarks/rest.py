@@ -1,12 +1,12 @@
-"""`python -m benchmarks.rest`: what Towerwatch takes from a machine on which nothing happens.
+"""`python -m benchmarks.rest`: measure the processor time and memory of `make up` while nothing happens.
 
 Starts the stack of `make up` in a folder and on ports of its own, with a source that knows no flight in place of
 OpenSky. One person registers, confirms the address by the mail that comes, and sets ten interests. After `--settle`
-seconds, in which what a start brings comes to an end, it measures for `--seconds` each process of the stack: processor
-time, which is a fair measure on a busy machine too; how often the process was woken; and the proportional set size
-(PSS), in which a page that several processes share counts for each by its part. Then it stops the stack. Prints a table
-with the sums; the last line says how long the start took, by the clock and in processor time of all processes that had
-a part in it, also of those that have ended. Linux only.
+seconds, in which the work of the start comes to an end, it measures each process of the stack for `--seconds` seconds:
+its processor time, which is comparable on a busy machine too; how often it was woken; and its proportional set size
+(PSS), in which a page that n processes share counts as 1/n for each. Then it stops the stack. It prints a table with
+the sums. The last line says how long the start took: in seconds, and in processor time of all processes that the start
+needed, also of those that have ended. Linux only.
 """
 
 import argparse
@@ -33,7 +33,9 @@ from local.processes import ROOT
 from tests.ports import free_ports
 
 SETTLE_S: Final = 300
+"""Seconds between the start and the measurement."""
 SECONDS: Final = 300
+"""Seconds of the measurement."""
 AIRPORTS: Final = ("LICC", "LIRF", "EDDF", "KJFK", "EGLL")
 _TIMEOUT_S: Final = 120.0
 _PORTS: Final = 10
@@ -43,7 +45,7 @@ _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What one process of the stack has used up to an instant, and the memory that it has at that instant."""
+    """The resources that one process of the stack has used until an instant, and its memory at that instant."""
 
     name: str
     cpu_s: float
@@ -54,7 +56,7 @@ class Usage:
 
 
 def main() -> int:
-    """Start the stack, measure its start and its rest, print the table, stop the stack, and return 0."""
+    """Start the stack, measure the start, then the stack at rest, print the table, stop the stack, and return 0."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.rest", description=__doc__)
     parser.add_argument("--settle", type=float, default=SETTLE_S, help="seconds before (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="seconds measured (default: %(default)s)")
@@ -91,7 +93,7 @@ class _EmptySource(BaseHTTPRequestHandler):
 
 @contextmanager
 def _running_source() -> Iterator[str]:
-    """Run the empty source in a thread for the block, and yield its address; it is no part of what is measured."""
+    """Run the empty source in a thread for the block, and yield its address; its own use is not measured."""
     server = ThreadingHTTPServer((HOST, 0), _EmptySource)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:

@@ -32,8 +32,9 @@ class BoundedAppRunner(AppRunner):
     ) -> None:
         """`trusted_proxy`: the proxy (`is_trusted_peer`) whose connections are of many clients.
 
-        `answers_after_end`: True if a client that will send no more is still answered; False if it counts as gone, for
-        it cannot be told from one that is. The other arguments are those of `AppRunner`.
+        `answers_after_end`: True if a client that has closed its sending direction is still answered; False if it
+        counts as disconnected, because a server cannot distinguish the two. The other arguments are those of
+        `AppRunner`.
         """
         super().__init__(*args, keepalive_timeout=IDLE_WITHIN_S, **options)
         self._open: set[_LimitedConnection] = set()
@@ -139,7 +140,7 @@ class _LimitedConnection(RequestHandler):
     ) -> web.StreamResponse:
         """Return the answer to a request that failed, with problem details if it cannot be read; aiohttp calls this.
 
-        aiohttp's own answer to such a request repeats parts of it.
+        aiohttp's own answer would repeat parts of the request.
         """
         answer = super().handle_error(request, status, exc, message)
         if not isinstance(exc, HttpProcessingError):

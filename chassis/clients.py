@@ -46,7 +46,7 @@ Other than there, a value without quotation marks may hold colons and brackets, 
 """
 
 UNIX_PEER: Final = "localhost"
-"""What waitress gives as the address of a peer that came by a Unix domain socket; any other has an IP address."""
+"""The address that waitress gives to a peer on a Unix domain socket; every other peer has an IP address."""
 
 _FORWARDED_HEADERS: Final = frozenset(
     f"HTTP_{name}"
@@ -200,7 +200,7 @@ def is_trusted_peer(peer: str, trusted_proxy: str | None) -> bool:
 def take_addresses_from_proxy(app: WsgiApp, trusted_proxy: str | None) -> WsgiApp:
     """Return a WSGI app that gives `app` the client's address and scheme as the trusted proxy's headers name them.
 
-    `trusted_proxy` is the proxy's address, `*` for any peer, or None for no proxy; who comes by a Unix domain socket is
+    `trusted_proxy` is the proxy's address, `*` for any peer, or None for no proxy; a peer on a Unix domain socket is
     trusted, too. Where the headers name no address, the address stays the peer's. The headers themselves are removed
     from every request.
     """

@@ -1,4 +1,4 @@
-"""What identifies the sender of a request: a bearer token, or the session of a browser; and whose requests may use it.
+"""The credentials of a request: a bearer token or a browser's session; and which requests may use a session.
 
 A browser sends a cookie with each request to its host, also with those that a foreign page causes (cross-site request
 forgery). A session's cookie therefore counts only in requests of pages of the service's own origin. ADR 53.
@@ -50,8 +50,9 @@ def find_origin_fault(method: str, site: str | None, origin: str | None, own: Co
     """Return the sentence that says why a request may not use a cookie; None if a page of an own origin has sent it.
 
     `site` is the header Sec-Fetch-Site (W3C Fetch Metadata), which no page can forge, `origin` the header Origin, `own`
-    URLs of the own origins. The first decides if it is there. `none` means that the person has typed the address, which
-    changes nothing. A request with neither is one of no page, or of an old browser: it may only read.
+    URLs of the own origins. If `site` is there, it alone decides: `same-origin` may do anything; `none` (the person has
+    typed the address) may only read. A request with neither header comes from a program or an old browser, and may only
+    read.
     """
     is_safe = method in _SAFE_METHODS
     if site is not None:

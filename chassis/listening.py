@@ -77,9 +77,9 @@ def _bind(address: str, port: int) -> socket.socket:
 
 
 def bind_private_socket(path: str, server: str) -> socket.socket:
-    """Return a listening Unix domain socket that only this process's user can reach, in place of one that is left over.
+    """Return a listening Unix domain socket that only this process's user can reach; a file of that path is replaced.
 
-    Raises CannotListenError, also if others may enter its folder.
+    Raises CannotListenError, also if other users may enter its folder.
     """
     make_private_folder(Path(path).parent, server)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

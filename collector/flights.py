@@ -40,10 +40,10 @@ from domain.usual_week import UsualWindow, list_usual_week
 from domain.windows import HOUR_S, AlignedTo, Window, seconds
 
 _LONGEST_BASE: Final = timedelta(weeks=WEEKS_BACK, days=1)
-"""How long before a window the weeks begin that its usual follows from; clocks are moved by a day at most."""
+"""Longest time from a window back to the weeks that its usual follows from; clocks are moved by a day at most."""
 
 _SUGGESTED_FROM: Final = timedelta(days=35)
-"""How long before today the windows begin by which thresholds are suggested."""
+"""Thresholds are suggested from the windows of this time before today."""
 
 _NO_USUAL_THERE: Final = Suggestion(None, None, "Windows by the airport's clock have no usual yet.")
 
@@ -117,7 +117,7 @@ class InterestPreview:
 
 @dataclass(frozen=True, slots=True)
 class UsualWeek:
-    """What is usual at an airport in the windows of a week, and the coverage of which that follows."""
+    """The usual counts of an airport in the windows of a week, and the coverage that they follow from."""
 
     airport: str
     direction: Direction
@@ -128,7 +128,7 @@ class UsualWeek:
     """The covered interval of each of the directions; one that was never collected is left out."""
 
     def explain_unknown(self) -> str | None:
-        """Return in a sentence why nothing is usual in any of the windows; None if something is in one of them."""
+        """Return a sentence that says why no window has a usual count; None if at least one has."""
         if any(each.doubled_usual is not None for each in self.windows):
             return None
         missing = [part for part in self.direction.parts if part not in self.covered]
@@ -283,7 +283,8 @@ class FlightQueries:
     def find_usual_week(self, user_id: UUID, icao: str, direction: Direction, window: Window) -> UsualWeek:
         """Return what is usual in the windows of seven days (UTC) from the beginning of today on, by what is known now.
 
-        By the settled record alone.
+        Only the settled record counts, not live movements. Raises NoSuchInterestError if the
+        user has no interest there, NoSuchAirportError.
         """
         today = day_of(self._clock.now())
         with self._database.reading() as session:

@@ -46,8 +46,8 @@ class InterestUpdate(TypedDict, total=False):
 def replace_measures(update: InterestUpdate) -> InterestUpdate:
     """Return the update with the other threshold of a bound removed where it gives one: flights, or a percent.
 
-    A bound has one threshold; whoever gives a percent wants no flights any more. What the update itself says of the
-    other stays.
+    A bound has one threshold, so an update that gives a percent removes the threshold in flights, and the reverse. A
+    value that the update itself gives for the other one stays.
     """
     replaced: InterestUpdate = {}
     if update.get("high_percent") is not None:

@@ -15,7 +15,7 @@ from domain.hourly_counts import DAY_HOURS
 from domain.windows import HOUR_S, AlignedTo, Window, instant, seconds
 
 WEEKS_BACK: Final = 5
-"""Weeks of which the windows at the same local time are the base of what is usual."""
+"""Number of weeks before a window whose windows at the same local time are its base windows."""
 WEEK_HOURS: Final = 7 * DAY_HOURS
 _WEEK: Final = timedelta(days=7)
 _HOUR: Final = timedelta(hours=1)
@@ -32,7 +32,7 @@ REGULAR: Final[Plan] = (None,) * WEEKS_BACK
 
 
 class Calendar:
-    """The clock on the wall of one time zone, of whose rules the results are cached by day."""
+    """The local time of one zone: it converts instants by the zone's rules, and caches the results by day."""
 
     def __init__(self, time_zone: str) -> None:
         """Load the zone's rules; raise FileNotFoundError if `tzdata` has no zone of this name."""
@@ -95,7 +95,7 @@ class Calendar:
 
 
 def _convert_to_hour(at: int | None) -> int | None:
-    """Return the hour (since 1970) that begins at an instant (seconds since 1970), None if none does."""
+    """Return the hour (since 1970) that begins at an instant (seconds since 1970), None if no hour begins then."""
     return None if at is None or at % HOUR_S else at // HOUR_S
 
 

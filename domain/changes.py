@@ -88,9 +88,9 @@ class TrafficChange:
         return pair
 
     def _get_percent_counts(self, direction: Direction, grid: Grid) -> tuple[PercentCounts, PercentCounts]:
-        """Return the windows as percents see them, before and after the change; later calls return the same objects.
+        """Return the windows for thresholds in percent, before and after the change; later calls return the same pair.
 
-        Both have the usual of after the change: it does not change of a window that was reached before.
+        Both have the usual counts of after the change: those of windows that were reached before do not change.
         """
         key = direction, grid.window
         pair = self._percent_counts.get(key)
@@ -101,7 +101,7 @@ class TrafficChange:
         return pair
 
     def _get_counts(self, direction: Direction, grid: Grid, measure: Measure) -> tuple[WindowCounts, WindowCounts]:
-        """Return the windows as thresholds in one measure see them, before and after the change."""
+        """Return the windows for thresholds in one measure, before and after the change."""
         if measure is Measure.PERCENT:
             return self._get_percent_counts(direction, grid)
         return self._get_window_counts(direction, grid)

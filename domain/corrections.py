@@ -34,7 +34,7 @@ UnitFlights = tuple[tuple[int, int], ...]
 class QuarterDetail(NamedTuple):
     """The changes and the counts of a correction by quarters of an hour, as `Correction` has them by hours.
 
-    Flights of days that do not tell their quarters are in the last quarter of their hour.
+    Flights of days without counts by quarter are in the last quarter of their hour.
     """
 
     changes: UnitFlights
@@ -70,7 +70,7 @@ class Correction(NamedTuple):
     covered_from_before: int | None = None
     """The start of coverage before the message (seconds since 1970), if the message moved it back. None: it did not."""
     quarters: QuarterDetail | None = None
-    """The same by quarters of an hour; None: no day of the airport told its quarters, or the record is older."""
+    """The same by quarters of an hour; None: no day of the airport had any, or the record is older."""
 
     @property
     def day(self) -> int:
@@ -101,7 +101,7 @@ class Correction(NamedTuple):
 
     @property
     def _changed_quarters(self) -> UnitFlights:
-        """The quarters (since 1970) that were changed, where they are told."""
+        """The quarters (since 1970) that were changed; empty without counts by quarter."""
         return () if self.quarters is None else self.quarters.changes
 
     def select_units(self, unit: int) -> QuarterDetail:
@@ -113,7 +113,7 @@ class Correction(NamedTuple):
 
 
 def _place_in_last_quarters(hours: UnitFlights) -> UnitFlights:
-    """Return hours (since 1970) with their flights as quarters: the last one of each hour."""
+    """Return the flights of hours (since 1970) as those of the last quarter of each hour."""
     return tuple(((hour + 1) * HOUR_QUARTERS - 1, flights) for hour, flights in hours)
 
 
@@ -125,7 +125,7 @@ class KnownDirection(NamedTuple):
 
     @property
     def tells_quarters(self) -> bool:
-        """True if a day tells the quarters of its hours."""
+        """True if any day has counts by quarter of an hour; False if all have them by hour alone."""
         return any(isinstance(day, QuarterDay) for day in self.counts.days)
 
 
@@ -140,9 +140,9 @@ def build_correction(
 ) -> Correction | None:
     """Return the record of a message that led from `old` to `new`; None if it is no correction.
 
-    It is none if it filled nothing, and changed no count or only added flights to hours (or quarters, where they are
-    told) which were not covered to their end. `other`: the other direction. Changes of days before `since` (since 1970)
-    are left out. `old` and `new` are covered.
+    It is none if it filled nothing, and changed no count or only added flights to hours (or quarters, on days with
+    counts by quarter) which were not covered to their end. `other`: the other direction. Changes of days before `since`
+    (since 1970) are left out. `old` and `new` are covered.
     """
     changes = list_changes(old.counts, new.counts, since)
     is_correction = bool(filled) or _change_known(changes, (old.watermark or 0) // HOUR_S)

@@ -19,7 +19,7 @@ def find_crossed_ranges(
 
     The ranges hold every such threshold of all run lengths up to `for_windows`, and may hold more: all thresholds if
     this window or one of the `for_windows` before it is lost, else none if all these windows are unchanged, else all
-    after a correction (`is_correction`): counts may have gone down, and what was said may have to be withdrawn.
+    after a correction (`is_correction`): counts may have gone down, and alerts may have to be withdrawn.
     `then` and `now`: the counts before and after the change. `is_first_complete`: True if some interests' runs can be
     complete in this window for the first time.
     """

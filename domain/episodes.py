@@ -39,7 +39,7 @@ class Lookback:
         return found
 
     def list_earlier_usual(self, number: int) -> tuple[int | None, ...]:
-        """Return twice the usual counts of the windows of `list_earlier_counts`; empty, because none is asked for."""
+        """Return an empty tuple: alerts in flights need no usual counts (`PercentLookback` returns them)."""
         return ()
 
     def find_run_start(self, bound: Bound, threshold: int, number: int) -> int:

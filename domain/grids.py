@@ -23,10 +23,14 @@ LOCAL_WINDOWS: Final = (Window.SIX_HOURS, Window.ONE_DAY)
 _DAY_S: Final = DAY_HOURS * HOUR_S
 _NAIVE_EPOCH: Final = EPOCH.replace(tzinfo=None)
 _STEP: Final = timedelta(days=16)
-"""Between two looks at the clock when jumps of many hours are sought: no clock jumps and back within such a time."""
+"""Time between two samples of the offset in the search for long jumps; no clock jumps there and back within it."""
 _LAST_LOOK: Final = datetime(2100, 1, 1, tzinfo=UTC)
+"""The end of that search."""
 _LONG_JUMP: Final = timedelta(hours=4)
-"""A change of the offset from which on windows of six hours may be skipped: with up to two hours of summer time."""
+"""Least change of the offset between two samples that is searched for skipped windows.
+
+Only a jump of six hours skips one; summer time that ends between the samples may hide up to two hours of it.
+"""
 
 
 class LocalGrid:
@@ -36,7 +40,7 @@ class LocalGrid:
     """The clock of the grid's windows."""
 
     def __init__(self, window: Window, zone: tzinfo, time_zone: str) -> None:
-        """Find the windows that clocks skipped as a whole; `window` is one of LOCAL_WINDOWS (not checked)."""
+        """Find the windows that clocks skipped from begin to end; `window` is one of LOCAL_WINDOWS (not checked)."""
         self.window = window
         """The length of most windows."""
         self.hours = window.hours
@@ -92,7 +96,8 @@ class LocalGrid:
     def _find_instant(self, place: int) -> int:
         """Return the first instant at which the clock shows a local time or a later one, in seconds since 1970.
 
-        `place`: that time, in windows since 1970. Whole quarters of an hour, as all clocks have had for decades.
+        `place`: that time, in windows since 1970. The result is rounded down to a whole quarter of an hour: all clocks
+        have differed from UTC by whole quarters for decades.
         """
         shown = _NAIVE_EPOCH + place * self.window.length
         first, other = (seconds(shown.replace(tzinfo=self._zone, fold=fold).astimezone(UTC)) for fold in (0, 1))
@@ -109,7 +114,7 @@ class LocalGrid:
         return high // QUARTER_S * QUARTER_S
 
     def _list_skipped(self) -> "Iterator[int]":
-        """Yield the places (windows since 1970, by the clock) of the windows that clocks skipped as a whole."""
+        """Yield the places (windows since 1970, by the clock) of the windows that clocks skipped from begin to end."""
         at = EPOCH
         offset = at.astimezone(self._zone).utcoffset() or timedelta(0)
         while at < _LAST_LOOK:

@@ -1,6 +1,7 @@
 """Hourly counts: the number of distinct flights of one direction at one airport in each hour, day by day.
 
-Where the airport's days begin within an hour of UTC, a day's counts also tell the quarters of its hours.
+A day (UTC) on which a window by the airport's clock begins within an hour also has counts by quarter of an hour
+(`QuarterDay`). A day that an older version has stored has counts by hour alone.
 """
 
 from collections import Counter
@@ -24,7 +25,7 @@ Day = tuple[int, ...]
 
 
 class QuarterDay(tuple[int, ...]):
-    """The counts of a day as any `Day`, the flights of its 24 hours, that also tells those of its quarters."""
+    """A `Day`, the flights of its 24 hours, that also has the flights of its 96 quarters of an hour."""
 
     quarters: tuple[int, ...]
     """Distinct flights in each of the 96 quarters."""
@@ -39,11 +40,11 @@ class QuarterDay(tuple[int, ...]):
         return day
 
     def __getnewargs__(self) -> tuple[tuple[int, ...]]:
-        """Return what a copy is made of."""
+        """Return the arguments of `__new__` from which copy and pickle build an equal day."""
         return (self.quarters,)
 
     def __eq__(self, other: object) -> bool:
-        """Return True if hours and quarters are equal; a day without quarters equals none that has flights."""
+        """Return True if hours and quarters are equal; False for a `Day` without counts by quarter."""
         return tuple.__eq__(self, other) and isinstance(other, QuarterDay) and self.quarters == other.quarters
 
     def __ne__(self, other: object) -> bool:
@@ -53,8 +54,7 @@ class QuarterDay(tuple[int, ...]):
 
 
 SplitDays = Callable[[int], bool]
-"""Returns True for a UTC day (since 1970) whose quarters are to be told, because local windows begin within its hours.
-"""
+"""Returns True for a UTC day (since 1970) to be counted by quarter, because local windows begin within its hours."""
 
 
 def split_no_day(day: int) -> bool:
@@ -65,8 +65,8 @@ def split_no_day(day: int) -> bool:
 def list_quarters(day: Day) -> Sequence[int]:
     """Return the flights of a day in each of its 96 quarters.
 
-    Of a day that does not tell them the flights of an hour are all in its last quarter, so that a quarter is covered to
-    its end only if its hour is.
+    For a day without counts by quarter all flights of an hour are in its last quarter, which is covered to its end only
+    if the hour is.
     """
     if isinstance(day, QuarterDay):
         return day.quarters
@@ -74,7 +74,7 @@ def list_quarters(day: Day) -> Sequence[int]:
 
 
 def list_changed_hours(earlier: Day, later: Day) -> list[int]:
-    """Return the hours of a day in which its counts differ, in order; of days that tell them also the quarters."""
+    """Return the hours of a day in which its counts, by hour or by quarter, differ; in order."""
     if isinstance(earlier, QuarterDay) or isinstance(later, QuarterDay):
         both = zip(list_quarters(earlier), list_quarters(later), strict=True)
         return sorted({at // HOUR_QUARTERS for at, (then, now) in enumerate(both) if then != now})
@@ -82,7 +82,7 @@ def list_changed_hours(earlier: Day, later: Day) -> list[int]:
 
 
 def count_by_hour(times: Sequence[int], splits: SplitDays) -> tuple[dict[int, int], dict[int, int]]:
-    """Return the number of event times (seconds since 1970) by hour, and of the days to be split by quarter instead."""
+    """Return the number of event times (seconds since 1970) by hour or, for the days of `splits`, by quarter."""
     hours = Counter([at // HOUR_S for at in times])
     if splits is split_no_day:
         return hours, {}
@@ -162,7 +162,7 @@ class HourlyCounts:
     def list_units(self, begin: int, end: int, unit: int) -> Sequence[int]:
         """Return the counts of the hours or quarters from `begin` up to, but not including, `end` (since 1970).
 
-        `unit`: HOUR_S or QUARTER_S. Of days that do not tell quarters, as `list_quarters` has them.
+        `unit`: HOUR_S or QUARTER_S. Days without counts by quarter are converted by `list_quarters`.
         """
         if unit == HOUR_S:
             return self.list_hours(begin, end)
@@ -173,7 +173,7 @@ class HourlyCounts:
     def count_between(self, begin: int, end: int) -> int | None:
         """Return the number of flights in [begin, end), both whole quarters of an hour in seconds since 1970.
 
-        None if an hour with flights lies partly within, of a day that does not tell quarters.
+        None if an hour with flights, of a day without counts by quarter, lies only partly within.
         """
         first, last = -(-begin // HOUR_S), end // HOUR_S
         if begin % HOUR_S == 0 and end % HOUR_S == 0:
@@ -197,8 +197,8 @@ class HourlyCounts:
     def with_changes(self, hours: Mapping[int, int], quarters: Mapping[int, int] | None = None) -> "HourlyCounts":
         """Return a copy with more or fewer flights, and self if nothing changes; `hours`: changes by hour since 1970.
 
-        `quarters`: changes by quarter since 1970, of other days; such a day tells its quarters then, unless it has
-        flights and does not tell them. The stored days grow at both ends as needed; days in between without flights are
+        `quarters`: changes by quarter since 1970, of other days; such a day then has counts by quarter, unless it had
+        flights without them before. The stored days grow at both ends as needed; days in between without flights are
         empty. Other days are shared. Days without flights at both ends are left out after flights were taken away. No
         hour or quarter may fall below 0.
         """
@@ -227,7 +227,7 @@ class HourlyCounts:
     def _with_quarters(self, quarters: Mapping[int, int]) -> "HourlyCounts":
         """Return a copy with more or fewer flights; `quarters`: changes by quarter since 1970.
 
-        Changes of a day that has flights and does not tell their quarters change its hours alone.
+        For a day that has flights without counts by quarter, only the hours are changed.
         """
         changed: dict[int, list[int]] = {}
         hours: Counter[int] = Counter()

@@ -99,7 +99,7 @@ def retract_flights(
 ) -> tuple[HourlyCounts, KnownFlights]:
     """Return the counts and the known flights without the retracted flights that are known.
 
-    `retracted`: event time (seconds since 1970) and fingerprint of each. `splits`: the days that tell quarters.
+    `retracted`: event time (seconds since 1970) and fingerprint of each. `splits`: the days with counts by quarter.
     """
     taken: Counter[int] = Counter()
     taken_quarters: Counter[int] = Counter()

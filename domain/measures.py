@@ -28,10 +28,14 @@ class HasMeasuredThresholds(HasThresholds, Protocol):
     """An interest, or a description of one, with at most one threshold of each bound; None: not in this measure."""
 
     @property
-    def high_percent(self) -> int | None: ...
+    def high_percent(self) -> int | None:
+        """The high threshold in percent of what is usual; None: it has none."""
+        ...
 
     @property
-    def low_percent(self) -> int | None: ...
+    def low_percent(self) -> int | None:
+        """The low threshold in percent of what is usual; None: it has none."""
+        ...
 
 
 def find_measure(interest: HasMeasuredThresholds, bound: Bound) -> Measure:

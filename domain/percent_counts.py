@@ -1,4 +1,4 @@
-"""The windows of an airport as thresholds in percent see them: the sequence of windows that are not skipped.
+"""The windows of an airport for thresholds in percent: the sequence of windows that are not skipped.
 
 A window whose usual is below 5 flights is skipped: the window before the next one is the last that was not. A window
 without a usual is in the sequence, and is lost: it is not judged, is no breach for its neighbours, and breaks a run. A
@@ -65,7 +65,7 @@ class PercentCounts(WindowCounts):
         self._window = window
         self._usual = traffic.usual.select_days(direction)
         self.lookback = LOOKBACK_HOURS // window.hours
-        """Windows before a window that are sought for the windows before it."""
+        """Number of windows before a window in which earlier ones that are not skipped are searched for."""
         self._earlier: dict[tuple[int, int], list[int]] = {}
 
     @property
@@ -84,7 +84,7 @@ class PercentCounts(WindowCounts):
         return LOST if self.find_doubled_usual(number) is None else super().__getitem__(number)
 
     def find_doubled_usual(self, number: int) -> int | None:
-        """Return twice the usual count of a window that was reached; None: nothing is usual there."""
+        """Return twice the usual count of a window that was reached; None if it has none."""
         return read_doubled_usual(self._usual, self._window, number)
 
     def is_skipped(self, number: int) -> bool:
@@ -120,7 +120,7 @@ class PercentCounts(WindowCounts):
     def find_later(self, number: int, windows: int) -> int:
         """Return the window that is `windows` windows after the first one from `number` on that is not skipped.
 
-        If so many were not reached yet, the last one that was.
+        If fewer were reached, the last of those that were; `number` if none was.
         """
         later = list(islice(self.iterate_later(number), windows + 1))
         return later[-1] if later else number
@@ -141,7 +141,7 @@ class PercentCounts(WindowCounts):
         return levels
 
     def _compute_level(self, bound: Bound, number: int) -> WindowCount:
-        """Return the count of a window with its level in place of the flights; of a lost window without usual 0."""
+        """Return the count of a window with its level in place of the flights; 0 stays 0, as in a lost window."""
         count = self[number]
         doubled = self.find_doubled_usual(number)
         if not count.flights or not doubled:
@@ -177,9 +177,9 @@ def may_have_breach(
 ) -> bool:
     """Return True if one of some windows, or of the `for_windows` windows before them, may breach a threshold.
 
-    A quick check without a view of the windows, because most messages breach nothing. `covered_until`: the end of the
-    coverage of all parts (seconds since 1970). `low` and `high`: the highest low threshold and the lowest high
-    threshold, in percent; None: there is none.
+    This cheap check builds no view of the windows, because most messages breach nothing. False: none of them breaches.
+    `covered_until`: the end of the coverage of all parts (seconds since 1970). `low` and `high`: the highest low
+    threshold and the lowest high threshold, in percent; None: there is none.
     """
     days, parts, hours = traffic.usual.select_days(direction), traffic.select_directions(direction), window.hours
     closed_until = covered_until // (hours * HOUR_S)  # also the last window that was reached
@@ -200,7 +200,7 @@ def may_have_breach(
 
 
 class PercentLookback(Lookback):
-    """A cached view of the history before each window, for thresholds in percent."""
+    """A cached view of the windows before each window, for alerts of thresholds in percent."""
 
     def __init__(self, windows: WindowCounts, judged: PercentCounts) -> None:
         """`windows`: all windows, whose counts are listed; `judged`: those of which breaches are found."""

@@ -152,7 +152,7 @@ class PastStatements:
 
     @property
     def _unit(self) -> int:
-        """The seconds of which each window of the grid has a whole number."""
+        """Seconds in the unit of counts, an hour or a quarter: every window of the grid has a whole number of it."""
         return QUARTER_S if isinstance(self._grid, LocalGrid) else HOUR_S
 
     def _build_traffic(self, past: CountsAtCorrection) -> Traffic:
@@ -167,7 +167,7 @@ class PastStatements:
     def _build_counts(self, flights: Mapping[int, int], now: HourlyCounts) -> HourlyCounts:
         """Return the counts with these flights by hour or quarter; `now`: the present counts of the direction.
 
-        Days that have flights now and do not tell their quarters did not then, either.
+        Days that have flights now, but no counts by quarter, had none at that time, either.
         """
         known = {at: number for at, number in flights.items() if number}
         if self._unit == HOUR_S:

@@ -1,9 +1,9 @@
 """Suggestions of thresholds: the levels that would have brought about one mail a month, a week or a day.
 
-The mails that a level would have brought are counted as the alert rule counts them: each FIRING and RESOLVED, and each
-STILL of an interest with `repeat`. They do not grow with every step of a level: a level that is always passed brings
-one mail alone. So levels are tried from the most extreme one on, that hardly any window passes, until one brings enough
-mails; a level that would be passed nearly always is never suggested.
+Each alert that the rule would have raised counts as a mail: FIRING, RESOLVED, and for an interest with `repeat` STILL.
+A less extreme level does not always bring more mails: one that every window passes brings a single mail. So levels are
+tried from the most extreme one on, which hardly any window passes, until one brings enough mails; a level that nearly
+every window would pass is never suggested.
 """
 
 from collections.abc import Iterable, Iterator
@@ -29,7 +29,7 @@ _ALLOWED: Final = {
 """The thresholds that a person may ask for."""
 
 _LEAST_KNOWN: Final = 2 / 3
-"""The part of a month, a week or a day that must be known to say what comes once in that time."""
+"""The part of a month, a week or a day that must be known for a suggestion of one mail in that time."""
 
 _DAY: Final = timedelta(days=1)
 
@@ -73,7 +73,7 @@ class LevelHistory:
 
     windows: tuple[LevelWindow, ...]
     lookback: int | None
-    """The number of windows, of any kind, before a window in which the windows before it are sought. None: no bound."""
+    """The number of windows, also skipped ones, before a window that may belong to its run. None: no bound."""
     measure: Measure
     judged: timedelta
     """The length of all closed windows that are not lost, also of those that are skipped."""
@@ -95,7 +95,7 @@ class LevelHistory:
         return mails
 
     def _is_in_reach(self, at: int, earlier: int) -> bool:
-        """Return True if the window at index `earlier` is found when windows before that at index `at` are sought."""
+        """Return True if the window at index `earlier` lies within the lookback of that at index `at`, else False."""
         return self.lookback is None or self.windows[earlier].number >= self.windows[at].number - self.lookback
 
 

@@ -1,4 +1,4 @@
-"""What is usual in each window of one airport: the record that the fold keeps, and the median that it is made of.
+"""The usual counts of one airport: the record of them that the fold keeps, and how the median is computed.
 
 The usual of a window is the median of the counts of the same window, by the airport's clock, 7, 14, 21, 28 and 35 days
 before. It is fixed once, when the coverage reaches the window's start (`domain.usual_fold`), and is the same for all
@@ -15,17 +15,17 @@ from domain.interests import Direction
 from domain.windows import Window
 
 FEWEST_BASE_WINDOWS: Final = 3
-"""Known base windows without which a window has no usual."""
+"""Least number of known base windows; a window with fewer has no usual."""
 
 LEAST_DOUBLED_USUAL: Final = 10
-"""Twice the usual count below which a window is skipped by percents: of fewer than 5 flights no percent says much."""
+"""Twice the usual count below which thresholds in percent skip a window: a percent of under 5 flights says little."""
 
 _FIRST_PLACES: Final = {Window.ONE_HOUR: 0, Window.SIX_HOURS: DAY_HOURS, Window.ONE_DAY: DAY_HOURS + 4}
-"""The place of a day's first window of each length, among all windows of the day."""
+"""The index of a day's first window of each length among all windows of the day."""
 _WINDOWS_A_DAY: Final = {window: DAY_HOURS // window.hours for window in Window}
 _NUMBER_BYTES: Final = 2
 _LARGEST: Final = 2 ** (8 * _NUMBER_BYTES) - 2
-"""The largest doubled usual that is kept; no airport has half of it in a day."""
+"""The largest doubled usual that is stored; larger ones are stored as this. No airport has half of it in a day."""
 
 _ALL_WINDOWS: Final = f"<{sum(_WINDOWS_A_DAY.values())}H"
 
@@ -39,7 +39,7 @@ EMPTY_USUAL_DAY: Final[UsualDay] = bytes(_NUMBER_BYTES * sum(_WINDOWS_A_DAY.valu
 
 @dataclass(frozen=True, slots=True)
 class Usual:
-    """What is usual at one airport, by direction and UTC day (since 1970); days without a usual are left out."""
+    """The usual counts of one airport, by direction and UTC day (since 1970); days without any are left out."""
 
     arrivals: dict[int, UsualDay] = field(default_factory=dict)
     departures: dict[int, UsualDay] = field(default_factory=dict)
@@ -61,13 +61,13 @@ class Usual:
 
 
 NO_USUAL: Final = Usual()
-"""Nothing is usual: before the fourth week of an airport's coverage."""
+"""No window has a usual, as before the fourth week of an airport's coverage."""
 
 
 def read_doubled_usual(days: dict[int, UsualDay], window: Window, number: int) -> int | None:
     """Return twice the usual count of window `number`; None if nothing is usual there.
 
-    Whether the window was reached is the caller's question.
+    It does not check whether the window was reached.
     """
     day, at = divmod(number, _WINDOWS_A_DAY[window])
     packed = days.get(day)
@@ -79,7 +79,7 @@ def read_doubled_usual(days: dict[int, UsualDay], window: Window, number: int) -
 
 
 def write_doubled_usual(packed: bytearray, window: Window, number: int, doubled: int) -> None:
-    """Set twice the usual count of window `number` in its day; what is larger than can be kept becomes that."""
+    """Set twice the usual count of window `number` in its day; a value above `_LARGEST` is stored as `_LARGEST`."""
     place = _NUMBER_BYTES * (_FIRST_PLACES[window] + number % _WINDOWS_A_DAY[window])
     packed[place : place + _NUMBER_BYTES] = (min(doubled, _LARGEST) + 1).to_bytes(_NUMBER_BYTES, "little")
 
@@ -87,7 +87,7 @@ def write_doubled_usual(packed: bytearray, window: Window, number: int, doubled:
 def pack_doubled_usual(doubled: Sequence[int]) -> UsualDay:
     """Return a day with twice the usual counts of all its windows: of 24 hours, of four windows of six, of the day.
 
-    What is larger than can be kept becomes that.
+    A value above `_LARGEST` is stored as `_LARGEST`.
     """
     if max(doubled) > _LARGEST:
         doubled = [min(each, _LARGEST) for each in doubled]

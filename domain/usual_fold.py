@@ -3,10 +3,10 @@
 A window is reached by the first message after which the coverage of all its directions' parts reaches its start. Its
 usual is then fixed from the counts after that message, whether anybody has an interest or not: the median of the base
 windows that are known then, if three are; else it has no usual, for good. Corrections of past weeks do not change it.
-So it is a function of the log, and no window is judged by percents before it is reached.
+So the usual is a function of the log, and no window is judged by percents before it is reached.
 
-A UTC day is computed as a whole when its first window is reached, for the cost of a message must stay small; of the
-windows that were not reached yet it is computed again with each correction, so that it is what is fixed in the end.
+To keep the cost of a message small, a whole UTC day is computed when its first window is reached. Each correction
+computes the day's windows that are not reached yet again, so that their usual is right when they are reached.
 """
 
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ _DAY_S: Final = DAY_HOURS * HOUR_S
 _LONGER_WINDOWS: Final = (Window.SIX_HOURS, Window.ONE_DAY)
 _MIDDLE: Final = WEEKS_BACK // 2
 _BASE_DAYS: Final = tuple(7 * weeks for weeks in range(WEEKS_BACK, 0, -1))
-"""Days from a regular day back to each of its base days, the first one first."""
+"""Days from a regular day back to each of its base days, the earliest one first."""
 _EARLIEST_HOURS: Final = FEWEST_BASE_WINDOWS * WEEK_HOURS - 2 * DAY_HOURS
 """Hours after the start of coverage before which no window has three base windows. Clocks move by a day at most."""
 
@@ -88,10 +88,10 @@ def _compute_days(
 ) -> dict[int, UsualDay]:
     """Return the days of one direction (since 1970, in order) up to the one that is reached now.
 
-    Days that were not there are computed; with a correction so are the windows of the last day that were not reached
-    before. `reached_before`: the end of the coverage of all parts before the message (None: not all were covered);
-    `reached`: the same after it (both seconds since 1970). Days that are too early to have a usual are left out.
-    Returns `days` itself if there is nothing to compute.
+    Days that are missing are computed. After a correction the windows of the last day that were not reached before are
+    computed again. `reached_before`: the end of the coverage of all parts before the message (None: not all were
+    covered); `reached`: the same after it (both seconds since 1970). Days that are too early to have a usual are left
+    out. Returns `days` itself if there is nothing to compute.
     """
     earliest = max([_find_known_from(*part) for part in parts]) // HOUR_S + _EARLIEST_HOURS
     first = earliest if reached_before is None else max(reached_before // HOUR_S + 1, earliest)
@@ -108,9 +108,9 @@ def _compute_days(
 
 
 def _drop_days(days: dict[int, UsualDay], part: DirectionTraffic) -> dict[int, UsualDay]:
-    """Return the days without those that are not retained any more in the traffic of a direction that keeps them.
+    """Return the days that are still retained in the traffic `part`.
 
-    Days of both directions are kept with the departures. Returns `days` itself if all are retained.
+    For the days of both directions, `part` is that of the departures. Returns `days` itself if all are retained.
     """
     oldest = find_oldest_coverage(part.watermark or 0) // _DAY_S
     if all(day >= oldest for day in days):
@@ -205,7 +205,7 @@ def _find_base_hour(plan: Plan, weeks: int, hour: int) -> int | None:
 
 
 def _fix_window(packed: bytearray, parts: _Parts, window: Window, number: int, bases: list[int | None]) -> None:
-    """Set in `packed`, a day, the usual of window `number` from the known of its base windows, if three are known.
+    """Set in `packed`, a day, the usual of window `number` the median of its known base windows, if three are known.
 
     `bases`: the hours (since 1970) at which they start, None where there is none. An hour at which no window of this
     length starts has no base window.

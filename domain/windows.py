@@ -15,7 +15,7 @@ _SECOND: Final = timedelta(seconds=1)
 
 
 class AlignedTo(StrEnum):
-    """The clock by which windows begin at midnight."""
+    """The clock whose midnight the windows are aligned to."""
 
     UTC = "utc"
     """Midnight UTC, everywhere."""

@@ -30,7 +30,9 @@ _POLL_INTERVAL_S: Final = 0.02
 _FIRST_FILE: Final = 3
 """The first file number after standard input, output and error."""
 _LAST_FILE: Final = 4096
+"""A fork closes the inherited files below this number."""
 _NOT_PLAIN: Final = re.compile(r"[$'`\\;|&<>*?~#()]")
+"""Characters that a shell would interpret: a command with one of them needs a shell."""
 _ARGUMENTS_BEGIN: Final = 47 - 2
 """The index of `arg_start` in /proc/PID/stat after the command's name, with `arg_end` behind it (proc_pid_stat(5))."""
 
@@ -74,7 +76,7 @@ def can_fork() -> bool:
 def import_before_forks(packages: Iterable[str]) -> None:
     """Import the programs of packages, for the forks to share them.
 
-    The garbage collector leaves alone what is there then: its marks would make each fork copy the pages.
+    The garbage collector is told to ignore all present objects: its marks would make each fork copy their pages.
     """
     for package in packages:
         importlib.import_module(f"{package}.__main__")
@@ -85,8 +87,8 @@ def import_before_forks(packages: Iterable[str]) -> None:
 class ForkedProcess:
     """A process that runs `main` of a package's `__main__` in a fork of this process, which must have one thread.
 
-    It has what the supervisor uses of `subprocess.Popen`. It is a session of its own, its output goes to one file, and
-    its command line is shown as if it had been started anew.
+    It has the operations of `subprocess.Popen` that the supervisor uses. It is a session of its own, its output goes to
+    one file, and its command line is shown as if it had been started anew.
     """
 
     def __init__(self, command: ModuleCommand, folder: Path, output: int, prepare: Callable[[], None]) -> None:
@@ -144,7 +146,7 @@ def _run_fork(command: ModuleCommand, folder: Path, output: int, prepare: Callab
 
 
 def _leave_parent(command: ModuleCommand, folder: Path, output: int) -> None:
-    """Give up what this fork has of its parent: session, files, signal handlers, environment, arguments, its name."""
+    """Replace what this fork inherited: session, files, signal handlers, environment, arguments, command line."""
     os.setsid()
     for each in ENDING_SIGNALS:
         signal.signal(each, signal.SIG_DFL)
@@ -164,7 +166,7 @@ def _leave_parent(command: ModuleCommand, folder: Path, output: int) -> None:
 
 
 def show_command_line(words: Iterable[str]) -> None:
-    """Write over this process's command line, as `ps` shows it; it is cut to the length of the one of before."""
+    """Write over this process's command line, as `ps` shows it; it is cut to the length of the old one."""
     fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
     begin, end = map(int, fields[_ARGUMENTS_BEGIN : _ARGUMENTS_BEGIN + 2])
     shown = b"".join(os.fsencode(word) + b"\0" for word in words)[: end - begin - 1]

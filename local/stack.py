@@ -87,11 +87,11 @@ def build_public_url(ports: Ports) -> str:
 
 
 def _build_targets(ports: Ports, data: Path, protocol: str) -> dict[str, str]:
-    """Return where `grpc` or `http` listens and is called, by variable: on sockets in the data folder.
+    """Return the variables that say where `protocol` ("grpc" or "http") listens, and where its clients call it.
 
-    Other users of the machine cannot enter it. So one who opens all connections that a port takes keeps no service from
-    another, and none can tell a service another client's address in the gateway's place. On the ports, by which no
-    service believes an address, if the folder's path is too long for a socket.
+    It listens on Unix domain sockets in the data folder, which no other user of the machine can enter: so none can use
+    up a service's connections, or claim a client's address as the gateway does. If the folder's path is too long for a
+    socket, clients use the ports, on which services believe no address that a header names.
     """
     folder = data.absolute() / protocol
     sockets = {name: str(folder / f"{name.lower()}.sock") for name in ("USER_MANAGER", "COLLECTOR")}

@@ -327,7 +327,7 @@ def _to_raised_alert(message: alerts_pb.AlertRaised) -> RaisedAlert:
 def _read_earlier_usual(message: alerts_pb.AlertRaised) -> tuple[int | None, ...]:
     """Return twice the usual counts of the windows of the earlier counts that are kept; None: nothing is usual there.
 
-    Empty if the message has none, or another number of them than of earlier counts: then it is of another contract.
+    Empty if the message has none, or not as many as earlier counts: then another version of the contract wrote it.
     """
     if len(message.earlier_usual) != len(message.earlier_counts):
         return ()
@@ -335,7 +335,7 @@ def _read_earlier_usual(message: alerts_pb.AlertRaised) -> tuple[int | None, ...
 
 
 def _to_own_end(message: alerts_pb.AlertRaised) -> datetime | None:
-    """Return the end of a window by the airport's clock; None: by UTC. Raises UndecodableError, also without an end."""
+    """Return the end of a window by the airport's clock; None: it is by UTC. Raises UndecodableError for a bad end."""
     if message.aligned_to in (interests_pb.ALIGNED_TO_UNSPECIFIED, interests_pb.ALIGNED_TO_UTC):
         return None
     end, is_known = _to_datetime(message.window_end), message.aligned_to == interests_pb.ALIGNED_TO_AIRPORT

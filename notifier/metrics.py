@@ -96,7 +96,7 @@ class NotifierMetrics:
             self._dropped.labels(reason=reason).inc(alerts)
 
     def count_overflow(self, alerts: int) -> None:
-        """Count alerts that wait in alerts.waiting.v1, their user having very many or one before them; also again."""
+        """Count alerts that are published to alerts.waiting.v1; an alert that is published again counts again."""
         self._overflow.inc(alerts)
 
     def count_dropped_confirmation(self, reason: str) -> None:

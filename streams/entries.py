@@ -286,7 +286,7 @@ def _decode_direction(
 
 
 def _decode_counts(state: state_pb2.DayCounts | state_pb2.PastDay) -> Day:
-    """Return the counts of a day, with those of its quarters if it tells them."""
+    """Return the counts of a day, by quarter of an hour if the message has these."""
     return QuarterDay(state.quarters) if state.quarters else tuple(state.counts)
 
 

@@ -1,4 +1,4 @@
-"""What a browser calls itself, in a few plain words, so that people recognize their sessions. Pure."""
+"""The name of a browser and of its system in plain words, so that people recognize their sessions. Pure."""
 
 from typing import Final
 

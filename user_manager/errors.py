@@ -58,7 +58,7 @@ class TokenUnknownError(UserManagerError):
 
 
 class SessionUnknownError(UserManagerError):
-    """The session has ended: it was signed out, was not used for long, or its account was deleted."""
+    """No session has this secret (any more): it was ended, was not used for too long, or its account was deleted."""
 
 
 class NoSuchSessionError(UserManagerError):

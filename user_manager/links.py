@@ -18,6 +18,7 @@ TOKEN_LINK_LIFETIME: Final = CONFIRMATION_LINK_LIFETIME
 time, would keep the owner of a lost token out."""
 
 SIGN_IN_LINK_LIFETIME: Final = timedelta(minutes=15)
+"""Time for which a link signs in, from the attempt to send its mail."""
 SIGN_IN_RENEWAL_LIFETIME: Final = CONFIRMATION_LINK_LIFETIME
 """Time for which a link that is too old to sign in may ask for a new one; as long for the same reason as
 `TOKEN_LINK_LIFETIME`."""

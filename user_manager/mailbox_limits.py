@@ -54,7 +54,7 @@ class SuppressionReason(StrEnum):
 
 
 class PauseScope(StrEnum):
-    """What the pauses between mails are counted for. Mails of one scope use up no pause of the other's."""
+    """The kind of mails whose pauses are counted: mails of one scope do not lengthen the pauses of the other."""
 
     ACCOUNT = ""
     """Mails that confirm an address or offer a token. Whoever registers sees what became of them."""

@@ -211,7 +211,7 @@ class WebSession(Base):
 
 
 class SignInLink(Base):
-    """A row of the table of links that sign in: the one link of an address that still may. See `sign_in`."""
+    """A row of the table of links that sign in: the one link of each address that still works. See `sign_in`."""
 
     __tablename__ = "sign_in_links"
     __table_args__ = (Index("ix_sign_in_links_requested_at", "requested_at"), TABLE_OPTIONS)

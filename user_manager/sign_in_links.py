@@ -1,4 +1,4 @@
-"""Which link may still sign in to an address: the one of the mail that was asked for last, until it is used. ADR 53."""
+"""The one link that signs in to an address: that of the mail that was asked for last, until it is used. ADR 53."""
 
 from datetime import datetime
 from uuid import UUID
@@ -11,7 +11,7 @@ from user_manager.model import SignInLink
 
 
 def store_sign_in_link(session: Session, address_hash: str, mail_id: UUID, now: datetime) -> None:
-    """Let the link in this mail sign in to an address, and no link before it.
+    """Store the link in this mail as the only one that signs in to an address; earlier links are void.
 
     The caller holds the lock of the address' mailbox, so that of two requests at once one is the later one.
     """
@@ -35,10 +35,10 @@ def use_sign_in_link(session: Session, address_hash: str, mail_id: UUID) -> bool
 
 
 def void_sign_in_link(session: Session, address_hash: str) -> None:
-    """Let no link sign in to an address that was mailed so far."""
+    """Void the link that signs in to an address, if there is one."""
     session.execute(delete(SignInLink).where(SignInLink.address_hash == address_hash))
 
 
 def delete_expired_sign_in_links(session: Session, now: datetime) -> None:
-    """Delete the rows of links that are too old to be of any use."""
+    """Delete the rows of links that are too old to sign in or to ask for a new one."""
     session.execute(delete(SignInLink).where(SignInLink.requested_at <= now - SIGN_IN_RENEWAL_LIFETIME))

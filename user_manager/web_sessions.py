@@ -13,17 +13,19 @@ from user_manager import tokens
 from user_manager.model import WebSession
 
 DEFAULT_IDLE: Final = timedelta(days=30)
+"""Time without use after which a session ends, by default."""
 DEFAULT_LIFETIME: Final = timedelta(days=180)
+"""Time after signing in at which a session ends, by default."""
 SHORTEST_SESSION: Final = timedelta(minutes=5)
-"""Longer than two recorded uses are apart, so that a session in use does not end."""
+"""The least that either may be set to: longer than the time between two recorded uses of a session in use."""
 LONGEST_SESSION: Final = timedelta(days=400)
-"""No browser keeps a cookie for longer (RFC 6265bis, 5.5)."""
+"""The most that either may be set to: no browser keeps a cookie for longer (RFC 6265bis, 5.5)."""
 
 USE_RECORDED_EVERY: Final = timedelta(minutes=1)
-"""Time for which the use of a session is not recorded again."""
+"""Least time between two recorded uses of a session."""
 
 MOST_SESSIONS: Final = 20
-"""Sessions of one account; the one that was not used for longest ends for a further one."""
+"""Most sessions of one account; a further one ends the one that was not used for longest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,9 @@ class SessionLifetimes:
     """How long a session lasts: after its last use, and after signing in."""
 
     idle: timedelta = DEFAULT_IDLE
+    """Time after the last use."""
     whole: timedelta = DEFAULT_LIFETIME
+    """Time after signing in."""
 
     def compute_end(self, row: WebSession) -> datetime:
         """Return the time at which a session ends unless it is used before."""

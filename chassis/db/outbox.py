@@ -137,7 +137,7 @@ class Outbox:
 
     @contextmanager
     def listening(self, listener: Callable[[], None]) -> Iterator[None]:
-        """Call `listener` during the block after each commit by which this process may have given a relay work.
+        """Call `listener` during the block after each commit of this process that may have added an event to publish.
 
         It is called in the thread of the commit, and must not raise or block. Commits of other processes call nothing.
         """
@@ -148,7 +148,7 @@ class Outbox:
             self._listeners = tuple(each for each in self._listeners if each is not listener)
 
     def _call_listeners(self) -> None:
-        """Call all listeners of this moment."""
+        """Call all listeners that are registered now."""
         for listener in self._listeners:
             listener()
 

@@ -44,9 +44,9 @@ MEASURE_EVERY_S = 5.0
 """Seconds between measurements of the backlog; counting reads the whole index."""
 
 IDLE_LOOK_S = 2.0
-"""Seconds until the relay looks into an empty outbox by itself, for events that a process left that has ended since.
+"""Seconds after which the relay polls an empty outbox: a process that ended may have left events in it.
 
-A commit of its own process wakes it at once; and so does each living replica's commit that replica's own relay.
+Nothing else needs the poll: each commit wakes the relay of its own replica at once.
 """
 
 LEASE_POLL_S = 0.05
@@ -71,7 +71,7 @@ class UnknownLogError(ChassisError):
 
 
 class _Round(Enum):
-    """What a round of the relay has found."""
+    """The result of one round of the relay: the state of the outbox that it has found."""
 
     PUBLISHED = auto()
     """Events, which are published now; there may be more."""
@@ -85,8 +85,8 @@ class OutboxRelay:
     """The relay that publishes one service's outbox to Kafka and deletes the published rows.
 
     Every replica runs one, with an owner id of its own, and the lease lets one of them work at a time. Each commit of
-    the replica wakes its relay, which gives the lease back as soon as the outbox is empty: whose relay is woken next
-    need not wait for it. Metrics show the backlog and the published events.
+    the replica wakes its relay. A relay gives the lease back as soon as the outbox is empty, so that the next one that
+    is woken, on any replica, need not wait for the lease. Metrics show the backlog and the published events.
     """
 
     def __init__(
@@ -186,7 +186,7 @@ class OutboxRelay:
     async def _run_round(self, producer: AIOKafkaProducer) -> _Round:
         """Claim the next messages, publish them within the lease, then delete their rows and count them in the metric.
 
-        Return what there was. Raises KafkaError, TimeoutError, LeaseEndingError, DatabaseUnavailableError, and
+        Return the state of the outbox. Raises KafkaError, TimeoutError, LeaseEndingError, DatabaseUnavailableError, and
         UnknownLogError before anything is published.
         """
         began = time.monotonic()  # the lease that the claim renews begins later than this

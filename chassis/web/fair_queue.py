@@ -1,7 +1,7 @@
-"""The order in which requests are answered: each client has its turn, and never more than a share of the threads.
+"""A fair queue of requests: clients take turns, and no client has more than half of the threads at once.
 
 waitress answers requests in the order of their arrival: a client with sixty slow requests on sixty connections would
-let everybody else wait for all of them. Requests are not refused, they only wait behind others of the same client.
+let everybody else wait for all of them. No request is refused; it only waits behind others of the same client.
 """
 
 from collections import Counter, OrderedDict, deque
@@ -13,7 +13,7 @@ from waitress.task import ThreadedTaskDispatcher
 from chassis.clients import find_client_address, identify_client
 
 _SHARE: Final = 2
-"""One client may have a half of the threads at work."""
+"""The number of threads is divided by this for one client: it may use half of them at once."""
 
 
 class Task(Protocol):
@@ -24,14 +24,15 @@ class Task(Protocol):
         ...
 
     def cancel(self) -> None:
-        """Give the request up."""
+        """Discard the request without an answer."""
         ...
 
 
 class FairQueue:
-    """A queue of tasks that is handed out in turns of their clients, some of each client at a time. Not thread-safe.
+    """A queue that hands out one task of each client in turn, and bounds the unfinished ones of a client.
 
-    It has the operations of a deque that waitress needs. Its length is the number of tasks that may be handed out now.
+    Not thread-safe. It has the operations of a deque that waitress needs. Its length is the number of tasks that may be
+    handed out now.
     """
 
     def __init__(self, most_at_work: int) -> None:
@@ -42,7 +43,7 @@ class FairQueue:
         self._at_work: Counter[str] = Counter()
 
     def __len__(self) -> int:
-        """Return how many tasks may be handed out: those whose clients have enough at work do not count."""
+        """Return how many tasks may be handed out now; those above the bound of their client do not count."""
         return sum(min(len(tasks), self._count_free(client)) for client, tasks in self._waiting.items())
 
     def append(self, task: "ClientTask") -> None:
@@ -50,7 +51,7 @@ class FairQueue:
         self._waiting.setdefault(task.client, deque()).append(task)
 
     def popleft(self) -> Task:
-        """Remove and return the first task of the client whose turn it is, and count it as at work until `finish`.
+        """Remove and return the first task of the client whose turn it is, and count it as unfinished until `finish`.
 
         Raises IndexError if no task may be handed out.
         """
@@ -65,41 +66,42 @@ class FairQueue:
         return task
 
     def finish(self, client: str) -> None:
-        """Count one task of a client less as at work."""
+        """Count one unfinished task of a client less."""
         self._at_work[client] -= 1
         if not self._at_work[client]:
             del self._at_work[client]
 
     def _count_free(self, client: str) -> int:
-        """Return how many more tasks of a client may be at work."""
+        """Return how many more tasks of a client may be handed out."""
         return max(self._most_at_work - self._at_work[client], 0)
 
 
 class ClientTask:
-    """A task of a client, which tells its dispatcher when it is finished."""
+    """A task of a client that calls its dispatcher when it is finished."""
 
     def __init__(self, task: Task, client: str, finish: Callable[[str], None]) -> None:
+        """`finish`: called with the client once the request is answered."""
         self._task = task
         self.client = client
         self._finish = finish
 
     def service(self) -> None:
-        """Answer the request, and then let the next one of the client have its turn."""
+        """Answer the request, then call `finish`, so that the next request of the client may be handed out."""
         try:
             self._task.service()
         finally:
             self._finish(self.client)
 
     def cancel(self) -> None:
-        """Give the request up."""
+        """Discard the request without an answer."""
         self._task.cancel()
 
 
 class FairDispatcher(ThreadedTaskDispatcher):  # type: ignore[misc]  # waitress has no types
-    """waitress' threads, which take the requests in turns of their clients; one client has a half of them at most."""
+    """The thread pool of waitress with a fair queue: one client has half of the threads at most."""
 
     def __init__(self, threads: int) -> None:
-        """Start so many threads."""
+        """Start `threads` threads."""
         super().__init__()
         self.queue = FairQueue(max(threads // _SHARE, 1))
         self.set_thread_count(threads)
@@ -109,7 +111,7 @@ class FairDispatcher(ThreadedTaskDispatcher):  # type: ignore[misc]  # waitress 
         super().add_task(ClientTask(channel, _find_client(channel), self._finish))
 
     def _finish(self, client: str) -> None:
-        """Let a client have one more request at work; the thread that was busy with the last one looks again."""
+        """Count a request of a client as finished; the thread that answered it then takes the next task."""
         with self.lock:
             self.queue.finish(client)
 

@@ -12,7 +12,7 @@ from chassis.web.http import Problem, read_bearer_token
 
 _NAME: Final = "towerwatch-session"
 _SECRET: Final = re.compile(r"[A-Za-z0-9_-]{20,100}")
-"""The form of a secret; any other text is none."""
+"""The form of a secret; any other text is rejected."""
 
 AMBIGUOUS: Final = "The browser sent two cookies of a session; delete the cookies of this site, then sign in again."
 UNREADABLE: Final = "The session's cookie is damaged; sign in again."
@@ -28,7 +28,7 @@ class SessionCookie:
     """
 
     public_url: str | None
-    """URL under which people reach the service; None: only the request's own host tells."""
+    """URL under which people reach the service; None: only the request's own host counts as the own origin."""
 
     @property
     def is_secure(self) -> bool:
@@ -65,7 +65,7 @@ class SessionCookie:
         return SessionSecret(found[0])
 
     def find_replaced_secret(self) -> SessionSecret | None:
-        """Return the secret of a session that a new one replaces; None if the request names no single one."""
+        """Return the secret of the session that a new one replaces; None unless there is one well-formed cookie."""
         found = request.cookies.getlist(self.name)
         return SessionSecret(found[0]) if len(found) == 1 and _SECRET.fullmatch(found[0]) else None
 

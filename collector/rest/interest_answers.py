@@ -61,7 +61,7 @@ class Interest(BaseModel):
 
     @classmethod
     def build(cls, interest: domain.Interest, learning_ends: LearningEnds) -> "Interest":
-        """Build the body from the domain's interest, without the user's id, and from until when it learns."""
+        """Build the body from the domain's interest, without the user's id, and the time until which it learns."""
         until = learning_ends.get(interest.interest_id)
         return cls(
             interest_id=interest.interest_id,

@@ -13,7 +13,7 @@ from domain.measures import Measure
 
 
 class BaseCount(BaseModel):
-    """The flights of one of the windows of which a usual is the median."""
+    """The flights of one base window: the usual count is the median of all of them."""
 
     window_start: datetime
     flights: int
@@ -46,8 +46,8 @@ class UsualCount(BaseModel):
 class UsualWeek(BaseModel):
     """What is usual at an airport in all windows of the seven days (UTC) from today on, in order.
 
-    By the settled record as it is known now. In windows that began already, high_percent and low_percent were judged by
-    what was known then.
+    It follows from the settled record as it is known now. Windows that have begun already were judged by what was usual
+    by the record at that time.
     """
 
     time_zone: str = Field(description="The airport's time zone, by whose clock the weeks before are found.")
@@ -94,8 +94,8 @@ class LevelSuggestions(BaseModel):
 class Suggestions(BaseModel):
     """Levels for an interest in this airport, direction and window, with these `for_windows` and `repeat`.
 
-    Each is by the last 35 days alone, whatever thresholds and `effective_from` the request has; the end of a breach
-    is a mail, too.
+    Each follows from the last 35 days alone, whatever thresholds and `effective_from` the request has. The end of a
+    breach counts as a mail, too.
     """
 
     high_value: LevelSuggestions

@@ -24,9 +24,11 @@ MORNING: Final = timedelta(hours=12)
 _DAYS_A_CALL: Final = 2
 """UTC days that one API call of an old interval may touch; two cost as much as one."""
 _FEW_ATTEMPTS: Final = 3
+"""Attempts to prove a day from which on the pause between them is longer."""
 _FIRST_PAUSE: Final = timedelta(hours=6)
+"""The pause after each of the first attempts to prove a day."""
 _PAUSE: Final = DAY
-"""Pauses between two attempts to prove a day: the first three, and later ones."""
+"""The pause after each later attempt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,7 @@ def list_wanted_days(
 
 
 def must_wait_for_proof(record: NightlyRecord, now: datetime) -> bool:
-    """Return True if a day's record is given up, or was asked for in vain a short while ago; False if it may be asked.
+    """Return True if a day's record is given up, or an attempt to prove it failed lately; False if one may be made.
 
     A record that is proven to be whole never waits.
     """

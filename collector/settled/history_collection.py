@@ -37,7 +37,7 @@ from domain.interests import Direction
 log = structlog.get_logger()
 
 _DAYS_COMPARED = 7
-"""Number of days after an empty one of which the flights are counted."""
+"""Days after a day without flights whose flights are counted, to decide if that day is doubtful."""
 
 
 class HistoryCollector:
@@ -195,9 +195,9 @@ def _is_known(session: Session, cursor: CoverageRow, interval: Interval) -> bool
 
 
 def _is_busy_afterwards(session: Session, cursor: CoverageRow, interval: Interval) -> bool:
-    """Return True if the airport usually has flights on the days after an interval, so that none then is doubtful.
+    """Return True if the airport usually has flights on the days after an interval: then a day without is doubtful.
 
-    Counted are the next days that the coverage holds.
+    The next days that the coverage holds are counted; False if it holds none.
     """
     begin = max(interval.end, day_of(cursor.covered_from))
     days = [begin + number * DAY for number in range(_DAYS_COMPARED)]

@@ -21,8 +21,8 @@ ASK_AGAIN_AFTER: Final = timedelta(hours=6)
 """Time after which a day whose answer is doubted is asked for again."""
 
 KEPT_DAYS: Final = 42
-"""Days before the end of the coverage of which rows are kept: no day that is farther back is asked for, nor told to a
-new log."""
+"""Days before the end of the coverage of which rows are kept: no day that is farther back is asked for, or
+published again to a new log."""
 
 
 class HistoryDayRow(Base):

@@ -85,6 +85,7 @@ def build_history_target(
     begin = find_first_wanted(target.airport, row.covered_until)
 
     def must_wait(day: datetime) -> bool:
+        """Return True if the record of a day is not to be asked for now, else False."""
         return must_wait_for_proof(records.get(day, target.direction), now)
 
     is_deferred = (

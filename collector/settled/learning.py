@@ -1,7 +1,8 @@
 """The forecast of learning: from when on windows will be judged by percent of what is usual. Pure.
 
-It follows the planner's own order, and assumes that what is wanted now is wanted later. It is cautious: it takes the
-dearer of two ways where it cannot know which will be taken, so the days are there when it says, or earlier.
+An interest in percent *learns* while the windows to come have no usual count yet. The forecast follows the planner's
+own order, and assumes that the same history is wanted later as now. Where a step may cost one call or two, it assumes
+two: so the days are there at the time that it says, or earlier.
 """
 
 from collections import deque
@@ -27,7 +28,7 @@ from domain.usual import FEWEST_BASE_WINDOWS
 from domain.windows import Window, instant, seconds
 
 _FARTHEST: Final = 60 * DAY
-"""How far ahead is looked. Three weeks of coverage are enough to learn from; clocks that were set need more."""
+"""How far ahead the forecast goes. Three weeks of coverage give a usual; after a change of clocks it takes more."""
 _EVIDENCE_PRICE: Final = 20 * RECENT_PRICE
 """Credits of a day for the evidence of the night's record, with a repetition or two of each call."""
 
@@ -61,7 +62,8 @@ class Forecast:
     def find_learning_end(self, interest: Interest) -> datetime | None:
         """Return the start of the first window from which on an interest in percent is judged; None if it is already.
 
-        None, too, for an interest without percents, and for one that begins only after that window.
+        None, too, for an interest without percents, for one whose history is not in the forecast, and for one that
+        takes effect at that window's start or later. If no window within 60 days will be judged, the first one after.
         """
         if interest.high_percent is None and interest.low_percent is None:
             return None
@@ -81,8 +83,8 @@ class Forecast:
     def is_judged_from(self, keys: Sequence[Key], window: Window, start: datetime) -> bool:
         """Return True if all windows of 24 hours from `start` on will have a usual; False if one will not.
 
-        Windows of which clocks that were set leave fewer than three base windows are passed over: nobody can wait for
-        them. False if no window is left.
+        A window that has fewer than three base windows because of a change of clocks is ignored: it will never have a
+        usual. False if no window is left.
         """
         calendar = find_calendar(keys[0][0])
         judged = 0
@@ -113,7 +115,7 @@ class Forecast:
         return expected is not None and expected <= reached_at
 
     def _find_reached(self, key: Key) -> datetime:
-        """Return up to where an airport and direction is covered, live or not."""
+        """Return the end of the coverage of an airport and direction, live or settled."""
         target = self.history[key]
         return max(target.covered_until, self.live_until.get(key, target.covered_until))
 
@@ -126,7 +128,7 @@ def expect_history(
     live_until: Mapping[Key, datetime],
     now: datetime,
 ) -> Forecast:
-    """Return when the days of history of some airports and directions will be there, as the credits allow.
+    """Return the forecast of when the days of history of some airports and directions will be collected.
 
     `history`: all that is wanted by anybody, in whose fair order the credits are spent; `targets`: all that is
     collected, which comes first.
@@ -171,6 +173,7 @@ class _SpendingTimes:
     """The times at which the credits allow one call after another, when all that is due is paid first."""
 
     def __init__(self, budget: Budget, targets: Sequence[CollectionTarget], now: datetime) -> None:
+        """Begin at `now`, with the credits of today that are spent or that calls which are due will cost."""
         self._budget = budget
         reserve, balance = compute_reserve(targets, now), budget.balance
         # What else is due today is not known yet: it is taken to cost what that costs on any day.
@@ -183,7 +186,7 @@ class _SpendingTimes:
         self._end = now + _FARTHEST
 
     def spend(self, price: int) -> datetime | None:
-        """Return the time at which so many more credits may be spent, and count them; None if it is too far ahead."""
+        """Return the time at which `price` more credits may be spent, and count them; None if not within 60 days."""
         per_day = self._budget.balance.budget
         while self._at < self._end:
             balance = QuotaBalance(per_day, self._spent)
@@ -219,7 +222,7 @@ def _list_days(begin: datetime, end: datetime) -> Iterator[datetime]:
 
 
 def _list_starts(window: Window, reached: datetime) -> Iterator[datetime]:
-    """Yield the starts of the windows that are not reached, without end; that at `reached` itself is (ADR 50)."""
+    """Yield, without end, the starts of the windows after `reached`; a window that starts at `reached` is reached."""
     start = window.start_of(reached) + window.length
     while True:
         yield start

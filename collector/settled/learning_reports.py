@@ -19,7 +19,7 @@ from domain.interests import Direction, Interest
 
 
 class LearningReports:
-    """Says from when on interests in percent are judged, as the stored coverage and the credits make it expected."""
+    """The query that forecasts when interests in percent will be judged, from the stored coverage and the credits."""
 
     def __init__(
         self, database: Database, clock: Clock, timing: CollectionTiming, quota: QuotaStore, live_credits: int = 0

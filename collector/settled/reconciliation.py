@@ -14,7 +14,7 @@ from collector.sources.flight import Flight, PublishedFlight
 from domain.interests import Direction
 
 MATCHED_WITHIN: Final = timedelta(minutes=20)
-"""The longest time between a movement and a flight of the record, of one aircraft, that are the same (DESIGN.md, 9)."""
+"""The longest time between a movement and a flight of the record, of one aircraft, that are the same (ADR 42)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
-"""The alerts of thresholds in percent that must be mailed, by brute force from the timetable.
+"""Computes by brute force, from the timetable, the alerts of thresholds in percent that must be mailed.
 
-Nothing of the product's own rule is used, but for its words (DESIGN.md, section 4). The clock of the airport is stepped
-through in quarters of an hour, each window is counted anew, and its median is taken of a list.
+It follows the text of the rule (docs/design.md) and uses none of its code: it steps through the airport's local time in
+quarters of an hour, counts each window anew, and takes the median of a list.
 """
 
 from bisect import bisect_left
@@ -19,13 +19,16 @@ from domain.interests import Interest
 from notifier.mail.alert_header import AlertHeaderFields
 
 _WEEKS: Final = 5
+"""Number of base windows."""
 _FEWEST_WEEKS: Final = 3
+"""Known base windows without which a window has no usual."""
 _LEAST_USUAL: Final = 5
+"""Usual flights below which a window is skipped."""
 _QUARTER: Final = timedelta(minutes=15)
 _QUARTERS_APART: Final = 12
-"""Quarters of an hour by which the same local time may be off in UTC some weeks before: clocks are set by less."""
+"""Largest change of the offset from UTC within the weeks before, in quarters of an hour."""
 _REMEMBERED: Final = timedelta(days=31)
-"""How long before a window the window before it is sought."""
+"""How long before a window the windows before it are searched for; earlier ones are ignored."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class _Judged:
 
 @dataclass(frozen=True)
 class PercentTruth:
-    """An airport's movements, and what is known of them: all that thresholds in percent are judged by."""
+    """The movements of an airport, and which of them are known: the facts by which percents are judged."""
 
     interest: Interest
     times: Sequence[datetime]
@@ -127,14 +130,14 @@ class PercentTruth:
     def _is_in_breach(self, judged: Sequence[_Judged], at: datetime) -> bool:
         """Return True if the last windows, as many as the interest wants in a row, are past the threshold.
 
-        `at`: the window for which that is asked; what lies too long before is forgotten.
+        `at`: the start of the window for which that is asked; windows over 31 days before it are ignored.
         """
         run = [each for each in judged if each.start >= at - _REMEMBERED][-self.interest.for_windows :]
         return len(run) == self.interest.for_windows and all(each.is_past for each in run)
 
 
 def _choose_state(was: bool, now: bool, repeat: bool) -> AlertState | None:
-    """Return what is said of a window by the breach before it and its own; None: nothing is."""
+    """Return the state of a window's alert; None: no alert. `was`, `now`: True if in breach before it, and in it."""
     match was, now:
         case False, True:
             return AlertState.FIRING

@@ -1,7 +1,7 @@
 """Whether a live run was right: what must be in force after the night, and what no mail may have said. Pure.
 
 After the night's record the flights in force are those of the timetable. A flight that was told live keeps the event
-time that was told first (DESIGN.md, section 4), which may be some seconds off; so the alerts that must be in force are
+time that was told first (docs/adr/0042), which may be some seconds off; so the alerts that must be in force are
 those of the timetable with each flight at the time that was told.
 """
 
@@ -25,7 +25,7 @@ from local.opensky.flights import Timetable, TimetableFlight
 from notifier.mail.alert_header import AlertHeaderFields, select_header_fields
 
 _STATED_ERROR: Final = 1 - LEAST_RECALL_PERCENT / 100
-"""Share of the movements that live may miss: an airport of which it misses more is not covered live (DESIGN.md, 9)."""
+"""Share of the movements that live may miss: an airport of which it misses more is not covered live (docs/adr/0042)."""
 _CHANCE: Final = 1e-4
 """A count is wrong by more than that error if chance alone makes it so wrong less often than this."""
 _EDGE: Final = timedelta(seconds=90)
@@ -226,10 +226,10 @@ def compare_statements(
 ) -> StatementDifference:
     """Compare the statements in force about one interest with the rule's, about windows that the record has decided.
 
-    `timetable`: with the flights at the times that were told. Where a day has no record, nothing is compared of
-    thresholds in percent: what is usual a week later depends on what was found live of that day. A statement in force
-    that the rule did not make of the record alone is right if its window is a breach, or none, as it says: of a breach
-    that lasts, live may have begun to speak later than the rule, behind a gap.
+    `timetable`: with the flights at the times that were published. Where a day has no record, thresholds in percent are
+    not compared: what is usual a week later depends on what was found live of that day. A statement in force that does
+    not follow from the record alone is right if its window is a breach, or none, as it says: live may have reported a
+    lasting breach in a later window than the rule, after a gap.
     """
     mine = {each for each in in_force if each[:3] == (interest.airport, interest.direction, interest.window)}
     expected = {
@@ -271,7 +271,7 @@ def is_window_decided(interest: Interest, start: datetime, coverage: ExpectedCov
 
 
 def find_window_edge(interest: Interest, start: datetime, windows: int) -> datetime:
-    """Return the start of the window that is some windows later (below 0: earlier) than the one that starts then.
+    """Return the start of the window that is `windows` windows after (below 0: before) the one that starts at `start`.
 
     With 1 that is the window's end.
     """

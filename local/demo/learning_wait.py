@@ -1,4 +1,4 @@
-"""What the demo waits for before its story begins: the weeks from which the usual of thresholds in percent follows."""
+"""The demo's wait, before its story begins, for the weeks from which the usual of thresholds in percent follows."""
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, time, timedelta
@@ -14,7 +14,7 @@ _YEAR: Final = datetime.combine(FIRST_DAY, time.min, UTC)
 
 
 class LearningWait:
-    """The airports and directions whose weeks before the story are needed, and whether they are collected."""
+    """The airports and directions whose weeks before the story are needed, and the check if they are collected."""
 
     def __init__(self, interests: Sequence[Interest], plan: DemoPlan, unheard: Collection[str]) -> None:
         """`unheard`: airports of which nothing is ever recorded, so that nothing is learned."""

@@ -72,7 +72,7 @@ class Options:
 
     @property
     def learning_targets(self) -> int:
-        """The number of airports and directions, each alone, with a threshold in percent: their past is needed."""
+        """The number of airports and directions, each alone, with thresholds in percent: they need the weeks before."""
         return len(
             {
                 (each.airport, part)

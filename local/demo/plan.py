@@ -79,7 +79,7 @@ class DemoPlan:
 
     @property
     def is_learning(self) -> bool:
-        """True if the clock begins before the story, so that what is usual is learned until then."""
+        """True if the clock begins before the story, so that the weeks before it are collected first."""
         return self.start < self.begin
 
     @property

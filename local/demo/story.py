@@ -258,11 +258,11 @@ class Scenario:
             time.sleep(_POLL_INTERVAL_S)
 
     def _wait_until_learned(self, token: str, plan: DemoPlan, unheard: Collection[str]) -> None:
-        """Wait until the weeks before the story are collected, or it begins; print mails that arrive meanwhile."""
+        """Wait until the weeks before the story are collected or it begins; print mails that arrive meanwhile."""
         wanted, is_over = LearningWait(self._options.interests, plan, unheard), False
         while not is_over and self._clock.now() < plan.learned_by:
             self._receive_new_mails()
-            self._screen.show_progress(f"  {self._clock.now():%a %d %b %H:%M} UTC   the weeks before are collected")
+            self._screen.show_progress(f"  {self._clock.now():%a %d %b %H:%M} UTC   collecting the weeks before")
             time.sleep(_POLL_INTERVAL_S)
             is_over = wanted.is_over(self._fetch_coverage(token, wanted.airports))
         self._screen.end_progress()

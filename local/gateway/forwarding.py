@@ -33,9 +33,10 @@ LARGEST_BODY: Final = 1 << 20
 
 
 class _RefusedError(Exception):
-    """The request goes to no service."""
+    """The gateway rejects the request itself: no service gets it."""
 
     def __init__(self, status: HTTPStatus, detail: str, outcome: Outcome = Outcome.REFUSED) -> None:
+        """`status` and `detail` are those of the answer, `outcome` the label under which it is counted."""
         super().__init__(detail)
         self.status, self.detail, self.outcome = status, detail, outcome
 
@@ -48,7 +49,7 @@ class _RefusedError(Exception):
 
 
 class Gateway:
-    """The gateway's handler of requests."""
+    """The handler of requests: it forwards each to the service of its route, and answers the others itself."""
 
     def __init__(
         self,
@@ -120,16 +121,16 @@ class Gateway:
         return target, host.strip(" \t")
 
     def _find_client(self, request: web.Request) -> tuple[str, str]:
-        """Return the client's address and scheme: the peer's own, or what the trusted proxy says of them."""
+        """Return the client's address and scheme: those of the peer, or those that the trusted proxy's headers name."""
         peer = request.remote or ""
         if not is_trusted_peer(peer, self._trusted_proxy):
             return peer, "http"
-        told = {
+        headers = {
             f"HTTP_{name.upper().replace('-', '_')}": ",".join(request.headers.getall(name))
             for name in ("X-Forwarded-For", "X-Forwarded-Proto", "Forwarded")
             if name in request.headers
         }
-        return find_client_address(told) or peer, find_client_scheme(told) or "http"
+        return find_client_address(headers) or peer, find_client_scheme(headers) or "http"
 
 
 def _require_plain_coding(request: web.Request) -> None:
@@ -204,7 +205,7 @@ class _Exchange:
     async def _pass_answer(self, answer: ClientResponse) -> web.StreamResponse:
         """Send the service's answer to the client as it comes, and return it.
 
-        If the service ends within it, the client's connection is closed, so that nobody takes a part for the whole.
+        If the service ends within it, the client's connection is closed: so the client knows that a part is missing.
         """
         try:
             headers = select_answer_headers(answer.headers, self._ours)

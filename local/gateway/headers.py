@@ -1,4 +1,4 @@
-"""The headers that the gateway passes on: those of the two ends, not those of one connection (RFC 9110, 7.6.1)."""
+"""The headers that the gateway forwards: all but those of one connection ("hop-by-hop", RFC 9110, 7.6.1)."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -23,10 +23,10 @@ class UnreadableHeadersError(Exception):
 
 
 def select_request_headers(headers: MultiMapping[str], *, host: str, client: str, scheme: str) -> CIMultiDict[str]:
-    """Return a request's headers for the service: with our own word about host, client's address and scheme.
+    """Return a request's headers for the service: with the gateway's values for host, client's address and scheme.
 
-    What the client says of these is dropped, and so is every name with an underscore, which WSGI takes for the same
-    name with a hyphen. Raises UnreadableHeadersError.
+    The client's own headers about these are dropped, and so is every name with an underscore, which WSGI takes for the
+    same name with a hyphen. Raises UnreadableHeadersError.
     """
     kept = _drop_hop_by_hop(headers)
     for name in list(kept.keys()):
@@ -52,7 +52,10 @@ def select_answer_headers(headers: MultiMapping[str], ours: Mapping[str, str]) -
 
 
 def _drop_hop_by_hop(headers: MultiMapping[str]) -> CIMultiDict[str]:
-    """Return the headers but those of one connection, which `Connection` may name. Raises UnreadableHeadersError."""
+    """Return the end-to-end headers: without those of one connection, which `Connection` may name.
+
+    Raises UnreadableHeadersError.
+    """
     named = {
         option.strip().lower() for value in headers.getall("Connection", ()) for option in value.split(",")
     } - _NEEDED

@@ -1,4 +1,4 @@
-"""The gateway's metrics: how many requests came to what, by the service that they were for."""
+"""The gateway's metrics: the number of requests by service and outcome."""
 
 from enum import StrEnum
 
@@ -6,7 +6,7 @@ from chassis.metrics import Metrics
 
 
 class Outcome(StrEnum):
-    """What became of a request; each is a label's value."""
+    """The result of a request; each is a value of the metric's label `outcome`."""
 
     ANSWERED = "answered"
     """The service's answer was passed on, whatever its status."""
@@ -15,7 +15,7 @@ class Outcome(StrEnum):
     REFUSED = "refused"
     """The request cannot be read, names a foreign host, or is too large."""
     UNAVAILABLE = "unavailable"
-    """The service took no connection, gave none of its answer, or not in time."""
+    """The service accepted no connection, or sent no answer, or not in time."""
     CUT_OFF = "cut_off"
     """The service ended in the middle of its answer."""
     CLIENT_GONE = "client_gone"

@@ -22,7 +22,7 @@ class Route:
     replacement: str | None = None
     """What stands in place of `path` in the request that the service gets; None: the path is unchanged."""
     referrer_policy: str = "no-referrer"
-    """The address of a page of ours may be the right to do what it offers."""
+    """The header Referrer-Policy. By default no referrer: a link in a mail works for everybody who has its address."""
 
     def matches(self, path: str) -> bool:
         """Return True if a request for the path is the route's. A prefix consists of whole elements of the path."""

@@ -25,11 +25,11 @@ async def serve_people(gateway: Gateway, host: str, port: int, trusted_proxy: st
     async def answer(
         request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
-        """Answer a request by the gateway's routes, in place of the app's, which know no target in another form."""
+        """Answer a request by the gateway's routes; those of aiohttp do not match every form of a target."""
         return await gateway.handle(request)
 
     async def name_server(_: web.Request, response: web.StreamResponse) -> None:
-        """Name the server as the services do, where aiohttp has named itself with its version."""
+        """Set the header Server to `towerwatch` where aiohttp has set its own name and version."""
         if response.headers.get("Server") == SERVER_SOFTWARE:
             response.headers["Server"] = "towerwatch"
 

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 _BEGIN_ANEW: Final = "--begin-anew"
 _AFTER_WORD: Final = "--after-word"
 _WORD: Final = b"start\n"
+"""The line on standard input that lets the background process start the stack."""
 _RUNS_ALREADY: Final = "is running already; `make down` stops it (changed settings take effect with the next `make up`)"
 _WITH_DATABASE: Final = ("user_manager", "collector")
 SHARED: Final = ("user_manager", "collector", "streams", "notifier", "local.kafka", "local.mailbox")
@@ -134,7 +135,7 @@ def start(env_file: Path, data: Path, *, begins_anew: bool = False) -> None:
     try:
         settings = _check_settings(config, env_file)
         print("Starting Towerwatch (the first start fetches Kafka) …", flush=True)
-        _give_word(stack)
+        _allow_start(stack)
         for name in config.names:
             _wait_until_ready(name, config, stack)
     except BaseException:
@@ -165,8 +166,11 @@ def _check_settings(config: StackConfig, env_file: Path) -> "CollectorSettings":
     return settings
 
 
-def _give_word(stack: subprocess.Popen[bytes]) -> None:
-    """Tell the background process that it may start the stack; if it has ended already, the wait for it tells why."""
+def _allow_start(stack: subprocess.Popen[bytes]) -> None:
+    """Allow the background process to start the stack, by a line on its standard input.
+
+    Does nothing if it has ended already: the wait for it then raises the reason.
+    """
     with contextlib.suppress(BrokenPipeError), cast(IO[bytes], stack.stdin) as stdin:
         stdin.write(_WORD)
 

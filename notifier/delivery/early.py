@@ -1,8 +1,8 @@
-"""Alerts that a user must not read yet, because one that they follow is still to be mailed.
+"""Defers alerts that follow another alert which is still to be mailed, as the end of a breach follows its beginning.
 
-They leave the queue and wait in alerts.waiting.v1, so that they take no place in memory which it may need. After a
+They leave the queue and wait in alerts.waiting.v1: the alert that they wait for may need their place in memory. After a
 crash or a rebalance the topics are read side by side, so an end may be read before its beginning: stored marks
-(`notifier.delivery.told.note_pending`) tell it from an end whose beginning was mailed long ago.
+(`notifier.delivery.told.note_pending`) distinguish it from an end whose beginning was mailed long ago.
 """
 
 from datetime import datetime

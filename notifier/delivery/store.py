@@ -119,7 +119,7 @@ class DeliveryStore:
         return self.has_pending_mark(event, alert_id) and self.find_status(event, alert_id) is None
 
     def has_pending_mark(self, event: EventT[bytes], alert_id: UUID) -> bool:
-        """Return True if `mark_pending` wrote of an alert, whatever became of it; False: it did not, or long ago."""
+        """Return True if `mark_pending` has stored a mark of an alert, also if it was mailed since; else False."""
         set_current_event(event)
         return self._statuses.get(_pending_key(alert_id)) is not None
 
@@ -244,6 +244,7 @@ def _waiting_key(name: str) -> bytes:
 
 
 def _pending_key(alert_id: UUID) -> bytes:
+    """Return the key under which the pending mark of an alert is stored."""
     return b"pending/" + _encode_id(alert_id)
 
 

@@ -94,10 +94,10 @@ def note_pending(
     at: datetime,
     is_queued: Callable[[UUID, UUID], bool] = lambda _user_id, _alert_id: False,
 ) -> bool:
-    """Write that these alerts are still to be mailed, and so are those in memory that they follow.
+    """Store a pending mark for each of these alerts, and for each alert in memory that they follow.
 
-    To be called before they go to another topic, from which they may be read before what they follow is read again.
-    Return True if it was written of one that they follow; that must be durable before they are published.
+    To be called before they are published to another topic: after a crash they may be read before what they follow.
+    Return True if an alert that they follow got a mark, which must be durable before they are published; else False.
     `is_queued`: returns True if the alert of a user (second argument) is in memory. `at`: the time of the entries.
     """
     listed = [each.alert for each in alerts]
@@ -114,7 +114,7 @@ def note_pending(
 
 
 def _is_unmarked(store: DeliveryStore, event: EventT[bytes], alert_id: UUID) -> bool:
-    """Return True if an alert has no delivery status, and is not written to be mailed yet."""
+    """Return True if an alert has neither a delivery status nor a pending mark, else False."""
     return store.find_status(event, alert_id) is None and not store.has_pending_mark(event, alert_id)
 
 
@@ -220,7 +220,7 @@ def _list_followed(alert: Alert) -> Iterator[UUID]:
 def _list_earlier(alert: Alert) -> Iterator[UUID]:
     """Yield the ids of the alerts that a reader must know before an alert: those that it follows, if they exist.
 
-    If it tells again what was withdrawn, also that of the withdrawal. No two alerts are each before the other.
+    If the alert repeats a statement that was withdrawn, also the id of the withdrawal. The order has no cycles.
     """
     yield from _list_followed(alert)
     if alert.revision and alert.state is not AlertState.WITHDRAWN:

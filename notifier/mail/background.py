@@ -110,7 +110,7 @@ def describe_usual(alert: Alert) -> list[str]:
 def _describe_base_windows(alert: Alert) -> tuple[str, str]:
     """Return the weekday of the base windows, "Fridays", and their part of it: "the same hour (from 19:00 …) of ".
 
-    By the airport's clock, and UTC where no such airport is known; of whole days there the part is empty.
+    By the airport's clock, or by UTC if no airport has the code. The part is empty for a whole day at the airport.
     """
     airport = find_airport(alert.airport)
     zone: tzinfo = (ReaderTimes.of(airport.time_zone, alert.window_start).zone if airport else None) or UTC

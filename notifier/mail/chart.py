@@ -201,7 +201,7 @@ class _ChartPainter:
         self._draw_text(WIDTH - _SIDE_MARGIN, 20, text, _LARGE_FONT, _BREACH, "rm")
 
     def _draw_usual(self) -> None:
-        """Draw for each window a field as high as what is usual in it, over the whole width, and a sign of it."""
+        """Draw behind each bar, as wide as its window, a field as high as the usual count; and draw the legend."""
         for at, doubled in enumerate(self._chart.usual):
             if doubled is not None:
                 x, y = _LEFT_MARGIN + self._step * at, self._count_y(doubled / 2)

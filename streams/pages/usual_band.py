@@ -1,7 +1,7 @@
 """What is usual in the windows of a chart, and the levels that thresholds in percent make of it, for the templates.
 
-Both have another height in each window, so each is one path; its horizontal unit is a window, its vertical one a pixel
-from the top. The template stretches them to the width of the chart.
+Both may have a different height in each window, so each is one SVG path; its horizontal unit is a window, its vertical
+one a pixel from the top. The template stretches them to the width of the chart.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Logs around changes of clocks, and what the brute-force model says of windows by an airport's own clock."""
+"""Logs around changes of clocks, and the brute-force model's alerts about windows by an airport's own clock."""
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -102,7 +102,7 @@ def judge_local_windows(log: LocalLog, messages: int) -> set[ModelAlert]:
 
 
 def tell_local_statements(log: LocalLog) -> tuple[list[set[UUID]], set[UUID]]:
-    """Return what the model says to the interest, as ids: with each message, and to an equal one that is set last."""
+    """Return the ids of the model's alerts: those of each message, and those of an equal interest that is set last."""
     teller = ModelTeller(log.interest.repeat)
     told, now = [], set[ModelAlert]()
     for number in range(1, len(log.messages) + 1):

@@ -27,7 +27,7 @@ from tests.domain.filled_logs import build_filled_log
 from tests.domain.usual_logs import ModelUsual, UsualLog
 
 REACH = timedelta(days=31)
-"""Windows that start longer before a window are no windows before it."""
+"""How long before a window the windows before it are searched for."""
 
 
 @dataclass
@@ -115,7 +115,7 @@ def _judge_low(windows: _Windows, start: datetime, before: list[datetime | None]
 
 
 class ModelListener:
-    """What the model says to one interest with thresholds of any measure, message by message."""
+    """The alerts that the model raises for one interest with thresholds of any measure, message by message."""
 
     def __init__(self, zone: str, interest: Interest) -> None:
         """`zone`: the zone of the airport's clock."""
@@ -125,7 +125,7 @@ class ModelListener:
         self._now: set[ModelAlert] = set()
 
     def hear(self, log: UsualLog, number: int) -> set[UUID]:
-        """Return the ids of what is said with message `number` of a log, of which all before were heard."""
+        """Return the ids of the alerts that message `number` of a log raises, after all messages before it."""
         logs = [
             build_filled_log(each for each in log.messages[:number] if each.direction is part)
             for part in self._interest.direction.parts
@@ -135,7 +135,7 @@ class ModelListener:
         return {compute_statement_id(self._interest, each) for each in self._teller.tell(self._now)}
 
     def hear_late(self) -> set[UUID]:
-        """Return the ids of what is said to an equal interest that is set now."""
+        """Return the ids of the alerts of an equal interest that is set now."""
         return {compute_statement_id(self._interest, each) for each in self._teller.tell_late(self._now)}
 
     def list_states(self) -> set[ModelAlert]:

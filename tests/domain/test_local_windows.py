@@ -131,7 +131,7 @@ def test_a_day_that_tells_quarters_is_a_value():
 
 
 def test_a_window_that_begins_within_an_hour_that_is_only_known_whole_is_not_judged():
-    """State of before quarters were told has none: what is not known is not guessed, and later days are exact."""
+    """State that is older than counts by quarter has none: the unknown is not guessed, and later days are exact."""
     begin = datetime(2013, 5, 1, tzinfo=UTC)
     interest = an_interest(
         airport="VNKT", window=Window.ONE_DAY, aligned_to=AlignedTo.AIRPORT, high=0, effective_from=begin

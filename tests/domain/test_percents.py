@@ -61,7 +61,7 @@ def busy_weeks(day: int, counts: dict[int, int], weeks: int = 4) -> list[Observa
 
 
 def tell(interest: Interest, log, traffic: Traffic) -> tuple[list[Alert], Traffic]:
-    """Return what messages say to an interest, and the traffic after them."""
+    """Return the alerts that messages raise for an interest, and the traffic after them."""
     alerts: list[Alert] = []
     for message in log:
         after = fold_with_usual(traffic, message, find_calendar(interest.airport))
@@ -304,7 +304,7 @@ def draw_interest(chance: Random, log: UsualLog) -> Interest:
 
 
 def check_statements(seed: int) -> int:
-    """Assert that each message of a log says to an interest what the model says, and return how much was said."""
+    """Assert that each message of a log raises the alerts of the model, and return their number."""
     chance = Random(seed)
     log = generate_usual_log(chance)
     interest = draw_interest(chance, log)

@@ -97,7 +97,7 @@ def test_the_usual_is_fixed_when_the_window_is_reached_and_never_changes():
 
 
 def test_a_window_that_was_reached_without_a_usual_has_none_for_good():
-    """The past that is told later is the base of later windows alone."""
+    """A past that is published later is the base of later windows alone."""
     traffic = fold_all([*weeks_before(50, 25, 27), count_day(50, 3)])
     traffic = fold_all([count_day(29, 31), count_day(22, 31)], traffic)
     assert read_usual(traffic, 50) is None

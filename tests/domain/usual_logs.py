@@ -64,13 +64,13 @@ def generate_usual_log(chance: Random) -> UsualLog:
 
 @dataclass
 class _Writer:
-    """What writes a log: it knows the flights that it told, by direction, so that it can take them back."""
+    """The generator of a log's messages: it remembers their flights, by direction, so that it can retract some."""
 
     chance: Random
     seen: dict[Direction, list[tuple[int, int]]] = field(default_factory=lambda: {part: [] for part in Direction})
 
     def tell_past(self, direction: Direction, first: int, end: int) -> Iterable[Observation]:
-        """Tell [first, end) of one direction by messages of one to seven days, some of them gaps, some not told."""
+        """Yield messages about [first, end) of one direction, of one to seven days; some are gaps, some missing."""
         begin = first
         while begin < end:
             until = min(begin + self.chance.choice((1, 1, 2, 3, 7)) * DAY_S, end)
@@ -82,7 +82,7 @@ class _Writer:
             begin = until
 
     def tell_present(self, directions: tuple[Direction, ...], day: int) -> list[Observation]:
-        """Tell some hours to two days from `day` on, with corrections of all kinds in between."""
+        """Return messages about some hours to two days from `day` on, with corrections of all kinds in between."""
         front = dict.fromkeys(directions, day)
         told: list[Observation] = []
         for _ in range(self.chance.randint(5, 14)):
@@ -122,7 +122,7 @@ class _Writer:
         return self._with_flights(message, times)
 
     def _correct(self, message: Observation) -> Observation:
-        """Return a message with late flights, or with flights that are taken back, or with both."""
+        """Return a message with late flights, with retracted flights, or with both."""
         seen = [flight for flight in self.seen[message.direction] if message.begin - DAY_S <= flight[0] < message.end]
         taken = self.chance.sample(seen, min(len(seen), self.chance.randint(0, 12)))
         late = [message.begin + self.chance.randrange(-DAY_S, HOUR_S) for _ in range(self.chance.choice((0, 0, 3, 8)))]
@@ -157,7 +157,7 @@ def find_bases(zone: str, start: datetime) -> list[datetime | None]:
 class ModelUsual:
     """What is usual in the windows of one length and direction, as it is fixed message by message.
 
-    The model has all flights, and looks at a clock on the wall.
+    The model keeps all flights, and finds base windows by stepping through the local time.
     """
 
     def __init__(self, zone: str, window: str, since: datetime) -> None:
@@ -182,7 +182,7 @@ class ModelUsual:
             self._next += self._length
 
     def _count(self, logs: list[Log], flights: list[datetime], base: datetime | None) -> int | None:
-        """Return the flights of a base window, None if it is no window or if its flights are not known."""
+        """Return the number of flights of a base window; None if it is no window, or its flights are not known."""
         if base is None or (base - datetime(1970, 1, 1, tzinfo=UTC)) % self._length:
             return None
         end = base + self._length

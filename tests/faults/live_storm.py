@@ -1,10 +1,10 @@
-"""A live day of the whole stack in a storm: the demo's story and its judgement, with a source of positions that lies.
+"""A live day of the whole stack under faults: the demo's story and its judgement, with wrong data from the source.
 
 `python -m tests.faults.live_storm --seed N [--count M]`: run storms by hand, one after the other. While positions flow,
-the source is away, its time stands still, or its sky is empty, for some minutes of each hour; and collector, stream
-workers, user_manager and the source itself are killed, stopped or frozen, as the seed says. Afterwards the demo judges:
-the flights in force are the record's, the alerts in force those of the rule, each is mailed, none besides, and no alert
-was ever said that the truth contradicts beyond the stated error of live.
+the source is unavailable, its time stands still, or its sky is empty, for some minutes of each hour; and collector,
+stream workers, user_manager and the source itself are killed, stopped or frozen, as the seed decides. Afterwards the
+demo judges: the flights in force are the record's, the alerts in force those of the rule, each of them is mailed, no
+other is, and no alert contradicts the truth beyond the stated error of live.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from local.processes import ProcessSupervisor
 from tests.ports import free_ports
 
 DAY: Final = datetime(2013, 2, 13, tzinfo=UTC)
-"""An ordinary day: by the demo's own, of a blizzard, few aircraft fly that a source could conceal."""
+"""An ordinary day: on the day of the demo, with a blizzard, few aircraft fly that a source could fail to report."""
 INTERESTS: Final = (
     "KJFK:departures:1h:high=25:low=9",
     "KBOS:arrivals:1h:high=20:low=5",
@@ -50,7 +50,7 @@ _PORTS: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class Disturbance:
-    """What is done to a process at an hour of the day; it is frozen for `lasts` real seconds."""
+    """A fault of one process at an hour of the day: a signal; a frozen process goes on after `lasts` real seconds."""
 
     hour: float
     target: str
@@ -64,7 +64,7 @@ class Disturbance:
 
 
 def draw_disturbances(seed: int) -> list[Disturbance]:
-    """Draw what is done to the processes, in the order of its begin."""
+    """Draw the faults of the processes, in the order of their begin."""
     chance = Random(f"live storm {seed}")
     found = []
     for _ in range(chance.randint(4, 6)):
@@ -75,7 +75,7 @@ def draw_disturbances(seed: int) -> list[Disturbance]:
 
 
 def draw_state_faults(seed: int) -> str:
-    """Draw when the source of positions is away or lies, for minutes or more than an hour, as the demo's option."""
+    """Draw when the source of positions is unavailable or wrong, for 2 to 75 minutes; return the demo's option."""
     chance = Random(f"positions {seed}")
     found, at = [], chance.uniform(0.0, 3.0)
     while at < _BUSY_HOURS[1]:
@@ -86,7 +86,7 @@ def draw_state_faults(seed: int) -> str:
 
 
 class StormSupervisor(ProcessSupervisor):
-    """The demo's supervisor, which disturbs its processes in time, and starts those again that have ended."""
+    """The demo's supervisor that also injects the faults, and starts again the processes that they have ended."""
 
     def __init__(self, environment: Mapping[str, str], data: Path, seed: int, rate: int) -> None:
         """`environment`, `data`: as of the demo's supervisor. `rate`: that of the story's clock."""
@@ -97,13 +97,13 @@ class StormSupervisor(ProcessSupervisor):
         self._anchor: datetime | None = None
 
     def add_environment(self, variables: Mapping[str, str]) -> None:
-        """Add variables, and learn from those of the clock when the day begins."""
+        """Add variables, and compute from those of the clock when the story's day begins."""
         super().add_environment(variables)
         if "CLOCK_ANCHOR" in variables:
             self._anchor = datetime.fromisoformat(variables["CLOCK_ANCHOR"])
 
     def require_alive(self, but: Collection[str] = ()) -> None:
-        """Disturb what is to be disturbed by now, start again what has ended of it, and require all others alive."""
+        """Inject the faults that are due, start again what they have ended, and require all other processes alive."""
         self._disturb()
         if self._hour > _FIRST_HOUR:
             self.restart_ended(_TARGETS)
@@ -116,7 +116,7 @@ class StormSupervisor(ProcessSupervisor):
         return -1.0 if self._anchor is None else (datetime.now(UTC) - self._anchor).total_seconds() * self._rate / 3_600
 
     def _disturb(self) -> None:
-        """Begin the disturbances whose time has come, and let go on what was frozen long enough."""
+        """Begin the faults whose time has come, and continue the processes that were frozen long enough."""
         for each in [each for each in self._frozen if each[0] <= time.monotonic()]:
             self._frozen.remove(each)
             each[1]()
@@ -124,7 +124,7 @@ class StormSupervisor(ProcessSupervisor):
             self._begin(self._coming.pop(0))
 
     def _begin(self, disturbance: Disturbance) -> None:
-        """Send the signal of a disturbance, and note when a frozen process goes on."""
+        """Send the signal of a fault, and note when a frozen process is to continue."""
         process = self._running[disturbance.target].process
         print(f"\n  {disturbance}", flush=True)
         process.send_signal(disturbance.number)
@@ -133,7 +133,7 @@ class StormSupervisor(ProcessSupervisor):
             self._frozen.append((until, lambda: process.send_signal(signal.SIGCONT)))
 
     def stop(self) -> None:
-        """Let go on what is frozen, and stop all processes."""
+        """Continue what is frozen, and stop all processes."""
         for _, go_on in self._frozen:
             go_on()
         super().stop()

@@ -104,7 +104,7 @@ def finish(supervisor: subprocess.Popen[str], line: str = "wait\n") -> int:
 
 
 def read_told(folder: Path) -> dict[str, Any]:
-    """Return what the sample has told of itself."""
+    """Return the facts that the sample has written about its own process."""
     told: dict[str, Any] = json.loads((folder / "told").read_text())
     return told
 

@@ -186,19 +186,23 @@ def test_an_account_has_few_sessions(service: Service) -> None:
 
 
 def sign_out(service: Service, secret: SessionSecret) -> None:
+    """Sign out with the session, twice."""
     service.sessions.sign_out(secret)
     service.sessions.sign_out(secret)  # idempotent
 
 
 def end_all(service: Service, secret: SessionSecret) -> None:
+    """End all sessions of the account."""
     service.sessions.end_all(secret, ANN)
 
 
 def delete_account(service: Service, secret: SessionSecret) -> None:
+    """Delete the account."""
     assert service.deletions.delete(secret, ANN) is None
 
 
 def register_anew(service: Service, secret: SessionSecret) -> None:
+    """Delete the account, then register and confirm the address again."""
     delete_account(service, secret)
     service.register_confirmed()
 
@@ -211,6 +215,7 @@ def lose_token(service: Service, _secret: SessionSecret) -> None:
 
 
 def lose_address(service: Service, secret: SessionSecret) -> None:
+    """Report that mail to the address came back for good."""
     service.bounces.report(str(service.accounts.authenticate(secret).user_id), service.clock.now())
 
 

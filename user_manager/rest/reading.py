@@ -1,4 +1,4 @@
-"""Who sends the present request, by its bearer token or its session; the use of a session is recorded."""
+"""Reads the credential of the present request, a bearer token or a session, and records the use of a session."""
 
 from dataclasses import dataclass
 
@@ -22,7 +22,7 @@ class CredentialReader:
         return credential
 
     def read_secret(self) -> SessionSecret | None:
-        """Return the session's secret; None without its cookie. Raises Problem 401 or 403 if it does not count."""
+        """Return the session's secret; None without its cookie. Raises Problem 401 or 403 if it is rejected."""
         secret = self.cookie.read_secret()
         if secret is not None:
             self.sessions.record_use(secret)

@@ -1,4 +1,4 @@
-"""Adds to the interests the clock by which their windows begin, and makes it a part of what they are about."""
+"""Adds to the interests the clock by which their windows begin; two interests may differ in it alone."""
 
 from sqlalchemy import Column, String
 

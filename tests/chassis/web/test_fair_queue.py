@@ -1,4 +1,4 @@
-"""Who sends many slow requests at once waits behind itself, and holds up nobody else."""
+"""A client that sends many slow requests at once waits behind its own, and delays no other client."""
 
 import threading
 from collections import Counter

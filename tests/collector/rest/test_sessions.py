@@ -33,6 +33,7 @@ def client(service: Service, users: Authenticator, authority: FakeAuthority) -> 
 
 
 def cookie(secret: str) -> dict[str, str]:
+    """Return the header with the cookie of a session's secret."""
     return {"Cookie": f"{COOKIE.name}={secret}"}
 
 

@@ -69,7 +69,7 @@ def load_coverage(service: Service, airport: str = "KJFK", direction: Direction 
 
 
 def test_an_interest_in_percent_brings_its_five_weeks_newest_first(service: Service) -> None:
-    """After the due day, the days of five weeks are asked for, two a call, each once, and told day by day."""
+    """After the due day, the days of five weeks are asked for, two a call, each once, and published day by day."""
     source, collector = begin(service)
     service.set(wish(**PERCENT))
     poll(collector)
@@ -86,7 +86,7 @@ def test_an_interest_in_percent_brings_its_five_weeks_newest_first(service: Serv
 @pytest.mark.parametrize("direction", [DEPARTURES, BOTH])
 @ON_SQLITE
 def test_only_what_percents_want_is_asked_for(service: Service, direction: Direction) -> None:
-    """An interest in flights alone brings no history; one in both directions brings that of both."""
+    """An interest in flights alone causes no history; one in both directions causes that of both."""
     source, collector = begin(service)
     service.set(wish("KBOS", BOTH))
     service.set(wish(direction=direction, **PERCENT))
@@ -172,7 +172,7 @@ def test_two_who_want_the_same_history_pay_half_of_it_each(service: Service) -> 
 
 @ON_SQLITE
 def test_a_new_leader_goes_on_where_the_last_one_stopped(service: Service) -> None:
-    """Each poll is by a new collector: every day is asked for and told once all the same."""
+    """Each poll is by a new collector: every day is asked for and published once all the same."""
     source, _ = begin(service)
     service.set(wish(**PERCENT))
     for number in range(16):
@@ -217,7 +217,7 @@ def test_a_second_interest_finds_the_history_there(service: Service) -> None:
 
 @ON_SQLITE
 def test_a_day_without_a_record_is_known_as_such_and_older_days_are_told(service: Service) -> None:
-    """A day that the source has not is asked for a few times, some hours apart, and never told as without flights."""
+    """A day that the source lacks is asked for a few times, hours apart, and never published as without flights."""
     lost = HISTORY[7]
     source = build_source(service, without=[lost])
     source.recorded_at = lambda day: None if day == lost else day + DAY + timedelta(hours=2, minutes=40)
@@ -259,7 +259,7 @@ def test_a_quiet_airports_days_are_proven_by_another_airport(service: Service) -
 
 @ON_SQLITE
 def test_an_outage_of_the_source_makes_no_day_of_history_empty(service: Service) -> None:
-    """While the source answers everything with no flights, nothing is told; afterwards all days are, with theirs."""
+    """While the source answers everything with no flights, nothing is published; afterwards all days are."""
     source, collector = begin(service)
     service.set(wish())
     poll(collector)
@@ -276,7 +276,7 @@ def test_an_outage_of_the_source_makes_no_day_of_history_empty(service: Service)
 
 @ON_SQLITE
 def test_an_empty_day_of_a_busy_airport_is_asked_for_again_before_it_is_believed(service: Service) -> None:
-    """A day without any flight, at an airport that has some each day, is told as such by a second answer alone."""
+    """A day without any flight, at an airport that has some each day, is published so after a second answer only."""
     empty = HISTORY[3]
     source, collector = begin(service, without=[empty])
     service.set(wish(**PERCENT))
@@ -375,7 +375,7 @@ def test_rows_of_days_that_are_needed_no_more_are_deleted(service: Service) -> N
 
 @ON_SQLITE
 def test_a_new_log_is_told_the_history_behind_a_day_that_is_missing(service: Service) -> None:
-    """After the loss of the log every covered day is told again, as past, with its flights; the missing one is not."""
+    """After the loss of the log every covered day is published again, as past; the missing one is not."""
     lost = HISTORY[7]
     source, collector = begin(service, without=[lost])
     service.set(wish(**PERCENT))

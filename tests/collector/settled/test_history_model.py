@@ -41,7 +41,7 @@ class HistoryModel(CollectorModel):
     history_days: dict[Key, set[datetime]] = field(default_factory=dict)
     """The days of history that are there."""
     told: dict[Key, list[datetime]] = field(default_factory=dict)
-    """The days of each target in the order in which they were told."""
+    """The days of each target in the order in which they were published."""
     are_proven: bool = True
     """True if the days of history are proven already, so that no other airport may have to prove them."""
     made: list[HistoryCall] = field(default_factory=list)
@@ -111,7 +111,7 @@ class HistoryModel(CollectorModel):
         return expect_history(list(self.percents), self.list_history(), targets, budget, {}, self.now)
 
     def find_first_judged(self, key: Key) -> datetime | None:
-        """Return the start of the first hour with a usual, by the days in the order in which they were told."""
+        """Return the start of the first hour with a usual, by the days in the order in which they were published."""
         known: set[datetime] = set()
         calendar, start, watermark = find_calendar(key[0]), self.begin, self.begin
         for day in self.told[key]:
@@ -157,7 +157,7 @@ def build_interest(icao: str) -> Interest:
 def test_weeks_of_history_keep_all_promises(
     budget: int, owners: list[int], others: int, corrections_after: timedelta, are_proven: bool
 ) -> None:
-    """Never over the budget; due first; newest first, each day once; and judged when it is said, or earlier."""
+    """Never over the budget; due first; newest first, each day once; and judged at the forecast time, or earlier."""
     model = build_model(budget, owners, others, corrections_after)
     model.are_proven = are_proven
     said: dict[Key, datetime] = {}

@@ -1,4 +1,4 @@
-"""Tests of the forecast of learning: what is said of an interest in percent comes true, or earlier."""
+"""Tests of the forecast of learning: an interest in percent is judged at the forecast time, or earlier."""
 
 import asyncio
 from datetime import datetime, timedelta
@@ -22,7 +22,7 @@ DAY: Final = timedelta(days=1)
 
 
 def say(service: Service, interest: Interest, budget: int) -> datetime | None:
-    """Return until when the interest is said to learn, of a collector with so many credits a day."""
+    """Return the forecast end of an interest's learning, for a collector with `budget` credits a day."""
     reports = LearningReports(service.database, service.clock, TIMING, QuotaStore(budget))
     return reports.find_learning_ends([interest]).get(interest.interest_id)
 
@@ -61,7 +61,7 @@ def _has_usual(start: datetime, window: Window, known: set[datetime], calendar: 
 @pytest.mark.parametrize(("budget", "airports"), [(400, 1), (400, 2), (4_000, 1), (4_000, 6)])
 @ON_SQLITE
 def test_windows_are_judged_from_when_it_is_said(service: Service, budget: int, airports: int) -> None:
-    """What is said when the interest is set, with few credits or many, alone or not, comes true or earlier."""
+    """The forecast when the interest is set, with few credits or many, alone or not, comes true or earlier."""
     source = build_source(service)
     prove_past_days(service.database, NOON)
     collector = build_collector(service, source, budget)
@@ -93,7 +93,7 @@ def _poll(service: Service, collector: object, until: datetime) -> None:
 
 @ON_SQLITE
 def test_nothing_is_said_once_it_is_known_nor_of_flights(service: Service) -> None:
-    """Of an interest in flights nothing is said; of one in percent only until three weeks are collected."""
+    """There is no forecast for an interest in flights; for one in percent only until three weeks are collected."""
     _, collector = begin(service)
     flights, percent = service.set(wish(), BOB), service.set(wish(**PERCENT), ANN)
     assert say(service, flights, 100_000) is None

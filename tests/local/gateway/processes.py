@@ -16,7 +16,7 @@ from tests.ports import HOST, free_ports
 from tests.service_process import ROOT, kill_with_parent
 
 PATIENCE_S: Final = 120.0
-"""Seconds that a machine under load may take for one step."""
+"""Seconds that one step may take on a busy machine."""
 
 
 @dataclass(eq=False)
@@ -58,7 +58,7 @@ class Service:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def reset(self) -> None:
-        """Forget what came, and answer 200 from now on."""
+        """Forget the requests so far, and answer 200 from now on."""
         self.seen.clear()
         self.answer = answer_ok
 

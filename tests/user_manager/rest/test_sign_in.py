@@ -41,6 +41,7 @@ def client(service: Service) -> FlaskClient:
 
 
 def cookie(value: str, name: str = NAME) -> dict[str, str]:
+    """Return the header with a cookie of this value and name."""
     return {"Cookie": f"{name}={value}"}
 
 
