@@ -101,13 +101,14 @@ class Observation:
         return tuple(compress(times, within)), tuple(compress(fingerprints, within))
 
     def may_correct(self, watermark: int | None) -> bool:
-        """Return True if it may change what is known: flights before the hour of `watermark`, or retracted flights.
+        """Return True if it may change what is known: flights before `watermark`, or retracted flights.
 
+        What is known may end within the watermark's hour: with a quarter of it, where windows are cut by quarters.
         False if nothing was covered (`watermark` None).
         """
         if watermark is None:
             return False
-        return bool(self.retracted) or (bool(self.event_times) and min(self.event_times) < watermark // HOUR_S * HOUR_S)
+        return bool(self.retracted) or (bool(self.event_times) and min(self.event_times) < watermark)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from domain.airports import find_airport
-from domain.alerts import Bound
+from domain.alerts import AlertState, Bound
 from domain.calendar import find_calendar, find_grid
 from domain.changes import NO_TRAFFIC, TrafficChange
 from domain.explanation import judge_windows
@@ -233,3 +233,37 @@ def test_a_preview_counts_the_airports_days(airport, start, hours):
     assert (alert.window_start, alert.window_end, alert.count) == (start, end, 3)
     assert resolved.window_start == end
     assert answer.counts == (0, 3, 1, 0)
+
+
+def test_flights_that_turn_up_and_go_in_the_hour_of_the_coverage_correct_the_closed_day():
+    """A day at Kathmandu closes within an hour: each change of it is a correction, and each alert has an id of its own.
+
+    Without that the second alert of a day would have the id of the first, and would be taken for a repeat of it.
+    """
+    noon = seconds(datetime(2013, 5, 10, tzinfo=UTC))
+    late = [(noon + 18 * 3600 + 600 + number, number) for number in (1, 2, 3)]
+    interest = an_interest(
+        airport="VNKT", low=5, high=None, window=Window.ONE_DAY, for_windows=1, aligned_to=AlignedTo.AIRPORT,
+        effective_from=instant(noon - 10 * 3600),
+    )  # fmt: skip
+    end = noon + 18 * 3600 + 1800
+    messages = [Observation(interest.direction, noon - 48 * 3600, end, (noon + 3600, noon + 7200), fingerprints=(8, 9))]
+    for step in range(4):
+        flights = () if step % 2 else tuple(late)
+        messages.append(
+            Observation(
+                interest.direction,
+                end + 300 * step,
+                end + 300 * (step + 1),
+                tuple(at for at, _ in flights),
+                fingerprints=tuple(each for _, each in flights),
+                retracted=tuple(late) if step % 2 else (),
+            )
+        )
+    told, traffic = [], NO_TRAFFIC
+    for message in messages:
+        after = fold(traffic, message, "VNKT")
+        told += [(each.state, each.count, each.revision) for each in compute_alerts(interest, traffic, after)]
+        traffic = after
+    firing, withdrawn = AlertState.FIRING, AlertState.WITHDRAWN
+    assert told == [(firing, 2, 0), (withdrawn, 5, 0), (firing, 2, 1), (withdrawn, 5, 1), (firing, 2, 2)]
