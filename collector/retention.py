@@ -26,7 +26,7 @@ from collector.model import (
     LiveOutcome,
 )
 from collector.people import delete_idle_people
-from collector.settled.history_days import forget_days_before
+from collector.settled.history_days import give_up_deleted_days
 from collector.settled.source_state import may_trust_clock
 from domain.interests import Direction
 
@@ -141,7 +141,8 @@ class FlightRetention:
             if ids:
                 session.execute(delete(FlightRow).where(FlightRow.id.in_(ids)))
                 limit_told_flights(session)
-                forget_days_before(session, airport, direction, horizon)
+            if ids or cursor.covered_from < horizon:
+                give_up_deleted_days(session, cursor, horizon)
             if cursor.covered_from < horizon:  # in the first chunk's transaction: what is covered is complete
                 cursor.covered_from = min(horizon, cursor.covered_until)
         return len(ids)

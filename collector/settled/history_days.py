@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from typing import Final
 
-from sqlalchemy import String, delete, select
+from sqlalchemy import String, delete, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from chassis.db.database import TABLE_OPTIONS, UtcDateTime
@@ -119,15 +119,35 @@ def extend_coverage_back(session: Session, cursor: CoverageRow) -> None:
             cursor.gap_from = cursor.gap_until = None
 
 
-def forget_days_before(session: Session, airport: str, direction: str, end: datetime) -> None:
-    """Delete the rows of an airport and direction of days before `end`, because their flights are deleted."""
+def give_up_deleted_days(session: Session, cursor: CoverageRow, end: datetime) -> None:
+    """Store the covered days before `end`, whose flights are being deleted, as days that are not asked for again.
+
+    The stream still counts their flights: if they were published again for a new interest, it would count them twice.
+    To be called before the coverage is cut off at `end`. Rows that are too old to be needed are deleted.
+    """
+    oldest = day_of(cursor.covered_until) - KEPT_DAYS * DAY
+    _delete_days(session, cursor, oldest)
     session.execute(
-        delete(HistoryDayRow).where(
-            HistoryDayRow.airport == airport, HistoryDayRow.direction == direction, HistoryDayRow.day < end
+        update(HistoryDayRow)
+        .where(
+            HistoryDayRow.airport == cursor.airport,
+            HistoryDayRow.direction == cursor.direction,
+            HistoryDayRow.day < end,
         )
+        .values(covered=False, doubted_at=None)
     )
+    day = max(day_of(cursor.covered_from), oldest)
+    while day < min(end, cursor.covered_until):
+        store_history_day(session, cursor.airport, cursor.direction, day, covered=False)
+        day += DAY
 
 
 def _delete_days(session: Session, cursor: CoverageRow, end: datetime) -> None:
     """Delete the rows of the cursor's airport and direction of days before `end`."""
-    forget_days_before(session, cursor.airport, cursor.direction, end)
+    session.execute(
+        delete(HistoryDayRow).where(
+            HistoryDayRow.airport == cursor.airport,
+            HistoryDayRow.direction == cursor.direction,
+            HistoryDayRow.day < end,
+        )
+    )

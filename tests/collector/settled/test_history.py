@@ -12,6 +12,7 @@ from collector.errors import IncompleteAnswerError, SourceUnavailableError
 from collector.event_log.republication import republish
 from collector.intervals import day_of
 from collector.model import CoverageRow, CreditsRow, FlightRow, NightlyRecordRow, PersonRow
+from collector.retention import FlightRetention
 from collector.settled.collection import FlightCollector
 from collector.settled.history import find_first_wanted
 from collector.settled.history_days import HistoryDayRow
@@ -193,7 +194,7 @@ def test_who_removes_the_interest_ends_its_history_and_who_sets_it_again_goes_on
     service.set(wish(), BOB)
     poll(collector)
     before = list_asked(source)
-    service.interests.remove(ANN, interest.interest_id)
+    service.interests.remove(interest.user_id, interest.interest_id)
     poll_hourly(service, collector, NOON + 6 * HOUR)
     assert list_asked(source) == before
     service.set(wish(**PERCENT), ANN)
@@ -325,7 +326,7 @@ def test_what_was_covered_before_a_gap_is_not_asked_for_again(service: Service) 
     source, collector = begin(service)
     interest = service.set(wish(), ANN)
     poll(collector)
-    service.interests.remove(ANN, interest.interest_id)
+    service.interests.remove(interest.user_id, interest.interest_id)
     service.clock.advance(10 * DAY)
     later = service.clock.now()
     prove_past_days(service.database, later)
@@ -397,3 +398,18 @@ def test_a_new_log_is_told_the_history_behind_a_day_that_is_missing(service: Ser
         if value.past and value.coverage == flights_pb.COVERAGE_COMPLETE
     }
     assert again == dict.fromkeys({FIRST_DUE, *HISTORY} - given_up, 24)
+
+
+@ON_SQLITE
+def test_days_whose_flights_were_deleted_are_not_asked_for_again(service: Service) -> None:
+    """The stream still counts them: for who comes back after the last interest was removed they would count twice."""
+    _, collector = begin(service)
+    interest = service.set(wish(**PERCENT))
+    poll(collector)
+    published = list_complete(service.database, direction=DEPARTURES)
+    assert len(published) > 30
+    service.interests.remove(interest.user_id, interest.interest_id)
+    assert FlightRetention(service.database, service.clock, timedelta(days=32)).delete_expired() > 0
+    service.set(wish(**PERCENT))
+    poll(collector)
+    assert list_complete(service.database, direction=DEPARTURES) == published
