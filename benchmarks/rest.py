@@ -19,7 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Final
@@ -38,8 +38,17 @@ SECONDS: Final = 300
 """Seconds of the measurement."""
 AIRPORTS: Final = ("LICC", "LIRF", "EDDF", "KJFK", "EGLL")
 _TIMEOUT_S: Final = 120.0
-_PORTS: Final = 10
-_NAMES: Final = ("local.kafka", "java", "local.mailbox", "user_manager", "collector", "streams", "notifier")
+_PORTS: Final = len(fields(Ports))
+_NAMES: Final = (
+    "local.kafka",
+    "java",
+    "local.mailbox",
+    "local.gateway",
+    "user_manager",
+    "collector",
+    "streams",
+    "notifier",
+)
 _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 
 

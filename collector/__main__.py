@@ -193,7 +193,13 @@ async def _run(settings: CollectorSettings) -> None:
     app.register_blueprint(
         openapi.create_blueprint("Towerwatch interests and flights", "1", rest.DESCRIPTION, cookie.name)
     )
-    http_server = HttpServer(app, settings.listen_host, settings.http_port, socket_path=settings.http_socket)
+    http_server = HttpServer(
+        app,
+        settings.listen_host,
+        settings.http_port,
+        trusted_proxy=settings.trusted_proxy,
+        socket_path=settings.http_socket,
+    )
     grpc_server = GrpcServer(
         settings.listen_host,
         settings.grpc_port,

@@ -3,10 +3,11 @@
 from datetime import timedelta
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import NoDecode
 
 from chassis.addresses import HttpUrl, SocketPath, Target
+from chassis.clients import check_trusted_proxy
 from chassis.db.database import DatabaseSettings
 from chassis.settings import Port, StrongSecret
 from collector.intervals import FARTHEST_BACK
@@ -69,6 +70,8 @@ class CollectorSettings(DatabaseSettings):
     """
     user_manager_grpc_target: Target
     operator_token: StrongSecret
+    trusted_proxy: Annotated[str, AfterValidator(check_trusted_proxy)] | None = None
+    """IP address of the reverse proxy whose header with the client's address is trusted; `*`: any. None: no proxy."""
     public_url: HttpUrl | None = None
     """Where people reach the accounts service, as that has it: this service may be asked by the same host name."""
 

@@ -46,7 +46,7 @@ _WORD: Final = b"start\n"
 """The line on standard input that lets the background process start the stack."""
 _RUNS_ALREADY: Final = "is running already; `make down` stops it (changed settings take effect with the next `make up`)"
 _WITH_DATABASE: Final = ("user_manager", "collector")
-SHARED: Final = ("user_manager", "collector", "streams", "notifier", "local.kafka", "local.mailbox")
+SHARED: Final = ("user_manager", "collector", "streams", "notifier", "local.kafka", "local.mailbox", "local.gateway")
 """The programs that the stack's processes run as forks of the supervisor, which imports them once for all."""
 _POLL_INTERVAL_S: Final = 0.2
 _STOP_TIMEOUT_S: Final = 40.0
