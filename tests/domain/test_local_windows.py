@@ -247,7 +247,16 @@ def test_flights_that_turn_up_and_go_in_the_hour_of_the_coverage_correct_the_clo
         effective_from=instant(noon - 10 * 3600),
     )  # fmt: skip
     end = noon + 18 * 3600 + 1800
-    messages = [Observation(interest.direction, noon - 48 * 3600, end, (noon + 3600, noon + 7200), fingerprints=(8, 9))]
+    messages = [
+        Observation(
+            interest.direction,
+            noon - 48 * 3600,
+            end,
+            (noon + 3600, noon + 7200),
+            Coverage.COMPLETE,
+            fingerprints=(8, 9),
+        )
+    ]
     for step in range(4):
         flights = () if step % 2 else tuple(late)
         messages.append(
@@ -256,6 +265,7 @@ def test_flights_that_turn_up_and_go_in_the_hour_of_the_coverage_correct_the_clo
                 end + 300 * step,
                 end + 300 * (step + 1),
                 tuple(at for at, _ in flights),
+                Coverage.COMPLETE,
                 fingerprints=tuple(each for _, each in flights),
                 retracted=tuple(late) if step % 2 else (),
             )
