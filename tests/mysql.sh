@@ -53,7 +53,8 @@ if [ "$(id -u)" = 0 ]; then serve+=(--user=root); fi
 "${serve[@]}" "--port=$port" --bind-address=127.0.0.1 "--socket=$data/socket" "--pid-file=$data/pid" --mysqlx=OFF \
   --innodb-flush-log-at-trx-commit=0 --skip-log-bin --performance-schema=0 2>>"$data/log" &
 server=$!
-trap '{ kill -KILL $server; wait $server; } 2>/dev/null; rm -rf "$data"' EXIT
+# The status is that of the tests, not that of the server, which is killed.
+trap 'status=$?; { kill -KILL $server; wait $server; } 2>/dev/null || true; rm -rf "$data"; exit $status' EXIT
 export TOWERWATCH_MYSQL_URL="mysql+pymysql://root@127.0.0.1:$port/?ssl_disabled=true"
 .venv/bin/python - <<'PYTHON' || { cat "$data/log" >&2; exit 1; }
 import os
