@@ -39,7 +39,7 @@ FARTHEST_AHEAD = timedelta(days=366)
 """The latest `effective_from` that is accepted, counted from the present."""
 
 _MAX_ATTEMPTS: Final = 10
-_RETRY_FOR_S: Final = 2.0
+_RETRY_FOR_S: Final = 5.0
 """Seconds after the first attempt in which a transaction that lost to another is attempted again."""
 
 
