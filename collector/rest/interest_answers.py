@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
+from typing import Final
 from uuid import UUID
 
 from pydantic import BaseModel, Field
@@ -23,6 +24,12 @@ from domain.windows import AlignedTo, Window
 
 LearningEnds = Mapping[UUID, datetime]
 """By the id of an interest in percent that is not judged yet: the instant from which it will be."""
+
+
+_HAD_BEFORE: Final = (
+    "You had an interest in this airport, direction, window and clock before; a person has one of each, so it is now "
+    "what stands here."
+)
 
 
 class Interest(BaseModel):
@@ -103,15 +110,20 @@ class SetInterest(Interest):
     """An interest that was just set, with the statement that its airport is unheard, if it is."""
 
     notice: str | None = Field(
-        description="In words, if the airport's code was retired, or if the source has given no flight of it so far; "
-        "else null."
+        description="In words, if the airport's code was retired, if the source has given no flight of it so far, or "
+        "if you had the interest before; else null."
     )
 
     @classmethod
     def build_with_notice(
-        cls, interest: domain.Interest, notice: str | None, learning_ends: LearningEnds
+        cls, interest: domain.Interest, notice: str | None, learning_ends: LearningEnds, is_new: bool
     ) -> "SetInterest":
-        """Build the body from the domain's interest and the statement about its airport."""
+        """Build the body from the domain's interest and the statement about its airport.
+
+        `is_new`: False if the person had the interest before, which the notice then says.
+        """
+        if not is_new and explain_retired_code(interest.airport) is None:
+            notice = f"{notice} {_HAD_BEFORE}" if notice else _HAD_BEFORE
         return cls(**Interest.build(interest, learning_ends).model_dump(exclude={"notice"}), notice=notice)
 
 

@@ -165,7 +165,7 @@ def blueprint(
             interest, is_new = interests.set(caller.user_id, wanted)
         location = url_for("collector.one_interest", interest_id=interest.interest_id)
         notice = interests.find_notice(interest.airport)
-        body = SetInterest.build_with_notice(interest, notice, learning_ends_of([interest]))
+        body = SetInterest.build_with_notice(interest, notice, learning_ends_of([interest]), is_new)
         headers = {"Location": location, "ETag": format_entity_tag(interest.version)}
         return Reply(body, 201 if is_new else 200, headers)
 

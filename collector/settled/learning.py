@@ -206,11 +206,12 @@ def compute_ordinary_price(targets: Sequence[CollectionTarget], *, are_corrected
 
 
 def explain_learning(airport: str, learning_until: datetime) -> str:
-    """Return in two sentences from when on windows are judged by percent, and what that depends on."""
+    """Return in three sentences from when on windows are judged by percent, and what that depends on."""
     return (
         f"What is usual at {airport} is not known yet: no window that starts before "
         f"{learning_until:%-d %b %H:%M} UTC is judged by percent, as far as can be said now. It takes three earlier "
-        "weeks, which are collected as the source's credits allow."
+        "weeks, which are collected as long as the source answers and its credits allow, also for your other airports. "
+        "What happens in a window is known after it: live within minutes, else in the night's record of the day after."
     )
 
 
