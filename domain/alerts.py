@@ -166,7 +166,7 @@ class Alert:
 
     @property
     def grid(self) -> Grid:
-        """Where the interest's windows begin and end."""
+        """The grid of the interest's windows: it computes where each begins and ends."""
         return find_grid(self.airport, self.window, self.aligned_to)
 
     def find_earlier_start(self, back: int) -> datetime:

@@ -64,7 +64,7 @@ class LevelWindow(NamedTuple):
 
     number: int
     levels: dict[Bound, int] | None
-    """What is compared with a threshold of each bound; None: the window is lost."""
+    """The number that is compared with a threshold, by bound; None: the window is not judged, and ends a run."""
 
 
 @dataclass(frozen=True, slots=True)

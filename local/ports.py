@@ -25,7 +25,7 @@ class Ports:
     kafka: int
     mailbox_web: int
     gateway_http: int
-    """Where people come in: the one address of the stack for them."""
+    """The port of the gateway, by which people reach the stack."""
     gateway_web: int
     """The gateway's own health and metrics."""
 

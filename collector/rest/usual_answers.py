@@ -20,7 +20,7 @@ class BaseCount(BaseModel):
 
 
 class UsualCount(BaseModel):
-    """What is usual in one window."""
+    """The usual number of flights in one window, and the counts of the weeks before that it is the median of."""
 
     window_start: datetime
     local_start: str = Field(description="The same instant by the airport's clock, with its offset.")
@@ -44,7 +44,7 @@ class UsualCount(BaseModel):
 
 
 class UsualWeek(BaseModel):
-    """What is usual at an airport in all windows of the seven days (UTC) from today on, in order.
+    """The usual numbers of flights at an airport in all windows of the seven days (UTC) from today on, in order.
 
     It follows from the settled record as it is known now. Windows that have begun already were judged by what was usual
     by the record at that time.

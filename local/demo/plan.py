@@ -58,7 +58,7 @@ class DemoPlan:
     schedule: RecordSchedule
     """The record of the replay, which has no day before the one before `begin`, and neither `end` nor a later day."""
     start: datetime
-    """What the clock shows when the stack should be ready: `begin`, or some days before if what is usual is learned."""
+    """The clock's time when the stack should be ready: `begin`, or days before it if percents need earlier weeks."""
     begin: datetime
     """The scenario's first day."""
     first_day: datetime

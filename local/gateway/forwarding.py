@@ -150,7 +150,7 @@ class _Exchange:
         self._ours = ours
         """The headers that its answer gets in place of the service's own."""
         self._body_fault: _RefusedError | None = None
-        """What is wrong with the request's body, as far as it is read."""
+        """The fault for which the request's body is refused; None: none in the part that is read so far."""
         self.outcome = Outcome.ANSWERED
 
     async def run(self, path: str, query: str, headers: CIMultiDict[str]) -> web.StreamResponse:

@@ -1,4 +1,4 @@
-"""What a session's browser is called, by the header User-Agent."""
+"""Tests of the names that sessions give to browsers, by the header User-Agent."""
 
 import pytest
 from hypothesis import given, strategies as st

@@ -27,7 +27,7 @@ class Exchange:
     head: bytes
     """The request's first line and headers, without the empty line."""
     received: bytearray = field(default_factory=bytearray)
-    """What has come of the body."""
+    """The part of the body that has arrived."""
 
     def receive(self, count: int) -> bytes:
         """Return the next `count` bytes of what follows the head; fewer at its end."""

@@ -25,7 +25,7 @@ class Mailbox:
         self._states: set[tuple[_Threshold, datetime, AlertState]] = set()
         """What was said of the windows, and not taken back: with `repeat` both FIRING and STILL may be."""
         self.complaints: list[str] = []
-        """What the person could not understand, or reads a second time."""
+        """Sentences about mails that the person cannot understand, or reads a second time."""
 
     def read(self, alert_ids: Iterable[UUID], statements: Iterable[Alert]) -> None:
         """Read one mail: first find what it is about, then believe each statement."""
