@@ -22,7 +22,7 @@ from chassis.clients import find_client_address, find_client_scheme, is_trusted_
 from chassis.hosts import AllowedHosts
 from local.gateway import problems
 from local.gateway.headers import UnreadableHeadersError, select_answer_headers, select_request_headers
-from local.gateway.metrics import Outcome, RequestMetrics
+from local.gateway.metrics import RequestMetrics, RequestOutcome
 from local.gateway.problems import build_problem, build_unavailable
 from local.gateway.routes import ANSWER_HEADERS, find_destination
 from local.gateway.targets import RequestTarget, UnreadableTargetError, parse_target
@@ -35,7 +35,7 @@ LARGEST_BODY: Final = 1 << 20
 class _RefusedError(Exception):
     """The gateway rejects the request itself: no service gets it."""
 
-    def __init__(self, status: HTTPStatus, detail: str, outcome: Outcome = Outcome.REFUSED) -> None:
+    def __init__(self, status: HTTPStatus, detail: str, outcome: RequestOutcome = RequestOutcome.REFUSED) -> None:
         """`status` and `detail` are those of the answer, `outcome` the label under which it is counted."""
         super().__init__(detail)
         self.status, self.detail, self.outcome = status, detail, outcome
@@ -78,9 +78,9 @@ class Gateway:
             target, host = self._read_target(request)
             destination = find_destination(target.path)
             if destination is None:
-                raise _RefusedError(HTTPStatus.NOT_FOUND, problems.NO_ROUTE, Outcome.NO_ROUTE)
+                raise _RefusedError(HTTPStatus.NOT_FOUND, problems.NO_ROUTE, RequestOutcome.NO_ROUTE)
             if destination.service is None:
-                self._metrics.count(None, Outcome.REDIRECTED)
+                self._metrics.count(None, RequestOutcome.REDIRECTED)
                 location = self._prefix + destination.path + target.query
                 return web.Response(status=HTTPStatus.FOUND, headers={"Location": location, **ANSWER_HEADERS})
             if (request.content_length or 0) > LARGEST_BODY:
@@ -99,7 +99,7 @@ class Gateway:
         try:
             answer = await exchange.run(destination.path, target.query, headers)
         except (asyncio.CancelledError, ConnectionError):
-            self._metrics.count(destination.service, Outcome.CLIENT_GONE)
+            self._metrics.count(destination.service, RequestOutcome.CLIENT_GONE)
             raise
         self._metrics.count(destination.service, exchange.outcome)
         return answer
@@ -151,7 +151,7 @@ class _Exchange:
         """The headers that its answer gets in place of the service's own."""
         self._body_fault: _RefusedError | None = None
         """The fault for which the request's body is refused; None: none in the part that is read so far."""
-        self.outcome = Outcome.ANSWERED
+        self.outcome = RequestOutcome.ANSWERED
 
     async def run(self, path: str, query: str, headers: CIMultiDict[str]) -> web.StreamResponse:
         """Send the request to the service, and its answer to the client; return what the client got.
@@ -193,7 +193,7 @@ class _Exchange:
         if self._body_fault is not None:
             self.outcome = self._body_fault.outcome
             return self._body_fault.build_answer(self._request)
-        self.outcome = Outcome.UNAVAILABLE
+        self.outcome = RequestOutcome.UNAVAILABLE
         match error:
             case ClientConnectorError() | ConnectionTimeoutError():
                 return build_unavailable(HTTPStatus.SERVICE_UNAVAILABLE, self._service, "takes no connections")
@@ -210,7 +210,7 @@ class _Exchange:
         try:
             headers = select_answer_headers(answer.headers, self._ours)
         except UnreadableHeadersError:
-            self.outcome = Outcome.UNAVAILABLE
+            self.outcome = RequestOutcome.UNAVAILABLE
             return build_unavailable(HTTPStatus.BAD_GATEWAY, self._service, "gave an answer that cannot be read")
         passed = web.StreamResponse(status=answer.status, reason=answer.reason, headers=headers)
         if hdrs.UPGRADE in self._request.headers:
@@ -223,7 +223,7 @@ class _Exchange:
             except StopAsyncIteration:
                 return passed
             except (ClientError, OSError):
-                self.outcome = Outcome.CUT_OFF
+                self.outcome = RequestOutcome.CUT_OFF
                 self._request.protocol.force_close()
                 return passed
             await passed.write(piece)

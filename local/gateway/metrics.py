@@ -5,7 +5,7 @@ from enum import StrEnum
 from chassis.metrics import Metrics
 
 
-class Outcome(StrEnum):
+class RequestOutcome(StrEnum):
     """The result of a request; each is a value of the metric's label `outcome`."""
 
     ANSWERED = "answered"
@@ -29,6 +29,6 @@ class RequestMetrics:
             "gateway_requests_total", "Requests by the service that they were for, and outcome", "route", "outcome"
         )
 
-    def count(self, service: str | None, outcome: Outcome) -> None:
+    def count(self, service: str | None, outcome: RequestOutcome) -> None:
         """Count one request. `service`: where its route leads; None: to no service."""
         self._total.labels(route=service or "none", outcome=outcome.value).inc()

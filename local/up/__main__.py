@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from collector.settings import CollectorSettings
 
 _BEGIN_ANEW: Final = "--begin-anew"
-_AFTER_WORD: Final = "--after-word"
-_WORD: Final = b"start\n"
+_AWAIT_START_LINE: Final = "--await-start-line"
+_START_LINE: Final = b"start\n"
 """The line on standard input that lets the background process start the stack."""
 _RUNS_ALREADY: Final = "is running already; `make down` stops it (changed settings take effect with the next `make up`)"
 _WITH_DATABASE: Final = ("user_manager", "collector")
@@ -70,7 +70,7 @@ def main() -> int:
         action="store_true",
         help="start: first remove from Kafka what the databases do not have (after one was lost)",
     )
-    parser.add_argument(_AFTER_WORD, action="store_true", help="run: begin when standard input says so")
+    parser.add_argument(_AWAIT_START_LINE, action="store_true", help="run: wait for the line “start” on standard input")
     given = parser.parse_args()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     keep_files_private()
@@ -82,7 +82,7 @@ def main() -> int:
         "start": lambda: start(env_file, data, begins_anew=given.begin_anew),
         "stop": lambda: stop(data),
         "clean": lambda: clean(data),
-        "run": lambda: run(env_file, data, begins_anew=given.begin_anew, after_word=given.after_word),
+        "run": lambda: run(env_file, data, begins_anew=given.begin_anew, awaits_start_line=given.await_start_line),
         "backup": lambda: backup(env_file, data, given.backups),
         "restore": lambda: restore(env_file, data, given.file),
     }
@@ -122,7 +122,7 @@ def start(env_file: Path, data: Path, *, begins_anew: bool = False) -> None:
             [
                 *(sys.executable, "-m", "local.up", "run", "--env-file", str(env_file), "--data", str(data)),
                 *([_BEGIN_ANEW] if begins_anew else []),
-                _AFTER_WORD,
+                _AWAIT_START_LINE,
             ],
             cwd=ROOT,
             stdin=subprocess.PIPE,
@@ -172,7 +172,7 @@ def _allow_start(stack: subprocess.Popen[bytes]) -> None:
     Does nothing if it has ended already: the wait for it then raises the reason.
     """
     with contextlib.suppress(BrokenPipeError), cast(IO[bytes], stack.stdin) as stdin:
-        stdin.write(_WORD)
+        stdin.write(_START_LINE)
 
 
 def _wait_until_ready(name: str, config: StackConfig, stack: subprocess.Popen[bytes]) -> None:
@@ -225,13 +225,14 @@ Towerwatch is up.
     )
 
 
-def run(env_file: Path, data: Path, *, begins_anew: bool = False, after_word: bool = False) -> None:
+def run(env_file: Path, data: Path, *, begins_anew: bool = False, awaits_start_line: bool = False) -> None:
     """Run the stack until SIGTERM or SIGINT, restart every process that ends, and stop all processes at the end.
 
     `start` runs this in the background. The lock that other commands look for is held meanwhile. `begins_anew`: before
-    the services start, remove from Kafka what their databases do not have. `after_word`: first import what the services
-    share, then wait for a line on standard input, and do nothing if that ends without one. Raises LocalError if another
-    process holds the lock, if the configuration is invalid, or if a service refuses its settings at the start.
+    the services start, remove from Kafka what their databases do not have. `awaits_start_line`: first import what the
+    services share, then wait for a line on standard input, and do nothing if that ends without one. Raises LocalError
+    if another process holds the lock, if the configuration is invalid, or if a service refuses its settings at the
+    start.
     """
     config = StackConfig(env_file, data)
     stopping = False
@@ -244,7 +245,7 @@ def run(env_file: Path, data: Path, *, begins_anew: bool = False, after_word: bo
         signal.signal(number, stop_running)
     find_airport("")  # reads the table of airports, which three services would read again
     import_before_forks(SHARED)
-    if after_word and sys.stdin.buffer.readline() != _WORD:
+    if awaits_start_line and sys.stdin.buffer.readline() != _START_LINE:
         return
     with (
         _hold_lock(find_pid_file(data)),

@@ -14,7 +14,7 @@ def test_without_the_word_nothing_is_started(tmp_path):
     data = tmp_path / "data"
     run = subprocess.run(
         [
-            *(sys.executable, "-m", "local.up", "run", "--after-word"),
+            *(sys.executable, "-m", "local.up", "run", "--await-start-line"),
             *("--env-file", str(tmp_path / "env"), "--data", str(data)),
         ],
         cwd=ROOT,
