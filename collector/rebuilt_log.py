@@ -315,7 +315,9 @@ def _clip_day(stored: StoredDirection, day: int) -> tuple[int, int]:
 def _observe_day(publication: _Publication, day: int) -> Observation:
     """Return the observation with which the record covered a day."""
     begin, end = _clip_day(publication.stored, day)
-    times = [max(at, begin) for at in publication.added.get(day, ()) if at < end]
+    times = publication.added.get(day, [])  # in order
+    if times and (times[0] < begin or times[-1] >= end):
+        times = [max(at, begin) for at in times if at < end]
     taken = publication.list_taken(day)
     return Observation(publication.stored.direction, begin, end, tuple(times), Coverage.COMPLETE, retracted=taken)
 

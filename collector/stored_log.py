@@ -56,11 +56,8 @@ class KnownEnds:
 
 def load_known_ends(session: Session, icao: str, direction: Direction) -> dict[Direction, KnownEnds]:
     """Return where what is known of each part of a direction ends."""
-    recorded = dict(
-        session.execute(select(CoverageRow.direction, CoverageRow.covered_until).where(CoverageRow.airport == icao))
-        .tuples()
-        .all()
-    )
+    rows = session.execute(select(CoverageRow.direction, CoverageRow.covered_until).where(CoverageRow.airport == icao))
+    recorded = {row.direction: row.covered_until for row in rows}
     found = {}
     for part in direction.parts:
         live = session.scalar(

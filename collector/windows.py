@@ -27,9 +27,9 @@ from collector.window_verdicts import JudgedWindow, judge_known_windows
 from domain.calendar import find_calendar
 from domain.grids import LocalGrid
 from domain.interests import Direction, Interest
-from domain.percent_counts import LOOKBACK_HOURS
+from domain.percent_counts import LOOKBACK_HOURS, PercentCounts
 from domain.rule import find_interest_grid
-from domain.window_history import VersionInForce, has_percents, replay_windows
+from domain.window_history import VersionInForce, WindowHistory, has_percents, replay_windows
 from domain.windows import Window, instant, seconds
 
 LONGEST_RANGE: Final = 40 * DAY
@@ -38,7 +38,10 @@ DEFAULT_WINDOWS: Final = {Window.ONE_HOUR: 48, Window.SIX_HOURS: 28, Window.ONE_
 """Number of windows that are shown if nobody says which."""
 _BASE: Final = timedelta(weeks=5, days=1)
 """Longest time from a window back to the weeks that its usual follows from; clocks are moved by a day at most."""
-_LOOKBACK: Final = timedelta(hours=LOOKBACK_HOURS)
+_LONG_LOOKBACK: Final = timedelta(hours=LOOKBACK_HOURS)
+"""Longest time from a window back to the one before it that is not skipped."""
+_SHORT_LOOKBACK: Final = timedelta(days=2)
+"""The same at most airports: more is read only where that is not enough."""
 _FORM: Final = "1"
 """Changes with what follows from the same stored values, so that nobody keeps an answer of before."""
 
@@ -90,8 +93,8 @@ class WindowQueries:
         self._clock = clock
         self._corrected_after = corrected_after
 
-    def compute_tag(self, request: WindowRequest) -> str:
-        """Return a text that is another one once anything has changed that `find_windows` shows.
+    def find_tag(self, request: WindowRequest) -> tuple[Interest, str]:
+        """Return an interest, and a text that is another one once anything has changed that `find_windows` shows.
 
         It costs some short queries. Raises what `find_windows` raises.
         """
@@ -99,10 +102,10 @@ class WindowQueries:
         with self._database.reading() as session:
             row, since = _require_interest(session, request), _check_range(request, now)
             ends = load_known_ends(session, row.airport, Direction(row.direction))
-            return _digest(session, row, since, ends, request, now)
+            return row.value(), _digest(session, row, since, ends, request, now)
 
     def find_windows(self, request: WindowRequest) -> tuple[InterestWindows, str]:
-        """Return the windows of an interest, and the tag of this answer as `compute_tag` returns it.
+        """Return the windows of an interest, and the tag of this answer as `find_tag` returns it.
 
         Raises NoSuchInterestError, also for another user's interest, and BadRangeError.
         """
@@ -118,19 +121,25 @@ class WindowQueries:
             versions = [VersionInForce(each.interest, each.since, each.until) for each in former]
             versions.append(VersionInForce(interest, set_at, None))
             span = range(min(within.start, latest.start), latest.stop)
-            known_from, live_from = _find_begins(versions, span)
-            messages = load_messages(
-                session,
-                interest.airport,
-                interest.direction,
-                known_from,
-                live_from,
-                now,
-                self._corrected_after,
-                by_minute=_needs_minutes(interest, span),
-            )
+            by_minute = _needs_minutes(interest, span)
+            back = _SHORT_LOOKBACK
+            while True:
+                known_from, live_from = _find_begins(versions, span, back)
+                messages = load_messages(
+                    session,
+                    interest.airport,
+                    interest.direction,
+                    known_from,
+                    live_from,
+                    now,
+                    self._corrected_after,
+                    by_minute=by_minute,
+                )
+                history = replay_windows(messages, versions, within)
+                if back == _LONG_LOOKBACK or not _looks_farther_back(history, versions, span, back):
+                    break
+                back = _LONG_LOOKBACK
             tag = _digest(session, row, since, ends, request, now)
-        history = replay_windows(messages, versions, within)
         windows = judge_known_windows(history, versions, within, ends)
         newest = windows if within == latest else judge_known_windows(history, versions, latest, ends)
         begin = windows[0].start if windows else since
@@ -186,16 +195,31 @@ def _find_requested(interest: Interest, request: WindowRequest, latest: range, o
     return range(first, max(stop, first))
 
 
-def _find_begins(versions: Sequence[VersionInForce], within: range) -> tuple[datetime, datetime]:
+def _find_begins(versions: Sequence[VersionInForce], within: range, lookback: timedelta) -> tuple[datetime, datetime]:
     """Return from when on flights must be known to judge the windows `within`, and from when on what was live.
 
-    Both are midnight (UTC).
+    `lookback`: time in which the windows before one are sought, where some are skipped. Both are midnight (UTC).
     """
     grid = find_interest_grid(versions[-1].interest)
     back = max(each.interest.for_windows for each in versions) + 1
     begin = instant(grid.find_begin(within.start - back))
     has_usual = any(has_percents(each.interest) for each in versions)
-    return day_of(begin - _LOOKBACK - _BASE if has_usual else begin), day_of(begin)
+    return day_of(begin - lookback - _BASE if has_usual else begin), day_of(begin)
+
+
+def _looks_farther_back(
+    history: WindowHistory, versions: Sequence[VersionInForce], within: range, lookback: timedelta
+) -> bool:
+    """Return True if a window `within` is compared with a window from before what was read of what is usual."""
+    for interest in (each.interest for each in versions):
+        if not has_percents(interest) or not isinstance(grid := find_interest_grid(interest), Window):
+            continue
+        begin = instant(grid.find_begin(within.start - interest.for_windows - 1))
+        oldest = grid.find_number(seconds(day_of(begin - lookback)))
+        counts = PercentCounts(history.traffic, interest.direction, grid)
+        if any(counts.list_earlier(number, interest.for_windows)[-1] < oldest for number in within):
+            return True
+    return False
 
 
 def _needs_minutes(interest: Interest, within: range) -> bool:
