@@ -89,7 +89,7 @@ class CollectorClient:
             ),
             refused="The alert cannot be shown; the operator must look at it. Nothing was changed.",
         )
-        return _decode_interest(answer.interest) if answer.HasField("interest") else None
+        return decode_interest(answer.interest) if answer.HasField("interest") else None
 
     def delete_interest(self, user_id: UUID, interest_id: UUID) -> Interest | None:
         """Delete one interest of the user at the collector, and return it; None: the user has no such interest.
@@ -107,7 +107,7 @@ class CollectorClient:
             ),
             refused="The alert cannot be stopped; the operator must look at it. Nothing was changed.",
         )
-        return _decode_interest(answer.interest) if answer.HasField("interest") else None
+        return decode_interest(answer.interest) if answer.HasField("interest") else None
 
     def _call(self, method: Callable[..., R], request: Any, user_id: UUID, *, unavailable: str, refused: str) -> R:
         """Make one call about a user, and return its answer.
@@ -129,7 +129,7 @@ class CollectorClient:
         self._channel.close()
 
 
-def _decode_interest(value: interests_pb.InterestSet) -> Interest:
+def decode_interest(value: interests_pb.InterestSet) -> Interest:
     """Return the interest of a protobuf message. Raises CollectorRefusedError if this version cannot read it."""
     try:
         return Interest(
