@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from hypothesis import given, strategies as st
@@ -30,6 +30,8 @@ from user_manager.collector_client import CollectorClient, decode_interest
 from user_manager.errors import CollectorRefusedError, CollectorUnavailableError
 from user_manager.model import SCHEMA
 
+SECRET = "the-secret-of-the-services"
+
 
 @pytest.fixture
 def interests(tmp_path: Path) -> Iterator[InterestStore]:
@@ -46,7 +48,7 @@ def target(interests: InterestStore) -> Iterator[str]:
     port = free_port()
     add = partial(add_InterestServiceServicer_to_server, InterestService(interests))
     metrics = Metrics(ServiceIdentity("collector", "local"))
-    server = GrpcServer("127.0.0.1", port, {SERVICE_NAME: add}, STATUSES, metrics, ["the-secret-of-the-services"])
+    server = GrpcServer("127.0.0.1", port, {SERVICE_NAME: add}, STATUSES, metrics, [SECRET])
     server.start()
     yield f"127.0.0.1:{port}"
     server.stop()
@@ -61,13 +63,15 @@ def service(tmp_path: Path) -> Iterator[Service]:
     database.close()
 
 
-def set_interest(interests: InterestStore, airport: str = "KJFK", **changes: object) -> Interest:
-    """Set an interest in departures of a new user, and return it."""
+def set_interest(
+    interests: InterestStore, airport: str = "KJFK", user_id: UUID | None = None, **changes: object
+) -> Interest:
+    """Set an interest in departures, of a new user if none is named, and return it."""
     fields: dict[str, object] = {
         "window": Window.ONE_HOUR, "high": None, "low": 5, "for_windows": 1, "repeat": False, "effective_from": None,
     }  # fmt: skip
     request = InterestRequest(airport, Direction.DEPARTURES, **(fields | changes))  # type: ignore[arg-type]
-    return interests.set(uuid4(), request)[0]
+    return interests.set(user_id or uuid4(), request)[0]
 
 
 INTERESTS = st.builds(
@@ -98,7 +102,7 @@ def test_an_interest_arrives_as_it_was_sent(interest: Interest) -> None:
 def test_the_link_in_a_mail_stops_that_interest(interests: InterestStore, target: str, service: Service) -> None:
     """The page names it and removes it at the collector, once; with two presses at once both succeed."""
     interest, other = set_interest(interests), set_interest(interests, "LICC")
-    client = CollectorClient(target, deadline_s=60, secrets=["the-secret-of-the-services"])
+    client = CollectorClient(target, deadline_s=60, secrets=[SECRET])
     service.alert_stops = AlertStops(service.links, client)
     app = build_app(service)
     path = service.links.build_alert_stop_url(interest.user_id, interest.interest_id).partition(".example")[2]
