@@ -44,6 +44,11 @@ _PERMANENT = frozenset(
 """Statuses that a retry of the same request would get again."""
 
 
+_REFUSED_FOR_NOW = (
+    "the collector does not accept it, as for some minutes while Towerwatch is upgraded. Nothing was changed. If that "
+    "lasts, the operator must look at it."
+)
+
 _ALIGNED_TO = {
     interests_pb.ALIGNED_TO_UNSPECIFIED: AlignedTo.UTC,
     interests_pb.ALIGNED_TO_UTC: AlignedTo.UTC,
@@ -87,7 +92,7 @@ class CollectorClient:
                 "The part of Towerwatch that keeps your alerts does not answer at the moment. Nothing was changed. "
                 "Open this page again in a minute."
             ),
-            refused="The alert cannot be shown; the operator must look at it. Nothing was changed.",
+            refused=f"The alert cannot be shown: {_REFUSED_FOR_NOW}",
         )
         return decode_interest(answer.interest) if answer.HasField("interest") else None
 
@@ -105,7 +110,7 @@ class CollectorClient:
                 "The part of Towerwatch that keeps your alerts does not answer at the moment. Nothing was changed, as "
                 "far as is known. Try again in a minute; it does no harm to do it twice."
             ),
-            refused="The alert cannot be stopped; the operator must look at it. Nothing was changed.",
+            refused=f"The alert cannot be stopped: {_REFUSED_FOR_NOW}",
         )
         return decode_interest(answer.interest) if answer.HasField("interest") else None
 

@@ -161,7 +161,7 @@ def test_the_link_does_nothing_else(client: FlaskClient, service: Service, path:
     token = build_path(service, user_id=account.account.user_id).removeprefix("/stop/")
     headers = {"Sec-Fetch-Site": "same-origin"}
     assert client.open(f"{path}/{token}", method=method, headers=headers).status_code == 400
-    assert not service.accounts.get(account.token, "ann@example.org").paused
+    assert not service.accounts.get(account.token or "", "ann@example.org").paused
     assert len(service.interests.interests) == 1
 
 
