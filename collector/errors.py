@@ -63,6 +63,10 @@ class BadUserIdError(CollectorError):
     """The user id is no UUID."""
 
 
+class BadInterestIdError(CollectorError):
+    """The interest's id is no UUID."""
+
+
 class LimitError(CollectorError):
     """The person has, or did, as much as one person may."""
 

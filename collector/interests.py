@@ -174,19 +174,25 @@ class InterestStore:
         with self._database.reading() as session:
             return load_versions_of_user(session, user_id)
 
-    def remove(self, user_id: UUID, interest_id: UUID) -> None:
-        """Delete one interest of a user, and add its tombstone to the outbox.
+    def remove(
+        self, user_id: UUID, interest_id: UUID, is_caller_waiting: Callable[[], bool] = lambda: True
+    ) -> Interest:
+        """Delete one interest of a user, add its tombstone to the outbox, and return it as it was.
 
-        Raises NoSuchInterestError, also for another user's interest, and ContendedError.
+        Raises NoSuchInterestError, also for another user's interest, ContendedError, and, with nothing deleted,
+        CallerGoneError if the caller has stopped waiting before the commit.
         """
 
-        def work() -> None:
+        def work() -> Interest:
             with self._database.transaction() as session:
                 row = _require_owner(_load_and_lock_row(session, interest_id), user_id)
                 keep_version(session, row, self._clock.now())
+                interest = row.value()
                 _delete_row_and_add_tombstone(session, row)
+                _require_waiting_caller(session, is_caller_waiting)
+            return interest
 
-        _retry_if_contended(work)
+        return _retry_if_contended(work)
 
     def remove_of_airport(self, user_id: UUID, icao: str) -> int:
         """Delete a user's interests in one airport, in one transaction, and return how many were deleted.
@@ -241,9 +247,7 @@ class InterestStore:
                 delete_versions_of_user(session, deleted_user)
                 delete_notice_marks(session, user_id=deleted_user)
                 delete_person(session, deleted_user)
-            session.flush()
-            if not is_caller_waiting():
-                raise CallerGoneError("The deadline has passed; nothing was removed.")
+            _require_waiting_caller(session, is_caller_waiting)
         return len(rows)
 
 
@@ -341,6 +345,13 @@ def _delete_row_and_add_tombstone(session: Session, row: InterestRow) -> None:
     """Delete a locked row in the caller's transaction, and add the interest's tombstone to the outbox."""
     OUTBOX.add(session, [encode_interest_removal(row.value())])
     session.delete(row)
+
+
+def _require_waiting_caller(session: Session, is_caller_waiting: Callable[[], bool]) -> None:
+    """Send what is left of a transaction to the database. Raises CallerGoneError if the caller waits no more."""
+    session.flush()
+    if not is_caller_waiting():
+        raise CallerGoneError("The deadline has passed; nothing was removed.")
 
 
 def _would_change(row: InterestRow, request: InterestRequest) -> bool:

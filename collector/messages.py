@@ -25,6 +25,13 @@ def encode_interest_set(interest: Interest, past: bool = False) -> OutboxMessage
 
     `past`: True if it is published again for a lost log, and what is known so far was told to its user.
     """
+    value = build_interest_value(interest)
+    value.past = past
+    return _build_interest_message(interest, value.SerializeToString())
+
+
+def build_interest_value(interest: Interest) -> interests_pb.InterestSet:
+    """Return the protobuf message of an interest as it is: of its event, and of answers to other services."""
     value = interests_pb.InterestSet(
         interest_id=str(interest.interest_id),
         user_id=str(interest.user_id),
@@ -36,14 +43,13 @@ def encode_interest_set(interest: Interest, past: bool = False) -> OutboxMessage
         for_windows=interest.for_windows,
         repeat=interest.repeat,
         version=interest.version,
-        past=past,
         high_percent=interest.high_percent,
         low_percent=interest.low_percent,
     )
     value.effective_from.FromDatetime(interest.effective_from)
     if interest.aligned_to is not AlignedTo.UTC:
         value.aligned_to = interests_pb.AlignedTo.Value(f"ALIGNED_TO_{interest.aligned_to.name}")
-    return _build_interest_message(interest, value.SerializeToString())
+    return value
 
 
 def encode_interest_removal(interest: Interest) -> OutboxMessage:

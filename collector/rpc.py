@@ -9,17 +9,25 @@ import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from chassis.errors import DatabaseUnavailableError
-from collector.errors import BadUserIdError, CallerGoneError
+from collector.errors import BadInterestIdError, BadUserIdError, CallerGoneError, NoSuchInterestError
 from collector.interests import InterestStore
 from collector.live.reports import FeedReport
 from collector.live.status import LiveState
+from collector.messages import build_interest_value
 from collector.settled.coverage_report import LiveReport
 from collector.settled.status import RecordState
 from domain.interests import Direction
 from towerwatch.collection.v1 import source_service_pb2 as sources_pb
 from towerwatch.collection.v1.source_service_pb2_grpc import SourceServiceServicer
 from towerwatch.flights.v1 import events_pb2 as flights_pb
-from towerwatch.interests.v1.interest_service_pb2 import DeleteInterestsRequest, DeleteInterestsResponse
+from towerwatch.interests.v1.interest_service_pb2 import (
+    DeleteInterestRequest,
+    DeleteInterestResponse,
+    DeleteInterestsRequest,
+    DeleteInterestsResponse,
+    GetInterestRequest,
+    GetInterestResponse,
+)
 from towerwatch.interests.v1.interest_service_pb2_grpc import InterestServiceServicer
 
 SERVICE_NAME: Final = "towerwatch.interests.v1.InterestService"
@@ -27,13 +35,17 @@ SOURCES_NAME: Final = "towerwatch.collection.v1.SourceService"
 
 STATUSES: Final[Mapping[type[Exception], grpc.StatusCode]] = {
     BadUserIdError: grpc.StatusCode.INVALID_ARGUMENT,
+    BadInterestIdError: grpc.StatusCode.INVALID_ARGUMENT,
     CallerGoneError: grpc.StatusCode.DEADLINE_EXCEEDED,
     DatabaseUnavailableError: grpc.StatusCode.UNAVAILABLE,
 }
 
 
 class InterestService(InterestServiceServicer):
-    """The gRPC service by which other services delete interests; the server's interceptor maps errors by `STATUSES`."""
+    """The gRPC service by which other services read and delete interests.
+
+    The server's interceptor maps errors by `STATUSES`.
+    """
 
     def __init__(self, interests: InterestStore) -> None:
         self._interests = interests
@@ -46,11 +58,36 @@ class InterestService(InterestServiceServicer):
         Raises BadUserIdError, and CallerGoneError if the call's deadline passes before the commit: nothing is deleted
         then.
         """
-        try:
-            user_id = UUID(request.user_id)
-        except ValueError:
-            raise BadUserIdError("user_id must be a UUID") from None
+        user_id = _parse_user_id(request.user_id)
         return DeleteInterestsResponse(deleted=self._interests.remove_all(user_id, context.is_active))
+
+    def GetInterest(  # noqa: N802 - the contract's name
+        self, request: GetInterestRequest, _context: grpc.ServicerContext
+    ) -> GetInterestResponse:
+        """Reply with one interest of a user, or without one if the user has no such interest.
+
+        Raises BadUserIdError, BadInterestIdError, DatabaseUnavailableError.
+        """
+        user_id, interest_id = _parse_user_id(request.user_id), _parse_interest_id(request.interest_id)
+        try:
+            return GetInterestResponse(interest=build_interest_value(self._interests.get(user_id, interest_id)))
+        except NoSuchInterestError:
+            return GetInterestResponse()
+
+    def DeleteInterest(  # noqa: N802 - the contract's name
+        self, request: DeleteInterestRequest, context: grpc.ServicerContext
+    ) -> DeleteInterestResponse:
+        """Delete one interest of a user, and reply with it, or without one if the user has no such interest.
+
+        Raises BadUserIdError, BadInterestIdError, DatabaseUnavailableError, and CallerGoneError if the call's deadline
+        passes before the commit: nothing is deleted then.
+        """
+        user_id, interest_id = _parse_user_id(request.user_id), _parse_interest_id(request.interest_id)
+        try:
+            removed = self._interests.remove(user_id, interest_id, context.is_active)
+        except NoSuchInterestError:
+            return DeleteInterestResponse()
+        return DeleteInterestResponse(interest=build_interest_value(removed))
 
 
 class SourceService(SourceServiceServicer):
@@ -107,6 +144,22 @@ class SourceService(SourceServiceServicer):
                 for direction, report in reports.items()
             ]
         )
+
+
+def _parse_user_id(text: str) -> UUID:
+    """Return the user id of a request. Raises BadUserIdError."""
+    try:
+        return UUID(text)
+    except ValueError:
+        raise BadUserIdError("user_id must be a UUID") from None
+
+
+def _parse_interest_id(text: str) -> UUID:
+    """Return the interest's id of a request. Raises BadInterestIdError."""
+    try:
+        return UUID(text)
+    except ValueError:
+        raise BadInterestIdError("interest_id must be a UUID") from None
 
 
 def _to_feed_source(report: FeedReport) -> sources_pb.FeedSource:

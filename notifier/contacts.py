@@ -3,9 +3,8 @@ addresses."""
 
 import asyncio
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from itertools import islice
 from typing import Final
 from uuid import UUID
 
@@ -16,9 +15,14 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from chassis.rpc import create_aio_channel
 from notifier.delivery.interfaces import ConfirmationState
 from notifier.errors import UserManagerUnavailable
-from notifier.mail import Contact, is_printable_link
+from notifier.mail import Contact, InterestLinks, is_printable_link
 from towerwatch.users.v1 import user_service_pb2 as users_pb
-from towerwatch.users.v1.user_service_pb2 import Contact as ContactMessage, GetContactsRequest, ReportBounceRequest
+from towerwatch.users.v1.user_service_pb2 import (
+    Contact as ContactMessage,
+    GetContactsRequest,
+    MailedInterests,
+    ReportBounceRequest,
+)
 from towerwatch.users.v1.user_service_pb2_grpc import UserServiceStub
 
 log = structlog.get_logger()
@@ -34,7 +38,14 @@ _STATES: Final = {
 MAX_USERS_PER_REQUEST: Final = 500
 """The number of users that the contract allows in one request."""
 
+MAX_INTERESTS_PER_USER: Final = 200
+"""The number of interests of one user to which the contract allows links in one request."""
+MAX_INTERESTS_PER_REQUEST: Final = 1_000
+"""The same of all users of a request."""
+
 _MAX_CACHED: Final = 10_000
+
+_NO_INTERESTS: Final[Collection[UUID]] = ()
 
 
 class _RequestRound:
@@ -44,7 +55,8 @@ class _RequestRound:
     """
 
     def __init__(self) -> None:
-        self.user_ids: set[UUID] = set()
+        self.wanted: dict[UUID, set[UUID]] = {}
+        """The users, each with the interests to which links are wanted."""
         self.is_done = asyncio.Event()
         """Set once every user of the round is in `contacts` or in `failed`, or does not exist."""
         self.contacts: dict[UUID, Contact] = {}
@@ -77,28 +89,34 @@ class ContactsClient:
         self._current_round: _RequestRound | None = None
         self._rounds_task: asyncio.Task[None] | None = None
 
-    async def find_contact(self, user_id: UUID) -> Contact | None:
+    async def find_contact(self, user_id: UUID, interest_ids: Collection[UUID] = _NO_INTERESTS) -> Contact | None:
         """Return the contact of a user from the cache or from user_manager; None: the user does not exist.
 
-        Shares a request with other calls. Returns within twice DEADLINE_S. Raises UserManagerUnavailable.
+        It has links to the interests, but to MAX_INTERESTS_PER_USER of them at most, and to none if user_manager is of
+        a version without such links. Shares a request with other calls. Returns within twice DEADLINE_S. Raises
+        UserManagerUnavailable.
         """
-        return (await self.find_contacts([user_id])).get(user_id)
+        return (await self.find_contacts([user_id], {user_id: interest_ids})).get(user_id)
 
-    async def find_contacts(self, user_ids: Collection[UUID]) -> Mapping[UUID, Contact]:
+    async def find_contacts(
+        self, user_ids: Collection[UUID], interests: Mapping[UUID, Collection[UUID]] | None = None
+    ) -> Mapping[UUID, Contact]:
         """Return the contacts of these users by id, without users who do not exist.
 
-        Cached contacts are returned from the cache; for the others the call joins the next round of requests and waits
+        `interests`: the interests, by user, to which the contacts have links, as `find_contact` says. Cached contacts
+        that have them are returned from the cache; for the others the call joins the next round of requests and waits
         for it. Returns within twice DEADLINE_S: the rest of the round in progress, and the next round. Raises
         UserManagerUnavailable if a request for one of these users failed. Cancelling the call does not affect other
         calls.
         """
-        wanted = set(user_ids)
+        wanted = {each: _select_interests((interests or {}).get(each, _NO_INTERESTS)) for each in user_ids}
         known = self._find_cached(wanted)
-        missing = wanted - known.keys()
+        missing = wanted.keys() - known.keys()
         if not missing:
             return known
         joined_round = self._next_round
-        joined_round.user_ids |= missing
+        for user_id in missing:
+            joined_round.wanted.setdefault(user_id, set()).update(wanted[user_id])
         if self._rounds_task is None:
             self._rounds_task = asyncio.create_task(self._run_rounds())
         await joined_round.is_done.wait()
@@ -155,7 +173,7 @@ class ContactsClient:
         Sets `is_done` after each round. If this task is cancelled, all waiting calls fail.
         """
         try:
-            while self._next_round.user_ids:
+            while self._next_round.wanted:
                 await asyncio.sleep(0)  # all calls of this iteration of the event loop join the round
                 self._current_round, self._next_round = self._next_round, _RequestRound()
                 await self._request_round(self._current_round)
@@ -171,7 +189,7 @@ class ContactsClient:
         """
         for unfinished in (self._current_round, self._next_round):
             if unfinished is not None:
-                unfinished.failed |= dict.fromkeys(unfinished.user_ids, "the question was broken off")
+                unfinished.failed |= dict.fromkeys(unfinished.wanted, "the question was broken off")
                 unfinished.is_done.set()
         self._rounds_task, self._current_round, self._next_round = None, None, _RequestRound()
 
@@ -179,25 +197,25 @@ class ContactsClient:
         """Send all requests of a round concurrently, and store contacts and failures in the round.
 
         Contacts that are cached by now are taken from the cache; the other users are divided into requests of
-        MAX_USERS_PER_REQUEST at most.
+        MAX_USERS_PER_REQUEST users and MAX_INTERESTS_PER_REQUEST interests at most.
         """
-        current.contacts |= self._find_cached(current.user_ids)  # some may have been cached since they joined
-        missing = iter(current.user_ids - current.contacts.keys())
-        requests = []
-        while user_ids := list(islice(missing, MAX_USERS_PER_REQUEST)):
-            requests.append(self._request_contacts(current, user_ids))
-        await asyncio.gather(*requests)
+        current.contacts |= self._find_cached(current.wanted)  # some may have been cached since they joined
+        missing = {each: ids for each, ids in current.wanted.items() if each not in current.contacts}
+        await asyncio.gather(*(self._request_contacts(current, each) for each in _split_into_requests(missing)))
 
-    async def _request_contacts(self, current: _RequestRound, user_ids: Iterable[UUID]) -> None:
+    async def _request_contacts(self, current: _RequestRound, wanted: Mapping[UUID, Collection[UUID]]) -> None:
         """Send one request and store in the round its contacts, or the error text for each of its users.
 
         Raises nothing after a gRPC error. Caches the contacts, except those of users whose bounce was reported
         meanwhile. Ignores contacts that were not requested.
         """
-        by_text = {str(user_id): user_id for user_id in user_ids}
+        by_text = {str(user_id): user_id for user_id in wanted}
+        interests = [
+            MailedInterests(user_id=str(user_id), interest_ids=map(str, ids)) for user_id, ids in wanted.items() if ids
+        ]
         try:
             response = await UserServiceStub(self._get_channel()).GetContacts(
-                GetContactsRequest(user_ids=by_text), timeout=DEADLINE_S
+                GetContactsRequest(user_ids=by_text, interests=interests), timeout=DEADLINE_S
             )
         except grpc.aio.AioRpcError as error:
             current.failed |= dict.fromkeys(by_text.values(), f"user_manager answered {error.code().name}")
@@ -206,22 +224,25 @@ class ContactsClient:
         for each in response.contacts:
             user_id = by_text.get(each.user_id)
             if user_id is not None:
-                current.contacts[user_id] = _to_contact(user_id, each)
+                current.contacts[user_id] = _to_contact(user_id, each, wanted[user_id])
                 if user_id not in current.outdated:
                     self._cache_contact(current.contacts[user_id])
 
-    def _find_cached(self, user_ids: Iterable[UUID]) -> dict[UUID, Contact]:
-        """Return the unexpired cached contacts of these users by id; delete the expired contacts of these users."""
+    def _find_cached(self, wanted: Mapping[UUID, Collection[UUID]]) -> dict[UUID, Contact]:
+        """Return the unexpired cached contacts of these users that have links to the wanted interests, by user id.
+
+        Deletes the expired contacts of these users.
+        """
         now = time.monotonic()
         found = {}
-        for user_id in user_ids:
+        for user_id, interest_ids in wanted.items():
             expires, contact = self._cache.get(user_id, (now, None))
             if contact is None:
                 continue
-            if now < expires:
-                found[user_id] = contact
-            else:
+            if now >= expires:
                 del self._cache[user_id]
+            elif all(each in contact.interest_links for each in interest_ids):
+                found[user_id] = contact
         return found
 
     def _cache_contact(self, contact: Contact) -> None:
@@ -250,6 +271,30 @@ class ContactsClient:
         return self._channel
 
 
+def _select_interests(interest_ids: Iterable[UUID]) -> Collection[UUID]:
+    """Return each of the ids once, but MAX_INTERESTS_PER_USER of them at most: the same ones for the same ids."""
+    return sorted(set(interest_ids))[:MAX_INTERESTS_PER_USER]
+
+
+def _split_into_requests(wanted: Mapping[UUID, Collection[UUID]]) -> Iterator[Mapping[UUID, Collection[UUID]]]:
+    """Yield the users with their wanted interests, divided so that each part may be one request.
+
+    Calls that joined one round may want more interests of a user together than one request may name: then links to the
+    others are left out.
+    """
+    part: dict[UUID, Collection[UUID]] = {}
+    interests = 0
+    for user_id, all_ids in wanted.items():
+        interest_ids = _select_interests(all_ids)
+        if len(part) == MAX_USERS_PER_REQUEST or interests + len(interest_ids) > MAX_INTERESTS_PER_REQUEST:
+            yield part
+            part, interests = {}, 0
+        part[user_id] = interest_ids
+        interests += len(interest_ids)
+    if part:
+        yield part
+
+
 def _report_unprintable_links(contacts: Iterable[ContactMessage]) -> None:
     """Log one error if mails to some of these contacts have to go without their link that stops all alerts."""
     without = sum(bool(each.unsubscribe_url) and not is_printable_link(each.unsubscribe_url) for each in contacts)
@@ -257,8 +302,8 @@ def _report_unprintable_links(contacts: Iterable[ContactMessage]) -> None:
         log.error("contacts.link_unprintable", contacts=without, advice="correct the PUBLIC_URL of user_manager")
 
 
-def _to_contact(user_id: UUID, message: ContactMessage) -> Contact:
-    """Convert the contract's contact message to a Contact of this user, field by field."""
+def _to_contact(user_id: UUID, message: ContactMessage, interest_ids: Iterable[UUID]) -> Contact:
+    """Convert the contract's contact message to a Contact of this user, field by field; links to these interests."""
     return Contact(
         user_id=user_id,
         email=message.email,
@@ -273,4 +318,11 @@ def _to_contact(user_id: UUID, message: ContactMessage) -> Contact:
         sign_in_url=message.sign_in_url,
         stop_url=message.stop_url,
         without_corrections=message.without_corrections,
+        interest_links=_read_interest_links(message, interest_ids),
     )
+
+
+def _read_interest_links(message: ContactMessage, interest_ids: Iterable[UUID]) -> Mapping[UUID, InterestLinks]:
+    """Return the links to those of the interests to which a contact message has links, by the interest's id."""
+    answered = {each.interest_id: InterestLinks(each.change_url, each.stop_url) for each in message.interest_links}
+    return {each: answered[str(each)] for each in interest_ids if str(each) in answered}

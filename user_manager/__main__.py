@@ -32,6 +32,7 @@ from user_manager import rpc
 from user_manager.access import AccountAuthorizer
 from user_manager.account_mails import AccountMails
 from user_manager.accounts import Accounts
+from user_manager.alert_stops import AlertStops
 from user_manager.begin_anew import begin_anew, publish_lost_confirmations
 from user_manager.bounces import Bounces
 from user_manager.collector_client import CollectorClient
@@ -48,6 +49,7 @@ from user_manager.rest import pages, routes as rest
 from user_manager.rest.reading import CredentialReader
 from user_manager.rest.sessions import build_sessions_blueprint
 from user_manager.rest.sign_in_pages import build_sign_in_pages_blueprint
+from user_manager.rest.stop_pages import build_stop_pages_blueprint
 from user_manager.sessions import Sessions
 from user_manager.settings import UserManagerSettings
 from user_manager.sign_in import SignIns
@@ -133,6 +135,7 @@ async def _run(settings: UserManagerSettings) -> None:
         )
     )
     app.register_blueprint(pages.build_pages_blueprint(registrations, accounts, account_mails))
+    app.register_blueprint(build_stop_pages_blueprint(AlertStops(links, collector), settings.public_url))
     app.register_blueprint(
         build_sign_in_pages_blueprint(
             sign_ins,

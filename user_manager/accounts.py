@@ -2,9 +2,9 @@
 
 import base64
 import binascii
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
@@ -24,6 +24,7 @@ from user_manager.access import (
 )
 from user_manager.addresses import Address, compute_address_digest, compute_lookup_key
 from user_manager.errors import BadCursorError, TooManyUsersError, VersionMismatchError
+from user_manager.interest_links import InterestLinks, build_interest_links
 from user_manager.links import LinkSigner
 from user_manager.mail_requests import MailKind, delete_completed_request, load_requests
 from user_manager.mailbox_limits import MailboxLimits
@@ -127,6 +128,8 @@ class Contact:
     """Link that stops account mails to the mailbox; empty if there is no other link of an account mail."""
     sign_in_url: str = ""
     """Link that signs in to the confirmed account that the address has; empty if no mail with one was requested."""
+    interest_links: tuple[InterestLinks, ...] = ()
+    """Links to the interests that the mail is about."""
 
 
 class Accounts:
@@ -165,7 +168,7 @@ class Accounts:
         reports may come late, twice and in any order. The request of a mail that is SENT or FAILED is deleted, whether
         its account exists or not. The account's version stays: it is that of what its owner may change.
         """
-        ids = [*_parse_valid_uuids([user_id, confirmation_id])]
+        ids = [*parse_valid_uuids([user_id, confirmation_id])]
         if len(ids) != 2:
             return
         not_sent = or_(User.confirmation_state.is_(None), User.confirmation_state != ConfirmationState.SENT)
@@ -283,8 +286,12 @@ class Accounts:
             user = self._authorizer.load_owner(session, credential)
             return AuthenticatedUser(user.user_id, user.confirmed)
 
-    def load_contacts(self, user_ids: Sequence[str]) -> list[Contact]:
+    def load_contacts(
+        self, user_ids: Sequence[str], interests: Mapping[UUID, Collection[UUID]] | None = None
+    ) -> list[Contact]:
         """Return the contacts of these users: account, unsubscription link, and the links of an account mail if any.
+
+        `interests`: the interests, by user, to which the contact of an account has links, too.
 
         An id may also be that of a requested account mail (`mail_requests`) whose account was replaced or deleted, or
         that never had one: then the contact is of the mail, with what its address may be offered now. Each id comes
@@ -295,10 +302,13 @@ class Accounts:
         """
         if len(user_ids) > MAX_CONTACTS_PER_CALL:
             raise TooManyUsersError(f"Ask for at most {MAX_CONTACTS_PER_CALL} users in one call.")
-        valid_ids = set(_parse_valid_uuids(user_ids))
+        valid_ids, wanted = set(parse_valid_uuids(user_ids)), interests or {}
         with self._database.reading() as session:
             users = session.scalars(select(User).where(User.user_id.in_(valid_ids), ACCOUNT_EXISTS)).all()
-            contacts = [self._build_contact(session, user) for user in users]
+            contacts = []
+            for user in users:
+                interest_links = build_interest_links(self._links, user.user_id, wanted.get(user.user_id, ()))
+                contacts.append(replace(self._build_contact(session, user), interest_links=interest_links))
             missing = valid_ids - {user.user_id for user in users}
             requests = load_requests(session, missing) if missing else []
             return contacts + [self._build_request_contact(session, request) for request in requests]
@@ -360,7 +370,7 @@ class Accounts:
             return session.scalar(select(func.count()).select_from(User).where(ACCOUNT_EXISTS)) or 0
 
 
-def _parse_valid_uuids(texts: Iterable[str]) -> Iterator[UUID]:
+def parse_valid_uuids(texts: Iterable[str]) -> Iterator[UUID]:
     """Yield the UUIDs among `texts`; skip all other texts."""
     for text in texts:
         with suppress(ValueError):

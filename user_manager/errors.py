@@ -103,6 +103,10 @@ class TooManyUsersError(UserManagerError):
     """One call requested more users than the maximum."""
 
 
+class TooManyInterestsError(UserManagerError):
+    """One call requested links to more interests than the maximum."""
+
+
 class BadInstantError(UserManagerError):
     """A required time is missing, or lies outside the range of calendar dates."""
 

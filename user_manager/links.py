@@ -28,6 +28,7 @@ _CONFIRMATION: Final = "confirm-address"
 _UNSUBSCRIPTION: Final = "unsubscribe"
 _TOKEN: Final = "new-token"  # noqa: S105 - a purpose
 _STOP: Final = "stop-account-mails"
+_ALERT_STOP: Final = "stop-alert"
 _SIGN_IN: Final = "sign-in"
 
 _TOKEN_DIGEST_LENGTH: Final = 16
@@ -75,6 +76,14 @@ class StopLink:
     mailbox_hash: str
     address_digest: str
     """The digest of the address that the mail with the link went to."""
+
+
+@dataclass(frozen=True, slots=True)
+class AlertStopLink:
+    """The content of a genuine link that stops one alert: whose interest it removes, and which."""
+
+    user_id: UUID
+    interest_id: UUID
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +185,29 @@ class LinkSigner:
         """
         try:
             return UUID(self._parse_lasting_link(_UNSUBSCRIPTION, link_token))
+        except ValueError:
+            raise LinkForgedError(_FORGED) from None
+
+    def build_change_url(self, interest_id: UUID) -> str:
+        """Build the link to the page on which an interest is changed; it is not signed and opens nothing by itself."""
+        return f"{self.public_url}/watch?interest={interest_id}"
+
+    def build_alert_stop_url(self, user_id: UUID, interest_id: UUID) -> str:
+        """Build the link that removes one interest of a user; it never expires, so that the oldest mail's works.
+
+        Whether the interest exists, and is this user's, is for whoever removes it to find out.
+        """
+        value = f"{user_id}~{interest_id}"
+        return f"{self.public_url}/stop/{self._build_signer(_ALERT_STOP).sign(value).decode('ascii')}"
+
+    def parse_alert_stop_link(self, link_token: str) -> AlertStopLink:
+        """Verify the last path segment of a link that stops one alert, of any age, and return its content.
+
+        Raises LinkForgedError.
+        """
+        try:
+            user_id, interest_id = self._parse_lasting_link(_ALERT_STOP, link_token).split("~")
+            return AlertStopLink(UUID(user_id), UUID(interest_id))
         except ValueError:
             raise LinkForgedError(_FORGED) from None
 

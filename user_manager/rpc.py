@@ -1,8 +1,9 @@
 """gRPC servicer of UserService: each method parses the request, makes one call and translates the result."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from typing import Final
+from uuid import UUID
 
 import grpc
 
@@ -15,6 +16,7 @@ from towerwatch.users.v1.user_service_pb2 import (
     Contact,
     GetContactsRequest,
     GetContactsResponse,
+    InterestLinks,
     ReportBounceRequest,
     ReportBounceResponse,
     ReportConfirmationRequest,
@@ -30,8 +32,10 @@ from user_manager.errors import (
     BadInstantError,
     SessionUnknownError,
     TokenUnknownError,
+    TooManyInterestsError,
     TooManyUsersError,
 )
+from user_manager.interest_links import check_number_of_interests
 from user_manager.model import ConfirmationState
 from user_manager.sessions import Sessions
 
@@ -41,6 +45,7 @@ STATUSES: Final[Mapping[type[Exception], grpc.StatusCode]] = {
     TokenUnknownError: grpc.StatusCode.UNAUTHENTICATED,
     SessionUnknownError: grpc.StatusCode.UNAUTHENTICATED,
     TooManyUsersError: grpc.StatusCode.INVALID_ARGUMENT,
+    TooManyInterestsError: grpc.StatusCode.INVALID_ARGUMENT,
     BadInstantError: grpc.StatusCode.INVALID_ARGUMENT,
     BadConfirmationStateError: grpc.StatusCode.INVALID_ARGUMENT,
     DatabaseUnavailableError: grpc.StatusCode.UNAVAILABLE,
@@ -87,8 +92,11 @@ class UserService(UserServiceServicer):
     def GetContacts(  # noqa: N802 — the contract's name
         self, request: GetContactsRequest, _context: grpc.ServicerContext
     ) -> GetContactsResponse:
-        """Return the contacts of the requested users; unknown ids are left out. Raises TooManyUsersError."""
-        contacts = self._accounts.load_contacts(request.user_ids)
+        """Return the contacts of the requested users, with links to the requested interests; unknown ids are left out.
+
+        Raises TooManyUsersError, TooManyInterestsError.
+        """
+        contacts = self._accounts.load_contacts(request.user_ids, _parse_interests(request))
         return GetContactsResponse(contacts=map(_encode_contact, contacts))
 
     def ReportBounce(  # noqa: N802 — the contract's name
@@ -126,7 +134,24 @@ def _encode_contact(contact: accounts.Contact) -> Contact:
         stop_url=contact.stop_url,
         without_corrections=not account.corrections,
         sign_in_url=contact.sign_in_url,
+        interest_links=[
+            InterestLinks(interest_id=str(each.interest_id), change_url=each.change_url, stop_url=each.stop_url)
+            for each in contact.interest_links
+        ],
     )
+
+
+def _parse_interests(request: GetContactsRequest) -> Mapping[UUID, Collection[UUID]]:
+    """Return the ids of the interests that the request names, each once, by user. Ids that are no UUIDs are left out.
+
+    Raises TooManyInterestsError.
+    """
+    check_number_of_interests([len(each.interest_ids) for each in request.interests])
+    return {
+        user_id: dict.fromkeys(accounts.parse_valid_uuids(each.interest_ids))
+        for each in request.interests
+        for user_id in accounts.parse_valid_uuids([each.user_id])
+    }
 
 
 def _parse_bounce_time(request: ReportBounceRequest) -> datetime:

@@ -50,7 +50,7 @@ class Destination:
 ROUTES: Final = (
     *(
         Route(path, ACCOUNTS)
-        for path in ("/users", "/confirm", "/unsubscribe", "/token", "/not-me", "/session", "/deletions")
+        for path in ("/users", "/confirm", "/unsubscribe", "/stop", "/token", "/not-me", "/session", "/deletions")
     ),
     # Browsers send Origin with the forms of these pages only with such a policy; ADR 53.
     Route("/sign-in", ACCOUNTS, referrer_policy="same-origin"),

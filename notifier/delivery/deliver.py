@@ -196,7 +196,7 @@ class AlertDelivery:
         open, in which case the mail is put back into the queue untried.
         """
         try:
-            contact = await self._contacts.find_contact(mail.user_id)
+            contact = await self._contacts.find_contact(mail.user_id, {each.alert.interest_id for each in alerts})
             self._user_manager_pause.reset()
             drop_reason = self._find_drop_reason(contact)
             if drop_reason is not None:

@@ -1,6 +1,6 @@
 """The protocols that mail delivery depends on (contacts, SMTP client, topics), and the event in processing."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime
 from email.message import EmailMessage
@@ -38,8 +38,11 @@ class ConfirmationState(StrEnum):
 class ContactsLike(Protocol):
     """A client that finds users' contacts and reports to user_manager, implemented by `notifier.contacts`."""
 
-    async def find_contact(self, user_id: UUID) -> Contact | None:
-        """Return the contact of a user, or None if the user does not exist. Raises UserManagerUnavailable."""
+    async def find_contact(self, user_id: UUID, interest_ids: Collection[UUID] = ()) -> Contact | None:
+        """Return the contact of a user, with links to these interests, or None if the user does not exist.
+
+        Raises UserManagerUnavailable.
+        """
         ...
 
     async def report_bounce(self, user_id: UUID, at: datetime) -> None:

@@ -10,7 +10,7 @@ from notifier.mail.compose import (
     compose_token_mail,
     compose_unheard_mail,
 )
-from notifier.mail.contact import Contact, is_printable_link
+from notifier.mail.contact import Contact, InterestLinks, is_printable_link
 from notifier.mail.corrections import compose_corrections_mail
 from notifier.mail.signing import SigningKey, sign_mail
 from notifier.mail.subject import format_subject
@@ -18,6 +18,7 @@ from notifier.mail.verp import build_envelope_sender, parse_recipient
 
 __all__ = [
     "Contact",
+    "InterestLinks",
     "SigningKey",
     "build_envelope_sender",
     "compose_alert_mail",

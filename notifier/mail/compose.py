@@ -24,6 +24,7 @@ from notifier.mail.background import describe_background
 from notifier.mail.chart import HEIGHT, WIDTH
 from notifier.mail.contact import Contact, require_link, sanitize_link, sanitize_name
 from notifier.mail.freshness import describe_freshness, describe_source, describe_sources
+from notifier.mail.interest_footer import build_footers, find_unsubscription_url
 from notifier.mail.own_windows import format_own_range
 from notifier.mail.parts import InlineImage, set_body
 from notifier.mail.runs import describe_run
@@ -119,12 +120,15 @@ def compose_alerts_mail(
     is_single = len(ordered) == 1
     mail["Subject"] = format_subject(ordered[0], times) if is_single else format_summary_subject(summaries, times)
     headers.add_thread_headers(mail, ordered, sender)
-    headers.add_list_headers(mail, {each.airport for each in ordered}, contact, sender)
+    headers.add_list_headers(
+        mail, {each.airport for each in ordered}, find_unsubscription_url(ordered, contact), sender
+    )
     for alert in ordered:
         mail[ALERT_HEADER] = format_alert_header(select_header_fields(alert))
     mail[CAUSE_HEADER] = format_cause_header(cause_published_at)
     charts = render_charts(summaries, times, f"{mail_id}@{sender.domain}")
     values = build_common_values(contact) | {"pixels": (WIDTH, HEIGHT), "zone": find_zone_name(times, ordered)}
+    values["interests"] = build_footers(summaries, contact)
     if is_single:
         values |= _build_alert_values(ordered[0], times, charts.get(summaries[0]), cause_published_at)
     else:
@@ -153,7 +157,9 @@ def compose_catch_up_mail(
     mail_id = headers.compute_mail_id(list({each.alert_id: each for each in alerts}.values()))
     mail = headers.create_mail(contact, sender, now, headers.format_message_id(mail_id, sender))
     mail["Subject"] = format_catch_up_subject(ordered, times)
-    headers.add_list_headers(mail, {each.airport for each in ordered}, contact, sender)
+    headers.add_list_headers(
+        mail, {each.airport for each in ordered}, find_unsubscription_url(ordered, contact), sender
+    )
     for alert in ordered:
         mail[ALERT_HEADER] = format_alert_header(select_header_fields(alert))
     mail[CAUSE_HEADER] = format_cause_header(cause_published_at)
@@ -167,6 +173,7 @@ def compose_catch_up_mail(
         "summary": f"They are about {times.format_range(begin, end)} UTC",
         "explanation": wording.explain_catch_up(len(ordered)),
         "omission": wording.format_omission([each for each in summaries if each not in shown]),
+        "interests": build_footers(shown, contact),
     }
     set_body(mail, "alerts", values, tuple(charts.values()))
     return mail
@@ -231,7 +238,7 @@ def compose_unheard_mail(notice: UnheardNotice, contact: Contact, sender: Addres
     name, city = wording.find_airport_names(notice.airport)
     mail = headers.create_mail(contact, sender, now, headers.format_message_id(notice.notice_id, sender))
     mail["Subject"] = format_unheard_subject(notice)
-    headers.add_list_headers(mail, {notice.airport}, contact, sender)
+    headers.add_list_headers(mail, {notice.airport}, contact.unsubscribe_url, sender)
     mail[NOTICE_HEADER] = format_notice_header(notice)
     values = build_common_values(contact) | {
         "airport": AirportSection(notice.airport, name, city, ()),
@@ -251,7 +258,7 @@ def compose_retired_mail(notice: RetiredNotice, contact: Contact, sender: Addres
     """
     mail = headers.create_mail(contact, sender, now, headers.format_message_id(notice.notice_id, sender))
     mail["Subject"] = format_retired_subject(notice)
-    headers.add_list_headers(mail, {notice.airport}, contact, sender)
+    headers.add_list_headers(mail, {notice.airport}, contact.unsubscribe_url, sender)
     mail[NOTICE_HEADER] = format_notice_header(notice)
     values = build_common_values(contact) | {
         "former": notice.airport,

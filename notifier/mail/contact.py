@@ -1,7 +1,8 @@
 """The recipient of a mail, and the cleaning of names and links before they go into a mail."""
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID
 
@@ -19,6 +20,16 @@ _MAX_NAME_LENGTH: Final = 100
 
 ENCODED_WORD_START: Final = "=?"
 """The two characters that begin an encoded word (RFC 2047)."""
+
+
+@dataclass(frozen=True, slots=True)
+class InterestLinks:
+    """The links to one interest: to the page on which its owner changes it, and to the page that stops it."""
+
+    change_url: str = ""
+    """The link to the page that changes the interest; empty: no such link."""
+    stop_url: str = ""
+    """The link that removes the interest, by GET (shows a question) and POST (at once); empty: no such link."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +57,8 @@ class Contact:
     """The link "this was not me", which stops mails about accounts, by GET and POST; empty: no such link."""
     without_corrections: bool = False
     """True if the person wants no mails about what the settled record corrects."""
+    interest_links: Mapping[UUID, InterestLinks] = field(default_factory=dict)
+    """The links to interests that mails to the user are about, by the interest's id."""
 
 
 def sanitize_name(name: str) -> str:

@@ -23,6 +23,7 @@ from notifier.mail.compose import (
     find_zone_name,
 )
 from notifier.mail.contact import Contact
+from notifier.mail.interest_footer import build_footers, find_unsubscription_url
 from notifier.mail.own_windows import format_own_range
 from notifier.mail.parts import set_body
 from notifier.mail.subject import format_airports
@@ -64,7 +65,7 @@ def compose_corrections_mail(
     airports = {each.airport for each in ordered}
     headline, how_many = _format_headline(ordered, times), _count_corrections(len(ordered))
     mail["Subject"] = f"{headline}: {how_many} ({format_airports(airports)})"
-    headers.add_list_headers(mail, airports, contact, sender)
+    headers.add_list_headers(mail, airports, find_unsubscription_url(ordered, contact), sender)
     for alert in ordered:
         mail[ALERT_HEADER] = format_alert_header(select_header_fields(alert))
     mail[CAUSE_HEADER] = format_cause_header(cause_published_at)
@@ -77,6 +78,7 @@ def compose_corrections_mail(
         "summary": f"{how_many}, {times.format_range(*find_time_range(ordered))} UTC",
         "explanation": _EXPLANATION,
         "omission": wording.format_omission([each for each in summaries if each not in shown]),
+        "interests": build_footers(shown, contact),
     }
     set_body(mail, "alerts", values, ())
     return mail

@@ -74,8 +74,8 @@ def add_thread_headers(mail: EmailMessage, alerts: Sequence[Alert], sender: Addr
         mail["References"] = " ".join(format_message_id(each, sender) for each in roots)
 
 
-def add_list_headers(mail: EmailMessage, airports: Collection[str], contact: Contact, sender: Address) -> None:
-    """Add List-Id (RFC 2919) and, if the contact has a valid link for it, the headers to unsubscribe (RFC 2369, 8058).
+def add_list_headers(mail: EmailMessage, airports: Collection[str], unsubscribe_url: str, sender: Address) -> None:
+    """Add List-Id (RFC 2919) and, if the link for it is valid, the headers to unsubscribe (RFC 2369, 8058).
 
     Only an HTTPS link also gets List-Unsubscribe-Post, for one click. A mail about one airport has that airport's list;
     mails about several airports have one common list. `airports`: ICAO codes, each once.
@@ -85,7 +85,7 @@ def add_list_headers(mail: EmailMessage, airports: Collection[str], contact: Con
         mail["List-Id"] = f"Towerwatch alerts for {airport} <{airport.lower()}.alerts.{sender.domain}>"
     else:
         mail["List-Id"] = f"Towerwatch alerts <alerts.{sender.domain}>"
-    add_unsubscribe_headers(mail, contact.unsubscribe_url)
+    add_unsubscribe_headers(mail, unsubscribe_url)
 
 
 def add_unsubscribe_headers(mail: EmailMessage, url: str) -> None:

@@ -119,10 +119,11 @@ def _wrap_text(text: str) -> str:
 def _wrap_line(line: str) -> str:
     """Return one line of text, wrapped to several lines if it is longer than 76 characters; words are never split.
 
-    Further lines are indented as the first line's text after its spaces and hyphens. Spaces at the end are removed,
-    except in the line that begins a signature, "-- ".
+    A line of one word, a link for example, stays as it is, with its indentation. Further lines are indented as the
+    first line's text after its spaces and hyphens. Spaces at the end are removed, except in the line that begins a
+    signature, "-- ".
     """
-    if len(line) <= _LINE_WIDTH:
+    if len(line) <= _LINE_WIDTH or " " not in line.strip():
         return line if line == _SIGNATURE else line.rstrip()
     indent = " " * (len(line) - len(line.lstrip(" -")))
     return textwrap.fill(line, _LINE_WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)

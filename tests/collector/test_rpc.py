@@ -3,6 +3,7 @@
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from uuid import UUID, uuid4
@@ -14,10 +15,17 @@ from chassis.db.database import Database
 from chassis.metrics import Metrics, ServiceIdentity
 from chassis.rpc import GrpcServer, create_channel
 from collector.interests import InterestStore
+from collector.messages import build_interest_value, encode_interest_removal
 from collector.rpc import SERVICE_NAME, STATUSES, InterestService
+from domain.interests import Interest
 from tests.collector.conftest import NOWHERE, Service, outbox, wish
 from tests.waiting import eventually
-from towerwatch.interests.v1.interest_service_pb2 import DESCRIPTOR, DeleteInterestsRequest
+from towerwatch.interests.v1.interest_service_pb2 import (
+    DESCRIPTOR,
+    DeleteInterestRequest,
+    DeleteInterestsRequest,
+    GetInterestRequest,
+)
 from towerwatch.interests.v1.interest_service_pb2_grpc import (
     InterestServiceStub,
     add_InterestServiceServicer_to_server,
@@ -107,3 +115,96 @@ def test_a_call_past_its_deadline_changes_nothing(service: Service) -> None:
     assert outbox(service.database, INTERESTS_CHANGED.name) == before
     with serving(service.interests) as stub:
         assert stub.DeleteInterests(DeleteInterestsRequest(user_id=str(user_id)), timeout=60).deleted == 1
+
+
+def ids_of(interest: Interest) -> dict[str, str]:
+    """Return the fields of a request about an interest."""
+    return {"user_id": str(interest.user_id), "interest_id": str(interest.interest_id)}
+
+
+def test_one_interest_is_read_and_deleted(service: Service) -> None:
+    """Reading changes nothing; deleting adds its tombstone, leaves the others, and a repeat deletes nothing."""
+    user_id = uuid4()
+    interest, other = service.set(wish("KJFK"), user_id), service.set(wish("LICC"), user_id)
+    before = outbox(service.database, INTERESTS_CHANGED.name)
+    with serving(service.interests) as stub:
+        assert stub.GetInterest(GetInterestRequest(**ids_of(interest)), timeout=60).interest == build_interest_value(
+            interest
+        )
+        assert outbox(service.database, INTERESTS_CHANGED.name) == before
+        answers = [stub.DeleteInterest(DeleteInterestRequest(**ids_of(interest)), timeout=60) for _ in range(2)]
+        assert answers[0].interest == build_interest_value(interest)
+        assert not answers[1].HasField("interest")
+        assert not stub.GetInterest(GetInterestRequest(**ids_of(interest)), timeout=60).HasField("interest")
+    assert service.interests.list_of_user(user_id) == [other]
+    assert outbox(service.database, INTERESTS_CHANGED.name) == [*before, encode_interest_removal(interest)]
+
+
+def test_another_users_interest_is_as_one_that_is_gone(service: Service) -> None:
+    """Neither its content nor its existence is told, and it stays."""
+    interest = service.set(wish("KJFK"), uuid4())
+    with serving(service.interests) as stub:
+        for foreign in (
+            {"user_id": str(uuid4()), "interest_id": str(interest.interest_id)},
+            {"user_id": str(interest.user_id), "interest_id": str(uuid4())},
+        ):
+            assert not stub.GetInterest(GetInterestRequest(**foreign), timeout=60).HasField("interest")
+            assert not stub.DeleteInterest(DeleteInterestRequest(**foreign), timeout=60).HasField("interest")
+    assert service.interests.list_of_user(interest.user_id) == [interest]
+
+
+def test_of_two_deletions_at_once_one_deletes(service: Service) -> None:
+    """Both succeed, one of them has the interest, and its tombstone is there once."""
+    interest = service.set(wish("KJFK"), uuid4())
+    with serving(service.interests) as stub, ThreadPoolExecutor(4) as pool:
+        calls = [
+            pool.submit(stub.DeleteInterest, DeleteInterestRequest(**ids_of(interest)), timeout=60) for _ in range(4)
+        ]
+        assert sum(each.result().HasField("interest") for each in calls) == 1
+    tombstones = [each for each in outbox(service.database, INTERESTS_CHANGED.name) if each.value is None]
+    assert tombstones == [encode_interest_removal(interest)]
+
+
+@pytest.mark.parametrize("fields", [{"user_id": "x"}, {"interest_id": "x"}, {"interest_id": ""}])
+def test_an_invalid_id_of_an_interest_is_an_invalid_argument(service: Service, fields: dict[str, str]) -> None:
+    """The status tells the caller that a retry would not help."""
+    request = {"user_id": str(uuid4()), "interest_id": str(uuid4())} | fields
+    with serving(service.interests) as stub:
+        for call, kind in ((stub.GetInterest, GetInterestRequest), (stub.DeleteInterest, DeleteInterestRequest)):
+            with pytest.raises(grpc.RpcError) as caught:
+                call(kind(**request), timeout=60)
+            assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_one_interest_stays_if_the_call_is_past_its_deadline(service: Service) -> None:
+    """The caller was told that the call failed: interest and outbox stay, and a repeated call deletes it."""
+    interest = service.set(wish("KJFK"), uuid4())
+    before = outbox(service.database, INTERESTS_CHANGED.name)
+    gave_up, ended = threading.Event(), threading.Event()
+
+    class Slow(InterestStore):
+        """Works until the caller has given up."""
+
+        def remove(
+            self, user_id: UUID, interest_id: UUID, is_caller_waiting: Callable[[], bool] = lambda: True
+        ) -> Interest:
+            def asked() -> bool:
+                gave_up.wait(timeout=30)
+                eventually(lambda: not is_caller_waiting(), "learning that the caller is gone")
+                return is_caller_waiting()
+
+            try:
+                return super().remove(user_id, interest_id, asked)
+            finally:
+                ended.set()
+
+    with serving(Slow(service.database, service.clock)) as stub:
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.DeleteInterest(DeleteInterestRequest(**ids_of(interest)), timeout=0.2)
+        gave_up.set()
+        assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert ended.wait(timeout=30)
+    assert service.interests.list_of_user(interest.user_id) == [interest]
+    assert outbox(service.database, INTERESTS_CHANGED.name) == before
+    with serving(service.interests) as stub:
+        assert stub.DeleteInterest(DeleteInterestRequest(**ids_of(interest)), timeout=60).HasField("interest")

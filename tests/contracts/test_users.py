@@ -11,11 +11,13 @@ import pytest
 
 from chassis.db.database import Database
 from chassis.rpc import GrpcServer
+from notifier import contacts as contacts_module
 from notifier.contacts import MAX_USERS_PER_REQUEST, ContactsClient
 from notifier.delivery.interfaces import ConfirmationState as ReportedState
 from tests.ports import free_port
 from tests.user_manager.conftest import Service
 from towerwatch.users.v1.user_service_pb2_grpc import add_UserServiceServicer_to_server
+from user_manager import interest_links
 from user_manager.accounts import MAX_CONTACTS_PER_CALL, AccountUpdate
 from user_manager.model import SCHEMA, User
 from user_manager.rpc import SERVICE_NAME, STATUSES, UserService
@@ -60,6 +62,26 @@ def run_with_client(service: Service) -> Iterator[RunTest]:
 def test_both_sides_have_the_same_maximum_of_contacts() -> None:
     """The contract's maximum is a constant on each side, because no service imports another."""
     assert MAX_USERS_PER_REQUEST == MAX_CONTACTS_PER_CALL == 500
+    assert contacts_module.MAX_INTERESTS_PER_USER == interest_links.MAX_INTERESTS_PER_USER == 200
+    assert contacts_module.MAX_INTERESTS_PER_REQUEST == interest_links.MAX_INTERESTS_PER_CALL == 1_000
+
+
+def test_the_largest_request_for_links_is_answered(service: Service, run_with_client: RunTest) -> None:
+    """1,000 interests of five users in one call, with links as long as a mail can hold: the answer is below 4 MiB."""
+    object.__setattr__(service.links, "public_url", "https://" + "x" * 700)
+    users = [service.register_confirmed(f"ann{number}@example.org").account.user_id for number in range(5)]
+    interests = {user_id: [uuid4() for _ in range(200)] for user_id in users}
+
+    async def use_client(contacts: ContactsClient) -> None:
+        found = await contacts.find_contacts(users, interests)
+        for user_id, ids in interests.items():
+            assert found[user_id].interest_links.keys() == {*ids}
+            link = service.links.parse_alert_stop_link(
+                found[user_id].interest_links[ids[0]].stop_url.rpartition("/")[2]
+            )
+            assert (link.user_id, link.interest_id) == (user_id, ids[0])
+
+    run_with_client(use_client)
 
 
 def test_the_notifier_gets_the_link_that_signs_in(service: Service, run_with_client: RunTest) -> None:

@@ -1,4 +1,4 @@
-"""Fake collectors that only delete interests: one in this process, one behind a real gRPC server."""
+"""Fake collectors that only read and delete interests: one in this process, one behind a real gRPC server."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -6,7 +6,16 @@ from uuid import UUID
 
 import grpc
 
-from towerwatch.interests.v1.interest_service_pb2 import DeleteInterestsRequest, DeleteInterestsResponse
+from domain.interests import Interest
+from towerwatch.interests.v1.events_pb2 import InterestSet
+from towerwatch.interests.v1.interest_service_pb2 import (
+    DeleteInterestRequest,
+    DeleteInterestResponse,
+    DeleteInterestsRequest,
+    DeleteInterestsResponse,
+    GetInterestRequest,
+    GetInterestResponse,
+)
 from towerwatch.interests.v1.interest_service_pb2_grpc import (
     InterestServiceServicer,
     add_InterestServiceServicer_to_server,
@@ -18,6 +27,8 @@ class FakeInterestDeleter:
 
     def __init__(self) -> None:
         self.deleted: list[UUID] = []
+        self.interests: dict[UUID, Interest] = {}
+        """The interests that exist, by id."""
         self.failure: Exception | None = None
 
     def delete_interests(self, user_id: UUID) -> None:
@@ -26,6 +37,20 @@ class FakeInterestDeleter:
             raise self.failure
         self.deleted.append(user_id)
 
+    def load_interest(self, user_id: UUID, interest_id: UUID) -> Interest | None:
+        """Return the user's interest, or raise `failure`."""
+        if self.failure is not None:
+            raise self.failure
+        interest = self.interests.get(interest_id)
+        return interest if interest is not None and interest.user_id == user_id else None
+
+    def delete_interest(self, user_id: UUID, interest_id: UUID) -> Interest | None:
+        """Delete and return the user's interest, or raise `failure`."""
+        interest = self.load_interest(user_id, interest_id)
+        if interest is not None:
+            del self.interests[interest_id]
+        return interest
+
 
 class FakeCollector(InterestServiceServicer):
     """A fake InterestService on a free port, which serves from `start` to `stop`."""
@@ -33,6 +58,8 @@ class FakeCollector(InterestServiceServicer):
     def __init__(self) -> None:
         self.deleted: list[str] = []
         """User ids of all successful calls, in order."""
+        self.interest: InterestSet | None = None
+        """The interest in all answers about one; None: they have none."""
         self.answer = grpc.StatusCode.OK
         """Status of all responses; it applies to every retry, as the client retries after UNAVAILABLE."""
         self.prompt = threading.Event()
@@ -46,11 +73,30 @@ class FakeCollector(InterestServiceServicer):
         self, request: DeleteInterestsRequest, context: grpc.ServicerContext
     ) -> DeleteInterestsResponse:
         """Record the call and return OK, or abort with `answer`."""
+        self._wait_or_abort(context)
+        self.deleted.append(request.user_id)
+        return DeleteInterestsResponse(deleted=1)
+
+    def GetInterest(  # noqa: N802 — the contract's name
+        self, request: GetInterestRequest, context: grpc.ServicerContext
+    ) -> GetInterestResponse:
+        """Return `interest`, or abort with `answer`."""
+        self._wait_or_abort(context)
+        return GetInterestResponse(interest=self.interest)
+
+    def DeleteInterest(  # noqa: N802 — the contract's name
+        self, request: DeleteInterestRequest, context: grpc.ServicerContext
+    ) -> DeleteInterestResponse:
+        """Record the call and return `interest`, or abort with `answer`."""
+        self._wait_or_abort(context)
+        self.deleted.append(f"{request.user_id}/{request.interest_id}")
+        return DeleteInterestResponse(interest=self.interest)
+
+    def _wait_or_abort(self, context: grpc.ServicerContext) -> None:
+        """Wait until `prompt` is set, and abort the call with `answer` if that is an error."""
         self.prompt.wait(timeout=30)
         if self.answer is not grpc.StatusCode.OK:
             context.abort(self.answer, "as the test has it")
-        self.deleted.append(request.user_id)
-        return DeleteInterestsResponse(deleted=1)
 
     def start(self) -> None:
         self._server.start()

@@ -31,6 +31,10 @@ class FakeUserService(user_service_pb2_grpc.UserServiceServicer):
         """The known contacts by user id. The test may change it at any time."""
         self.asked: list[str] = []
         """All requested user ids, in order."""
+        self.asked_interests: dict[str, list[str]] = {}
+        """The interests to which links were requested last, by user id; contacts have links to them on example.org."""
+        self.knows_interests = True
+        """False: as a user_manager of the version before, without such links."""
         self.bounced: list[str] = []
         """User ids of all reported bounces, in order. A bounce does not change the contact."""
         self.confirmations: list[tuple[str, str, int]] = []
@@ -49,8 +53,19 @@ class FakeUserService(user_service_pb2_grpc.UserServiceServicer):
         self.asked += request.user_ids
         if self.away.is_set():
             context.abort(grpc.StatusCode.UNAVAILABLE, "away")
-        known = [self.contacts[user_id] for user_id in request.user_ids if user_id in self.contacts]
-        return GetContactsResponse(contacts=known)
+        interests = {each.user_id: list(each.interest_ids) for each in request.interests}
+        self.asked_interests |= interests
+        answer = GetContactsResponse(
+            contacts=[self.contacts[each] for each in request.user_ids if each in self.contacts]
+        )
+        for contact in answer.contacts if self.knows_interests else ():
+            for interest_id in interests.get(contact.user_id, ()):
+                contact.interest_links.add(
+                    interest_id=interest_id,
+                    change_url=f"https://example.org/watch?interest={interest_id}",
+                    stop_url=f"https://example.org/stop/{interest_id}",
+                )
+        return answer
 
     def ReportBounce(  # noqa: N802 - gRPC's name
         self, request: ReportBounceRequest, context: grpc.ServicerContext

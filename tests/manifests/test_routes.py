@@ -185,5 +185,5 @@ def test_links_in_mails_lead_to_the_gateway(rendered: Rendered) -> None:
     (gateway,) = rendered.resources_of("Gateway", None)
     hosts = {each.get("hostname", "localhost") for each in gateway["spec"]["listeners"]}
     assert (url.scheme, {url.hostname}, url.path) == ("https", hosts, "")
-    for path in ("/confirm/x", "/unsubscribe/x"):
+    for path in ("/confirm/x", "/unsubscribe/x", "/stop/x"):
         assert route_request(rendered, path) == RoutedRequest("user-manager", path)

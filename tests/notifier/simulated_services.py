@@ -7,7 +7,7 @@ lose whatever the broker had not acknowledged; events that were not acknowledged
 import asyncio
 import random
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from types import SimpleNamespace
@@ -432,7 +432,7 @@ class SimulatedUserManager:
     def __init__(self, process: SimulatedProcess) -> None:
         self._process = process
 
-    async def find_contact(self, user_id: UUID) -> Contact | None:
+    async def find_contact(self, user_id: UUID, interest_ids: Collection[UUID] = ()) -> Contact | None:
         """Return the contact of a user. Raises UserManagerUnavailable."""
         simulation = self._process.simulation
         await self._process.step()

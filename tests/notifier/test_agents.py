@@ -1,7 +1,7 @@
 """The agents: how each event is queued, acknowledged or dead-lettered. Later steps are in the tests of `delivery`."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Collection, Coroutine, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -96,7 +96,7 @@ class AgentsFixture:
     def mark_pending(self, event: Any, alert_id: UUID, at: datetime) -> None:
         """Take no note of what is still to be mailed."""
 
-    async def find_contact(self, user_id: UUID) -> Contact | None:
+    async def find_contact(self, user_id: UUID, interest_ids: Collection[UUID] = ()) -> Contact | None:
         """Return the contact of the only user."""
         assert user_id == ALERT.user_id
         return self.contact

@@ -7,12 +7,18 @@ from datetime import UTC, datetime, timedelta, timezone
 from uuid import UUID, uuid4
 
 import pytest
+from hypothesis import example, given, strategies as st
 from structlog.testing import capture_logs
 
 from notifier import contacts as module
-from notifier.contacts import MAX_USERS_PER_REQUEST, ContactsClient
+from notifier.contacts import (
+    MAX_INTERESTS_PER_REQUEST,
+    MAX_INTERESTS_PER_USER,
+    MAX_USERS_PER_REQUEST,
+    ContactsClient,
+)
 from notifier.errors import UserManagerUnavailable
-from notifier.mail import Contact
+from notifier.mail import Contact, InterestLinks
 from tests.notifier.users import USER, UserService, add_users, build_contact, run_with_contacts, wait_until
 from towerwatch.users.v1.user_service_pb2 import Contact as ContactMessage
 
@@ -280,6 +286,90 @@ def test_closing_the_client_fails_waiting_calls(users: UserService, begun: bool)
         assert [type(error) for error in errors] == [UserManagerUnavailable] * 2
 
     run_with_contacts(users.target, asking)
+
+
+def test_a_contact_has_links_to_the_interests_of_its_mail(users: UserService) -> None:
+    """They come with the contact, in one request. A cached contact serves mails about the same interests, or none."""
+    users.add(build_contact())
+    one, other = uuid4(), uuid4()
+
+    async def asking(contacts: ContactsClient) -> None:
+        for interests in ([one, other], [other], [one], []):
+            contact = await contacts.find_contact(USER, interests)
+            assert contact is not None
+            assert contact.interest_links == {
+                each: InterestLinks(f"https://example.org/watch?interest={each}", f"https://example.org/stop/{each}")
+                for each in (one, other)
+            }
+        assert len(users.requests) == 1
+        contact = await contacts.find_contact(USER, [one, third := uuid4()])
+        assert contact is not None
+        assert contact.interest_links.keys() == {one, third}
+
+    run_with_contacts(users.target, asking)
+    assert len(users.requests) == 2
+
+
+def test_calls_for_one_user_share_a_request_for_all_their_interests(users: UserService) -> None:
+    """Each call finds its own interests in the answer."""
+    users.add(build_contact())
+    ids = [uuid4() for _ in range(20)]
+
+    async def asking(contacts: ContactsClient) -> None:
+        found = await asyncio.gather(*(contacts.find_contact(USER, [each]) for each in ids))
+        for each, contact in zip(ids, found, strict=True):
+            assert contact is not None
+            assert each in contact.interest_links
+
+    run_with_contacts(users.target, asking)
+    assert len(users.requests) == 1
+
+
+def test_a_user_manager_of_the_version_before_gives_no_links(users: UserService) -> None:
+    """The mails go all the same, without them; each asks again, so that the upgrade is noticed."""
+    users.add(build_contact())
+    users.knows_interests = False
+    interest = uuid4()
+
+    async def asking(contacts: ContactsClient) -> None:
+        for expected in (1, 2):
+            contact = await contacts.find_contact(USER, [interest])
+            assert contact is not None
+            assert contact.interest_links == {}
+            assert len(users.requests) == expected
+
+    run_with_contacts(users.target, asking)
+
+
+def test_requests_name_few_interests(users: UserService) -> None:
+    """200 of a user at most, always the same ones, and 1,000 in all: more users are asked for in further requests."""
+    ids = add_users(users, 7)
+    interests = {user_id: [uuid4() for _ in range(MAX_INTERESTS_PER_USER + 1)] for user_id in ids}
+
+    async def asking(contacts: ContactsClient) -> None:
+        found = await contacts.find_contacts(ids, interests)
+        for user_id, contact in found.items():
+            assert list(contact.interest_links) == sorted(interests[user_id])[:MAX_INTERESTS_PER_USER]
+        assert await contacts.find_contacts(ids, interests) == found  # from the cache
+
+    run_with_contacts(users.target, asking)
+    in_one = MAX_INTERESTS_PER_REQUEST // MAX_INTERESTS_PER_USER
+    assert sorted(map(len, users.requests)) == [len(ids) - in_one, in_one]
+
+
+@given(st.dictionaries(st.uuids(), st.sets(st.integers(0, 300).map(lambda each: UUID(int=each)), max_size=300)))
+@example({UUID(int=number): {UUID(int=each) for each in range(300)} for number in range(12)})
+@example({UUID(int=number): set() for number in range(1_200)})
+def test_each_user_is_in_one_request_within_its_limits(wanted: dict[UUID, set[UUID]]) -> None:
+    """No user is left out or asked for twice, and no request is above the contract's limits, or empty."""
+    parts = list(module._split_into_requests(wanted))
+    assert [user_id for part in parts for user_id in part] == list(wanted)
+    for part in parts:
+        assert 0 < len(part) <= MAX_USERS_PER_REQUEST
+        assert sum(map(len, part.values())) <= MAX_INTERESTS_PER_REQUEST
+        for user_id, interests in part.items():
+            assert len(interests) == min(len(wanted[user_id]), MAX_INTERESTS_PER_USER)
+            assert set(interests) <= wanted[user_id]
 
 
 def test_the_cache_is_bounded(users: UserService, monkeypatch: pytest.MonkeyPatch) -> None:

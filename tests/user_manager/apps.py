@@ -13,6 +13,7 @@ from user_manager.rest.reading import CredentialReader
 from user_manager.rest.routes import DESCRIPTION, PROBLEMS, build_users_blueprint
 from user_manager.rest.sessions import build_sessions_blueprint
 from user_manager.rest.sign_in_pages import build_sign_in_pages_blueprint
+from user_manager.rest.stop_pages import build_stop_pages_blueprint
 
 
 def build_app(
@@ -49,5 +50,6 @@ def build_app(
         )
     )
     app.register_blueprint(build_pages_blueprint(service.registrations, service.accounts, service.account_mails))
+    app.register_blueprint(build_stop_pages_blueprint(service.alert_stops, public_url))
     app.register_blueprint(openapi.create_blueprint("Towerwatch accounts", "1", DESCRIPTION, reader.cookie.name))
     return app

@@ -17,6 +17,7 @@ from user_manager.access import AccountAuthorizer
 from user_manager.account_mails import AccountMails
 from user_manager.accounts import Accounts, Contact
 from user_manager.addresses import Address, compute_address_digest
+from user_manager.alert_stops import AlertStops
 from user_manager.bounces import Bounces
 from user_manager.deletion.saga import Deletions
 from user_manager.idempotency import IdempotencyStore
@@ -58,6 +59,7 @@ class Service:
         self.registrations = Registrations(self.database, self.links, authorizer, self.answers, self.limits, self.clock)
         self.account_mails = AccountMails(self.database, self.links, self.limits, self.clock)
         self.deletions = Deletions(self.database, self.interests, authorizer, self.clock, self.metrics)
+        self.alert_stops = AlertStops(self.links, self.interests)
         self.bounces = Bounces(self.database, self.clock, self.metrics)
         self.sessions = Sessions(self.database, authorizer, self.clock, self.lifetimes)
         self.sign_ins = SignIns(self.database, self.links, self.limits, self.clock, self.lifetimes, self.metrics)

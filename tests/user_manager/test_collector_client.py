@@ -1,15 +1,23 @@
 """The client of the collector, against a real gRPC server that is up, down, slow or returns errors."""
 
 import time
-from collections.abc import Iterator
-from uuid import uuid4
+from collections.abc import Callable, Iterator
+from uuid import UUID, uuid4
 
 import grpc
 import pytest
 
 from tests.fakes.collector import FakeCollector
+from towerwatch.interests.v1.events_pb2 import InterestSet
 from user_manager.collector_client import CollectorClient
 from user_manager.errors import CollectorRefusedError, CollectorUnavailableError
+
+CALLS: dict[str, Callable[[CollectorClient, UUID], object]] = {
+    "all": lambda client, user_id: client.delete_interests(user_id),
+    "one": lambda client, user_id: client.delete_interest(user_id, uuid4()),
+    "read": lambda client, user_id: client.load_interest(user_id, uuid4()),
+}
+of_each_call = pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 
 
 @pytest.fixture
@@ -35,10 +43,34 @@ def test_the_user_id_reaches_the_collector(collector: FakeCollector, client: Col
     assert collector.deleted == [str(user_id)] * 2
 
 
-def test_a_collector_that_is_down_is_unavailable(client: CollectorClient) -> None:
-    """The error is transient."""
-    with pytest.raises(CollectorUnavailableError) as caught:
-        client.delete_interests(uuid4())
+def test_the_ids_of_an_interest_reach_the_collector(collector: FakeCollector, client: CollectorClient) -> None:
+    """An answer without an interest says that the user has none with this id."""
+    collector.start()
+    user_id, interest_id = uuid4(), uuid4()
+    assert client.delete_interest(user_id, interest_id) is None
+    assert client.load_interest(user_id, interest_id) is None
+    assert collector.deleted == [f"{user_id}/{interest_id}"]
+
+
+def test_an_interest_that_this_version_cannot_read_is_refused(
+    collector: FakeCollector, client: CollectorClient
+) -> None:
+    """A newer collector may know windows that this version does not: an error of ours, not a stack trace."""
+    collector.start()
+    collector.interest = InterestSet(interest_id=str(uuid4()), user_id=str(uuid4()), airport="KJFK")
+    for unknown in ({}, {"direction": 2, "window": 77}, {"direction": 77, "window": 1}):
+        collector.interest.MergeFrom(InterestSet(**unknown))
+        with pytest.raises(CollectorRefusedError):
+            client.load_interest(uuid4(), uuid4())
+
+
+@of_each_call
+def test_a_collector_that_is_down_is_unavailable(
+    client: CollectorClient, call: Callable[[CollectorClient, UUID], object]
+) -> None:
+    """The error is transient, and says that nothing was changed."""
+    with pytest.raises(CollectorUnavailableError, match=r"(?i)nothing was changed") as caught:
+        call(client, uuid4())
     assert caught.value.transient
 
 
@@ -55,16 +87,20 @@ def test_a_collector_that_comes_back_is_found_again(collector: FakeCollector, cl
             assert time.monotonic() < deadline
 
 
-def test_a_slow_collector_is_unavailable_after_the_deadline(collector: FakeCollector, client: CollectorClient) -> None:
+@of_each_call
+def test_a_slow_collector_is_unavailable_after_the_deadline(
+    collector: FakeCollector, client: CollectorClient, call: Callable[[CollectorClient, UUID], object]
+) -> None:
     """A person waits for the response, so the call ends at the deadline."""
     collector.start()
     collector.prompt.clear()
     began = time.monotonic()
     with pytest.raises(CollectorUnavailableError):  # without a deadline the collector would answer after half a minute
-        client.delete_interests(uuid4())
+        call(client, uuid4())
     assert time.monotonic() - began > 0.9
 
 
+@of_each_call
 @pytest.mark.parametrize(
     ("answer", "error"),
     [
@@ -80,10 +116,11 @@ def test_an_error_is_transient_or_permanent(
     client: CollectorClient,
     answer: grpc.StatusCode,
     error: type[CollectorUnavailableError | CollectorRefusedError],
+    call: Callable[[CollectorClient, UUID], object],
 ) -> None:
     """Each gRPC status becomes a transient or a permanent error of ours, never gRPC's own exception."""
     collector.start()
     collector.answer = answer
     with pytest.raises(error) as caught:
-        client.delete_interests(uuid4())
+        call(client, uuid4())
     assert caught.value.transient is (error is CollectorUnavailableError)

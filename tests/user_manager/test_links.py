@@ -18,6 +18,8 @@ from user_manager.links import CONFIRMATION_LINK_LIFETIME, LinkSigner
 LINKS = LinkSigner("the-signing-key-of-tests", "https://towerwatch.example")
 USER = UUID("5f0e8f5c-2f0a-4a86-9d53-3a6d3b4b7c11")
 
+INTEREST = UUID("1c6f7d1e-58a5-4f0b-9d4f-2a1f6f5d8c11")
+
 BASE64_ALPHABET = string.ascii_letters + string.digits + "-_"
 
 # As an earlier version mailed them, with the key of these tests.
@@ -35,6 +37,10 @@ KINDS = {
         lambda links, link_token: links.parse_confirmation_link(link_token).user_id,
     ),
     "unsubscribe": (LinkSigner.build_unsubscription_url, LinkSigner.parse_unsubscription_link),
+    "stop": (
+        lambda links, user_id: links.build_alert_stop_url(user_id, INTEREST),
+        lambda links, link_token: links.parse_alert_stop_link(link_token).user_id,
+    ),
 }
 of_each_kind = pytest.mark.parametrize(("make", "read"), KINDS.values(), ids=KINDS)
 
@@ -72,6 +78,42 @@ def test_a_link_to_another_user_with_the_same_signature_is_forged(make: Make, re
     """The signature covers the user's id."""
     with pytest.raises(LinkForgedError):
         read(LINKS, build_token(make).replace(str(USER), str(uuid4())))
+
+
+@pytest.mark.parametrize("made_for", KINDS)
+@pytest.mark.parametrize("read_as", KINDS)
+def test_a_link_has_one_purpose(made_for: str, read_as: str) -> None:
+    """A link of one kind is forged for every other kind: to stop one alert is not to stop all."""
+    link_token = build_token(KINDS[made_for][0])
+    if made_for == read_as:
+        assert KINDS[read_as][1](LINKS, link_token) == USER
+    else:
+        with pytest.raises(LinkForgedError):
+            KINDS[read_as][1](LINKS, link_token)
+
+
+def test_a_link_that_stops_an_alert_names_one_interest_of_one_user() -> None:
+    """It never changes and never expires; with the ids of another interest or another user it is forged."""
+    url = LINKS.build_alert_stop_url(USER, INTEREST)
+    assert url == LINKS.build_alert_stop_url(USER, INTEREST)
+    link_token = url.rpartition("/")[2]
+    link = LINKS.parse_alert_stop_link(link_token)
+    assert (link.user_id, link.interest_id) == (USER, INTEREST)
+    for changed in (
+        link_token.replace(str(INTEREST), str(uuid4())),
+        link_token.replace(f"{USER}~{INTEREST}", f"{INTEREST}~{USER}"),
+        link_token.replace(str(INTEREST), str(INTEREST).upper()),
+    ):
+        with pytest.raises(LinkForgedError):
+            LINKS.parse_alert_stop_link(changed)
+
+
+@pytest.mark.parametrize("value", [str(USER), f"{USER}~", f"{USER}~x", f"{USER}~{INTEREST}~{INTEREST}", "~"])
+def test_a_signed_text_that_names_no_interest_is_forged(value: str) -> None:
+    """The signed text must be a user's id and an interest's."""
+    signer = Signer(LINKS.signing_key, "stop-alert", key_derivation="hmac", digest_method=hashlib.sha256)
+    with pytest.raises(LinkForgedError):
+        LINKS.parse_alert_stop_link(signer.sign(value).decode())
 
 
 def test_a_link_of_one_kind_is_forged_for_the_other_kind() -> None:

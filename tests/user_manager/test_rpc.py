@@ -18,6 +18,7 @@ from towerwatch.users.v1.user_service_pb2 import (
     CONFIRMATION_STATE_WAITING,
     AuthenticateRequest,
     GetContactsRequest,
+    MailedInterests,
     ReportBounceRequest,
     ReportConfirmationRequest,
     VerifyUserRequest,
@@ -128,6 +129,45 @@ def test_a_call_requests_500_contacts_at_most(stub: UserServiceStub) -> None:
     assert not stub.GetContacts(GetContactsRequest(user_ids=ids[:500]), timeout=60).contacts
     with pytest.raises(grpc.RpcError) as caught:
         stub.GetContacts(GetContactsRequest(user_ids=ids), timeout=60)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_contacts_hold_links_to_the_interests_that_are_asked_for(stub: UserServiceStub, service: Service) -> None:
+    """Each once, signed for this user; ids that are none are left out, and so is what is asked for nobody."""
+    ann, bob = (service.register_confirmed(email).account for email in ("ann@example.org", "bob@example.org"))
+    interest = uuid4()
+    request = GetContactsRequest(
+        user_ids=[str(ann.user_id), str(bob.user_id)],
+        interests=[
+            MailedInterests(user_id=str(ann.user_id), interest_ids=[str(interest), str(interest), "nonsense"]),
+            MailedInterests(user_id=str(uuid4()), interest_ids=[str(interest)]),
+            MailedInterests(user_id="nonsense", interest_ids=[str(interest)]),
+        ],
+    )
+    contacts = {each.user_id: each for each in stub.GetContacts(request, timeout=60).contacts}
+    assert not contacts[str(bob.user_id)].interest_links
+    (links,) = contacts[str(ann.user_id)].interest_links
+    assert links.interest_id == str(interest)
+    assert links.change_url == f"https://towerwatch.example/watch?interest={interest}"
+    assert links.stop_url.startswith("https://towerwatch.example/stop/")
+    link = service.links.parse_alert_stop_link(links.stop_url.rpartition("/")[2])
+    assert (link.user_id, link.interest_id) == (ann.user_id, interest)
+
+
+@pytest.mark.parametrize("numbers", [[201], [200] * 5 + [1]])
+def test_a_call_requests_links_to_few_interests(stub: UserServiceStub, service: Service, numbers: list[int]) -> None:
+    """At most 200 of a user and 1,000 in all, by the contract; more get INVALID_ARGUMENT."""
+    users = [str(uuid4()) for _ in range(5)]
+    users.append(str(service.register_confirmed().account.user_id))
+    ids = [str(uuid4()) for _ in range(201)]
+    allowed = [MailedInterests(user_id=user, interest_ids=ids[:200]) for user in users[1:]]
+    (contact,) = stub.GetContacts(GetContactsRequest(user_ids=users, interests=allowed), timeout=60).contacts
+    assert len(contact.interest_links) == 200
+    too_many = [
+        MailedInterests(user_id=user, interest_ids=ids[:number]) for user, number in zip(users, numbers, strict=False)
+    ]
+    with pytest.raises(grpc.RpcError) as caught:
+        stub.GetContacts(GetContactsRequest(user_ids=users, interests=too_many), timeout=60)
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 

@@ -1,7 +1,7 @@
 """Confirmation mails: each rule by an example."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from dataclasses import replace
 from datetime import timedelta
 from types import SimpleNamespace
@@ -86,7 +86,7 @@ class ConfirmationFixture:
         event: Any = FakeEvent(message)
         await self.confirmations.start(PendingEvent(event, acknowledge), scheduled)
 
-    async def find_contact(self, user_id: UUID) -> Contact | None:
+    async def find_contact(self, user_id: UUID, interest_ids: Collection[UUID] = ()) -> Contact | None:
         await asyncio.sleep(0.01)
         if self.failures.get(user_id) and isinstance(self.failures[user_id][0], UserManagerUnavailable):
             raise self.failures[user_id].pop(0)

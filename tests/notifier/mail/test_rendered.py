@@ -16,6 +16,7 @@ from domain.alerts import AlertState, Bound
 from domain.interests import Direction
 from domain.windows import Window
 from notifier.mail import (
+    InterestLinks,
     compose_alert_mail,
     compose_alerts_mail,
     compose_confirmation_mail,
@@ -37,7 +38,17 @@ from tests.notifier.alerts import (
 )
 from tests.streams.browser import PHONE, SCREENSHOTS, require_installed, running_browser, visit
 
-READER = replace(CONTACT, unsubscribe_url="https://towerwatch.example.org/unsubscribe?token=a.b-c")
+_INTERESTS = {each.interest_id for each in (ALERT, *a_day_at_five_airports(NOW))}
+READER = replace(
+    CONTACT,
+    unsubscribe_url="https://towerwatch.example.org/unsubscribe?token=a.b-c",
+    interest_links={
+        each: InterestLinks(
+            f"https://towerwatch.example.org/watch?interest={each}", f"https://towerwatch.example.org/stop/{each}.a-b_c"
+        )
+        for each in _INTERESTS
+    },
+)
 SCREENS: dict[str, dict[str, Any]] = {
     "light": {"viewport": {"width": 760, "height": 900}, "color_scheme": "light"},
     "dark": {"viewport": {"width": 760, "height": 900}, "color_scheme": "dark"},

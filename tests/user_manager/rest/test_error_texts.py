@@ -65,6 +65,8 @@ def test_a_fault_of_a_registration_is_told_in_our_words(
         ("PATCH", "/confirm/x", {}, 405),
         ("GET", "/confirm/x", {}, 400),
         ("GET", "/unsubscribe/x", {}, 400),
+        ("GET", "/stop/x", {}, 400),
+        ("POST", "/stop/x", {}, 400),
     ],
 )
 def test_no_answer_has_a_text_of_a_library(

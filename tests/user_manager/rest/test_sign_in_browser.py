@@ -27,7 +27,7 @@ ANN: Final = "ann@example.org"
 HOME: Final = "towerwatch.home.example"
 """A name that the browser resolves to this machine, and does not trust as it trusts https."""
 
-_PATIENCE_MS: Final = 180_000
+PATIENCE_MS: Final = 180_000
 """Milliseconds that the browser may take for one step on a busy machine."""
 
 
@@ -90,7 +90,7 @@ def test_a_person_signs_in_without_javascript(browser: Browser, service: Service
         serve_page(form) as foreign,
         browser.new_context(java_script_enabled=False) as context,
     ):
-        context.set_default_timeout(_PATIENCE_MS)
+        context.set_default_timeout(PATIENCE_MS)
         page = context.new_page()
         page.goto(f"{url}/sign-in/mail")
         page.get_by_label("E-mail address").fill(ANN)
