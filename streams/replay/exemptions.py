@@ -80,7 +80,7 @@ class ComparedAlert:
         oldest = number - self.for_windows
         if self.is_percent:
             days = usual.select_days(self.direction)
-            oldest = list_earlier_windows(days, self.window, number, self.for_windows)[-1]
+            oldest = list_earlier_windows(days, grid, number, self.for_windows)[-1]
             if oldest * hours // DAY_HOURS < min(days, default=number):
                 oldest = number - LOOKBACK_HOURS // hours
         return range(oldest * hours, (number + 1) * hours)
