@@ -96,8 +96,7 @@ class TrafficChange:
         pair = self._percent_counts.get(key)
         if pair is None:
             before = self._before.with_usual(self._after.usual)
-            after = PercentCounts(self._after, *key)
-            pair = self._percent_counts[key] = PercentCounts(before, *key), after
+            pair = self._percent_counts[key] = PercentCounts(before, *key), PercentCounts(self._after, *key)
         return pair
 
     def _get_counts(self, direction: Direction, grid: Grid, measure: Measure) -> tuple[WindowCounts, WindowCounts]:
@@ -167,8 +166,7 @@ class TrafficChange:
             return False  # alerts of windows that were judged before may be different now
         if isinstance(grid, LocalGrid):
             return self._has_no_local_breach(direction, grid, measure, changed, for_windows, low, high)
-        hours = grid.hours
-        length = hours * HOUR_S
+        hours, length = grid.hours, grid.hours * HOUR_S
         first, last = changed.first // hours, changed.last_known // hours
         closed_until = changed.covered_until // length
         if changed.covered_until_before is None or first < changed.covered_until_before // length:
