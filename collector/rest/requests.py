@@ -136,6 +136,11 @@ DirectionParameter = Annotated[
 WindowParameter = Annotated[Window, WithJsonSchema({"type": "string", "enum": [each.value for each in Window]})]
 """The length of windows as a query parameter, written out as `DirectionParameter`."""
 
+AlignedToParameter = Annotated[
+    AlignedTo, WithJsonSchema({"type": "string", "enum": [each.value for each in AlignedTo]})
+]
+"""The clock of windows as a query parameter, written out as `DirectionParameter`."""
+
 _OMITTED: Final[Any] = None
 HIGH_DESCRIPTION: Final = "Say when a window has more flights than this; above low_value."
 LOW_DESCRIPTION: Final = "Say when a window has fewer flights than this; 1: when it has none."
@@ -306,7 +311,7 @@ class UsualQuery(_Query):
 
     direction: DirectionParameter = Direction.BOTH
     window: WindowParameter = Window.ONE_HOUR
-    aligned_to: Annotated[AlignedTo, FROM_QUERY] = Field(default=AlignedTo.UTC, description=ALIGNED_TO_DESCRIPTION)
+    aligned_to: AlignedToParameter = Field(default=AlignedTo.UTC, description=ALIGNED_TO_DESCRIPTION)
 
 
 class AverageQuery(_Query):

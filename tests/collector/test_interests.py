@@ -281,11 +281,11 @@ def test_windows_by_the_airports_clock_are_another_interest(service: Service) ->
     assert (again.interest_id, again.version, again.aligned_to) == (local.interest_id, 2, AlignedTo.AIRPORT)
     changed = service.interests.change(ANN, local.interest_id, None, {"for_windows": 2})
     assert (changed.version, changed.aligned_to) == (3, AlignedTo.AIRPORT)
-    with pytest.raises(InterestError, match="no usual yet"):
-        service.interests.change(ANN, local.interest_id, None, {"low_percent": 50})
+    percent = service.interests.change(ANN, local.interest_id, None, {"low_percent": 50})
+    assert (percent.version, percent.low_percent, percent.aligned_to) == (4, 50, AlignedTo.AIRPORT)
     assert service.interests.get(ANN, by_utc.interest_id) == by_utc
     events = [InterestSet.FromString(each.value or b"") for each in outbox(service.database, INTERESTS_CHANGED.name)]
-    assert [each.aligned_to for each in events] == [0, 2, 2, 2]
+    assert [each.aligned_to for each in events] == [0, 2, 2, 2, 2]
 
 
 def test_an_equal_percent_is_no_new_version(service: Service) -> None:
