@@ -37,7 +37,7 @@ from domain.rule import find_interest_grid
 from domain.suggestions import Frequency, Suggestion, build_level_history, suggest_levels
 from domain.traffic import Traffic
 from domain.usual_week import UsualWindow, list_usual_week
-from domain.windows import HOUR_S, AlignedTo, Window, instant, seconds
+from domain.windows import AlignedTo, Window, instant, seconds
 
 _LONGEST_BASE: Final = timedelta(weeks=WEEKS_BACK, days=1)
 """Longest time from a window back to the weeks that its usual follows from; clocks are moved by a day at most."""

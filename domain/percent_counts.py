@@ -22,8 +22,9 @@ from domain.windows import HOUR_S, Window
 
 LOOKBACK_HOURS: Final = (MAX_FOR_WINDOWS + 1) * DAY_HOURS
 """Hours before a window in which the windows before it are sought; earlier ones count as lost. By the airport's clock
-as many windows are sought as have these hours on days without a change of clocks. Many windows may be skipped, and the counts are not retained for ever: without this bound a run that reaches back to the edge of what is
-retained would depend on how a log was cut into messages."""
+as many windows are sought as lie in these hours where no clock changes. Many windows may be skipped, and the counts are
+not retained for ever: without this bound a run that reaches back to the edge of what is retained would depend on how a
+log was cut into messages."""
 
 _UNREACHED: Final = WindowCount(0, is_covered=False, is_closed=False, is_lost=False)
 

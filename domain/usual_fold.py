@@ -5,9 +5,9 @@ usual is then fixed from the counts after that message, whether anybody has an i
 windows that are known then, if three are; else it has no usual, for good. Corrections of past weeks do not change it.
 So the usual is a function of the log, and no window is judged by percents before it is reached.
 
-To keep the cost of a message small, a whole UTC day is computed when its first window is reached: all windows that begin
-on it, by UTC and by the airport's clock. Each correction computes the day's windows that are not reached yet again, so
-that their usual is right when they are reached.
+To keep the cost of a message small, a whole UTC day is computed when its first window is reached: all windows that
+begin on it, by UTC and by the airport's clock. Each correction computes the day's windows that are not reached yet
+again, so that their usual is right when they are reached.
 """
 
 from collections.abc import Sequence

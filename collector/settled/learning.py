@@ -96,16 +96,16 @@ class Forecast:
         judged = 0
         for number in range(first, first + DAY_HOURS // grid.hours):
             at = instant(grid.find_begin(number))
-            bases = [base for base in calendar.list_base_windows(grid, number) if base is not None]
+            bases = [(instant(each[0]), instant(each[1])) for each in calendar.list_base_windows(grid, number) if each]
             if len(bases) < FEWEST_BASE_WINDOWS:
                 continue
-            if sum(self._is_known(keys, *map(instant, base), at) for base in bases) < FEWEST_BASE_WINDOWS:
+            if sum(self._is_known(keys, *base, at) for base in bases) < FEWEST_BASE_WINDOWS:
                 return False
             judged += 1
         return judged > 0
 
     def _is_known(self, keys: Sequence[Key], begin: datetime, end: datetime, at: datetime) -> bool:
-        """Return True if the base window [begin, end) will be known, in all directions, when the one at `at` is reached."""
+        """Return True if a base window [begin, end) will be known, in all directions, when that at `at` is reached."""
         days = {day_of(begin), day_of(end - timedelta(seconds=1))}
         return all(self._is_day_known(key, day, at) for key in keys for day in days)
 

@@ -64,7 +64,9 @@ class PercentTruth:
     @cached_property
     def _known_times(self) -> Sequence[datetime]:
         """The movements without those of the missing days."""
-        return [at for at in self.times if at.replace(hour=0, minute=0, second=0, microsecond=0) not in self.missing_days]
+        return [
+            at for at in self.times if at.replace(hour=0, minute=0, second=0, microsecond=0) not in self.missing_days
+        ]
 
     @property
     def _is_local(self) -> bool:
@@ -176,8 +178,8 @@ class PercentTruth:
     def _is_in_breach(self, judged: Sequence[_Judged], at: datetime) -> bool:
         """Return True if the last windows, as many as the interest wants in a row, are past the threshold.
 
-        `at`: the start of the window for which that is asked; windows over 31 days before it, by the clock by which they
-        begin, are ignored.
+        `at`: the start of the window for which that is asked; windows over 31 days before it, by the clock by
+        which they begin, are ignored.
         """
         zone = self._zone if self._is_local else UTC
         since = at.astimezone(zone).replace(tzinfo=None) - _REMEMBERED

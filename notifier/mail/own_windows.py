@@ -32,7 +32,7 @@ def format_own_range(alert: Alert, begin: datetime, end: datetime, times: Reader
 
 
 def format_shared_range(alerts: Sequence[Alert], times: ReaderTimes) -> str:
-    """Return the time of all windows of some alerts, at least one, by the clock of their airport, as `format_own_range`.
+    """Return the time of all windows of some alerts, at least one, by their airport's clock, as `format_own_range`.
 
     Empty unless all are of one airport and begin by its clock.
     """

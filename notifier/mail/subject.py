@@ -85,12 +85,14 @@ def format_summary_subject(summaries: Sequence[ThresholdSummary], times: ReaderT
 def format_catch_up_subject(alerts: Sequence[Alert], times: ReaderTimes) -> str:
     """Return the subject of a catch-up mail: "Mailed late: 14 alerts, Tue 3 Nov – Wed 11 Nov (KJFK, KBOS)".
 
-    After 70 characters further airports are only counted ("and 3 more").
+    After 70 characters further airports are only counted ("and 3 more"). If all windows are by one airport's clock:
+    "Mailed late: 2 alerts, Sun 10 Mar – Mon 11 Mar at KBOS".
     """
     airports = format_airports({each.airport for each in alerts})
     how_many = f"{format_number(len(alerts))} alert{'s' if len(alerts) > 1 else ''}"
-    time_range = format_shared_range(alerts, times) or f"{times.format_range(*find_time_range(alerts))} UTC"
-    return f"Mailed late: {how_many}, {time_range} ({airports})"
+    own_range = format_shared_range(alerts, times)
+    time_range = own_range or f"{times.format_range(*find_time_range(alerts))} UTC ({airports})"
+    return f"Mailed late: {how_many}, {time_range}"
 
 
 def format_airports(icaos: Collection[str]) -> str:

@@ -28,7 +28,7 @@ from tests.domain.filled_logs import build_filled_log
 from tests.domain.usual_logs import ModelUsual, UsualLog
 
 REACH = timedelta(days=31)
-"""How long before a window the windows before it are searched for; as many windows as that has where no clock changes."""
+"""How long before a window the windows before it are searched for: as many as that has where no clock changes."""
 
 
 @dataclass
@@ -67,9 +67,7 @@ class _Windows:
         return 100 * Fraction(self.count(start)) / Fraction(self.usual[start])
 
 
-def judge_percents(
-    logs: list[Log], model: ModelUsual, interest: Interest, bound: str, percent: int
-) -> set[ModelAlert]:
+def judge_percents(logs: list[Log], model: ModelUsual, interest: Interest, bound: str, percent: int) -> set[ModelAlert]:
     """Return what follows for one threshold in percent: alerts with all STILL, and the breaches that are UNDECIDED.
 
     `model`: what is usual in all windows since `effective_from` that were reached.

@@ -1,4 +1,4 @@
-"""What is usual in windows by the airport's own clock: which windows it follows from, by hand and by looking at clocks."""
+"""What is usual in windows by the airport's own clock: the windows that it follows from, by hand and by the clock."""
 
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
@@ -28,7 +28,9 @@ from tests.domain.usual_logs import DAY_S, generate_usual_log
 WEEK = timedelta(days=7)
 
 
-def tell_days(first: datetime, days: int, every_s: int, without: frozenset[datetime] = frozenset()) -> list[Observation]:
+def tell_days(
+    first: datetime, days: int, every_s: int, without: frozenset[datetime] = frozenset()
+) -> list[Observation]:
     """Return messages of some UTC days with a departure every so many seconds, but for those at the times `without`."""
     begin, log = seconds(first), []
     for start in range(begin, begin + days * DAY_S, DAY_S):
@@ -79,13 +81,15 @@ def test_in_the_weeks_after_a_change_of_clocks_local_windows_have_a_usual_and_th
     first = datetime(2013, 2, 1, tzinfo=UTC)
     log = tell_days(first, 46, HOUR_S)
     since = datetime(2013, 3, 13, tzinfo=UTC)
-    local, by_utc = (judge("KJFK", log, since, window=Window.SIX_HOURS, aligned_to=each) for each in reversed(AlignedTo))
+    local, by_utc = (
+        judge("KJFK", log, since, window=Window.SIX_HOURS, aligned_to=each) for each in reversed(AlignedTo)
+    )
     assert {each.doubled_usual for each in local if each.knowledge == "closed"} == {12}
     assert {each.doubled_usual for each in by_utc} == {None}
 
 
 def test_a_date_that_did_not_exist_is_no_base_and_its_neighbours_are():
-    """Apia had no 30 December 2011: the Fridays after it lack it, and the Saturdays have the 31st, a day after the 29th."""
+    """Apia had no 30 December 2011: the Fridays after it lack it; the Saturdays have the 31st, after the 29th."""
     log = tell_days(datetime(2011, 11, 25, tzinfo=UTC), 44, HOUR_S)
     verdicts = judge("NSFA", log, datetime(2011, 12, 31, 10, tzinfo=UTC))
     clock = ZoneInfo("Pacific/Apia")
@@ -100,7 +104,9 @@ def test_a_date_that_did_not_exist_is_no_base_and_its_neighbours_are():
 def test_a_flight_on_either_side_of_midnight_is_of_its_own_day():
     """At Kathmandu, where a day begins at 18:15 UTC: of the base days as of the one that is judged."""
     first = datetime(2013, 4, 1, tzinfo=UTC)
-    gone = frozenset(first + timedelta(days=day, hours=18, minutes=minute) for day in range(29, 40) for minute in (15, 30))
+    gone = frozenset(
+        first + timedelta(days=day, hours=18, minutes=minute) for day in range(29, 40) for minute in (15, 30)
+    )
     quiet = frozenset(each for each in gone if each.day == 6)
     verdicts = judge("VNKT", tell_days(first, 40, HOUR_S // 4, quiet), first + timedelta(days=30), low_percent=99)
     assert [(each.start, each.count, each.low) for each in verdicts if each.low is not None] == [
@@ -110,7 +116,7 @@ def test_a_flight_on_either_side_of_midnight_is_of_its_own_day():
 
 
 def test_the_usual_is_fixed_when_the_coverage_reaches_midnight_at_the_airport():
-    """Not with the UTC day before it: a correction of a past week that comes before that counts, one after it does not."""
+    """Not with the UTC day before it: a correction of a past week before that counts, one after it does not."""
     first, calendar = datetime(2013, 4, 1, tzinfo=UTC), find_calendar("VNKT")
     grid = find_grid("VNKT", Window.ONE_DAY, AlignedTo.AIRPORT)
     traffic = fold_all(tell_days(first, 23, HOUR_S), calendar=calendar)
@@ -118,7 +124,7 @@ def test_the_usual_is_fixed_when_the_coverage_reaches_midnight_at_the_airport():
     number = grid.find_first_from(day)
 
     def cover(until: int, begin: int, back: tuple[int, ...], before: Traffic) -> Traffic:
-        """Return the traffic after a message of hours, and then one that adds ten flights to each of some past weeks."""
+        """Return the traffic after a message of hours, and then ten flights more in each of some past weeks."""
         hours = Observation(Direction.DEPARTURES, begin, until, (), Coverage.COMPLETE)
         after = fold_with_usual(before, hours, calendar)
         for week in back:
@@ -229,5 +235,3 @@ def test_it_does_not_matter_in_how_many_messages_the_hours_come(seed):
             begin = end
         traffic = after
     assert traffic.usual == fold_all(plain, calendar=calendar).usual
-
-

@@ -15,7 +15,7 @@ from domain.percent_counts import PercentCounts
 from domain.traffic import Coverage, Observation, Traffic
 from domain.usual import LEAST_DOUBLED_USUAL, compute_doubled_median, read_doubled_usual
 from domain.usual_fold import fold_with_usual, list_base_counts
-from domain.windows import HOUR_S, Window, instant, seconds
+from domain.windows import HOUR_S, Window, seconds
 from tests.domain.filled_logs import build_filled_log
 from tests.domain.usual_logs import CLOCKS, DAY_S, ModelUsual, UsualLog, generate_usual_log
 

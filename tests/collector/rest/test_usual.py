@@ -68,7 +68,7 @@ def test_where_fewer_than_three_weeks_are_known_nothing_is_usual_and_a_sentence_
 
 
 def test_the_usual_week_has_the_airports_days_if_these_are_asked_for(client: FlaskClient, service: Service) -> None:
-    """From the airport's midnight on that was last, with the days of the weeks before, also of 23 hours; not of hours."""
+    """From the airport's last midnight on, with the days of the weeks before, also of 23 hours; hours have none."""
     service.clock.advance(28 * DAY)
     service.set(wish(), ANN)
     today = day_of(service.clock.now())

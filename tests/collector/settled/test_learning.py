@@ -94,7 +94,7 @@ def _poll(service: Service, collector: object, until: datetime) -> None:
 def test_windows_by_the_airports_clock_are_judged_from_when_it_is_said(
     service: Service, airport: str, window: Window
 ) -> None:
-    """West and east of Greenwich, and with days that begin within an hour: the days of history that are asked suffice."""
+    """West and east of Greenwich, and with days that begin within an hour: the history that is asked for suffices."""
     source = build_source(service)
     prove_past_days(service.database, NOON)
     collector = build_collector(service, source, 4_000)

@@ -145,7 +145,7 @@ def test_a_mail_of_several_alerts_names_the_airports_days_in_its_subject() -> No
     by_utc = replace(other, aligned_to=AlignedTo.UTC, own_end=None)
     assert name(first, by_utc).endswith("(2 alerts, Sun 10 Mar 05:00 – Tue 12 Mar 04:00 UTC (06:00 local))")
     assert " UTC" in name(first, replace(other, airport="KJFK"))
-    assert format_catch_up_subject([first, other], TIMES) == "Mailed late: 2 alerts, Sun 10 Mar – Mon 11 Mar at KBOS (KBOS)"
+    assert format_catch_up_subject([first, other], TIMES) == "Mailed late: 2 alerts, Sun 10 Mar – Mon 11 Mar at KBOS"
 
 
 def test_an_airport_whose_code_was_retired_has_the_clock_of_utc() -> None:

@@ -104,7 +104,8 @@ def test_the_airports_days_have_a_band_of_their_own_usual() -> None:
     assert {("09 Mar", 24, 48), ("10 Mar", 23, 48), ("11 Mar", 24, 48), ("16 Mar", 24, 48)} <= reached
     assert {each.doubled_usual for each in utc.windows if each.start.date() > date(2013, 3, 11)} == {None}
     assert [each.threshold for each in own.percents] == [99]
-    assert [(each.state, f"{each.start:%d %b}") for each in own.statements] == [("FIRING", "10 Mar"), ("RESOLVED", "11 Mar")]
+    signs = [(each.state, f"{each.start:%d %b}") for each in own.statements]
+    assert signs == [("FIRING", "10 Mar"), ("RESOLVED", "11 Mar")]
     drawn = build_chart(own)
     assert drawn is not None
     assert drawn.usual.area
