@@ -29,23 +29,21 @@ from collector.intervals import DAY, FARTHEST_BACK, day_of
 from collector.model import CoverageRow, FlightRow
 from collector.unheard import find_unheard_since
 from domain.alerts import Bound
-from domain.calendar import WEEKS_BACK, find_calendar
-from domain.interests import Direction, Interest, check_low
+from domain.calendar import WEEKS_BACK, find_calendar, find_grid
+from domain.interests import Direction, Interest, check_alignment, check_low
 from domain.measures import Measure
 from domain.preview import FlightHistory, Preview, explain_unknown, fold_histories, preview_traffic
 from domain.rule import find_interest_grid
 from domain.suggestions import Frequency, Suggestion, build_level_history, suggest_levels
 from domain.traffic import Traffic
 from domain.usual_week import UsualWindow, list_usual_week
-from domain.windows import HOUR_S, AlignedTo, Window, seconds
+from domain.windows import AlignedTo, Window, instant, seconds
 
 _LONGEST_BASE: Final = timedelta(weeks=WEEKS_BACK, days=1)
 """Longest time from a window back to the weeks that its usual follows from; clocks are moved by a day at most."""
 
 _SUGGESTED_FROM: Final = timedelta(days=35)
 """Thresholds are suggested from the windows of this time before today."""
-
-_NO_USUAL_THERE: Final = Suggestion(None, None, "Windows by the airport's clock have no usual yet.")
 
 _NO_USER: Final = UUID(int=0)
 
@@ -280,17 +278,23 @@ class FlightQueries:
             shown, coverage, unheard_since, unknown, _suggest_thresholds(interest, traffic, suggested_from)
         )
 
-    def find_usual_week(self, user_id: UUID, icao: str, direction: Direction, window: Window) -> UsualWeek:
-        """Return what is usual in the windows of seven days (UTC) from the beginning of today on, by what is known now.
+    def find_usual_week(
+        self, user_id: UUID, icao: str, direction: Direction, window: Window, aligned_to: AlignedTo = AlignedTo.UTC
+    ) -> UsualWeek:
+        """Return what is usual in the windows of seven days from the beginning of today on, by what is known now.
 
-        Only the settled record counts, not live movements. Raises NoSuchInterestError if the
-        user has no interest there, NoSuchAirportError.
+        `aligned_to`: the clock by which days and windows begin. Only the settled record counts, not live movements.
+        Raises NoSuchInterestError if the user has no interest there, NoSuchAirportError, and InterestError for windows
+        that cannot begin by this clock.
         """
-        today = day_of(self._clock.now())
+        check_alignment(aligned_to, window)
+        now = self._clock.now()
         with self._database.reading() as session:
             require_interest(session, user_id, icao)
-            coverage, traffic = _load_traffic(session, icao, direction, today - _LONGEST_BASE)
-        windows = list_usual_week(traffic, icao, direction, window, seconds(today) // (24 * HOUR_S))
+            days = find_grid(icao, Window.ONE_DAY, aligned_to)
+            today = instant(days.find_begin(days.find_number(seconds(now))))
+            coverage, traffic = _load_traffic(session, icao, direction, today - _LONGEST_BASE, aligned_to)
+        windows = list_usual_week(traffic, icao, direction, find_grid(icao, window, aligned_to), today)
         return UsualWeek(icao, direction, find_calendar(icao).time_zone, windows, coverage)
 
 
@@ -304,9 +308,6 @@ def _suggest_thresholds(
     for measure in Measure:
         history = build_level_history(traffic, interest.direction, grid, measure, first)
         for bound in Bound:
-            if measure is Measure.PERCENT and interest.aligned_to is AlignedTo.AIRPORT:
-                suggestions[bound, measure] = dict.fromkeys(Frequency, _NO_USUAL_THERE)
-                continue
             found = suggest_levels(history, bound, interest.for_windows, repeat=interest.repeat)
             suggestions[bound, measure] = found
     return suggestions

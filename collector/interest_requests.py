@@ -28,7 +28,7 @@ class InterestRequest:
     def check(self) -> None:
         """Raise InterestError unless an interest may have these thresholds together, and windows by this clock."""
         check_thresholds(self.high, self.low, self.for_windows, self.high_percent, self.low_percent)
-        check_alignment(self.aligned_to, self.window, self.high_percent, self.low_percent)
+        check_alignment(self.aligned_to, self.window)
 
 
 class InterestUpdate(TypedDict, total=False):

@@ -26,7 +26,9 @@ from collector.people import delete_person, join_queue
 from collector.unheard import delete_notice_marks, explain_unheard, find_unheard_since, notify_unheard
 from collector.write_limits import DEFAULT_LIMITS, PastWindowsLimit, PersonLimits, require_room
 from domain.airports import explain_retired_code, is_icao
+from domain.calendar import find_grid
 from domain.interests import Interest, InterestError, check_low
+from domain.windows import AlignedTo, Window, instant, seconds
 
 log = structlog.get_logger()
 
@@ -392,13 +394,19 @@ def _find_last_collected_day(session: Session, request: InterestRequest, now: da
     """Return the start (UTC) of the last day that is collected, at least in part, in every direction of the request.
 
     It is yesterday's if any of these directions was never collected. Never earlier than `OLDEST_LAST_DAY` before today:
-    days of an airport that nobody had an interest in for weeks are not worth their credits.
+    days of an airport that nobody had an interest in for weeks are not worth their credits. For windows by the
+    airport's clock it is the start of the last day by that clock that is collected from its begin to its end, if there
+    is one; else the first such day counts that will be.
     """
     parts = [part.value for part in request.direction.parts]
-    query = select(CoverageRow.covered_until).where(
-        CoverageRow.airport == request.airport, CoverageRow.direction.in_(parts)
-    )
+    query = select(CoverageRow).where(CoverageRow.airport == request.airport, CoverageRow.direction.in_(parts))
     covered = session.scalars(query).all()
     if len(covered) < len(parts):
         return day_of(now) - DAY
-    return max(day_of(min(covered) - timedelta(seconds=1)), day_of(now) - OLDEST_LAST_DAY)
+    begin, end = max(row.covered_from for row in covered), min(row.covered_until for row in covered)
+    last = day_of(end - timedelta(seconds=1))
+    if request.aligned_to is AlignedTo.AIRPORT:
+        grid = find_grid(request.airport, Window.ONE_DAY, AlignedTo.AIRPORT)
+        own = instant(grid.find_begin(grid.find_number(seconds(end)) - 1))
+        last = own if own >= begin else last
+    return max(last, day_of(now) - OLDEST_LAST_DAY)

@@ -6,11 +6,11 @@ Zones come from the locked package `tzdata` alone, so that a window has the same
 from datetime import UTC, datetime, timedelta
 from functools import cache, lru_cache
 from importlib.resources import files
-from typing import Final
+from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 from domain.airports import find_airport
-from domain.grids import Grid, LocalGrid, splits_hours
+from domain.grids import LOCAL_WINDOWS, Grid, LocalGrid, splits_hours
 from domain.hourly_counts import DAY_HOURS
 from domain.windows import HOUR_S, AlignedTo, Window, instant, seconds
 
@@ -30,6 +30,30 @@ local times as the same hours (UTC) of the day that many weeks before, as on all
 REGULAR: Final[Plan] = (None,) * WEEKS_BACK
 """The plan of a day whose base days are the same days (UTC) of the weeks before, hour by hour."""
 
+BaseIntervals = tuple[tuple[int, int] | None, ...]
+"""Begin and end (seconds since 1970) of the base window of each of the WEEKS_BACK weeks before a window, the latest
+first; None where there is none."""
+
+
+class LocalStart(NamedTuple):
+    """A window by an airport's clock, with its base windows."""
+
+    begin: int
+    """Seconds since 1970."""
+    window: Window
+    """The length of most such windows."""
+    bases: BaseIntervals
+
+
+class LocalPlan(NamedTuple):
+    """The windows by an airport's clock that begin on one UTC day."""
+
+    starts: tuple[LocalStart, ...]
+    """In the order of their begin; of two that begin at once, the shorter one first."""
+    is_regular: bool
+    """True if all begin with an hour of UTC, and their base windows at the same hour, weeks before, and are as long as
+    most, as on all days of most zones without a change of clocks. False: not all do."""
+
 
 class Calendar:
     """The local time of one zone: it converts instants by the zone's rules, and caches the results by day."""
@@ -41,6 +65,7 @@ class Calendar:
             self._zone = ZoneInfo.from_file(rules, key=time_zone)
         self._find_offset_of_day = lru_cache(maxsize=256)(self._compute_offset_of_day)
         self.plan_day = lru_cache(maxsize=64)(self._plan_day)
+        self.plan_local_day = lru_cache(maxsize=64)(self._plan_local_day)
         self.splits_hours = lru_cache(maxsize=256)(self._splits_hours)
         self.find_local_grid = cache(self._build_local_grid)
 
@@ -80,6 +105,31 @@ class Calendar:
             for at in range(WEEKS_BACK)
         )
 
+    def list_base_windows(self, grid: Grid, number: int) -> BaseIntervals:
+        """Return the base windows of window `number`, whether anything is known of them or not.
+
+        By UTC a base window must begin where a window by UTC does. By the airport's clock they are the windows of the
+        same local time, as long as the clock made them. `grid`: by UTC, or this calendar's.
+        """
+        if isinstance(grid, LocalGrid):
+            same = grid.list_same_windows(number, WEEKS_BACK)
+            return tuple(None if each is None else (grid.find_begin(each), grid.find_begin(each + 1)) for each in same)
+        length = grid.hours * HOUR_S
+        times = self.find_same_times(grid.find_begin(number))
+        return tuple(None if at is None or at % length else (at, at + length) for at in times)
+
+    def _plan_local_day(self, day: int) -> LocalPlan:
+        """Return the windows by this clock that begin on a UTC day (since 1970), with their base windows."""
+        starts = []
+        for window in LOCAL_WINDOWS:
+            grid = self.find_local_grid(window)
+            number, end = grid.find_first_from(day * _DAY_S), (day + 1) * _DAY_S
+            while (begin := grid.find_begin(number)) < end:
+                starts.append(LocalStart(begin, window, self.list_base_windows(grid, number)))
+                number += 1
+        starts.sort(key=lambda each: (each.begin, each.window.hours))
+        return LocalPlan(tuple(starts), all(map(_is_regular, starts)))
+
     def _build_local_grid(self, window: Window) -> LocalGrid:
         """Return the grid of the windows of one length by this clock."""
         return LocalGrid(window, self._zone, self.time_zone)
@@ -96,6 +146,13 @@ class Calendar:
         hours = range(day * DAY_HOURS, (day + 1) * DAY_HOURS)
         offsets = {instant(hour * HOUR_S).astimezone(self._zone).utcoffset() for hour in hours}
         return offsets.pop() if len(offsets) == 1 else None
+
+
+def _is_regular(start: LocalStart) -> bool:
+    """Return True if a local window is as `LocalPlan.is_regular` says, else False."""
+    length = start.window.hours * HOUR_S
+    begins = [start.begin - weeks * WEEK_HOURS * HOUR_S for weeks in range(1, WEEKS_BACK + 1)]
+    return not start.begin % HOUR_S and start.bases == tuple((begin, begin + length) for begin in begins)
 
 
 def _convert_to_hour(at: int | None) -> int | None:

@@ -18,14 +18,14 @@ from domain.grids import Grid, LocalGrid
 from domain.interests import Direction
 from domain.live_record import Provenance
 from domain.measures import Measure
-from domain.percent_counts import PercentCounts, PercentLookback, may_have_breach
+from domain.percent_counts import PercentCounts, PercentLookback, may_have_breach, may_have_local_breach
 from domain.range_alerts import RangeAlert, find_range_alerts
 from domain.rule import ThresholdRange
 from domain.statements import PastStatements
 from domain.traffic import Traffic
 from domain.usual_fold import list_base_counts
 from domain.window_counts import RunBounds, WindowCounts
-from domain.windows import HOUR_S, Window, seconds
+from domain.windows import HOUR_S, seconds
 
 NO_TRAFFIC: Final = Traffic()
 """An airport's traffic before the first observation: no flights, no coverage."""
@@ -50,7 +50,7 @@ class TrafficChange:
         }
         self._changed_ranges = {direction: self._build_changed_range(direction, hours) for direction in Direction}
         self._window_counts: dict[tuple[Direction, Grid], tuple[WindowCounts, WindowCounts]] = {}
-        self._percent_counts: dict[tuple[Direction, Window], tuple[PercentCounts, PercentCounts]] = {}
+        self._percent_counts: dict[tuple[Direction, Grid], tuple[PercentCounts, PercentCounts]] = {}
         self._lookbacks: dict[tuple[Direction, Grid, Measure], tuple[Lookback, Lookback]] = {}
         self._past_statements: dict[tuple[Direction, Grid, Measure], PastStatements] = {}
 
@@ -92,12 +92,11 @@ class TrafficChange:
 
         Both have the usual counts of after the change: those of windows that were reached before do not change.
         """
-        key = direction, grid.window
+        key = direction, grid
         pair = self._percent_counts.get(key)
         if pair is None:
             before = self._before.with_usual(self._after.usual)
-            after = PercentCounts(self._after, *key)
-            pair = self._percent_counts[key] = PercentCounts(before, *key), after
+            pair = self._percent_counts[key] = PercentCounts(before, *key), PercentCounts(self._after, *key)
         return pair
 
     def _get_counts(self, direction: Direction, grid: Grid, measure: Measure) -> tuple[WindowCounts, WindowCounts]:
@@ -166,9 +165,8 @@ class TrafficChange:
         if self._is_correction:
             return False  # alerts of windows that were judged before may be different now
         if isinstance(grid, LocalGrid):
-            return self._has_no_local_breach(direction, grid, changed, for_windows, low, high)
-        hours = grid.hours
-        length = hours * HOUR_S
+            return self._has_no_local_breach(direction, grid, measure, changed, for_windows, low, high)
+        hours, length = grid.hours, grid.hours * HOUR_S
         first, last = changed.first // hours, changed.last_known // hours
         closed_until = changed.covered_until // length
         if changed.covered_until_before is None or first < changed.covered_until_before // length:
@@ -200,17 +198,22 @@ class TrafficChange:
         self,
         direction: Direction,
         grid: LocalGrid,
+        measure: Measure,
         changed: ChangedRange,
         for_windows: int,
         low: int | None,
         high: int | None,
     ) -> bool:
-        """Return the same as `has_no_breach`, for thresholds in flights in windows by the airport's clock."""
+        """Return the same as `has_no_breach`, for windows by the airport's clock."""
         first, last = _find_windows(grid, changed.first, changed.last_known)
         closed_until, before = grid.find_number(changed.covered_until), changed.covered_until_before
         if before is None or first < grid.find_number(before):
             return False  # also if only an hour lies in two windows, of which the first was closed before
-        if closed_until != grid.find_number(before):
+        is_closing = closed_until != grid.find_number(before)
+        if measure is Measure.PERCENT:
+            _, judged = self._get_percent_counts(direction, grid)
+            return not may_have_local_breach(judged, range(first, last + 1), for_windows * is_closing, low, high)
+        if is_closing:
             first -= for_windows  # a window that closes now is compared with the windows before it
         _, after = self._get_window_counts(direction, grid)
         most = max([after[number].flights for number in range(first, last + 1)], default=0)
@@ -333,7 +336,7 @@ class TrafficChange:
 
     def list_base_counts(self, direction: Direction, grid: Grid, number: int, calendar: Calendar) -> tuple[int, ...]:
         """Return the counts of the base windows of window `number` as far as they are known after the change."""
-        return list_base_counts(self._after, calendar, direction, grid.window, number)
+        return list_base_counts(self._after, calendar, direction, grid, number)
 
     def find_provenance(self, direction: Direction, grid: Grid, number: int) -> Provenance:
         """Return where the change comes from; without a message, where what is known of window `number` comes from."""

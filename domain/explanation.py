@@ -91,7 +91,7 @@ def judge_windows(interest: Interest, traffic: Traffic, within: range | None = N
     last = max(
         closed_until - 1, _find_last_with_flights(windows, grid.find_number(counted_until * HOUR_S), closed_until)
     )
-    percents = PercentCounts(traffic, interest.direction, interest.window)
+    percents = PercentCounts(traffic, interest.direction, grid)
     has_percents = any(find_measure(interest, bound) is Measure.PERCENT for bound in Bound)
     judged = range(max(first, covered) - interest.for_windows, last + 1)
     if within is not None:
@@ -121,7 +121,7 @@ def _add_usual(
     elif percents.is_skipped(number):
         unjudged = Usualness.SKIPPED
     calendar = find_calendar(interest.airport)
-    base_counts = list_base_counts(traffic, calendar, interest.direction, interest.window, number)
+    base_counts = list_base_counts(traffic, calendar, interest.direction, find_interest_grid(interest), number)
     return replace(verdict, doubled_usual=doubled, unjudged=unjudged, base_counts=base_counts)
 
 

@@ -116,25 +116,13 @@ def _check_percent(bound: str, flights: int | None, percent: int | None, allowed
         raise InterestError(f"{name} must be from {allowed.start} to {allowed.stop - 1}", name)
 
 
-def check_alignment(
-    aligned_to: AlignedTo, window: Window, high_percent: int | None = None, low_percent: int | None = None
-) -> None:
-    """Raise InterestError unless windows of this length may begin by this clock, with thresholds in these measures.
+def check_alignment(aligned_to: AlignedTo, window: Window) -> None:
+    """Raise InterestError unless windows of this length may begin by this clock.
 
-    By the airport's clock are windows of six hours and of a day, with thresholds in flights.
+    By the airport's clock are windows of six hours and of a day.
     """
-    if aligned_to is AlignedTo.UTC:
-        return
-    if window is Window.ONE_HOUR:
+    if aligned_to is AlignedTo.AIRPORT and window is Window.ONE_HOUR:
         raise InterestError("an hour is not aligned to the airport's clock: leave aligned_to out", "aligned_to")
-    for name, percent in (("high_percent", high_percent), ("low_percent", low_percent)):
-        if percent is not None:
-            raise InterestError(
-                "windows that are aligned to the airport's clock have no usual yet: "
-                f"give {name.removesuffix('_percent')} (flights), or leave aligned_to out",
-                "aligned_to",
-                name,
-            )
 
 
 def check_low(low: int | None) -> None:

@@ -21,33 +21,34 @@ from domain.window_counts import LOST, RunBounds, WindowCount, WindowCounts
 from domain.windows import HOUR_S, Window
 
 LOOKBACK_HOURS: Final = (MAX_FOR_WINDOWS + 1) * DAY_HOURS
-"""Hours before a window in which the windows before it are sought; earlier ones count as lost. Many windows may be
-skipped, and the counts are not retained for ever: without this bound a run that reaches back to the edge of what is
-retained would depend on how a log was cut into messages."""
+"""Hours before a window in which the windows before it are sought; earlier ones count as lost. By the airport's clock
+as many windows are sought as lie in these hours where no clock changes. Many windows may be skipped, and the counts are
+not retained for ever: without this bound a run that reaches back to the edge of what is retained would depend on how a
+log was cut into messages."""
 
 _UNREACHED: Final = WindowCount(0, is_covered=False, is_closed=False, is_lost=False)
 
 
-def is_skipped(days: dict[int, UsualDay], window: Window, number: int) -> bool:
+def is_skipped(days: dict[int, UsualDay], grid: Grid, number: int) -> bool:
     """Return True if the usual count of window `number` is below 5, False if not, or if nothing is usual there.
 
     `days`: what is usual in one direction.
     """
-    doubled = read_doubled_usual(days, window, number)
+    doubled = read_doubled_usual(days, grid, number)
     return doubled is not None and doubled < LEAST_DOUBLED_USUAL
 
 
-def list_earlier_windows(days: dict[int, UsualDay], window: Window, number: int, windows: int) -> list[int]:
+def list_earlier_windows(days: dict[int, UsualDay], grid: Grid, number: int, windows: int) -> list[int]:
     """Return the last windows before window `number` that are not skipped, the latest first.
 
     Those that are not found within LOOKBACK_HOURS are numbered before that, where all windows are lost. `days`: what is
     usual in one direction.
     """
-    oldest = number - LOOKBACK_HOURS // window.hours
+    oldest = number - LOOKBACK_HOURS // grid.hours
     earlier: list[int] = []
     at = number - 1
     while len(earlier) < windows:
-        if at < oldest or not is_skipped(days, window, at):
+        if at < oldest or not is_skipped(days, grid, at):
             earlier.append(at)
         at -= 1
     return earlier
@@ -59,12 +60,11 @@ class PercentCounts(WindowCounts):
     The numbers of windows are those of `WindowCounts`, and so are the counts of windows that are judged.
     """
 
-    def __init__(self, traffic: Traffic, direction: Direction, window: Window) -> None:
+    def __init__(self, traffic: Traffic, direction: Direction, grid: Grid) -> None:
         """Compute the common coverage of the direction's parts; the rest is computed when it is first requested."""
-        super().__init__(traffic, direction, window)
-        self._window = window
+        super().__init__(traffic, direction, grid)
         self._usual = traffic.usual.select_days(direction)
-        self.lookback = LOOKBACK_HOURS // window.hours
+        self.lookback = LOOKBACK_HOURS // grid.hours
         """Number of windows before a window in which earlier ones that are not skipped are searched for."""
         self._earlier: dict[tuple[int, int], list[int]] = {}
 
@@ -85,11 +85,11 @@ class PercentCounts(WindowCounts):
 
     def find_doubled_usual(self, number: int) -> int | None:
         """Return twice the usual count of a window that was reached; None if it has none."""
-        return read_doubled_usual(self._usual, self._window, number)
+        return read_doubled_usual(self._usual, self._grid, number)
 
     def is_skipped(self, number: int) -> bool:
         """Return True if the usual count of a window is below 5, False if not, or if nothing is usual there."""
-        return is_skipped(self._usual, self._window, number)
+        return is_skipped(self._usual, self._grid, number)
 
     def list_earlier(self, number: int, windows: int) -> list[int]:
         """Return the last windows before window `number` that are not skipped, the latest first.
@@ -99,7 +99,7 @@ class PercentCounts(WindowCounts):
         key = number, windows
         earlier = self._earlier.get(key)
         if earlier is None:
-            earlier = self._earlier[key] = list_earlier_windows(self._usual, self._window, number, windows)
+            earlier = self._earlier[key] = list_earlier_windows(self._usual, self._grid, number, windows)
         return earlier
 
     def iterate_later(self, number: int) -> Iterator[int]:
@@ -177,7 +177,8 @@ def may_have_breach(
 ) -> bool:
     """Return True if one of some windows, or of the `for_windows` windows before them, may breach a threshold.
 
-    This cheap check builds no view of the windows, because most messages breach nothing. False: none of them breaches.
+    This cheap check of windows by UTC builds no view of them, because most messages breach nothing. False: none of them
+    breaches.
     `covered_until`: the end of the coverage of all parts (seconds since 1970). `low` and `high`: the highest low
     threshold and the lowest high threshold, in percent; None: there is none.
     """
@@ -195,6 +196,25 @@ def may_have_breach(
         if high is not None and level > high * doubled:
             return True
         if low is not None and level < low * doubled and number < closed_until:
+            return True
+    return False
+
+
+def may_have_local_breach(
+    windows: PercentCounts, numbers: range, for_windows: int, low: int | None, high: int | None
+) -> bool:
+    """Return the same as `may_have_breach` for windows by the airport's clock."""
+    judged = [*range(numbers.start, min(numbers.stop, windows.reached + 1))]
+    if for_windows:
+        judged += windows.list_earlier(numbers.start, for_windows)
+    for number in judged:
+        doubled = windows.find_doubled_usual(number)
+        if doubled is None or doubled < LEAST_DOUBLED_USUAL:
+            continue
+        level = 200 * windows[number].flights
+        if high is not None and level > high * doubled:
+            return True
+        if low is not None and level < low * doubled and number < windows.reached:
             return True
     return False
 
@@ -237,10 +257,7 @@ class PercentLookback(Lookback):
 
 
 def count_windows(traffic: Traffic, direction: Direction, grid: Grid, measure: Measure) -> WindowCounts:
-    """Return the view of a traffic as windows of one grid and direction, for thresholds in one measure.
-
-    Windows by the airport's clock have no usual: no interest has a threshold in percent there.
-    """
+    """Return the view of a traffic as windows of one grid and direction, for thresholds in one measure."""
     if measure is Measure.PERCENT:
-        return PercentCounts(traffic, direction, grid.window)
+        return PercentCounts(traffic, direction, grid)
     return WindowCounts(traffic, direction, grid)

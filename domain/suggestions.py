@@ -102,10 +102,7 @@ class LevelHistory:
 def build_level_history(
     traffic: Traffic, direction: Direction, grid: Grid, measure: Measure, first: int
 ) -> LevelHistory:
-    """Return the closed windows from window number `first` on, as thresholds of one measure compare them.
-
-    In percent only of windows by UTC (not checked).
-    """
+    """Return the closed windows from window number `first` on, as thresholds of one measure compare them."""
     counts, window = WindowCounts(traffic, direction, grid), grid.window
     if counts.first is None or counts.closed_until is None:
         return LevelHistory((), None, measure, timedelta(0))
@@ -117,7 +114,7 @@ def build_level_history(
         ]
         known = sum(each.levels is not None for each in windows)
         return LevelHistory(tuple(windows), None, measure, known * window.length)
-    percents = PercentCounts(traffic, direction, window)
+    percents = PercentCounts(traffic, direction, grid)
     windows = [
         LevelWindow(number, _find_percent_levels(percents, number))
         for number in numbers

@@ -5,15 +5,17 @@ usual is then fixed from the counts after that message, whether anybody has an i
 windows that are known then, if three are; else it has no usual, for good. Corrections of past weeks do not change it.
 So the usual is a function of the log, and no window is judged by percents before it is reached.
 
-To keep the cost of a message small, a whole UTC day is computed when its first window is reached. Each correction
-computes the day's windows that are not reached yet again, so that their usual is right when they are reached.
+To keep the cost of a message small, a whole UTC day is computed when its first window is reached: all windows that
+begin on it, by UTC and by the airport's clock. Each correction computes the day's windows that are not reached yet
+again, so that their usual is right when they are reached.
 """
 
 from collections.abc import Sequence
 from operator import add
 from typing import Final
 
-from domain.calendar import REGULAR, WEEK_HOURS, WEEKS_BACK, Calendar, Plan
+from domain.calendar import REGULAR, WEEK_HOURS, WEEKS_BACK, Calendar, LocalPlan, Plan
+from domain.grids import Grid
 from domain.hourly_counts import DAY_HOURS, Day
 from domain.interests import Direction
 from domain.traffic import DirectionTraffic, Observation, Traffic, find_oldest_coverage
@@ -23,8 +25,10 @@ from domain.usual import (
     Usual,
     UsualDay,
     compute_doubled_median,
+    copy_local_windows,
     copy_windows,
     pack_doubled_usual,
+    pack_local_usual,
     write_doubled_usual,
 )
 from domain.windows import HOUR_S, Window
@@ -93,15 +97,14 @@ def _compute_days(
     covered); `reached`: the same after it (both seconds since 1970). Days that are too early to have a usual are left
     out. Returns `days` itself if there is nothing to compute.
     """
-    earliest = max([_find_known_from(*part) for part in parts]) // HOUR_S + _EARLIEST_HOURS
-    first = earliest if reached_before is None else max(reached_before // HOUR_S + 1, earliest)
+    earliest = (max([_find_known_from(*part) for part in parts]) // HOUR_S + _EARLIEST_HOURS) * HOUR_S
+    since = earliest if reached_before is None else max(reached_before + 1, earliest)
     computed: dict[int, UsualDay] = {}
-    for day in range(first // DAY_HOURS, reached // _DAY_S + 1):
+    for day in range(since // _DAY_S, reached // _DAY_S + 1):
         known = days.get(day)
         if known is not None and not has_correction:
             continue
-        begin = max(first - day * DAY_HOURS, 0)
-        computed[day] = _compute_day(parts, day, begin, calendar.plan_day(day), known or EMPTY_USUAL_DAY)
+        computed[day] = _compute_day(parts, day, since, calendar, known or EMPTY_USUAL_DAY)
     if not computed:
         return days
     return {**days, **{day: packed for day, packed in computed.items() if packed != days.get(day)}}
@@ -125,14 +128,33 @@ def _find_known_from(after: DirectionTraffic, before: DirectionTraffic) -> int:
     return before.covered_from
 
 
-def _compute_day(parts: _Parts, day: int, begin: int, plan: Plan, known: UsualDay) -> UsualDay:
-    """Return a UTC day with the usual, by what is known now, of the windows that start from hour `begin` on.
+def _compute_day(parts: _Parts, day: int, since: int, calendar: Calendar, known: UsualDay) -> UsualDay:
+    """Return a UTC day with the usual, by what is known now, of the windows that start from `since` on.
+
+    `since`: seconds since 1970; `known`: the day with the windows before.
+    """
+    plan, local_plan = calendar.plan_day(day), calendar.plan_local_day(day)
+    weeks = None
+    if plan is REGULAR or local_plan.is_regular:
+        weeks = _list_known_base_weeks(parts, day)
+    begin = min(max(-(-since // HOUR_S) - day * DAY_HOURS, 0), DAY_HOURS)
+    if plan is REGULAR and weeks is not None:
+        packed = copy_windows(known, _compute_regular_day(weeks), begin)
+    else:
+        packed = _compute_irregular_day(parts, day, begin, plan, known)
+    kept = copy_local_windows(known, day, since)
+    later_weeks = _list_known_base_weeks(parts, day + 1) if weeks is not None and local_plan.is_regular else None
+    if weeks is not None and later_weeks is not None:
+        both = [[*hours, *later] for hours, later in zip(weeks, later_weeks, strict=True)]
+        return packed + kept + _compute_regular_local_windows(both, day, since, local_plan)
+    return packed + kept + _compute_local_windows(parts, since, local_plan)
+
+
+def _compute_irregular_day(parts: _Parts, day: int, begin: int, plan: Plan, known: UsualDay) -> UsualDay:
+    """Return a UTC day with the usual of the windows by UTC that start from hour `begin` on, found one by one.
 
     `plan`: the base hours of the day; `known`: the day with the windows before.
     """
-    base_days = _list_known_base_days(parts, day) if plan is REGULAR else None
-    if base_days is not None:
-        return copy_windows(known, _compute_regular_day(base_days), begin)
     packed = bytearray(copy_windows(known, EMPTY_USUAL_DAY, begin))
     for hour in range(day * DAY_HOURS + begin, (day + 1) * DAY_HOURS):
         bases = [_find_base_hour(plan, weeks, hour) for weeks in range(1, WEEKS_BACK + 1)]
@@ -143,21 +165,72 @@ def _compute_day(parts: _Parts, day: int, begin: int, plan: Plan, known: UsualDa
     return bytes(packed)
 
 
-def _compute_regular_day(base_days: tuple[Day, ...]) -> UsualDay:
-    """Return what is usual in all windows of a UTC day whose base days are the given whole days, all of them known.
+def _compute_local_windows(parts: _Parts, since: int, plan: LocalPlan) -> bytes:
+    """Return what is usual in the local windows of a plan that begin from `since` on (seconds since 1970), packed."""
+    packed = b""
+    for begin, window, bases in plan.starts:
+        if begin < since:
+            continue
+        counts = [flights for base in bases if (flights := _count_known(parts, base)) is not None]
+        if len(counts) >= FEWEST_BASE_WINDOWS:
+            packed += pack_local_usual(window, begin, compute_doubled_median(counts))
+    return packed
 
-    `base_days`: the hourly counts of the WEEKS_BACK days of one part of the direction, or first of one, then of the
-    other.
+
+def _compute_regular_local_windows(weeks: Sequence[Sequence[int]], day: int, since: int, plan: LocalPlan) -> bytes:
+    """Return the same as `_compute_local_windows` for a regular plan whose base windows are all known.
+
+    `weeks`: the counts of the 48 hours from the begin of each base day on; `day`: the plan's, since 1970.
     """
-    weeks = base_days[:WEEKS_BACK]
-    if len(base_days) > WEEKS_BACK:
-        weeks = tuple([tuple(map(add, *both)) for both in zip(weeks, base_days[WEEKS_BACK:], strict=True)])
+    packed = b""
+    for begin, window, _ in plan.starts:
+        if begin >= since:
+            hour = begin // HOUR_S - day * DAY_HOURS
+            end = hour + window.hours
+            packed += pack_local_usual(window, begin, 2 * sorted([sum(hours[hour:end]) for hours in weeks])[_MIDDLE])
+    return packed
+
+
+def _count_known(parts: _Parts, base: tuple[int, int] | None) -> int | None:
+    """Return the flights of all parts in a base window [begin, end), in seconds since 1970.
+
+    None if there is no such window, or not all its flights are known: a part is not covered from its begin to its end
+    without a gap, or the window begins or ends within an hour whose flights are only known together.
+    """
+    if base is None:
+        return None
+    flights = 0
+    for after, before in parts:
+        part = _select_retained(after, before, base[0])
+        counted = part.counts.count_between(*base) if _is_known(part, *base) else None
+        if counted is None:
+            return None
+        flights += counted
+    return flights
+
+
+def _compute_regular_day(weeks: Sequence[Day]) -> UsualDay:
+    """Return what is usual in all windows by UTC of a day whose base days are all known.
+
+    `weeks`: the hourly counts of the WEEKS_BACK base days.
+    """
     columns = [*zip(*weeks, strict=True)]
     quarters = [[sum(counts[at : at + 6]) for counts in weeks] for at in (0, 6, 12, 18)]
     doubled = [2 * sorted(column)[_MIDDLE] for column in columns]
     doubled += [2 * sorted(quarter)[_MIDDLE] for quarter in quarters]
     doubled.append(2 * sorted(map(sum, weeks))[_MIDDLE])
     return pack_doubled_usual(doubled)
+
+
+def _list_known_base_weeks(parts: _Parts, day: int) -> Sequence[Day] | None:
+    """Return the hourly counts of all parts together on the same UTC day of each week before, the earliest first.
+
+    None if not all of these days are known of all parts.
+    """
+    base_days = _list_known_base_days(parts, day)
+    if base_days is None or len(base_days) == WEEKS_BACK:
+        return base_days
+    return [tuple(map(add, *both)) for both in zip(base_days[:WEEKS_BACK], base_days[WEEKS_BACK:], strict=True)]
 
 
 def _list_known_base_days(parts: _Parts, day: int) -> tuple[Day, ...] | None:
@@ -233,34 +306,26 @@ def _list_known_counts(parts: _Parts, hours: int, bases: Sequence[int | None]) -
 
 
 def find_base_windows(
-    traffic: Traffic, calendar: Calendar, direction: Direction, window: Window, number: int
+    traffic: Traffic, calendar: Calendar, direction: Direction, grid: Grid, number: int
 ) -> list[tuple[int, int]]:
     """Return the base windows of window `number` as far as they are known now: start and flights, the latest first.
 
     Starts are seconds since 1970. Three at least make a usual, the median of their flights.
     """
-    hour = number * window.hours
-    plan = calendar.plan_day(hour // DAY_HOURS)
     parts = tuple((part, part) for part in traffic.select_directions(direction))
-    bases = [_find_base_hour(plan, weeks, hour) for weeks in range(1, WEEKS_BACK + 1)]
     return [
-        (base * HOUR_S, flights)
-        for base in bases
-        if base is not None
-        for flights in _list_known_counts(parts, window.hours, [base])
+        (base[0], flights)
+        for base in calendar.list_base_windows(grid, number)
+        if base is not None and (flights := _count_known(parts, base)) is not None
     ]
 
 
 def list_base_counts(
-    traffic: Traffic, calendar: Calendar, direction: Direction, window: Window, number: int
+    traffic: Traffic, calendar: Calendar, direction: Direction, grid: Grid, number: int
 ) -> tuple[int, ...]:
     """Return the counts of the base windows of window `number` as far as they are known now, the latest week first.
 
     They are for a person to read beside the usual: a correction of a past week may have changed them since it was
     fixed, and of weeks that are retained no longer nothing is known.
     """
-    hour = number * window.hours
-    plan = calendar.plan_day(hour // DAY_HOURS)
-    parts = tuple((part, part) for part in traffic.select_directions(direction))
-    bases = [_find_base_hour(plan, weeks, hour) for weeks in range(1, WEEKS_BACK + 1)]
-    return tuple(_list_known_counts(parts, window.hours, bases))
+    return tuple(flights for _, flights in find_base_windows(traffic, calendar, direction, grid, number))

@@ -5,12 +5,13 @@ from datetime import datetime
 from typing import Final
 
 from domain.calendar import find_calendar
+from domain.grids import Grid
 from domain.hourly_counts import DAY_HOURS
 from domain.interests import Direction
 from domain.traffic import Traffic
 from domain.usual import FEWEST_BASE_WINDOWS, compute_doubled_median
 from domain.usual_fold import find_base_windows
-from domain.windows import HOUR_S, Window, instant
+from domain.windows import instant, seconds
 
 _WEEK_DAYS: Final = 7
 
@@ -35,21 +36,21 @@ class UsualWindow:
 
 
 def list_usual_week(
-    traffic: Traffic, airport: str, direction: Direction, window: Window, day: int
+    traffic: Traffic, airport: str, direction: Direction, grid: Grid, since: datetime
 ) -> list[UsualWindow]:
-    """Return what is usual in all windows of seven UTC days from `day` (since 1970) on, in order.
+    """Return what is usual in all windows of seven days from `since`, the begin of a day by the grid's clock, in order.
 
     By the flights that are known now of the five weeks before, by the airport's clock (ICAO code): of a window that was
     reached already, thresholds in percent were judged by what was known then.
     """
-    calendar, windows_a_day = find_calendar(airport), DAY_HOURS // window.hours
+    calendar, first = find_calendar(airport), grid.find_number(seconds(since))
     found = []
-    for number in range(day * windows_a_day, (day + _WEEK_DAYS) * windows_a_day):
-        base = find_base_windows(traffic, calendar, direction, window, number)
+    for number in range(first, first + _WEEK_DAYS * DAY_HOURS // grid.hours):
+        base = find_base_windows(traffic, calendar, direction, grid, number)
         counts = [flights for _, flights in base]
         found.append(
             UsualWindow(
-                start=instant(number * window.hours * HOUR_S),
+                start=instant(grid.find_begin(number)),
                 doubled_usual=compute_doubled_median(counts) if len(counts) >= FEWEST_BASE_WINDOWS else None,
                 base=tuple(BaseWindow(instant(start), flights) for start, flights in base),
             )

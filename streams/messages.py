@@ -133,7 +133,7 @@ def convert_interest(message: interests_pb.InterestSet) -> Interest:
             low_percent=message.low_percent if message.HasField("low_percent") else None,
             aligned_to=_find_member(_ALIGNMENTS, message.aligned_to or interests_pb.ALIGNED_TO_UTC),
         )
-        check_alignment(interest.aligned_to, interest.window, interest.high_percent, interest.low_percent)
+        check_alignment(interest.aligned_to, interest.window)
         check_thresholds(interest.high, interest.low, interest.for_windows, interest.high_percent, interest.low_percent)
     except InterestError:
         raise UndecodableError("InterestSet with thresholds that contradict each other") from None

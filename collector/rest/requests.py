@@ -136,6 +136,11 @@ DirectionParameter = Annotated[
 WindowParameter = Annotated[Window, WithJsonSchema({"type": "string", "enum": [each.value for each in Window]})]
 """The length of windows as a query parameter, written out as `DirectionParameter`."""
 
+AlignedToParameter = Annotated[
+    AlignedTo, WithJsonSchema({"type": "string", "enum": [each.value for each in AlignedTo]})
+]
+"""The clock of windows as a query parameter, written out as `DirectionParameter`."""
+
 _OMITTED: Final[Any] = None
 HIGH_DESCRIPTION: Final = "Say when a window has more flights than this; above low_value."
 LOW_DESCRIPTION: Final = "Say when a window has fewer flights than this; 1: when it has none."
@@ -150,8 +155,8 @@ LOW_PERCENT_DESCRIPTION: Final = (
 )
 ALIGNED_TO_DESCRIPTION: Final = (
     "The clock by which windows begin: at 0, 6, 12 and 18 o'clock, or at midnight, in UTC or at the airport. By the "
-    "airport's clock a day has 23 or 25 hours when clocks change. Only windows of 6h and 1d, with thresholds in "
-    "flights, can be aligned to the airport."
+    "airport's clock a day has 23 or 25 hours when clocks change. Only windows of 6h and 1d can be aligned to the "
+    "airport."
 )
 FOR_WINDOWS_DESCRIPTION: Final = "How many windows in a row must be past the threshold."
 REPEAT_DESCRIPTION: Final = "Whether to say again, in each window, that it lasts."
@@ -181,8 +186,8 @@ class WantedInterest(_Body):
     repeat: StrictBool = Field(default=False, description=REPEAT_DESCRIPTION)
     effective_from: Instant | None = Field(
         default=None,
-        description=f"{_FROM_DESCRIPTION} Without it: the start of the last collected day for a new interest, the "
-        "present for a changed one; for a preview, all that can be judged.",
+        description=f"{_FROM_DESCRIPTION} Without it: the start of the last collected day, by the clock of aligned_to, "
+        "for a new interest, the present for a changed one; for a preview, all that can be judged.",
     )
 
     def to_request(self) -> InterestRequest:
@@ -306,6 +311,7 @@ class UsualQuery(_Query):
 
     direction: DirectionParameter = Direction.BOTH
     window: WindowParameter = Window.ONE_HOUR
+    aligned_to: AlignedToParameter = Field(default=AlignedTo.UTC, description=ALIGNED_TO_DESCRIPTION)
 
 
 class WindowsQuery(_Query):

@@ -44,10 +44,10 @@ class UsualCount(BaseModel):
 
 
 class UsualWeek(BaseModel):
-    """The usual numbers of flights at an airport in all windows of the seven days (UTC) from today on, in order.
+    """The usual numbers of flights at an airport in all windows of the seven days from today on, in order.
 
-    It follows from the settled record as it is known now. Windows that have begun already were judged by what was usual
-    by the record at that time.
+    Days and windows begin by the clock of `aligned_to`. It follows from the settled record as it is known now. Windows
+    that have begun already were judged by what was usual by the record at that time.
     """
 
     time_zone: str = Field(description="The airport's time zone, by whose clock the weeks before are found.")

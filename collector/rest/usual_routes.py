@@ -37,4 +37,5 @@ def add_usual_route(
         caller = authenticate()
         query = parse_query(UsualQuery)
         code = icao.strip().upper()
-        return Reply(UsualWeek.build(flights.find_usual_week(caller.user_id, code, query.direction, query.window)))
+        week = flights.find_usual_week(caller.user_id, code, query.direction, query.window, query.aligned_to)
+        return Reply(UsualWeek.build(week))

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import count
 from typing import Final
 
 from collector.intervals import DAY, Interval, day_of
@@ -23,9 +24,12 @@ from collector.settled.planner import (
 )
 from collector.settled.shares import Payments
 from domain.calendar import find_calendar
+from domain.grids import Grid
+from domain.hourly_counts import DAY_HOURS
 from domain.interests import Direction, Interest
+from domain.rule import find_interest_grid
 from domain.usual import FEWEST_BASE_WINDOWS
-from domain.windows import Window, instant, seconds
+from domain.windows import instant, seconds
 
 _FARTHEST: Final = 60 * DAY
 """How far ahead the forecast goes. Three weeks of coverage give a usual; after a change of clocks it takes more."""
@@ -72,36 +76,37 @@ class Forecast:
             return None
         reached = min(self._find_reached(key) for key in keys)
         present = replace(self, expected={key: {} for key in keys})
-        first = next(_list_starts(interest.window, reached))
-        if present.is_judged_from(keys, interest.window, first):
+        grid = find_interest_grid(interest)
+        first = grid.find_number(seconds(reached)) + 1  # a window that starts at `reached` is reached
+        if present.is_judged_from(keys, grid, first):
             return None
-        for start in _list_starts(interest.window, reached):
-            if start >= reached + _FARTHEST or self.is_judged_from(keys, interest.window, start):
+        for number in count(first):
+            start = instant(grid.find_begin(number))
+            if start >= reached + _FARTHEST or self.is_judged_from(keys, grid, number):
                 return start if start > interest.effective_from else None
-        raise AssertionError("starts do not end")
+        raise AssertionError("windows do not end")
 
-    def is_judged_from(self, keys: Sequence[Key], window: Window, start: datetime) -> bool:
-        """Return True if all windows of 24 hours from `start` on will have a usual; False if one will not.
+    def is_judged_from(self, keys: Sequence[Key], grid: Grid, first: int) -> bool:
+        """Return True if all windows of a day from window `first` on will have a usual; False if one will not.
 
         A window that has fewer than three base windows because of a change of clocks is ignored: it will never have a
         usual. False if no window is left.
         """
         calendar = find_calendar(keys[0][0])
         judged = 0
-        for number in range(DAY // window.length):
-            at = start + number * window.length
-            times = [time for time in calendar.find_same_times(seconds(at)) if time is not None]
-            bases = [base for base in map(instant, times) if window.start_of(base) == base]
+        for number in range(first, first + DAY_HOURS // grid.hours):
+            at = instant(grid.find_begin(number))
+            bases = [(instant(each[0]), instant(each[1])) for each in calendar.list_base_windows(grid, number) if each]
             if len(bases) < FEWEST_BASE_WINDOWS:
                 continue
-            if sum(self._is_known(keys, base, window, at) for base in bases) < FEWEST_BASE_WINDOWS:
+            if sum(self._is_known(keys, *base, at) for base in bases) < FEWEST_BASE_WINDOWS:
                 return False
             judged += 1
         return judged > 0
 
-    def _is_known(self, keys: Sequence[Key], base: datetime, window: Window, at: datetime) -> bool:
-        """Return True if a base window will be known when the window at `at` is reached, in all directions."""
-        days = {day_of(base), day_of(base + window.length - timedelta(seconds=1))}
+    def _is_known(self, keys: Sequence[Key], begin: datetime, end: datetime, at: datetime) -> bool:
+        """Return True if a base window [begin, end) will be known, in all directions, when that at `at` is reached."""
+        days = {day_of(begin), day_of(end - timedelta(seconds=1))}
         return all(self._is_day_known(key, day, at) for key in keys for day in days)
 
     def _is_day_known(self, key: Key, day: datetime, at: datetime) -> bool:
@@ -220,11 +225,3 @@ def _list_days(begin: datetime, end: datetime) -> Iterator[datetime]:
     while begin < end:
         yield begin
         begin += DAY
-
-
-def _list_starts(window: Window, reached: datetime) -> Iterator[datetime]:
-    """Yield, without end, the starts of the windows after `reached`; a window that starts at `reached` is reached."""
-    start = window.start_of(reached) + window.length
-    while True:
-        yield start
-        start += window.length

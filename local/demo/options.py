@@ -252,7 +252,7 @@ def parse_interest(text: str, effective_from: datetime) -> Interest:
     try:
         check_thresholds(high, low, for_windows, high_percent, low_percent)
         check_low(low)
-        check_alignment(aligned_to, window, high_percent, low_percent)
+        check_alignment(aligned_to, window)
     except InterestError as error:
         raise wrong(str(error)) from None
     return Interest(

@@ -10,7 +10,7 @@ from domain.alerts import Alert, AlertState
 from domain.calendar import WEEKS_BACK
 from domain.local_times import format_time, is_start_of_day
 from domain.usual import FEWEST_BASE_WINDOWS, compute_doubled_median
-from domain.windows import Window
+from domain.windows import AlignedTo, Window
 from notifier.mail.levels import WindowFacts, is_breached, is_skipped, list_earlier_windows
 from notifier.mail.times import ReaderTimes
 from notifier.mail.wording import (
@@ -116,7 +116,8 @@ def _describe_base_windows(alert: Alert) -> tuple[str, str]:
     zone: tzinfo = (ReaderTimes.of(airport.time_zone, alert.window_start).zone if airport else None) or UTC
     start, end = alert.window_start.astimezone(zone), alert.window_end
     days = f"{start:%A}s"
-    if alert.window is Window.ONE_DAY and is_start_of_day(start, zone) and is_start_of_day(end, zone):
+    is_whole_day = is_start_of_day(start, zone) and is_start_of_day(end, zone)
+    if alert.window is Window.ONE_DAY and (alert.aligned_to is AlignedTo.AIRPORT or is_whole_day):
         return days, ""
     noun = {Window.ONE_HOUR: "hour", Window.SIX_HOURS: "six hours", Window.ONE_DAY: "24 hours"}[alert.window]
     clock = "UTC" if airport is None else "at the airport"

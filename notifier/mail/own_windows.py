@@ -1,5 +1,6 @@
 """Windows by the airport's own clock as text: "Sun 10 Mar (23 hours) at KBOS"."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
@@ -28,6 +29,17 @@ def format_own_range(alert: Alert, begin: datetime, end: datetime, times: Reader
         return f"{times.format_range(begin, end)} UTC"
     odd = format_odd_length(alert.window, begin, end) if alert.count_windows(begin, end) == 1 else ""
     return f"{times.format_range(begin, end, zone)}{odd} at {alert.airport}"
+
+
+def format_shared_range(alerts: Sequence[Alert], times: ReaderTimes) -> str:
+    """Return the time of all windows of some alerts, at least one, by their airport's clock, as `format_own_range`.
+
+    Empty unless all are of one airport and begin by its clock.
+    """
+    if len({each.airport for each in alerts}) > 1 or any(find_own_zone(each) is None for each in alerts):
+        return ""
+    begin, end = min(each.window_start for each in alerts), max(each.window_end for each in alerts)
+    return format_own_range(alerts[0], begin, end, times)
 
 
 def format_odd_length(window: Window, begin: datetime, end: datetime) -> str:

@@ -8,7 +8,7 @@ from domain.alerts import Alert, AlertState
 from domain.local_times import format_hours, format_time
 from domain.notices import RetiredNotice, UnheardNotice, format_day
 from domain.windows import AlignedTo, Window
-from notifier.mail.own_windows import format_own_range
+from notifier.mail.own_windows import format_own_range, format_shared_range
 from notifier.mail.runs import describe_run
 from notifier.mail.summary import ThresholdSummary, find_time_range
 from notifier.mail.times import ReaderTimes
@@ -66,10 +66,11 @@ def format_summary_subject(summaries: Sequence[ThresholdSummary], times: ReaderT
 
     It lists the latest state of each threshold, breached ones first, equal ones once; after 70 characters further
     states are only counted ("and 3 more"). If all alerts make one run (one breach, or its corrections), the subject
-    describes that run instead, from its beginning to its end.
+    describes that run instead, from its beginning to its end. The time is by the airport's clock if all windows are of
+    one airport and begin by its clock, else in UTC.
     """
     alerts = [alert for summary in summaries for alert in summary.alerts]
-    time_range = _format_time_range(*find_time_range(alerts), times)
+    time_range = format_shared_range(alerts, times) or _format_time_range(*find_time_range(alerts), times)
     if len(summaries) == 1 and len(runs := summaries[0].split_into_runs()) == 1:
         return f"{alerts[0].airport}: {describe_run(runs[0])}, {time_range}"
     breached_first = sorted(summaries, key=lambda summary: not summary.latest.reports_breach)
@@ -84,11 +85,14 @@ def format_summary_subject(summaries: Sequence[ThresholdSummary], times: ReaderT
 def format_catch_up_subject(alerts: Sequence[Alert], times: ReaderTimes) -> str:
     """Return the subject of a catch-up mail: "Mailed late: 14 alerts, Tue 3 Nov – Wed 11 Nov (KJFK, KBOS)".
 
-    After 70 characters further airports are only counted ("and 3 more").
+    After 70 characters further airports are only counted ("and 3 more"). If all windows are by one airport's clock:
+    "Mailed late: 2 alerts, Sun 10 Mar – Mon 11 Mar at KBOS".
     """
     airports = format_airports({each.airport for each in alerts})
     how_many = f"{format_number(len(alerts))} alert{'s' if len(alerts) > 1 else ''}"
-    return f"Mailed late: {how_many}, {times.format_range(*find_time_range(alerts))} UTC ({airports})"
+    own_range = format_shared_range(alerts, times)
+    time_range = own_range or f"{times.format_range(*find_time_range(alerts))} UTC ({airports})"
+    return f"Mailed late: {how_many}, {time_range}"
 
 
 def format_airports(icaos: Collection[str]) -> str:

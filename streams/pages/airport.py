@@ -215,12 +215,11 @@ def _build_series(
     fitting = [each for each in in_force if each.direction is direction and _fits(each, grid)]
     charted = tuple(sorted(fitting, key=lambda each: -each.interests)[:MAX_CHARTED_THRESHOLDS])
     windows = tuple(build_window(number, grid, parts) for number in numbers)
-    if isinstance(grid, Window):  # by the airport's clock nothing is usual
-        percents = PercentCounts(traffic, direction, grid)
-        windows = tuple(
-            replace(shown, doubled_usual=percents.find_doubled_usual(number) if number <= percents.reached else None)
-            for number, shown in zip(numbers, windows, strict=True)
-        )
+    percents = PercentCounts(traffic, direction, grid)
+    windows = tuple(
+        replace(shown, doubled_usual=percents.find_doubled_usual(number) if number <= percents.reached else None)
+        for number, shown in zip(numbers, windows, strict=True)
+    )
     return Series(
         direction=direction,
         window=grid.window,

@@ -9,7 +9,6 @@ from uuid import UUID
 
 from domain.alerts import Alert, AlertState, Bound
 from domain.calendar import WEEK_HOURS, WEEKS_BACK, find_grid
-from domain.grids import LocalGrid
 from domain.hourly_counts import DAY_HOURS
 from domain.interests import Direction
 from domain.percent_counts import LOOKBACK_HOURS, list_earlier_windows
@@ -73,23 +72,14 @@ class ComparedAlert:
         retained no more, all hours in which they are sought.
         """
         grid = find_grid(self.airport, self.window, self.aligned_to)
-        if isinstance(grid, LocalGrid):
-            return self._list_local_hours(grid)
-        hours = self.window.hours
-        number = self.window_start // HOUR_S // hours
+        number = grid.find_number(self.window_start)
         oldest = number - self.for_windows
         if self.is_percent:
             days = usual.select_days(self.direction)
-            oldest = list_earlier_windows(days, self.window, number, self.for_windows)[-1]
-            if oldest * hours // DAY_HOURS < min(days, default=number):
-                oldest = number - LOOKBACK_HOURS // hours
-        return range(oldest * hours, (number + 1) * hours)
-
-    def _list_local_hours(self, grid: LocalGrid) -> range:
-        """Return the hours (since 1970) that hold the window and the `for_windows` windows before it."""
-        number = grid.find_number(self.window_start)
-        oldest = grid.find_begin(number - self.for_windows)
-        return range(oldest // HOUR_S, -(-grid.find_begin(number + 1) // HOUR_S))
+            oldest = list_earlier_windows(days, grid, number, self.for_windows)[-1]
+            if not days or grid.find_begin(oldest) // HOUR_S // DAY_HOURS < min(days):
+                oldest = number - LOOKBACK_HOURS // grid.hours
+        return range(grid.find_begin(oldest) // HOUR_S, -(-grid.find_begin(number + 1) // HOUR_S))
 
 
 def build_compared_alert(alert: Alert, cause_ms: int) -> ComparedAlert:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
 import pytest
@@ -143,6 +143,32 @@ def test_by_default_the_last_collected_day_is_judged(service: Service, direction
     assert service.set(wish(direction=direction)).effective_from == begins
 
 
+@pytest.mark.parametrize(
+    ("airport", "begins"),
+    [
+        ("KJFK", TODAY - timedelta(hours=43)),  # 5 o'clock UTC the day before yesterday
+        ("VNKT", TODAY - timedelta(hours=29.75)),  # 18:15
+        ("RJTT", TODAY - timedelta(hours=33)),
+    ],
+)
+def test_by_default_the_last_whole_day_of_the_airport_is_judged(
+    service: Service, airport: str, begins: datetime
+) -> None:
+    """The last day by the airport's clock that is collected to its end, if its begin is collected, too."""
+    local = {"window": Window.ONE_DAY, "aligned_to": AlignedTo.AIRPORT}
+    service.cover(Direction.DEPARTURES, TODAY - 9 * DAY, TODAY, airport=airport)
+    assert service.set(wish(airport, **local)).effective_from == begins
+    assert service.set(wish(airport)).effective_from == TODAY - DAY
+
+
+def test_by_default_the_first_whole_day_of_a_new_airport_is_judged(service: Service) -> None:
+    """Of one that was never collected, or only for a part of a local day, the first one that begins in the coverage."""
+    local = {"window": Window.ONE_DAY, "aligned_to": AlignedTo.AIRPORT}
+    assert service.set(wish("VNKT", **local)).effective_from == TODAY - DAY
+    service.cover(Direction.DEPARTURES, TODAY - DAY, TODAY)
+    assert service.set(wish(**local)).effective_from == TODAY - DAY
+
+
 def test_the_default_goes_back_two_days_at_most(service: Service) -> None:
     """An airport without a collection for weeks is not collected day by day; a user who wants that names an instant."""
     cover(service, Direction.DEPARTURES, days=25)
@@ -180,7 +206,7 @@ def test_an_airport_must_exist(service: Service) -> None:
         {"high": None, "high_percent": 100},
         {"low_percent": 100},
         {"aligned_to": AlignedTo.AIRPORT},
-        {"aligned_to": AlignedTo.AIRPORT, "window": Window.ONE_DAY, "low_percent": 50},
+        {"aligned_to": AlignedTo.AIRPORT, "window": Window.ONE_DAY, "low_percent": 100},
         {"effective_from": day_of(NOON - FARTHEST_BACK) - timedelta(microseconds=1)},
         {"effective_from": NOON + FARTHEST_AHEAD + timedelta(microseconds=1)},
     ],
@@ -255,11 +281,11 @@ def test_windows_by_the_airports_clock_are_another_interest(service: Service) ->
     assert (again.interest_id, again.version, again.aligned_to) == (local.interest_id, 2, AlignedTo.AIRPORT)
     changed = service.interests.change(ANN, local.interest_id, None, {"for_windows": 2})
     assert (changed.version, changed.aligned_to) == (3, AlignedTo.AIRPORT)
-    with pytest.raises(InterestError, match="no usual yet"):
-        service.interests.change(ANN, local.interest_id, None, {"low_percent": 50})
+    percent = service.interests.change(ANN, local.interest_id, None, {"low_percent": 50})
+    assert (percent.version, percent.low_percent, percent.aligned_to) == (4, 50, AlignedTo.AIRPORT)
     assert service.interests.get(ANN, by_utc.interest_id) == by_utc
     events = [InterestSet.FromString(each.value or b"") for each in outbox(service.database, INTERESTS_CHANGED.name)]
-    assert [each.aligned_to for each in events] == [0, 2, 2, 2]
+    assert [each.aligned_to for each in events] == [0, 2, 2, 2, 2]
 
 
 def test_an_equal_percent_is_no_new_version(service: Service) -> None:

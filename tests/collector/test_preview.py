@@ -126,9 +126,25 @@ def test_a_preview_counts_the_days_of_the_airports_clock(client: FlaskClient, se
         ("FIRING", "2013-02-10T18:15:00Z", 3),
         ("RESOLVED", "2013-02-11T18:15:00Z", 2),
     ]
-    assert {each["month"]["why_none"] for name, each in shown["suggestions"].items() if name.endswith("percent")} == {
-        "Windows by the airport's clock have no usual yet."
-    }
+
+
+def test_a_preview_judges_the_airports_days_by_what_is_usual_in_them(client: FlaskClient, service: Service) -> None:
+    """At Kathmandu a flight of 18:14 UTC is of the day before: the ten of each day are told apart, and levels found."""
+    service.cover(DEPARTURES, TODAY - 70 * DAY, TODAY, airport="VNKT")
+    midnights = [TODAY - back * DAY + 18.25 * HOUR for back in range(2, 71)]
+    minute = HOUR / 60
+    for number, midnight in enumerate(midnights):
+        flights = 4 if number == 0 else 10
+        times = [midnight + at * minute for at in range(flights)]
+        service.store(DEPARTURES, *times, airport="VNKT", icao24=f"{number:06x}")
+    body = WISH | {"airport_icao": "VNKT", "window": "1d", "aligned_to": "airport", "high_value": None}
+    shown = client.post("/interests/preview", json=body | {"low_percent": 50}, headers=ANNS).json
+    assert shown is not None
+    assert [(each["state"], each["window_start"], each["count"], each["threshold"]) for each in shown["alerts"]] == [
+        ("FIRING", "2013-02-11T18:15:00Z", 4, 5)
+    ]
+    found = shown["suggestions"]["low_percent"]["month"]
+    assert (found["level"], found["mails"]) == (41, 1)
 
 
 @pytest.mark.parametrize("for_windows", [1, 2])

@@ -14,6 +14,8 @@ from tests.domain.brute_force import Log, ModelAlert, ModelInterest, ModelTeller
 from tests.domain.corrected_logs import compute_statement_id
 from tests.domain.logs import BASE
 
+QUARTER_S = 900
+"""Seconds by which the model tells what is known: all times of messages are whole quarters of an hour."""
 SLOT_S = HOUR_S // 2
 """All intervals of these logs begin and end at half hours."""
 LONG_SLOT_S = 6 * HOUR_S
@@ -100,15 +102,15 @@ def build_filled_log(log: Iterable[Observation]) -> Log:
                 flights.remove(retracted)
         flights += zip(event.event_times, event.fingerprints, strict=True)
         if event.coverage is Coverage.COMPLETE:
-            known.update(range(event.begin, event.end, SLOT_S))
+            known.update(range(event.begin, event.end, QUARTER_S))
         if known:
             reached = event.begin if event.coverage is Coverage.PARTIAL else event.end
             end = reached if end is None else max(end, reached)
     times = [instant(at) for at, _ in flights]
     if end is None:
         return Log(times, None, [])
-    slots = range(min(known), end, SLOT_S)
-    gaps = [(instant(slot), instant(slot + SLOT_S)) for slot in slots if slot not in known]
+    slots = range(min(known), end, QUARTER_S)
+    gaps = [(instant(slot), instant(slot + QUARTER_S)) for slot in slots if slot not in known]
     return Log(times, (instant(slots.start), instant(end)), gaps)
 
 

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from domain.interests import Interest
 from domain.traffic import Observation
+from domain.windows import AlignedTo
 from tests.domain.brute_force import (
     LENGTHS,
     UNDECIDED,
@@ -27,7 +28,7 @@ from tests.domain.filled_logs import build_filled_log
 from tests.domain.usual_logs import ModelUsual, UsualLog
 
 REACH = timedelta(days=31)
-"""How long before a window the windows before it are searched for."""
+"""How long before a window the windows before it are searched for: as many as that has where no clock changes."""
 
 
 @dataclass
@@ -35,44 +36,48 @@ class _Windows:
     """The windows of one interest that were reached, with what is known of them."""
 
     logs: list[Log]
-    length: timedelta
     usual: Mapping[datetime, float | None]
+    ends: Mapping[datetime, datetime]
     flights: list[datetime]
     """Those of all directions, in order."""
+    places: Mapping[datetime, int]
+    """The windows' places in their order."""
+    reach: int
+    """How many windows back windows are searched for."""
 
     def count(self, start: datetime) -> int:
         """Return the flights that are known in the window."""
-        return bisect_left(self.flights, start + self.length) - bisect_left(self.flights, start)
+        return bisect_left(self.flights, self.ends[start]) - bisect_left(self.flights, start)
 
     def is_known(self, start: datetime | None, of: datetime) -> bool:
         """Return True if the window, as a neighbour of the window `of`, has a usual, and is covered without a gap."""
-        if start is None or of - start > REACH or self.usual[start] is None:
+        if start is None or self.places[of] - self.places[start] > self.reach or self.usual[start] is None:
             return False
         return all(
-            start >= log.covered[0] and not any(begin < start + self.length and end > start for begin, end in log.gaps)
+            start >= log.covered[0] and not any(begin < self.ends[start] and end > start for begin, end in log.gaps)
             for log in self.logs
         )
 
     def is_closed(self, start: datetime) -> bool:
         """Return True if the coverage of all directions has reached the window's end."""
-        return all(log.covered[1] >= start + self.length for log in self.logs)
+        return all(log.covered[1] >= self.ends[start] for log in self.logs)
 
     def compute_percent(self, start: datetime) -> Fraction:
         """Return the window's flights in percent of what is usual there."""
         return 100 * Fraction(self.count(start)) / Fraction(self.usual[start])
 
 
-def judge_percents(
-    logs: list[Log], usual: Mapping[datetime, float | None], interest: Interest, bound: str, percent: int
-) -> set[ModelAlert]:
+def judge_percents(logs: list[Log], model: ModelUsual, interest: Interest, bound: str, percent: int) -> set[ModelAlert]:
     """Return what follows for one threshold in percent: alerts with all STILL, and the breaches that are UNDECIDED.
 
-    `usual`: what is usual in all windows since `effective_from` that were reached, by their start.
+    `model`: what is usual in all windows since `effective_from` that were reached.
     """
     if any(log.covered is None for log in logs):
         return set()
     flights = sorted(flight for log in logs for flight in log.flights)
-    windows = _Windows(logs, LENGTHS[interest.window.value], usual, flights)
+    usual = model.fixed
+    places = {start: place for place, start in enumerate(sorted(usual))}
+    windows = _Windows(logs, usual, model.ends, flights, places, REACH // LENGTHS[interest.window.value])
     sequence = [start for start in sorted(usual) if usual[start] is None or usual[start] >= 5]
     judge = _judge_high if bound == "high" else _judge_low
     alerts = set()
@@ -120,7 +125,9 @@ class ModelListener:
     def __init__(self, zone: str, interest: Interest) -> None:
         """`zone`: the zone of the airport's clock."""
         self._interest = interest
-        self._usual = ModelUsual(zone, interest.window.value, interest.effective_from)
+        is_local = interest.aligned_to is AlignedTo.AIRPORT
+        self._zone = zone if is_local else None
+        self._usual = ModelUsual(zone, interest.window.value, interest.effective_from, is_local=is_local)
         self._teller = ModelTeller(interest.repeat)
         self._now: set[ModelAlert] = set()
 
@@ -146,12 +153,18 @@ class ModelListener:
         """Return what follows from the logs for all thresholds of the interest."""
         interest = self._interest
         flights = ModelInterest(
-            interest.window.value, interest.high, interest.low, interest.for_windows, True, interest.effective_from
+            interest.window.value,
+            interest.high,
+            interest.low,
+            interest.for_windows,
+            True,
+            interest.effective_from,
+            self._zone,
         )
         judged = judge_model_windows(logs, flights)
         for bound, percent in (("high", interest.high_percent), ("low", interest.low_percent)):
             if percent is not None:
-                judged |= judge_percents(logs, self._usual.fixed, interest, bound, percent)
+                judged |= judge_percents(logs, self._usual, interest, bound, percent)
         return judged
 
 

@@ -80,14 +80,12 @@ def test_a_day_is_as_long_as_the_clock_makes_it(airport, window, moment, hours):
     assert grid.find_begin(number + 1) - grid.find_begin(number) == hours * 3600
 
 
-def test_an_hour_and_percents_are_by_utc_alone():
-    """Windows of one hour, and thresholds in percent, cannot be aligned to the airport's clock; the error says so."""
+def test_an_hour_is_by_utc_alone():
+    """Windows of one hour cannot be aligned to the airport's clock; the error says so."""
     check_alignment(AlignedTo.AIRPORT, Window.ONE_DAY)
-    check_alignment(AlignedTo.UTC, Window.ONE_HOUR, 150, 50)
+    check_alignment(AlignedTo.UTC, Window.ONE_HOUR)
     with pytest.raises(InterestError, match="leave aligned_to out"):
         check_alignment(AlignedTo.AIRPORT, Window.ONE_HOUR)
-    with pytest.raises(InterestError, match="give low \\(flights\\)"):
-        check_alignment(AlignedTo.AIRPORT, Window.ONE_DAY, low_percent=50)
 
 
 # Quarters of an hour are counted where they are needed.

@@ -12,12 +12,13 @@ from domain.alerts import Alert, Bound
 from domain.calendar import Calendar, find_calendar
 from domain.changes import NO_TRAFFIC, TrafficChange
 from domain.explanation import Usualness, judge_windows
+from domain.grids import LOCAL_WINDOWS
 from domain.interest_alerts import compute_alerts
 from domain.interests import HIGH_PERCENTS, LOW_PERCENTS, Direction, Interest, InterestError, check_thresholds
 from domain.measures import compute_percent_level, convert_to_flights
 from domain.traffic import Coverage, Observation, Traffic
 from domain.usual_fold import fold_with_usual
-from domain.windows import HOUR_S, Window, instant
+from domain.windows import HOUR_S, AlignedTo, Window, instant
 from tests.domain.logs import an_interest
 from tests.domain.percent_model import ModelListener
 from tests.domain.test_corrections import describe
@@ -31,6 +32,11 @@ AIRPORTS = {
     "Australia/Lord_Howe": "YLHI",
     "Pacific/Apia": "NSFA",
     "Europe/Rome": "LIRF",
+    "Pacific/Honolulu": "PHNL",
+    "Asia/Kathmandu": "VNKT",
+    "Australia/Adelaide": "YPAD",
+    "Pacific/Chatham": "NZCI",
+    "Africa/Cairo": "HECA",
 }
 """An airport in each of the zones of the logs."""
 
@@ -283,8 +289,14 @@ def test_an_explanation_says_why_a_window_is_not_judged():
 
 
 def draw_interest(chance: Random, log: UsualLog) -> Interest:
-    """Return an interest with thresholds of any measure, one of them at least in percent."""
+    """Return an interest with thresholds of any measure, one of them at least in percent.
+
+    Longer windows have milder percents, as their counts differ less, and begin some days earlier.
+    """
+    window = chance.choice((Window.ONE_HOUR, Window.ONE_HOUR, *LOCAL_WINDOWS, *LOCAL_WINDOWS))
     high, low = chance.choice((101, 120, 150, 200, 400)), chance.choice((20, 50, 80, 99))
+    if window in LOCAL_WINDOWS:
+        high, low = chance.choice((101, 102, 110, 150)), chance.choice((60, 90, 98, 99))
     kinds = [
         {"high_percent": high},
         {"low_percent": low},
@@ -292,14 +304,18 @@ def draw_interest(chance: Random, log: UsualLog) -> Interest:
         {"high": chance.randint(3, 12), "low_percent": low},
         {"high_percent": high, "low": chance.randint(1, 6)},
     ]
+    days_before = chance.randint(0, {Window.ONE_HOUR: 0, Window.SIX_HOURS: 3, Window.ONE_DAY: 10}[window])
     return an_interest(
         **{"high": None, "low": None} | chance.choice(kinds),
         airport=AIRPORTS[log.zone],
         direction=chance.choice(list(Direction)),
-        window=chance.choice((Window.ONE_HOUR, Window.ONE_HOUR, Window.SIX_HOURS, Window.ONE_DAY)),
+        window=window,
         for_windows=chance.choice((1, 1, 2, 3)),
         repeat=chance.random() < 0.5,
-        effective_from=log.begin + timedelta(minutes=30 * chance.randint(-30, 12)),
+        effective_from=log.begin + timedelta(minutes=30 * chance.randint(-30, 12)) - timedelta(days=days_before),
+        aligned_to=chance.choice((AlignedTo.UTC, AlignedTo.AIRPORT, AlignedTo.AIRPORT))
+        if window in LOCAL_WINDOWS
+        else AlignedTo.UTC,
     )
 
 

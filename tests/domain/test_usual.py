@@ -9,12 +9,13 @@ from hypothesis import given, settings, strategies as st
 
 from domain.calendar import Calendar, find_calendar
 from domain.changes import NO_TRAFFIC
+from domain.grids import LOCAL_WINDOWS, Grid, LocalGrid
 from domain.interests import Direction
 from domain.percent_counts import PercentCounts
 from domain.traffic import Coverage, Observation, Traffic
 from domain.usual import LEAST_DOUBLED_USUAL, compute_doubled_median, read_doubled_usual
 from domain.usual_fold import fold_with_usual, list_base_counts
-from domain.windows import HOUR_S, Window, instant, seconds
+from domain.windows import HOUR_S, Window, seconds
 from tests.domain.filled_logs import build_filled_log
 from tests.domain.usual_logs import CLOCKS, DAY_S, ModelUsual, UsualLog, generate_usual_log
 
@@ -193,35 +194,43 @@ def check_usual(log: UsualLog) -> None:
     calendar = Calendar(log.zone)
     traffic = fold_all(log.past, calendar=calendar)
     since = log.begin + timedelta(hours=1)
-    models = {(part, window): ModelUsual(log.zone, window.value, since) for part in Direction for window in Window}
+    models: dict[tuple[Direction, Grid], ModelUsual] = {}
+    for part in Direction:
+        models |= {(part, window): ModelUsual(log.zone, window.value, since) for window in Window}
+        for window in LOCAL_WINDOWS:
+            grid = calendar.find_local_grid(window)
+            models[part, grid] = ModelUsual(log.zone, window.value, since, is_local=True)
     for number, message in enumerate(log.present, start=len(log.past) + 1):
         traffic = fold_with_usual(traffic, message, calendar)
         logs = {
             part: build_filled_log(each for each in log.messages[:number] if each.direction is part)
             for part in Direction.BOTH.parts
         }
-        for (direction, window), model in models.items():
+        for (direction, grid), model in models.items():
             model.fix_reached([logs[part] for part in direction.parts])
             days = traffic.usual.select_days(direction)
             for start, usual in model.fixed.items():
-                doubled = read_doubled_usual(days, window, seconds(start) // HOUR_S // window.hours)
-                assert doubled == (None if usual is None else 2 * usual), (direction, window, start)
+                number = grid.find_number(seconds(start))
+                assert grid.find_begin(number) == seconds(start)
+                doubled = read_doubled_usual(days, grid, number)
+                assert doubled == (None if usual is None else 2 * usual), (direction, grid, start)
             if model.fixed:
-                last = (max(model.fixed) - instant(0)) // window.length
-                assert PercentCounts(traffic, direction, window).reached == last, "the next one is not reached yet"
+                last = grid.find_number(seconds(max(model.fixed)))
+                assert PercentCounts(traffic, direction, grid).reached == last, "the next one is not reached yet"
 
 
 def test_the_logs_have_what_they_are_meant_to_have():
     """Else the properties would say little: all zones, windows with a usual above and below 5, and some without."""
     zones, found = set(), set()
-    for seed in range(24):
+    for seed in range(40):
         log = generate_usual_log(Random(seed))
         zones.add(log.zone)
-        usual = fold_all(log.messages, calendar=Calendar(log.zone)).usual
-        for window in Window:
-            first = seconds(log.begin) // DAY_S * 24 // window.hours
-            for number in range(first, first + 24 // window.hours):
-                doubled = read_doubled_usual(usual.departures, window, number)
-                found.add(None if doubled is None else doubled >= LEAST_DOUBLED_USUAL)
-    assert found == {None, True, False}
+        calendar = Calendar(log.zone)
+        usual = fold_all(log.messages, calendar=calendar).usual
+        for grid in (*Window, *map(calendar.find_local_grid, LOCAL_WINDOWS)):
+            first = grid.find_number(seconds(log.begin))
+            for number in range(first, first + 24 // grid.hours):
+                doubled = read_doubled_usual(usual.departures, grid, number)
+                found.add((isinstance(grid, LocalGrid), None if doubled is None else doubled >= LEAST_DOUBLED_USUAL))
+    assert found == {(is_local, each) for is_local in (False, True) for each in (None, True, False)}
     assert zones == set(CLOCKS)

@@ -1,10 +1,11 @@
 """Logs of weeks, in which windows have a usual, and the usual that follows from a log by its text alone."""
 
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import cache
+from itertools import pairwise
 from random import Random
 from statistics import median
 from zoneinfo import ZoneInfo
@@ -12,18 +13,32 @@ from zoneinfo import ZoneInfo
 from domain.interests import Direction
 from domain.traffic import Coverage, Observation
 from domain.windows import HOUR_S, instant, seconds
-from tests.domain.brute_force import LENGTHS, Log
+from tests.domain.brute_force import LENGTHS, Log, list_local_starts
 
 DAY_S = 24 * HOUR_S
 WEEK = timedelta(days=7)
 CLOCKS = {
-    "UTC": datetime(2013, 3, 20, tzinfo=UTC),
-    "America/New_York": datetime(2013, 3, 31, tzinfo=UTC),  # three weeks after clocks went forward
-    "Australia/Lord_Howe": datetime(2013, 10, 27, tzinfo=UTC),  # three weeks after half an hour of summer time
-    "Pacific/Apia": datetime(2012, 1, 27, tzinfo=UTC),  # four weeks after a day that did not exist
-    "Europe/Rome": datetime(2013, 11, 3, tzinfo=UTC),  # one week after clocks went back
+    "UTC": (datetime(2013, 3, 20, tzinfo=UTC),),
+    "America/New_York": (
+        datetime(2013, 3, 31, tzinfo=UTC),  # three weeks after clocks went forward
+        datetime(2013, 11, 3, tzinfo=UTC),  # when they went back
+    ),
+    "Australia/Lord_Howe": (
+        datetime(2013, 10, 27, tzinfo=UTC),  # three weeks after half an hour of summer time
+        datetime(2013, 4, 7, tzinfo=UTC),  # after its end
+    ),
+    "Pacific/Apia": (
+        datetime(2012, 1, 27, tzinfo=UTC),  # four weeks after a day that did not exist
+        datetime(2011, 12, 31, tzinfo=UTC),  # after that day
+    ),
+    "Europe/Rome": (datetime(2013, 11, 3, tzinfo=UTC),),  # one week after clocks went back
+    "Pacific/Honolulu": (datetime(2013, 5, 1, tzinfo=UTC),),  # 10 hours behind UTC, always
+    "Asia/Kathmandu": (datetime(2013, 5, 1, tzinfo=UTC),),  # 5:45 hours ahead of UTC, always
+    "Australia/Adelaide": (datetime(2013, 10, 20, tzinfo=UTC),),  # 9:30, two weeks after clocks went forward
+    "Pacific/Chatham": (datetime(2013, 4, 14, tzinfo=UTC),),  # 12:45, a week after clocks went back
+    "Africa/Cairo": (datetime(2014, 5, 20, tzinfo=UTC),),  # days after a midnight that did not exist
 }
-"""Zones, each with a day in whose five weeks before something happens to its clocks."""
+"""Zones, each with days on which, or in whose five weeks before, something happens to its clocks."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +67,7 @@ def generate_usual_log(chance: Random) -> UsualLog:
     retracted flights, also of the past, and gaps of the past that are filled.
     """
     zone = chance.choice(list(CLOCKS))
-    day = seconds(CLOCKS[zone]) + chance.randint(-9, 9) * DAY_S
+    day = seconds(chance.choice(CLOCKS[zone])) + chance.randint(-9, 9) * DAY_S
     directions = (Direction.DEPARTURES,) if chance.random() < 0.5 else Direction.BOTH.parts
     writer = _Writer(chance)
     first = day - chance.choice((16, 22, 23, 28, 29, 35, 36, 38)) * DAY_S
@@ -96,7 +111,7 @@ class _Writer:
                 message = Observation(direction, begin - back, begin - back + 6 * HOUR_S, (), Coverage.COMPLETE)
                 told.append(self._correct(message))
                 continue
-            length = self.chance.choice((1, 1, 2, 2, 3, 3, 6, 12, 24, 30)) * HOUR_S // self.chance.choice((1, 1, 2))
+            length = self.chance.choice((1, 1, 2, 2, 3, 3, 6, 12, 24, 30)) * HOUR_S // self.chance.choice((1, 1, 2, 4))
             if kind < 0.4:
                 ahead = Observation(direction, begin, begin + 6 * HOUR_S, (), Coverage.PARTIAL)
                 told.append(self._add_flights(ahead))
@@ -116,9 +131,8 @@ class _Writer:
         for hour in range(message.begin // HOUR_S, -(-message.end // HOUR_S)):
             usual = (0, 3, 6, 7, 9, 9)[(hour % 24 + hour // 24 % 7) % 6] if hour % 24 in range(2, 18) else 0
             flights = max(usual + self.chance.choice((-3, -1, 0, 0, 1, 3, -usual, usual)), 0) if usual else 0
-            times += [
-                at for at in (hour * HOUR_S + 60 * n for n in range(flights)) if message.begin <= at < message.end
-            ]
+            spread = (hour * HOUR_S + 60 * (7 * n % 60) for n in range(flights))  # over all quarters of the hour
+            times += [at for at in spread if message.begin <= at < message.end]
         return self._with_flights(message, times)
 
     def _correct(self, message: Observation) -> Observation:
@@ -154,18 +168,55 @@ def find_bases(zone: str, start: datetime) -> list[datetime | None]:
     return bases
 
 
+Interval = tuple[datetime, datetime]
+"""Start and end of a window."""
+
+
+def list_utc_windows(zone: str, window: str, since: datetime) -> Iterator[tuple[Interval, list[Interval | None]]]:
+    """Yield, without end, the windows by UTC from `since` on, each with its base windows; None: it is no window."""
+    length = LENGTHS[window]
+    midnight = since.replace(hour=0, minute=0, second=0, microsecond=0)
+    start = midnight + -(-(since - midnight) // length) * length
+    while True:
+        bases = [
+            (base, base + length)
+            if base is not None and not (base - datetime(1970, 1, 1, tzinfo=UTC)) % length
+            else None
+            for base in find_bases(zone, start)
+        ]
+        yield (start, start + length), bases
+        start += length
+
+
+def list_local_windows(zone: str, window: str, since: datetime) -> Iterator[tuple[Interval, list[Interval | None]]]:
+    """Yield the windows by a zone's clock from `since` on for some weeks, each with its base windows.
+
+    A window is named by the date and the quarter of the day that the clock shows when somebody who looks at it every
+    quarter of an hour sees it begin. Its base windows have its name, but for the date; None: no window had that name.
+    """
+    hours, clock = LENGTHS[window] // timedelta(hours=1), ZoneInfo(zone)
+    first = since.replace(minute=0, second=0, microsecond=0) - timedelta(days=40)
+    named: dict[tuple[date, int], Interval] = {}
+    for start, end in pairwise(list_local_starts(zone, hours, first, first + timedelta(days=70))):
+        shown = start.astimezone(clock)
+        named[shown.date(), shown.hour // hours] = start, end
+    for (day, place), interval in named.items():
+        if interval[0] >= since:
+            yield interval, [named.get((day - weeks * WEEK, place)) for weeks in range(1, 6)]
+
+
 class ModelUsual:
     """What is usual in the windows of one length and direction, as it is fixed message by message.
 
     The model keeps all flights, and finds base windows by stepping through the local time.
     """
 
-    def __init__(self, zone: str, window: str, since: datetime) -> None:
-        """Only windows that start at `since` or later are of interest."""
-        self._zone = zone
-        self._length = LENGTHS[window]
-        midnight = since.replace(hour=0, minute=0, second=0, microsecond=0)
-        self._next = midnight + -(-(since - midnight) // self._length) * self._length
+    def __init__(self, zone: str, window: str, since: datetime, *, is_local: bool = False) -> None:
+        """Only windows that start at `since` or later are of interest. `is_local`: windows by the zone's own clock."""
+        self._windows = (list_local_windows if is_local else list_utc_windows)(zone, window, since)
+        self._next, self._bases = next(self._windows)
+        self.ends: dict[datetime, datetime] = {}
+        """The end of each window that was reached, by its start."""
         self.fixed: dict[datetime, float | None] = {}
         """By start of a window that was reached, what is usual; None: nothing is. Medians of integers are exact."""
 
@@ -175,17 +226,18 @@ class ModelUsual:
             return
         reached = min(log.covered[1] for log in logs)
         flights = sorted(flight for log in logs for flight in log.flights)
-        while self._next <= reached:
-            counts = [self._count(logs, flights, base) for base in find_bases(self._zone, self._next)]
+        while self._next[0] <= reached:
+            counts = [self._count(logs, flights, base) for base in self._bases]
             known = [count for count in counts if count is not None]
-            self.fixed[self._next] = median(known) if len(known) >= 3 else None
-            self._next += self._length
+            start, self.ends[start] = self._next
+            self.fixed[start] = median(known) if len(known) >= 3 else None
+            self._next, self._bases = next(self._windows)
 
-    def _count(self, logs: list[Log], flights: list[datetime], base: datetime | None) -> int | None:
+    def _count(self, logs: list[Log], flights: list[datetime], interval: Interval | None) -> int | None:
         """Return the number of flights of a base window; None if it is no window, or its flights are not known."""
-        if base is None or (base - datetime(1970, 1, 1, tzinfo=UTC)) % self._length:
+        if interval is None:
             return None
-        end = base + self._length
+        base, end = interval
         for log in logs:
             if base < log.covered[0] or end > log.covered[1]:
                 return None

@@ -99,7 +99,7 @@ def _generate_percents(chance: random.Random, airport: str) -> Interest:
     """Generate an interest with a threshold in percent, or with one of each measure."""
     thresholds = chance.choice(({"low_percent": 50}, {"high_percent": 120}, {"high_percent": 150, "low": 3}))
     interest = _generate_interest(chance, airport)
-    unset = {"high": None, "low": None, "high_percent": None, "low_percent": None, "aligned_to": AlignedTo.UTC}
+    unset = {"high": None, "low": None, "high_percent": None, "low_percent": None}
     return replace(interest, **unset | thresholds)
 
 

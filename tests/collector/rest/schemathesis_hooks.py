@@ -24,16 +24,13 @@ schemathesis.openapi.format(
 def before_call(_context: schemathesis.HookContext, case: schemathesis.Case, **_kwargs: object) -> None:
     """Write whole numbers as integers, put the high threshold above the low one, and give each bound one measure.
 
-    Windows by the airport's clock get no hours and no percents.
+    Windows by the airport's clock are no hours.
     """
     if not is_valid_request(case) or not isinstance(case.body, dict):
         return
     case.body |= {name: int(value) for name, value in case.body.items() if isinstance(value, float)}
     if case.body.get("aligned_to") == "airport":
         case.body |= {"window": "6h"} if case.body.get("window") == "1h" else {}
-        for flights, percent in (("high_value", "high_percent"), ("low_value", "low_percent")):
-            if case.body.get(percent) is not None:
-                case.body |= {flights: 9 if flights == "high_value" else 1, percent: None}
     high, low = (case.body.get(name) for name in ("high_value", "low_value"))
     if isinstance(high, int) and isinstance(low, int) and high <= low:
         case.body |= {"low_value": high, "high_value": low} if high < low else {"low_value": None}

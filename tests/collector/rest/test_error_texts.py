@@ -31,10 +31,6 @@ MISSING = "00000000-0000-0000-0000-000000000009"
         ({"low_percent": 100}, "low_percent: must be 99 or less"),
         ({"high_percent": 150}, "give high (flights) or high_percent (percent of what is usual), not both"),
         ({"aligned_to": "airport"}, "an hour is not aligned to the airport's clock: leave aligned_to out"),
-        (
-            {"aligned_to": "airport", "window": "1d", "low_percent": 50},
-            "windows that are aligned to the airport's clock have no usual yet: give low (flights), or leave",
-        ),
         ({"aligned_to": "kjfk"}, "aligned_to: must be 'utc' or 'airport'"),
         ({"for_windows": 0}, "for_windows: must be 1 or more"),
         ({"repeat": "yes"}, "repeat: must be true or false"),

@@ -110,6 +110,9 @@ def test_windows_may_be_aligned_to_the_airports_clock(client: FlaskClient) -> No
     assert json_of(client.get(local.headers["Location"], headers=ANNS)) == without_notice(json_of(local))
     changed = client.post("/interests", json=body | {"aligned_to": "airport", "high_value": 31}, headers=ANNS)
     assert (changed.status_code, json_of(changed)["version"]) == (200, 2)
+    percent = client.patch(local.headers["Location"], json={"low_percent": 50}, headers={**ANNS, "If-Match": "*"})
+    assert (percent.status_code, json_of(percent)["low_percent"]) == (200, 50)
+    assert json_of(percent)["learning_until"] is not None
     shown = client.get("/interests", headers=ANNS).json
     assert shown is not None
     assert sorted(each["aligned_to"] for each in shown["interests"]) == ["airport", "utc"]

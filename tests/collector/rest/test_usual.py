@@ -67,6 +67,33 @@ def test_where_fewer_than_three_weeks_are_known_nothing_is_usual_and_a_sentence_
     assert both["unknown"] == "Nothing is usual at KJFK yet: no arrivals there have been collected."
 
 
+def test_the_usual_week_has_the_airports_days_if_these_are_asked_for(client: FlaskClient, service: Service) -> None:
+    """From the airport's last midnight on, with the days of the weeks before, also of 23 hours; hours have none."""
+    service.clock.advance(28 * DAY)
+    service.set(wish(), ANN)
+    today = day_of(service.clock.now())
+    service.cover(DEPARTURES, today - 60 * DAY, today)
+    service.store(DEPARTURES, *(today - 40 * DAY + number * HOUR for number in range(40 * 24)))
+    query = "?direction=departures&aligned_to=airport"
+    days = windows_of(client, f"{query}&window=1d")
+    assert len(days) == 7
+    assert days[0]["local_start"] == "2013-03-13T00:00:00-04:00"
+    assert days[4] == {
+        "window_start": "2013-03-17T04:00:00Z",
+        "local_start": "2013-03-17T00:00:00-04:00",
+        "usual": 24,
+        "base": [
+            {"window_start": "2013-03-10T05:00:00Z", "flights": 23},
+            *({"window_start": f"2013-{day}T05:00:00Z", "flights": 24} for day in ("03-03", "02-24", "02-17", "02-10")),
+        ],
+    }
+    quarters = windows_of(client, f"{query}&window=6h")
+    assert (len(quarters), {each["usual"] for each in quarters}) == (28, {6})
+    hours = client.get(f"/flights/KJFK/usual{query}&window=1h", headers=ANNS)
+    assert hours.status_code == 422
+    assert "an hour is not aligned to the airport's clock" in hours.get_data(as_text=True)
+
+
 def test_a_window_is_that_of_the_same_local_time_before_clocks_changed(client: FlaskClient, service: Service) -> None:
     """New York went ahead on 10 March 2013: 08:00 there is 12:00 UTC after it, and was 13:00 UTC before."""
     service.clock.advance(28 * DAY)

@@ -97,10 +97,13 @@ def test_only_what_percents_want_is_asked_for(service: Service, direction: Direc
 
 
 def test_the_whole_base_of_the_next_day_is_asked_for() -> None:
-    """The base windows of all hours of the next day lie in the wanted days, also around a change of clocks."""
-    for airport in ("KJFK", "PHNL", "VNKT", "YLHI", "EDDF", "YPAD"):
+    """The base windows of all windows of the next day lie in the wanted days, also around a change of clocks.
+
+    Those of hours, and those by the airport's clock.
+    """
+    for airport in ("KJFK", "PHNL", "VNKT", "YLHI", "EDDF", "YPAD", "NZCI", "NSFA", "HECA", "SBGR"):
         calendar = find_calendar(airport)
-        for number in range(0, 400, 3):
+        for number in range(-400, 550, 3):
             until = datetime(2013, 1, 1, tzinfo=UTC) + number * DAY
             bases = [
                 base
@@ -108,6 +111,9 @@ def test_the_whole_base_of_the_next_day_is_asked_for() -> None:
                 for base in calendar.find_same_times(seconds(until + hour * HOUR))
                 if base is not None
             ]
+            local = calendar.plan_local_day(seconds(until) // 86_400).starts
+            assert len(local) >= 4
+            bases += [base[0] for start in local for base in start.bases if base is not None]
             assert seconds(find_first_wanted(airport, until)) <= min(bases), (airport, until)
             assert until - find_first_wanted(airport, until) <= 36 * DAY
 

@@ -10,15 +10,17 @@ from flask.testing import FlaskClient
 from collector.model import LiveCoverageRow
 from collector.settled.learning_reports import LearningReports
 from collector.settled.quota import QuotaStore
-from domain.calendar import Calendar, find_calendar
+from domain.calendar import BaseIntervals, find_calendar
 from domain.interests import Interest
+from domain.rule import find_interest_grid
 from domain.usual import FEWEST_BASE_WINDOWS
-from domain.windows import Window, instant, seconds
+from domain.windows import AlignedTo, Window, instant, seconds
 from tests.collector.conftest import ANN, ANNS, BOB, NOON, ON_SQLITE, Service, json_of, prove_past_days, wish
 from tests.collector.settled.polling import HOUR, TIMING, build_collector, list_complete, poll
 from tests.collector.settled.test_history import PERCENT, TODAY, begin, build_source
 
 DAY: Final = timedelta(days=1)
+QUARTER: Final = timedelta(minutes=15)
 
 
 def say(service: Service, interest: Interest, budget: int) -> datetime | None:
@@ -34,27 +36,22 @@ def find_first_judged(service: Service, interest: Interest) -> datetime | None:
     covered. None: no window has a usual.
     """
     known: set[datetime] = set()
-    calendar, start = find_calendar(interest.airport), None
+    calendar, grid, number = find_calendar(interest.airport), find_interest_grid(interest), None
     watermark = None
     for told_from, told_until, _ in list_complete(service.database, interest.airport, interest.direction):
-        known.update(told_from + number * HOUR for number in range((told_until - told_from) // HOUR))
+        known.update(told_from + place * QUARTER for place in range((told_until - told_from) // QUARTER))
         watermark = told_until if watermark is None else max(told_until, watermark)
-        start = interest.window.start_of(told_from) if start is None else start
-        while start <= watermark:
-            if _has_usual(start, interest.window, known, calendar):
-                return start
-            start += interest.window.length
+        number = grid.find_number(seconds(told_from)) if number is None else number
+        while grid.find_begin(number) <= seconds(watermark):
+            if _has_usual(calendar.list_base_windows(grid, number), known):
+                return instant(grid.find_begin(number))
+            number += 1
     return None
 
 
-def _has_usual(start: datetime, window: Window, known: set[datetime], calendar: Calendar) -> bool:
-    """Return True if three base windows of a window lie in hours that are known, else False."""
-    bases = [instant(each) for each in calendar.find_same_times(seconds(start)) if each is not None]
-    there = [
-        all(base + number * HOUR in known for number in range(window.hours))
-        for base in bases
-        if window.start_of(base) == base
-    ]
+def _has_usual(bases: BaseIntervals, known: set[datetime]) -> bool:
+    """Return True if three base windows lie in quarters of an hour that are known, else False."""
+    there = [all(instant(at) in known for at in range(*base, 900)) for base in bases if base is not None]
     return sum(there) >= FEWEST_BASE_WINDOWS
 
 
@@ -89,6 +86,28 @@ def _poll(service: Service, collector: object, until: datetime) -> None:
             service.clock.advance(2 * HOUR)
 
     asyncio.run(lead())
+
+
+@pytest.mark.parametrize("window", [Window.SIX_HOURS, Window.ONE_DAY])
+@pytest.mark.parametrize("airport", ["KJFK", "RJTT", "VNKT"])
+@ON_SQLITE
+def test_windows_by_the_airports_clock_are_judged_from_when_it_is_said(
+    service: Service, airport: str, window: Window
+) -> None:
+    """West and east of Greenwich, and with days that begin within an hour: the history that is asked for suffices."""
+    source = build_source(service)
+    prove_past_days(service.database, NOON)
+    collector = build_collector(service, source, 4_000)
+    interest = service.set(wish(airport, window=window, aligned_to=AlignedTo.AIRPORT, **PERCENT))
+    said = say(service, interest, 4_000)
+    assert said is not None
+    assert find_interest_grid(interest).find_first_from(seconds(said)) == find_interest_grid(interest).find_number(
+        seconds(said)
+    )
+    assert TODAY < said <= TODAY + DAY
+    _poll(service, collector, said + 2 * DAY)
+    assert find_first_judged(service, interest) == said
+    assert say(service, interest, 4_000) is None
 
 
 @ON_SQLITE

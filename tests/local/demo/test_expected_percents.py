@@ -1,5 +1,6 @@
 """The expected alerts of thresholds in percent, against the product's rule on real flights, and facts by hand."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -10,11 +11,12 @@ from hypothesis import given, settings, strategies as st
 
 from domain.calendar import find_calendar
 from domain.changes import NO_TRAFFIC
+from domain.grids import LOCAL_WINDOWS
 from domain.interest_alerts import compute_alerts
 from domain.interests import Direction, Interest
 from domain.traffic import Coverage, Observation
 from domain.usual_fold import fold_with_usual
-from domain.windows import Window, seconds
+from domain.windows import AlignedTo, Window, seconds
 from local.demo.expected import ExpectedCoverage, compute_expected_alerts
 from local.demo.options import parse_interest
 from local.demo.plan import list_days
@@ -64,6 +66,7 @@ def compute_by_rule(
     first_day=st.integers(15, 350),
     days=st.integers(1, 6),
     missing=st.frozensets(st.integers(-20, 5), max_size=3),
+    aligned_to=st.sampled_from(AlignedTo),
 )
 def test_they_agree_with_the_products_rule(
     timetable: Timetable,
@@ -76,13 +79,19 @@ def test_they_agree_with_the_products_rule(
     first_day: int,
     days: int,
     missing: frozenset[int],
+    aligned_to: AlignedTo,
 ) -> None:
-    """By brute force as by the rule: also in the weeks after a change of clocks, in January, and with days missing."""
+    """By brute force as by the rule: also in the weeks after a change of clocks, in January, and with days missing.
+
+    By both clocks; of the airport's days the last one is open when the last UTC day is known.
+    """
     begin = datetime(2013, 1, 1, tzinfo=UTC) + first_day * DAY
     gone = frozenset(begin + number * DAY for number in missing if first_day + number >= 1)
     interest = Interest(
         UUID(int=1), UUID(int=2), icao, direction, window, None, None, for_windows, repeat, begin, 1, *percents
     )
+    if window in LOCAL_WINDOWS:
+        interest = replace(interest, aligned_to=aligned_to)
     end = begin + days * DAY
     said = compute_expected_alerts(timetable, interest, end, ExpectedCoverage(begin - DAY, gone))
     by_rule = compute_by_rule(timetable, interest, end, gone)

@@ -52,6 +52,8 @@ def test_windows_by_the_airports_clock_are_parsed():
     assert build_interest_body(interest)["aligned_to"] == "airport"
     assert describe_interest(interest) == "fewer than 10 arrivals in 1d by its clock at KBOS"
     assert parse_interest("KBOS:arrivals:1d:low=10", interest.effective_from).aligned_to is AlignedTo.UTC
+    percent = parse_interest("KBOS:arrivals:1d@airport:low=50%", interest.effective_from)
+    assert (percent.low, percent.low_percent, percent.aligned_to) == (None, 50, AlignedTo.AIRPORT)
 
 
 def test_a_day_by_the_airports_clock_gets_the_utc_day_in_which_it_ends():

@@ -8,7 +8,7 @@ import pytest
 from domain.alerts import Alert, AlertState, Bound
 from domain.windows import AlignedTo, Window
 from notifier.mail.own_windows import format_own_range
-from notifier.mail.subject import format_subject
+from notifier.mail.subject import format_catch_up_subject, format_subject, format_summary_subject
 from notifier.mail.summary import group_by_threshold
 from notifier.mail.times import ReaderTimes
 from notifier.mail.wording import format_times
@@ -122,6 +122,30 @@ def test_a_breach_goes_on_over_a_change_of_clocks() -> None:
     (run,) = summary.split_into_runs()
     assert run.count_windows() == 2
     assert "Sun 10 Mar 2013 – Mon 11 Mar 2013 at KBOS" in plain_text_of(first, second)
+
+
+def test_a_mail_of_several_alerts_names_the_airports_days_in_its_subject() -> None:
+    """If all windows are by the clock of one airport; with windows by UTC or of another airport the time is in UTC."""
+    first = replace(SHORT_DAY, episode_id=SHORT_DAY.alert_id)
+    second = replace(
+        first, alert_id=ALERT.user_id, state=AlertState.STILL, window_start=first.window_end,
+        own_end=first.window_end + timedelta(days=1),
+    )  # fmt: skip
+    other = replace(second, interest_id=ALERT.alert_id, bound=Bound.HIGH, state=AlertState.FIRING, count=12)
+
+    def name(*alerts: Alert) -> str:
+        """Return the subject of a mail about some alerts."""
+        return format_summary_subject(group_by_threshold(alerts), TIMES)
+
+    assert name(first, second).endswith(", Sun 10 Mar – Mon 11 Mar at KBOS")
+    assert name(first, other).endswith("(2 alerts, Sun 10 Mar – Mon 11 Mar at KBOS)")
+    assert name(first, replace(other, window_start=first.window_start, own_end=first.own_end)).endswith(
+        "(2 alerts, Sun 10 Mar (23 hours) at KBOS)"
+    )
+    by_utc = replace(other, aligned_to=AlignedTo.UTC, own_end=None)
+    assert name(first, by_utc).endswith("(2 alerts, Sun 10 Mar 05:00 – Tue 12 Mar 04:00 UTC (06:00 local))")
+    assert " UTC" in name(first, replace(other, airport="KJFK"))
+    assert format_catch_up_subject([first, other], TIMES) == "Mailed late: 2 alerts, Sun 10 Mar – Mon 11 Mar at KBOS"
 
 
 def test_an_airport_whose_code_was_retired_has_the_clock_of_utc() -> None:

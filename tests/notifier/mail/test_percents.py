@@ -1,7 +1,7 @@
 """The mails about thresholds in percent of the usual: their subjects, and that no sentence is untrue."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
@@ -19,7 +19,7 @@ from domain.interest_alerts import compute_alerts
 from domain.interests import Direction
 from domain.traffic import Coverage, Observation
 from domain.usual_fold import fold_with_usual
-from domain.windows import Window, instant
+from domain.windows import AlignedTo, Window, instant
 from notifier.mail import compose_alerts_mail
 from notifier.mail.background import describe_background, describe_usual
 from notifier.mail.corrections import describe_correction
@@ -140,6 +140,45 @@ def test_the_weeks_before_are_told_by_the_airports_clock(airport: str, window: W
     """A window of several hours is named by its begin there; a whole day of the airport is the day alone."""
     at = ALERT.window_start + timedelta(hours=start)
     assert base in describe_usual(replace(QUIET, airport=airport, window=window, window_start=at))[0]
+
+
+@pytest.mark.parametrize(
+    ("airport", "window", "begin", "end", "subject", "base"),
+    [
+        (
+            "KBOS", Window.ONE_DAY, (3, 10, 5, 0), (3, 11, 4, 0),
+            "KBOS: unusually quiet, 4 departures, usually 27, Sun 10 Mar (23 hours) at KBOS",
+            "the median of the five Sundays before",
+        ),
+        (
+            "VNKT", Window.SIX_HOURS, (5, 9, 18, 15), (5, 10, 0, 15),
+            "VNKT: unusually quiet, 4 departures, usually 27, Fri 10 May 00:00–06:00 at VNKT",
+            "the same six hours (from 00:00 at the airport) of the five Fridays before",
+        ),
+    ],
+)  # fmt: skip
+def test_a_window_by_the_airports_clock_is_named_by_it(
+    airport: str, window: Window, begin: Sequence[int], end: Sequence[int], subject: str, base: str
+) -> None:
+    """In the subject, and where the weeks before are named: a day of 23 hours is the day, as its base days are."""
+    start, own_end = datetime(2013, *begin, tzinfo=UTC), datetime(2013, *end, tzinfo=UTC)  # type: ignore[misc]
+    alert = replace(
+        QUIET, airport=airport, window=window, window_start=start, aligned_to=AlignedTo.AIRPORT, own_end=own_end
+    )
+    assert format_subject(alert, TIMES) == subject
+    assert base in describe_usual(alert)[0]
+
+
+def test_a_day_that_begins_at_one_o_clock_is_a_whole_day() -> None:
+    """At Cairo midnight did not exist on 16 May 2014: its window is the day of that date, and by UTC it is 24 hours."""
+    start = datetime(2014, 5, 15, 22, tzinfo=UTC)
+    local = replace(
+        QUIET, airport="HECA", window=Window.ONE_DAY, window_start=start, aligned_to=AlignedTo.AIRPORT,
+        own_end=start + timedelta(hours=23),
+    )  # fmt: skip
+    assert "the median of the five Fridays before" in describe_usual(local)[0]
+    by_utc = replace(local, aligned_to=AlignedTo.UTC, own_end=None)
+    assert "the same 24 hours (from 01:00 at the airport) of the five Fridays" in describe_usual(by_utc)[0]
 
 
 def test_several_alerts_are_grouped_by_percent_and_each_line_says_what_was_usual() -> None:

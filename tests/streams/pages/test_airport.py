@@ -3,7 +3,7 @@
 import json
 import re
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from uuid import UUID
 
@@ -13,8 +13,8 @@ from hypothesis import given, settings, strategies as st
 from domain.alerts import AlertState, Bound
 from domain.interests import Direction
 from domain.measures import Measure
-from domain.traffic import Coverage, Traffic
-from domain.windows import AlignedTo, Window, instant
+from domain.traffic import Coverage, Observation, Traffic
+from domain.windows import HOUR_S, AlignedTo, Window, instant, seconds
 from streams.pages.airport import (
     DETAIL_ADAPTER,
     MAX_CHARTED_THRESHOLDS,
@@ -84,6 +84,32 @@ def test_a_threshold_in_percent_has_a_line_of_steps_and_signs() -> None:
     assert ", usually 0 to 10; thresholds" in drawn.summary
     assert 'class="usual-edge"' in page
     assert '<td class="n">4</td><td class="n">10</td>' in page
+
+
+def test_the_airports_days_have_a_band_of_their_own_usual() -> None:
+    """Also in the weeks after clocks changed, when days by UTC have none; the level of the percent lies within it."""
+    first = seconds(datetime(2013, 2, 1, tzinfo=UTC))
+    log = [
+        Observation(
+            Direction.DEPARTURES, begin, begin + DAY_S, tuple(range(begin, begin + DAY_S, HOUR_S)), Coverage.COMPLETE
+        )
+        for begin in range(first, first + 45 * DAY_S, DAY_S)
+    ]
+    since = datetime(2013, 3, 10, tzinfo=UTC)
+    by_utc = a_percent(airport="KJFK", window=Window.ONE_DAY, effective_from=since)
+    local = replace(by_utc, interest_id=UUID(int=9), aligned_to=AlignedTo.AIRPORT, low_percent=99)
+    detail = build_detail(log, by_utc, local, window=Window.ONE_DAY)
+    utc, _, own = detail.series
+    reached = {(f"{each.start:%d %b}", each.count, each.doubled_usual) for each in own.windows}
+    assert {("09 Mar", 24, 48), ("10 Mar", 23, 48), ("11 Mar", 24, 48), ("16 Mar", 24, 48)} <= reached
+    assert {each.doubled_usual for each in utc.windows if each.start.date() > date(2013, 3, 11)} == {None}
+    assert [each.threshold for each in own.percents] == [99]
+    signs = [(each.state, f"{each.start:%d %b}") for each in own.statements]
+    assert signs == [("FIRING", "10 Mar"), ("RESOLVED", "11 Mar")]
+    drawn = build_chart(own)
+    assert drawn is not None
+    assert drawn.usual.area
+    assert [line.label for line in drawn.steps] == ["fewer than 99 % of the usual"]
 
 
 def test_each_window_is_shown_with_its_coverage() -> None:

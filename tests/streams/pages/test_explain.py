@@ -153,6 +153,27 @@ def test_why_a_window_is_not_judged_by_percents_is_explained() -> None:
     assert "before the interest is in effect" in explain_percents(BUSY_HOURS, 23, **early)
 
 
+def test_the_airports_days_are_explained_by_their_own_usual() -> None:
+    """With the counts of the days of the weeks before by that clock: that of 23 hours is one of them."""
+    first = seconds(datetime(2013, 2, 12, tzinfo=UTC))
+    quiet = range(seconds(datetime(2013, 3, 17, 4, tzinfo=UTC)), seconds(datetime(2013, 3, 18, 4, tzinfo=UTC)), HOUR_S)
+    log = []
+    for begin in range(first, first + 36 * DAY_S, DAY_S):
+        times = tuple(at for at in range(begin, begin + DAY_S, HOUR_S) if at not in quiet[:20])
+        log.append(Observation(Direction.DEPARTURES, begin, begin + DAY_S, times, Coverage.COMPLETE))
+    since = datetime(2013, 3, 12, tzinfo=UTC)
+    interest = a_percent(airport="KJFK", window=Window.ONE_DAY, aligned_to=AlignedTo.AIRPORT, effective_from=since)
+    explanation = build_explanation(log, interest)
+    by_day = {f"{each.start:%d %b}": each for each in explanation.windows}
+    assert by_day["17 Mar"].usual == "24 (23, 24, 24, 24)"
+    assert by_day["17 Mar"].bounds[0].why == (
+        "4 is fewer than 50 % of the usual 24 (23, 24, 24, 24); the window before was not in breach."
+    )
+    assert by_day["17 Mar"].has_alert
+    assert explanation.series.clock == "America/New_York"
+    assert {each.doubled_usual for each in explanation.series.windows} >= {48}
+
+
 def explain_percents(log, hour: int, **changes) -> str:
     """Return the reasons shown for an hour of the day 50 after MONDAY, each after the state of its alert or `-`."""
     explanation = build_explanation(log, a_percent(airport="KJFK", **changes))
