@@ -50,6 +50,8 @@ from user_manager.rest.reading import CredentialReader
 from user_manager.rest.sessions import build_sessions_blueprint
 from user_manager.rest.sign_in_pages import build_sign_in_pages_blueprint
 from user_manager.rest.stop_pages import build_stop_pages_blueprint
+from user_manager.rest.web_files import WebFiles
+from user_manager.rest.web_pages import build_web_blueprint
 from user_manager.sessions import Sessions
 from user_manager.settings import UserManagerSettings
 from user_manager.sign_in import SignIns
@@ -101,7 +103,7 @@ async def _run(settings: UserManagerSettings) -> None:
     collector = CollectorClient(settings.collector_grpc_target, secrets=grpc_secrets)
     limits = MailboxLimits(settings.signing_key.get_secret_value(), settings.build_mail_rates(), metrics)
     accounts = Accounts(database, links, authorizer, limits)
-    registrations = Registrations(database, links, authorizer, answers, limits, clock)
+    registrations = Registrations(database, links, authorizer, answers, limits, clock, lifetimes)
     account_mails = AccountMails(database, links, limits, clock)
     sign_ins = SignIns(database, links, limits, clock, lifetimes, metrics)
     sessions = Sessions(database, authorizer, clock, lifetimes)
@@ -134,7 +136,9 @@ async def _run(settings: UserManagerSettings) -> None:
             sign_ins, sessions, reader, allow_test_addresses=settings.allow_test_addresses, limit=client_limit
         )
     )
-    app.register_blueprint(pages.build_pages_blueprint(registrations, accounts, account_mails))
+    app.register_blueprint(
+        pages.build_pages_blueprint(registrations, accounts, account_mails, reader.cookie, lifetimes)
+    )
     app.register_blueprint(build_stop_pages_blueprint(AlertStops(links, collector), settings.public_url))
     app.register_blueprint(
         build_sign_in_pages_blueprint(
@@ -145,7 +149,10 @@ async def _run(settings: UserManagerSettings) -> None:
             limit=client_limit,
         )
     )
-    app.register_blueprint(openapi.create_blueprint("Towerwatch accounts", "1", rest.DESCRIPTION, reader.cookie.name))
+    app.register_blueprint(build_web_blueprint(WebFiles(urlsplit(settings.public_url).path), reader.cookie))
+    app.register_blueprint(
+        openapi.create_blueprint("Towerwatch accounts", "1", rest.DESCRIPTION, reader.cookie.name, has_start=False)
+    )
     http_server = HttpServer(
         app,
         settings.listen_host,

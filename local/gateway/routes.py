@@ -50,10 +50,16 @@ class Destination:
 ROUTES: Final = (
     *(
         Route(path, ACCOUNTS)
-        for path in ("/users", "/confirm", "/unsubscribe", "/stop", "/token", "/not-me", "/session", "/deletions")
+        for path in ("/users", "/unsubscribe", "/stop", "/token", "/not-me", "/session", "/deletions")
     ),
     # Browsers send Origin with the forms of these pages only with such a policy; ADR 53.
-    Route("/sign-in", ACCOUNTS, referrer_policy="same-origin"),
+    *(Route(path, ACCOUNTS, referrer_policy="same-origin") for path in ("/sign-in", "/confirm")),
+    # The pages for people: exactly these, and the files that they load.
+    *(
+        Route(path, ACCOUNTS, is_prefix=False, referrer_policy="same-origin")
+        for path in ("/", "/watch", "/told", "/account", "/register")
+    ),
+    Route("/web", ACCOUNTS, referrer_policy="same-origin"),
     *(Route(path, INTERESTS) for path in ("/interests", "/flights", "/collect", "/scheduler")),
     # Two services have a page at /docs: each is below a path of its own, with what it loads; the rest of them is not.
     Route("/docs/accounts/docs", ACCOUNTS, replacement="/docs"),

@@ -1,5 +1,7 @@
 """The HTTP app of user_manager, wired as in `__main__`, on use cases that a test controls."""
 
+from urllib.parse import urlsplit
+
 from flask import Flask
 
 from chassis.hosts import AllowedHosts
@@ -14,6 +16,8 @@ from user_manager.rest.routes import DESCRIPTION, PROBLEMS, build_users_blueprin
 from user_manager.rest.sessions import build_sessions_blueprint
 from user_manager.rest.sign_in_pages import build_sign_in_pages_blueprint
 from user_manager.rest.stop_pages import build_stop_pages_blueprint
+from user_manager.rest.web_files import WebFiles
+from user_manager.rest.web_pages import build_web_blueprint
 
 
 def build_app(
@@ -49,7 +53,14 @@ def build_app(
             service.sign_ins, reader.cookie, service.lifetimes, allow_test_addresses=allow_test_addresses, limit=limit
         )
     )
-    app.register_blueprint(build_pages_blueprint(service.registrations, service.accounts, service.account_mails))
+    app.register_blueprint(
+        build_pages_blueprint(
+            service.registrations, service.accounts, service.account_mails, reader.cookie, service.lifetimes
+        )
+    )
     app.register_blueprint(build_stop_pages_blueprint(service.alert_stops, public_url))
-    app.register_blueprint(openapi.create_blueprint("Towerwatch accounts", "1", DESCRIPTION, reader.cookie.name))
+    app.register_blueprint(build_web_blueprint(WebFiles(urlsplit(public_url).path), reader.cookie))
+    app.register_blueprint(
+        openapi.create_blueprint("Towerwatch accounts", "1", DESCRIPTION, reader.cookie.name, has_start=False)
+    )
     return app
