@@ -25,6 +25,11 @@ def encode_interest_set(interest: Interest, past: bool = False) -> OutboxMessage
 
     `past`: True if it is published again for a lost log, and what is known so far was told to its user.
     """
+    return _build_interest_message(interest, build_interest_set(interest, past).SerializeToString())
+
+
+def build_interest_set(interest: Interest, past: bool = False) -> interests_pb.InterestSet:
+    """Return the message of an interest; `past` as in `encode_interest_set`."""
     value = interests_pb.InterestSet(
         interest_id=str(interest.interest_id),
         user_id=str(interest.user_id),
@@ -43,7 +48,7 @@ def encode_interest_set(interest: Interest, past: bool = False) -> OutboxMessage
     value.effective_from.FromDatetime(interest.effective_from)
     if interest.aligned_to is not AlignedTo.UTC:
         value.aligned_to = interests_pb.AlignedTo.Value(f"ALIGNED_TO_{interest.aligned_to.name}")
-    return _build_interest_message(interest, value.SerializeToString())
+    return value
 
 
 def encode_interest_removal(interest: Interest) -> OutboxMessage:

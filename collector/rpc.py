@@ -9,16 +9,19 @@ import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from chassis.errors import DatabaseUnavailableError
-from collector.errors import BadUserIdError, CallerGoneError
+from collector.errors import BadCursorError, BadUserIdError, CallerGoneError
 from collector.interests import InterestStore
 from collector.live.reports import FeedReport
 from collector.live.status import LiveState
+from collector.messages import build_interest_set
+from collector.person_export import PersonExports, PersonRecord, StoredInterest
 from collector.settled.coverage_report import LiveReport
 from collector.settled.status import RecordState
 from domain.interests import Direction
 from towerwatch.collection.v1 import source_service_pb2 as sources_pb
 from towerwatch.collection.v1.source_service_pb2_grpc import SourceServiceServicer
 from towerwatch.flights.v1 import events_pb2 as flights_pb
+from towerwatch.interests.v1 import interest_service_pb2 as interests_pb
 from towerwatch.interests.v1.interest_service_pb2 import DeleteInterestsRequest, DeleteInterestsResponse
 from towerwatch.interests.v1.interest_service_pb2_grpc import InterestServiceServicer
 
@@ -26,6 +29,7 @@ SERVICE_NAME: Final = "towerwatch.interests.v1.InterestService"
 SOURCES_NAME: Final = "towerwatch.collection.v1.SourceService"
 
 STATUSES: Final[Mapping[type[Exception], grpc.StatusCode]] = {
+    BadCursorError: grpc.StatusCode.INVALID_ARGUMENT,
     BadUserIdError: grpc.StatusCode.INVALID_ARGUMENT,
     CallerGoneError: grpc.StatusCode.DEADLINE_EXCEEDED,
     DatabaseUnavailableError: grpc.StatusCode.UNAVAILABLE,
@@ -33,10 +37,14 @@ STATUSES: Final[Mapping[type[Exception], grpc.StatusCode]] = {
 
 
 class InterestService(InterestServiceServicer):
-    """The gRPC service by which other services delete interests; the server's interceptor maps errors by `STATUSES`."""
+    """The gRPC service by which other services delete and export what is kept about a user.
 
-    def __init__(self, interests: InterestStore) -> None:
+    The server's interceptor maps errors by `STATUSES`.
+    """
+
+    def __init__(self, interests: InterestStore, exports: PersonExports) -> None:
         self._interests = interests
+        self._exports = exports
 
     def DeleteInterests(  # noqa: N802 - the contract's name
         self, request: DeleteInterestsRequest, context: grpc.ServicerContext
@@ -46,11 +54,24 @@ class InterestService(InterestServiceServicer):
         Raises BadUserIdError, and CallerGoneError if the call's deadline passes before the commit: nothing is deleted
         then.
         """
-        try:
-            user_id = UUID(request.user_id)
-        except ValueError:
-            raise BadUserIdError("user_id must be a UUID") from None
+        user_id = _parse_user_id(request.user_id)
         return DeleteInterestsResponse(deleted=self._interests.remove_all(user_id, context.is_active))
+
+    def ExportPerson(  # noqa: N802 - the contract's name
+        self, request: interests_pb.ExportPersonRequest, context: grpc.ServicerContext
+    ) -> interests_pb.ExportPersonResponse:
+        """Reply with a page of what is kept about a user.
+
+        Raises BadUserIdError, BadCursorError, DatabaseUnavailableError.
+        """
+        page = self._exports.load_page(_parse_user_id(request.user_id), request.page_token)
+        return interests_pb.ExportPersonResponse(
+            interests=[_to_stored_interest(each) for each in page.interests],
+            person=None if page.person is None else _to_person_record(page.person),
+            unheard_notices=page.unheard_notices,
+            retired_notices=page.retired_notices,
+            next_page_token=page.next_token,
+        )
 
 
 class SourceService(SourceServiceServicer):
@@ -107,6 +128,35 @@ class SourceService(SourceServiceServicer):
                 for direction, report in reports.items()
             ]
         )
+
+
+def _parse_user_id(text: str) -> UUID:
+    """Return the user id of a request. Raises BadUserIdError."""
+    try:
+        return UUID(text)
+    except ValueError:
+        raise BadUserIdError("user_id must be a UUID") from None
+
+
+def _to_stored_interest(stored: StoredInterest) -> interests_pb.StoredInterest:
+    """Return the message of an interest as it is kept."""
+    return interests_pb.StoredInterest(
+        interest=build_interest_set(stored.interest),
+        created_at=_to_timestamp(stored.created_at),
+        updated_at=_to_timestamp(stored.updated_at),
+        told_version=stored.told_version,
+    )
+
+
+def _to_person_record(record: PersonRecord) -> interests_pb.PersonRecord:
+    """Return the message of what is counted of a person."""
+    until = record.past_windows_until
+    return interests_pb.PersonRecord(
+        paid=record.paid,
+        minute=None if record.minute is None else _to_timestamp(record.minute),
+        writes=record.writes,
+        past_windows_until=None if until is None else _to_timestamp(until),
+    )
 
 
 def _to_feed_source(report: FeedReport) -> sources_pb.FeedSource:
