@@ -43,8 +43,10 @@ from user_manager.links import LinkSigner
 from user_manager.lost_requests import LostRequests
 from user_manager.mailbox_limits import MailboxLimits
 from user_manager.model import OUTBOX
+from user_manager.person_export import PersonExports
 from user_manager.registration import Registrations
 from user_manager.rest import pages, routes as rest
+from user_manager.rest.export_routes import build_export_blueprint
 from user_manager.rest.reading import CredentialReader
 from user_manager.rest.sessions import build_sessions_blueprint
 from user_manager.rest.sign_in_pages import build_sign_in_pages_blueprint
@@ -106,6 +108,7 @@ async def _run(settings: UserManagerSettings) -> None:
     reader = CredentialReader(SessionCookie(settings.public_url), sessions)
     client_limit = ClientRateLimit(settings.registration_limit)
     deletions = Deletions(database, collector, authorizer, clock, metrics)
+    exports = PersonExports(database, authorizer, sessions, limits, collector, clock)
     bounces = Bounces(database, clock, metrics)
     housekeeping = Housekeeping(database, accounts, answers, limits, clock, metrics)
 
@@ -125,6 +128,7 @@ async def _run(settings: UserManagerSettings) -> None:
             allow_test_addresses=settings.allow_test_addresses,
             limit=client_limit,
             read_credential=reader.read,
+            forget_session=reader.cookie.delete_on,
         )
     )
     app.register_blueprint(
@@ -132,6 +136,7 @@ async def _run(settings: UserManagerSettings) -> None:
             sign_ins, sessions, reader, allow_test_addresses=settings.allow_test_addresses, limit=client_limit
         )
     )
+    app.register_blueprint(build_export_blueprint(exports, limit=client_limit, read_credential=reader.read))
     app.register_blueprint(pages.build_pages_blueprint(registrations, accounts, account_mails))
     app.register_blueprint(
         build_sign_in_pages_blueprint(

@@ -1,4 +1,4 @@
-"""Fake collectors that only delete interests: one in this process, one behind a real gRPC server."""
+"""Fake collectors that delete and export interests: one in this process, one behind a real gRPC server."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -6,11 +6,17 @@ from uuid import UUID
 
 import grpc
 
-from towerwatch.interests.v1.interest_service_pb2 import DeleteInterestsRequest, DeleteInterestsResponse
+from towerwatch.interests.v1.interest_service_pb2 import (
+    DeleteInterestsRequest,
+    DeleteInterestsResponse,
+    ExportPersonRequest,
+    ExportPersonResponse,
+)
 from towerwatch.interests.v1.interest_service_pb2_grpc import (
     InterestServiceServicer,
     add_InterestServiceServicer_to_server,
 )
+from user_manager.collector_record import CollectorRecord
 
 
 class FakeInterestDeleter:
@@ -18,6 +24,8 @@ class FakeInterestDeleter:
 
     def __init__(self) -> None:
         self.deleted: list[UUID] = []
+        self.records: dict[UUID, CollectorRecord] = {}
+        """What it keeps about each user."""
         self.failure: Exception | None = None
 
     def delete_interests(self, user_id: UUID) -> None:
@@ -26,6 +34,12 @@ class FakeInterestDeleter:
             raise self.failure
         self.deleted.append(user_id)
 
+    def export_person(self, user_id: UUID) -> CollectorRecord:
+        """Return what it keeps about the user, or raise `failure`."""
+        if self.failure is not None:
+            raise self.failure
+        return self.records.get(user_id, CollectorRecord())
+
 
 class FakeCollector(InterestServiceServicer):
     """A fake InterestService on a free port, which serves from `start` to `stop`."""
@@ -33,6 +47,10 @@ class FakeCollector(InterestServiceServicer):
     def __init__(self) -> None:
         self.deleted: list[str] = []
         """User ids of all successful calls, in order."""
+        self.pages: list[ExportPersonResponse] = [ExportPersonResponse()]
+        """The pages of each export; each but the last names the number of the next one."""
+        self.exported: list[ExportPersonRequest] = []
+        """The requests of all successful exports, in order."""
         self.answer = grpc.StatusCode.OK
         """Status of all responses; it applies to every retry, as the client retries after UNAVAILABLE."""
         self.prompt = threading.Event()
@@ -51,6 +69,16 @@ class FakeCollector(InterestServiceServicer):
             context.abort(self.answer, "as the test has it")
         self.deleted.append(request.user_id)
         return DeleteInterestsResponse(deleted=1)
+
+    def ExportPerson(  # noqa: N802 — the contract's name
+        self, request: ExportPersonRequest, context: grpc.ServicerContext
+    ) -> ExportPersonResponse:
+        """Record the call and return the page that it asks for, or abort with `answer`."""
+        self.prompt.wait(timeout=30)
+        if self.answer is not grpc.StatusCode.OK:
+            context.abort(self.answer, "as the test has it")
+        self.exported.append(request)
+        return self.pages[int(request.page_token or 0)]
 
     def start(self) -> None:
         self._server.start()

@@ -8,6 +8,7 @@ from chassis.web.http import create_app
 from chassis.web.limits import ClientRateLimit
 from chassis.web.session_cookie import SessionCookie
 from tests.user_manager.conftest import PUBLIC_URL, Service
+from user_manager.rest.export_routes import build_export_blueprint
 from user_manager.rest.pages import build_pages_blueprint
 from user_manager.rest.reading import CredentialReader
 from user_manager.rest.routes import DESCRIPTION, PROBLEMS, build_users_blueprint
@@ -36,6 +37,7 @@ def build_app(
             allow_test_addresses=allow_test_addresses,
             limit=limit,
             read_credential=reader.read,
+            forget_session=reader.cookie.delete_on,
         )
     )
     app.register_blueprint(
@@ -48,6 +50,7 @@ def build_app(
             service.sign_ins, reader.cookie, service.lifetimes, allow_test_addresses=allow_test_addresses, limit=limit
         )
     )
+    app.register_blueprint(build_export_blueprint(service.exports, limit=limit, read_credential=reader.read))
     app.register_blueprint(build_pages_blueprint(service.registrations, service.accounts, service.account_mails))
     app.register_blueprint(openapi.create_blueprint("Towerwatch accounts", "1", DESCRIPTION, reader.cookie.name))
     return app
