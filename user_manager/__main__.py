@@ -46,6 +46,7 @@ from user_manager.model import OUTBOX
 from user_manager.person_export import PersonExports
 from user_manager.registration import Registrations
 from user_manager.rest import pages, routes as rest
+from user_manager.rest.account_pages import build_account_pages_blueprint
 from user_manager.rest.export_routes import build_export_blueprint
 from user_manager.rest.reading import CredentialReader
 from user_manager.rest.sessions import build_sessions_blueprint
@@ -149,7 +150,9 @@ async def _run(settings: UserManagerSettings) -> None:
             limit=client_limit,
         )
     )
-    app.register_blueprint(build_web_blueprint(WebFiles(urlsplit(settings.public_url).path), reader.cookie))
+    files = WebFiles(urlsplit(settings.public_url).path)
+    app.register_blueprint(build_web_blueprint(files, reader.cookie))
+    app.register_blueprint(build_account_pages_blueprint(files, deletions, sessions, reader))
     app.register_blueprint(
         openapi.create_blueprint("Towerwatch accounts", "1", rest.DESCRIPTION, reader.cookie.name, has_start=False)
     )

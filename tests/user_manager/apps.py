@@ -10,6 +10,7 @@ from chassis.web.http import create_app
 from chassis.web.limits import ClientRateLimit
 from chassis.web.session_cookie import SessionCookie
 from tests.user_manager.conftest import PUBLIC_URL, Service
+from user_manager.rest.account_pages import build_account_pages_blueprint
 from user_manager.rest.export_routes import build_export_blueprint
 from user_manager.rest.pages import build_pages_blueprint
 from user_manager.rest.reading import CredentialReader
@@ -56,7 +57,9 @@ def build_app(
     )
     app.register_blueprint(build_export_blueprint(service.exports, limit=limit, read_credential=reader.read))
     app.register_blueprint(build_pages_blueprint(service.registrations, service.accounts, service.account_mails))
-    app.register_blueprint(build_web_blueprint(WebFiles(urlsplit(public_url).path), reader.cookie))
+    files = WebFiles(urlsplit(public_url).path)
+    app.register_blueprint(build_web_blueprint(files, reader.cookie))
+    app.register_blueprint(build_account_pages_blueprint(files, service.deletions, service.sessions, reader))
     app.register_blueprint(
         openapi.create_blueprint("Towerwatch accounts", "1", DESCRIPTION, reader.cookie.name, has_start=False)
     )

@@ -280,7 +280,7 @@ def build_users_blueprint(
     @describe("Show how far a deletion is", answers={200: ResponseDescription(DeletionState)}, problems=(404, 503))
     def get_deletion(deletion_id: UUID) -> Reply:
         # No token: the account's token is invalid by now. The id cannot be guessed, and the response names no person.
-        return Reply(DeletionState(deletion_id=deletion_id, status=deletions.load_status(deletion_id)))
+        return Reply(DeletionState.from_progress(deletion_id, deletions.load_progress(deletion_id)))
 
     @blueprint.post("/users/<address:email>/token")
     @describe(

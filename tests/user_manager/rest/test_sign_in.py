@@ -425,8 +425,7 @@ def test_whoever_deletes_the_account_in_a_browser_is_signed_out_by_it(client: Fl
     done = client.delete(f"/users/{ANN}", headers=anns | SAME)
     assert done.status_code == 204
     for response in (begun, done):
-        (header,) = response.headers.getlist("Set-Cookie")
-        assert header.startswith(f"{NAME}=;")
+        assert any(header.startswith(f"{NAME}=;") for header in response.headers.getlist("Set-Cookie"))
     assert client.get(begun.headers["Location"]).json["status"] == "completed"  # type: ignore[index]
 
 
