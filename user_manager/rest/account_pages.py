@@ -68,7 +68,7 @@ def build_account_pages_blueprint(
 
     def render_form(account: Account, status: int = 200, typed: str = "", fault: str = "") -> Response:
         """Render the form; `fault` says what is wrong with the address that was typed."""
-        path = f"{files.base}/users/{quote(account.email)}/export"
+        path = f"{files.base}/users/{quote(account.email, safe='@')}/export"
         values = {"account": account, "export_path": path, "typed": typed, "fault": fault}
         return render("account.delete.title", "account.delete.about", status, **values)
 
