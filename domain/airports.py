@@ -39,6 +39,8 @@ class Airport:
     """IANA name."""
     iata: str = ""
     """IATA code; empty if the airport has none, as most airports without airline traffic."""
+    country: str = ""
+    """Its country's code of two letters (ISO 3166-1)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ def _load_airports() -> dict[str, Airport]:
     The first call reads the table of `airportsdata`; later calls return the same dict.
     """
     return {
-        icao: Airport(icao, row["name"], row["city"], row["tz"], row["iata"])
+        icao: Airport(icao, row["name"], row["city"], row["tz"], row["iata"], row["country"])
         for icao, row in airportsdata.load("ICAO").items()
         if len(icao) == 4
     }
