@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from chassis.db.database import Database
 from collector.errors import BadCursorError
+from collector.interest_versions import FormerVersion, load_versions_of_user
 from collector.model import InterestRow, PersonRow, RetiredNoticeRow, UnheardNoticeRow
 from domain.interests import Interest
 
@@ -46,7 +47,7 @@ class PersonRecord:
 
 @dataclass(frozen=True, slots=True)
 class ExportPage:
-    """A page of what is kept about a person; the record and the notices are in the first one."""
+    """A page of what is kept about a person; all but the interests is in the first one."""
 
     interests: Sequence[StoredInterest]
     """In the order of their ids."""
@@ -55,6 +56,8 @@ class ExportPage:
     """ICAO codes of the airports that the person was told to be unheard, in their order."""
     retired_notices: Sequence[str] = ()
     """ICAO codes that the person was told to be retired, in their order."""
+    former_versions: Sequence[FormerVersion] = ()
+    """What the person's interests were before, the oldest first; at most MAX_VERSIONS."""
     next_token: str = ""
     """The token of the next page; empty: this is the last one."""
 
@@ -81,6 +84,7 @@ class PersonExports:
                 _load_person(session, user_id),
                 _load_airports(session, UnheardNoticeRow, user_id),
                 _load_airports(session, RetiredNoticeRow, user_id),
+                load_versions_of_user(session, user_id),
                 next_token,
             )
 

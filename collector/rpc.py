@@ -10,6 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from chassis.errors import DatabaseUnavailableError
 from collector.errors import BadCursorError, BadUserIdError, CallerGoneError
+from collector.interest_versions import FormerVersion
 from collector.interests import InterestStore
 from collector.live.reports import FeedReport
 from collector.live.status import LiveState
@@ -70,6 +71,7 @@ class InterestService(InterestServiceServicer):
             person=None if page.person is None else _to_person_record(page.person),
             unheard_notices=page.unheard_notices,
             retired_notices=page.retired_notices,
+            former_interests=[_to_former_interest(each) for each in page.former_versions],
             next_page_token=page.next_token,
         )
 
@@ -145,6 +147,15 @@ def _to_stored_interest(stored: StoredInterest) -> interests_pb.StoredInterest:
         created_at=_to_timestamp(stored.created_at),
         updated_at=_to_timestamp(stored.updated_at),
         told_version=stored.told_version,
+    )
+
+
+def _to_former_interest(version: FormerVersion) -> interests_pb.FormerInterest:
+    """Return the message of a former version of an interest."""
+    return interests_pb.FormerInterest(
+        interest=build_interest_set(version.interest),
+        since=_to_timestamp(version.since),
+        until=_to_timestamp(version.until),
     )
 
 

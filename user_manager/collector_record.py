@@ -26,6 +26,17 @@ class StoredInterest:
 
 
 @dataclass(frozen=True, slots=True)
+class FormerInterest:
+    """A version of an interest that is not in force any more."""
+
+    interest: Interest
+    since: datetime
+    """When it was set."""
+    until: datetime
+    """When it was changed or removed."""
+
+
+@dataclass(frozen=True, slots=True)
 class WriteRecord:
     """What the collector counts of a person, so that nobody takes the place of others."""
 
@@ -50,6 +61,8 @@ class CollectorRecord:
     """ICAO codes of airports of which the person was told that nobody hears them."""
     retired_notices: Sequence[str] = ()
     """ICAO codes of which the person was told that they were retired."""
+    former_interests: Sequence[FormerInterest] = ()
+    """What the interests were before, the oldest first; also those that were removed."""
 
 
 def decode_record(user_id: UUID, pages: Sequence[service_pb.ExportPersonResponse]) -> CollectorRecord:
@@ -58,14 +71,20 @@ def decode_record(user_id: UUID, pages: Sequence[service_pb.ExportPersonResponse
     Raises ValueError if they say what this version does not know, or something of another person.
     """
     interests = tuple(_decode_stored_interest(each) for page in pages for each in page.interests)
-    if any(each.interest.user_id != user_id for each in interests):
-        raise ValueError("an interest of another person")
     first = pages[0]
+    former = tuple(
+        FormerInterest(_decode_interest(each.interest), _to_instant(each.since), _to_instant(each.until))
+        for each in first.former_interests
+    )
+    named = [each.interest for each in interests] + [each.interest for each in former]
+    if any(each.user_id != user_id for each in named):
+        raise ValueError("an interest of another person")
     return CollectorRecord(
         interests,
         _decode_writes(first.person) if first.HasField("person") else None,
         tuple(first.unheard_notices),
         tuple(first.retired_notices),
+        former,
     )
 
 

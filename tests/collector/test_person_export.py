@@ -1,5 +1,6 @@
 """What is kept about a person is exported: each column of each table that names them, and nothing of anybody else."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -7,13 +8,14 @@ import pytest
 from sqlalchemy import Table
 
 from collector.errors import BadCursorError
+from collector.interest_versions import FormerVersion, InterestVersionRow
 from collector.model import OUTBOX, SCHEMA, InterestRow, PersonRow, RetiredNoticeRow, UnheardNoticeRow
 from collector.person_export import ExportPage, PersonExports, PersonRecord, StoredInterest
 from domain.interests import Direction, Interest
 from domain.windows import AlignedTo, Window
 from tests.collector.conftest import ANN, BOB, NOON, Service, wish
 
-EXPORTED: Final = {"interests", "people", "unheard_notices", "retired_notices"}
+EXPORTED: Final = {"interests", "interest_versions", "people", "unheard_notices", "retired_notices"}
 """The tables that hold something about a person."""
 
 
@@ -37,9 +39,15 @@ def test_every_column_is_exported(service: Service) -> None:
             aligned_to="airport", high=31, low=None, high_percent=None, low_percent=33, for_windows=4, repeat=True,
             effective_from=effective, version=5, told_version=2, created_at=created, updated_at=updated,
         )  # fmt: skip
+        former = InterestVersionRow(
+            interest_id=person, user_id=person, airport=airport, direction="arrivals", window_length="1d",
+            aligned_to="utc", high=None, low=32, high_percent=134, low_percent=None, for_windows=3, repeat=False,
+            effective_from=effective, version=4, since_at=created, until_at=updated,
+        )  # fmt: skip
         until = 1_360_000_000_000 + person.int
         rows += [
             interest,
+            former,
             PersonRow(user_id=person, paid=7_000 + person.int, minute=22_000_000, writes=9, past_windows_until=until),
             UnheardNoticeRow(airport=airport, user_id=person),
             RetiredNoticeRow(airport=airport, user_id=person),
@@ -52,6 +60,10 @@ def test_every_column_is_exported(service: Service) -> None:
         low=None, for_windows=4, repeat=True, effective_from=effective, version=5, high_percent=None, low_percent=33,
         aligned_to=AlignedTo.AIRPORT,
     )  # fmt: skip
+    before = replace(
+        interest, direction=Direction.ARRIVALS, window=Window.ONE_DAY, high=None, low=32, high_percent=134,
+        low_percent=None, for_windows=3, repeat=False, version=4, aligned_to=AlignedTo.UTC,
+    )  # fmt: skip
     assert PersonExports(service.database).load_page(ANN, "") == ExportPage(
         [StoredInterest(interest, created, updated, told_version=2)],
         PersonRecord(
@@ -62,6 +74,7 @@ def test_every_column_is_exported(service: Service) -> None:
         ),
         ["KJFK"],
         ["KJFK"],
+        [FormerVersion(before, created, updated)],
     )
 
 
@@ -69,7 +82,7 @@ def test_nothing_is_changed_and_nobody_is_nobody(service: Service) -> None:
     """Not even a row of a person is made."""
     exports = PersonExports(service.database)
     service.set(wish(), BOB)
-    assert exports.load_page(ANN, "") == ExportPage([], None, [], [])
+    assert exports.load_page(ANN, "") == ExportPage([], None, [], [], [])
     assert exports.load_page(BOB, "") == exports.load_page(BOB, "")
     with service.database.transaction() as session:
         assert session.get(PersonRow, ANN) is None

@@ -2,18 +2,25 @@
 
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 import grpc
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from domain.interests import Direction
 from domain.windows import AlignedTo, Window
 from tests.fakes.collector import FakeCollector
 from towerwatch.flights.v1 import events_pb2 as flights_pb
 from towerwatch.interests.v1 import events_pb2 as interests_pb
-from towerwatch.interests.v1.interest_service_pb2 import ExportPersonResponse, PersonRecord, StoredInterest
+from towerwatch.interests.v1.interest_service_pb2 import (
+    ExportPersonResponse,
+    FormerInterest,
+    PersonRecord,
+    StoredInterest,
+)
 from user_manager.collector_client import CollectorClient
 from user_manager.collector_record import WriteRecord
 from user_manager.errors import CollectorRefusedError, CollectorUnavailableError
@@ -108,6 +115,13 @@ def build_interest(user_id: UUID, **changes: object) -> StoredInterest:
     return StoredInterest(interest=interest, told_version=3)
 
 
+def build_former(user_id: UUID) -> FormerInterest:
+    """Return the message of a version of a user's interest that was in force for four seconds."""
+    return FormerInterest(
+        interest=build_interest(user_id).interest, since=Timestamp(seconds=5), until=Timestamp(seconds=9)
+    )
+
+
 def test_all_pages_of_an_export_are_read(collector: FakeCollector, client: CollectorClient) -> None:
     """In their order; what is absent is None and not 0."""
     collector.start()
@@ -116,6 +130,7 @@ def test_all_pages_of_an_export_are_read(collector: FakeCollector, client: Colle
         ExportPersonResponse(
             interests=[build_interest(user_id)], next_page_token="1", unheard_notices=["LICC"],
             person=PersonRecord(paid=5, writes=2),
+            former_interests=[build_former(user_id)],
         ),
         ExportPersonResponse(interests=[build_interest(user_id, airport="EDDF", low=None)], next_page_token="2"),
         ExportPersonResponse(),
@@ -130,6 +145,8 @@ def test_all_pages_of_an_export_are_read(collector: FakeCollector, client: Colle
     ]
     assert (found[0].direction, found[0].window) == (Direction.BOTH, Window.SIX_HOURS)
     assert record.writes == WriteRecord(5, None, 2, None)
+    (former,) = record.former_interests
+    assert (former.interest.airport, former.until - former.since) == ("KJFK", timedelta(seconds=4))
     assert (record.unheard_notices, record.retired_notices) == (("LICC",), ())
 
 
@@ -143,9 +160,13 @@ def test_an_export_that_cannot_be_read_is_refused(
     stored = build_interest(user_id)
     for name, value in wrong.items():
         setattr(stored.interest, name, value)
-    collector.pages = [ExportPersonResponse(interests=[build_interest(user_id), stored])]
-    with pytest.raises(CollectorRefusedError):
-        client.export_person(user_id)
+    for page in (
+        ExportPersonResponse(interests=[build_interest(user_id), stored]),
+        ExportPersonResponse(former_interests=[FormerInterest(interest=stored.interest)]),
+    ):
+        collector.pages = [page]
+        with pytest.raises(CollectorRefusedError):
+            client.export_person(user_id)
 
 
 def test_an_export_without_end_is_given_up(collector: FakeCollector) -> None:

@@ -33,6 +33,7 @@ def test_name_zone_and_mails_are_changed(site: Site, browser: Browser, phone: bo
     person = site.register(name="Ann")
     with site.open(browser, "/account", person=person, phone=phone) as visit:
         page = visit.page
+        assert page.locator("#account").get_by_text(person.email).is_visible()
         assert page.input_value("#zone") == "Europe/Rome"
         assert not page.locator("#own-zone").is_visible(), "the browser's zone is the account's"
         page.get_by_label("Name").fill("<img src=x onerror=alert(1)>")

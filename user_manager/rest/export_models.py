@@ -1,14 +1,14 @@
 """Pydantic models of the export: the JSON file with all that is kept about a person. ADR 64."""
 
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from pydantic import BaseModel, Field
 
-from domain.interests import Direction
+from domain.interests import Direction, Interest
 from domain.windows import AlignedTo, Window
-from user_manager.collector_record import CollectorRecord, StoredInterest, WriteRecord
+from user_manager.collector_record import CollectorRecord, FormerInterest, StoredInterest, WriteRecord
 from user_manager.kept_elsewhere import KEPT_ELSEWHERE
 from user_manager.mail_requests import MailKind
 from user_manager.mailbox_limits import PauseScope
@@ -113,8 +113,8 @@ class ExportedDeletion(BaseModel):
         return cls(**{name: getattr(deletion, name) for name in cls.model_fields})
 
 
-class ExportedInterest(BaseModel):
-    """An interest, as `GET /interests/{id}` names its parts, and what else is kept of it."""
+class _InterestParts(BaseModel):
+    """The parts of an interest, as `GET /interests/{id}` names them."""
 
     interest_id: UUID
     airport_icao: str
@@ -129,6 +129,11 @@ class ExportedInterest(BaseModel):
     repeat: bool
     effective_from: datetime
     version: int
+
+
+class ExportedInterest(_InterestParts):
+    """An interest, and what else is kept of it."""
+
     created_at: datetime
     updated_at: datetime
     told_version: int = Field(description="The newest version whose alerts are known to be mailed; 0: none.")
@@ -136,25 +141,31 @@ class ExportedInterest(BaseModel):
     @classmethod
     def from_stored(cls, stored: StoredInterest) -> "ExportedInterest":
         """Copy the interest's fields."""
-        interest = stored.interest
         return cls(
-            interest_id=interest.interest_id,
-            airport_icao=interest.airport,
-            direction=interest.direction,
-            window=interest.window,
-            aligned_to=interest.aligned_to,
-            high_value=interest.high,
-            low_value=interest.low,
-            high_percent=interest.high_percent,
-            low_percent=interest.low_percent,
-            for_windows=interest.for_windows,
-            repeat=interest.repeat,
-            effective_from=interest.effective_from,
-            version=interest.version,
+            **_list_parts(stored.interest),
             created_at=stored.created_at,
             updated_at=stored.updated_at,
             told_version=stored.told_version,
         )
+
+
+class ExportedFormerInterest(_InterestParts):
+    """What an interest was before it was changed or removed."""
+
+    since: datetime = Field(description="When it was set.")
+    until: datetime = Field(description="When it was changed or removed.")
+
+    @classmethod
+    def from_former(cls, former: FormerInterest) -> "ExportedFormerInterest":
+        """Copy the version's fields."""
+        return cls(**_list_parts(former.interest), since=former.since, until=former.until)
+
+
+def _list_parts(interest: Interest) -> dict[str, Any]:
+    """Return the parts of an interest by the names that REST has for them."""
+    renamed = {"airport_icao": interest.airport, "high_value": interest.high, "low_value": interest.low}
+    names = _InterestParts.model_fields.keys() - renamed.keys()
+    return renamed | {name: getattr(interest, name) for name in names}
 
 
 class ExportedWrites(BaseModel):
@@ -201,6 +212,9 @@ class Export(BaseModel):
     stored_answers: list[ExportedAnswer]
     deletion: ExportedDeletion | None
     interests: list[ExportedInterest] = Field(description="In the order of their ids.")
+    former_interests: list[ExportedFormerInterest] = Field(
+        description="What interests were before, also removed ones, the oldest first; for 40 days, and 500 at most."
+    )
     writes: ExportedWrites | None
     notices: ExportedNotices
     not_included: list[NotIncluded]
@@ -225,6 +239,7 @@ class Export(BaseModel):
             stored_answers=[ExportedAnswer(kept_until=each) for each in export.stored_answers],
             deletion=None if export.deletion is None else ExportedDeletion.from_deletion(export.deletion),
             interests=[ExportedInterest.from_stored(each) for each in record.interests],
+            former_interests=[ExportedFormerInterest.from_former(each) for each in record.former_interests],
             writes=None if record.writes is None else ExportedWrites.from_record(record.writes),
             notices=ExportedNotices(
                 unheard_airports=list(record.unheard_notices), retired_codes=list(record.retired_notices)

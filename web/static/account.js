@@ -68,7 +68,7 @@ function pathOf(email) {
 function showAccount(answer) {
   user = answer.body.user;
   etag = answer.etag;
-  byId("email").textContent = user.email;
+  byId("account-email").textContent = user.email;
   byId("typed").placeholder = user.email;
   byId("name").value = user.name;
   byId("zone").value = user.time_zone;

@@ -43,7 +43,8 @@ def test_the_file_is_saved_and_has_the_documented_shape(
     file = json.loads(response.data)
     Export.model_validate(file)
     assert set(file) == {
-        "format", "exported_at", "account", "sessions", "mails", "stored_answers", "deletion", "interests", "writes",
+        "format", "exported_at", "account", "sessions", "mails", "stored_answers", "deletion", "interests",
+        "former_interests", "writes",
         "notices", "not_included",
     }  # fmt: skip
     assert file["format"] == "towerwatch-export-1"
