@@ -88,7 +88,7 @@ def test_another_replica_shows_and_completes_the_deletion(
             ("towerwatch-signed-in", "yes", "Lax"),
         ):
             context.add_cookies(
-                [{"name": name, "value": value, "url": second.base_url, "httpOnly": True, "sameSite": same_site}]  # type: ignore[list-item, typeddict-item]
+                [{"name": name, "value": value, "url": second.base_url, "httpOnly": True, "sameSite": same_site}]  # type: ignore[typeddict-item]
             )
         page = context.new_page()
         page.goto(f"{second.base_url}/account")
