@@ -104,7 +104,7 @@ async def _run(settings: UserManagerSettings) -> None:
     collector = CollectorClient(settings.collector_grpc_target, secrets=grpc_secrets)
     limits = MailboxLimits(settings.signing_key.get_secret_value(), settings.build_mail_rates(), metrics)
     accounts = Accounts(database, links, authorizer, limits)
-    registrations = Registrations(database, links, authorizer, answers, limits, clock)
+    registrations = Registrations(database, links, authorizer, answers, limits, clock, lifetimes)
     account_mails = AccountMails(database, links, limits, clock)
     sign_ins = SignIns(database, links, limits, clock, lifetimes, metrics)
     sessions = Sessions(database, authorizer, clock, lifetimes)
@@ -140,7 +140,9 @@ async def _run(settings: UserManagerSettings) -> None:
         )
     )
     app.register_blueprint(build_export_blueprint(exports, limit=client_limit, read_credential=reader.read))
-    app.register_blueprint(pages.build_pages_blueprint(registrations, accounts, account_mails))
+    app.register_blueprint(
+        pages.build_pages_blueprint(registrations, accounts, account_mails, reader.cookie, lifetimes)
+    )
     app.register_blueprint(
         build_sign_in_pages_blueprint(
             sign_ins,

@@ -56,7 +56,11 @@ def build_app(
         )
     )
     app.register_blueprint(build_export_blueprint(service.exports, limit=limit, read_credential=reader.read))
-    app.register_blueprint(build_pages_blueprint(service.registrations, service.accounts, service.account_mails))
+    app.register_blueprint(
+        build_pages_blueprint(
+            service.registrations, service.accounts, service.account_mails, reader.cookie, service.lifetimes
+        )
+    )
     files = WebFiles(urlsplit(public_url).path)
     app.register_blueprint(build_web_blueprint(files, reader.cookie))
     app.register_blueprint(build_account_pages_blueprint(files, service.deletions, service.sessions, reader))

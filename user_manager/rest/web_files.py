@@ -9,10 +9,7 @@ from typing import Final
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from user_manager.rest.texts import LANGUAGES, Texts, load_texts
-
-WEB: Final = Path(__file__).parents[2] / "web"
-"""The folder of the pages, beside the services' own."""
+from user_manager.rest.texts import LANGUAGES, WEB, Texts, load_texts
 
 PAGES: Final[Mapping[str, str]] = {
     "/": "index.html",
