@@ -80,7 +80,7 @@ def store_everything(service: Service) -> tuple[str, dict[type[Base], Any]]:
         assert row is not None
         row.bounced_at = now - timedelta(days=400)
         row.confirmation_state = "sent"
-        row.corrections, row.version, row.confirmations_asked = False, 7_001, 7_002
+        row.corrections, row.version, row.confirmations_asked, row.language = False, 7_001, 7_002, "it"
         deletion = build_due_deletion(user_id, now + timedelta(hours=3))
         deletion.attempts = 7_003
         session.add(deletion)

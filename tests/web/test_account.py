@@ -55,6 +55,24 @@ def test_name_zone_and_mails_are_changed(site: Site, browser: Browser, phone: bo
         assert (visit.faults, visit.foreign) == ([], [])
 
 
+def test_the_language_of_account_and_pages_is_changed(site: Site, browser: Browser, ann: Person) -> None:
+    """Together with what else was typed; and the next page is in it, too."""
+    with site.open(browser, "/account", person=ann) as visit:
+        page = visit.page
+        assert page.input_value("#language") == "en"
+        page.get_by_label("Name").fill("Anna")
+        page.locator("#language").select_option("it")
+        page.get_by_role("button", name="Save").click()
+        page.get_by_role("heading", name="I tuoi dati").wait_for()
+        wait_until_ready(page)
+        user = load_user(site, ann)
+        assert (user["language"], user["name"]) == ("it", "Anna")
+        visit.goto("/account")
+        assert page.get_attribute("html", "lang") == "it"
+        assert page.input_value("#language") == "it"
+        check_page(visit)
+
+
 def test_what_is_wrong_is_said_beside_the_field(site: Site, browser: Browser, ann: Person) -> None:
     """With what may be meant; the focus goes there, and nothing is changed."""
     with site.open(browser, "/account", person=ann) as visit:
