@@ -37,6 +37,7 @@ from collector.live.agreement import load_distrusted
 from collector.live.status import LiveStatus
 from collector.live.wiring import build_live_collection
 from collector.model import OUTBOX
+from collector.person_export import PersonExports
 from collector.rest import routes as rest
 from collector.rest.scheduler_answers import Scheduler
 from collector.rest.users import Authenticator
@@ -216,7 +217,9 @@ async def _run(settings: CollectorSettings) -> None:
         settings.listen_host,
         settings.grpc_port,
         {
-            rpc.SERVICE_NAME: partial(add_InterestServiceServicer_to_server, rpc.InterestService(interests)),
+            rpc.SERVICE_NAME: partial(
+                add_InterestServiceServicer_to_server, rpc.InterestService(interests, PersonExports(database))
+            ),
             rpc.SOURCES_NAME: partial(
                 add_SourceServiceServicer_to_server,
                 rpc.SourceService(

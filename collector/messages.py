@@ -25,13 +25,11 @@ def encode_interest_set(interest: Interest, past: bool = False) -> OutboxMessage
 
     `past`: True if it is published again for a lost log, and what is known so far was told to its user.
     """
-    value = build_interest_value(interest)
-    value.past = past
-    return _build_interest_message(interest, value.SerializeToString())
+    return _build_interest_message(interest, build_interest_set(interest, past).SerializeToString())
 
 
-def build_interest_value(interest: Interest) -> interests_pb.InterestSet:
-    """Return the protobuf message of an interest as it is: of its event, and of answers to other services."""
+def build_interest_set(interest: Interest, past: bool = False) -> interests_pb.InterestSet:
+    """Return the message of an interest; `past` as in `encode_interest_set`."""
     value = interests_pb.InterestSet(
         interest_id=str(interest.interest_id),
         user_id=str(interest.user_id),

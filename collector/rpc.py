@@ -9,17 +9,20 @@ import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from chassis.errors import DatabaseUnavailableError
-from collector.errors import BadInterestIdError, BadUserIdError, CallerGoneError, NoSuchInterestError
+from collector.errors import BadCursorError, BadInterestIdError, BadUserIdError, CallerGoneError, NoSuchInterestError
+from collector.interest_versions import FormerVersion
 from collector.interests import InterestStore
 from collector.live.reports import FeedReport
 from collector.live.status import LiveState
-from collector.messages import build_interest_value
+from collector.messages import build_interest_set
+from collector.person_export import PersonExports, PersonRecord, StoredInterest
 from collector.settled.coverage_report import LiveReport
 from collector.settled.status import RecordState
 from domain.interests import Direction
 from towerwatch.collection.v1 import source_service_pb2 as sources_pb
 from towerwatch.collection.v1.source_service_pb2_grpc import SourceServiceServicer
 from towerwatch.flights.v1 import events_pb2 as flights_pb
+from towerwatch.interests.v1 import interest_service_pb2 as interests_pb
 from towerwatch.interests.v1.interest_service_pb2 import (
     DeleteInterestRequest,
     DeleteInterestResponse,
@@ -34,6 +37,7 @@ SERVICE_NAME: Final = "towerwatch.interests.v1.InterestService"
 SOURCES_NAME: Final = "towerwatch.collection.v1.SourceService"
 
 STATUSES: Final[Mapping[type[Exception], grpc.StatusCode]] = {
+    BadCursorError: grpc.StatusCode.INVALID_ARGUMENT,
     BadUserIdError: grpc.StatusCode.INVALID_ARGUMENT,
     BadInterestIdError: grpc.StatusCode.INVALID_ARGUMENT,
     CallerGoneError: grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -42,13 +46,14 @@ STATUSES: Final[Mapping[type[Exception], grpc.StatusCode]] = {
 
 
 class InterestService(InterestServiceServicer):
-    """The gRPC service by which other services read and delete interests.
+    """The gRPC service by which other services read, delete and export what is kept about a user.
 
     The server's interceptor maps errors by `STATUSES`.
     """
 
-    def __init__(self, interests: InterestStore) -> None:
+    def __init__(self, interests: InterestStore, exports: PersonExports) -> None:
         self._interests = interests
+        self._exports = exports
 
     def DeleteInterests(  # noqa: N802 - the contract's name
         self, request: DeleteInterestsRequest, context: grpc.ServicerContext
@@ -70,7 +75,7 @@ class InterestService(InterestServiceServicer):
         """
         user_id, interest_id = _parse_user_id(request.user_id), _parse_interest_id(request.interest_id)
         try:
-            return GetInterestResponse(interest=build_interest_value(self._interests.get(user_id, interest_id)))
+            return GetInterestResponse(interest=build_interest_set(self._interests.get(user_id, interest_id)))
         except NoSuchInterestError:
             return GetInterestResponse()
 
@@ -87,7 +92,24 @@ class InterestService(InterestServiceServicer):
             removed = self._interests.remove(user_id, interest_id, context.is_active)
         except NoSuchInterestError:
             return DeleteInterestResponse()
-        return DeleteInterestResponse(interest=build_interest_value(removed))
+        return DeleteInterestResponse(interest=build_interest_set(removed))
+
+    def ExportPerson(  # noqa: N802 - the contract's name
+        self, request: interests_pb.ExportPersonRequest, context: grpc.ServicerContext
+    ) -> interests_pb.ExportPersonResponse:
+        """Reply with a page of what is kept about a user.
+
+        Raises BadUserIdError, BadCursorError, DatabaseUnavailableError.
+        """
+        page = self._exports.load_page(_parse_user_id(request.user_id), request.page_token)
+        return interests_pb.ExportPersonResponse(
+            interests=[_to_stored_interest(each) for each in page.interests],
+            person=None if page.person is None else _to_person_record(page.person),
+            unheard_notices=page.unheard_notices,
+            retired_notices=page.retired_notices,
+            former_interests=[_to_former_interest(each) for each in page.former_versions],
+            next_page_token=page.next_token,
+        )
 
 
 class SourceService(SourceServiceServicer):
@@ -160,6 +182,36 @@ def _parse_interest_id(text: str) -> UUID:
         return UUID(text)
     except ValueError:
         raise BadInterestIdError("interest_id must be a UUID") from None
+
+
+def _to_stored_interest(stored: StoredInterest) -> interests_pb.StoredInterest:
+    """Return the message of an interest as it is kept."""
+    return interests_pb.StoredInterest(
+        interest=build_interest_set(stored.interest),
+        created_at=_to_timestamp(stored.created_at),
+        updated_at=_to_timestamp(stored.updated_at),
+        told_version=stored.told_version,
+    )
+
+
+def _to_former_interest(version: FormerVersion) -> interests_pb.FormerInterest:
+    """Return the message of a former version of an interest."""
+    return interests_pb.FormerInterest(
+        interest=build_interest_set(version.interest),
+        since=_to_timestamp(version.since),
+        until=_to_timestamp(version.until),
+    )
+
+
+def _to_person_record(record: PersonRecord) -> interests_pb.PersonRecord:
+    """Return the message of what is counted of a person."""
+    until = record.past_windows_until
+    return interests_pb.PersonRecord(
+        paid=record.paid,
+        minute=None if record.minute is None else _to_timestamp(record.minute),
+        writes=record.writes,
+        past_windows_until=None if until is None else _to_timestamp(until),
+    )
 
 
 def _to_feed_source(report: FeedReport) -> sources_pb.FeedSource:

@@ -44,8 +44,11 @@ from user_manager.links import LinkSigner
 from user_manager.lost_requests import LostRequests
 from user_manager.mailbox_limits import MailboxLimits
 from user_manager.model import OUTBOX
+from user_manager.person_export import PersonExports
 from user_manager.registration import Registrations
 from user_manager.rest import pages, routes as rest
+from user_manager.rest.account_pages import build_account_pages_blueprint
+from user_manager.rest.export_routes import build_export_blueprint
 from user_manager.rest.reading import CredentialReader
 from user_manager.rest.sessions import build_sessions_blueprint
 from user_manager.rest.sign_in_pages import build_sign_in_pages_blueprint
@@ -110,6 +113,7 @@ async def _run(settings: UserManagerSettings) -> None:
     reader = CredentialReader(SessionCookie(settings.public_url), sessions)
     client_limit = ClientRateLimit(settings.registration_limit)
     deletions = Deletions(database, collector, authorizer, clock, metrics)
+    exports = PersonExports(database, authorizer, sessions, limits, collector, clock)
     bounces = Bounces(database, clock, metrics)
     housekeeping = Housekeeping(database, accounts, answers, limits, clock, metrics)
 
@@ -129,6 +133,7 @@ async def _run(settings: UserManagerSettings) -> None:
             allow_test_addresses=settings.allow_test_addresses,
             limit=client_limit,
             read_credential=reader.read,
+            forget_session=reader.cookie.delete_on,
         )
     )
     app.register_blueprint(
@@ -136,6 +141,7 @@ async def _run(settings: UserManagerSettings) -> None:
             sign_ins, sessions, reader, allow_test_addresses=settings.allow_test_addresses, limit=client_limit
         )
     )
+    app.register_blueprint(build_export_blueprint(exports, limit=client_limit, read_credential=reader.read))
     app.register_blueprint(
         pages.build_pages_blueprint(registrations, accounts, account_mails, reader.cookie, lifetimes)
     )
@@ -149,7 +155,9 @@ async def _run(settings: UserManagerSettings) -> None:
             limit=client_limit,
         )
     )
-    app.register_blueprint(build_web_blueprint(WebFiles(urlsplit(settings.public_url).path), reader.cookie))
+    files = WebFiles(urlsplit(settings.public_url).path)
+    app.register_blueprint(build_web_blueprint(files, reader.cookie))
+    app.register_blueprint(build_account_pages_blueprint(files, deletions, sessions, reader))
     app.register_blueprint(
         openapi.create_blueprint("Towerwatch accounts", "1", rest.DESCRIPTION, reader.cookie.name, has_start=False)
     )

@@ -1,8 +1,8 @@
 """Client of the collector's gRPC interface, with the calls that user_manager needs."""
 
+import time
 from collections.abc import Callable, Sequence
-from datetime import UTC
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
 import grpc
@@ -10,18 +10,19 @@ import structlog
 
 from chassis.grpc_secret import REFUSED
 from chassis.rpc import create_channel
-from domain.interests import Direction, Interest
-from domain.windows import AlignedTo, Window
-from towerwatch.flights.v1 import events_pb2 as flights_pb
+from domain.interests import Interest
 from towerwatch.interests.v1 import events_pb2 as interests_pb
 from towerwatch.interests.v1.interest_service_pb2 import (
     DeleteInterestRequest,
     DeleteInterestResponse,
     DeleteInterestsRequest,
+    ExportPersonRequest,
+    ExportPersonResponse,
     GetInterestRequest,
     GetInterestResponse,
 )
 from towerwatch.interests.v1.interest_service_pb2_grpc import InterestServiceStub
+from user_manager.collector_record import CollectorRecord, decode_interest, decode_record
 from user_manager.errors import CollectorRefusedError, CollectorUnavailableError
 
 log = structlog.get_logger()
@@ -30,6 +31,9 @@ R = TypeVar("R")
 
 DEADLINE_S = 3.0
 """Deadline of one call with all its retries, in real seconds; a person waits for the response."""
+
+EXPORT_DEADLINE_S: Final = 10.0
+"""Deadline of all pages of an export together, in real seconds."""
 
 _PERMANENT = frozenset(
     (
@@ -43,27 +47,30 @@ _PERMANENT = frozenset(
 )
 """Statuses that a retry of the same request would get again."""
 
+_NOT_READ: Final = "What the collector keeps about you cannot be read"
+
 
 _REFUSED_FOR_NOW = (
     "the collector does not accept it, as for some minutes while Towerwatch is upgraded. Nothing was changed. If that "
     "lasts, the operator must look at it."
 )
 
-_ALIGNED_TO = {
-    interests_pb.ALIGNED_TO_UNSPECIFIED: AlignedTo.UTC,
-    interests_pb.ALIGNED_TO_UTC: AlignedTo.UTC,
-    interests_pb.ALIGNED_TO_AIRPORT: AlignedTo.AIRPORT,
-}
-
 
 class CollectorClient:
     """A client of the collector's InterestService. Connects on first use; safe for several threads."""
 
-    def __init__(self, target: str, deadline_s: float = DEADLINE_S, secrets: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        target: str,
+        deadline_s: float = DEADLINE_S,
+        secrets: Sequence[str] = (),
+        export_deadline_s: float = EXPORT_DEADLINE_S,
+    ) -> None:
         """`target` is `host:port`; the first of `secrets`, if any, is sent with each call."""
         self._channel = create_channel(target, secrets)
         self._interests = InterestServiceStub(self._channel)
         self._deadline_s = deadline_s
+        self._export_deadline_s = export_deadline_s
 
     def delete_interests(self, user_id: UUID) -> None:
         """Delete all interests of the user at the collector. Idempotent; blocks for the deadline at most.
@@ -94,7 +101,7 @@ class CollectorClient:
             ),
             refused=f"The alert cannot be shown: {_REFUSED_FOR_NOW}",
         )
-        return decode_interest(answer.interest) if answer.HasField("interest") else None
+        return decode_interest_or_refuse(answer.interest) if answer.HasField("interest") else None
 
     def delete_interest(self, user_id: UUID, interest_id: UUID) -> Interest | None:
         """Delete one interest of the user at the collector, and return it; None: the user has no such interest.
@@ -112,7 +119,7 @@ class CollectorClient:
             ),
             refused=f"The alert cannot be stopped: {_REFUSED_FOR_NOW}",
         )
-        return decode_interest(answer.interest) if answer.HasField("interest") else None
+        return decode_interest_or_refuse(answer.interest) if answer.HasField("interest") else None
 
     def _call(self, method: Callable[..., R], request: Any, user_id: UUID, *, unavailable: str, refused: str) -> R:
         """Make one call about a user, and return its answer.
@@ -123,35 +130,51 @@ class CollectorClient:
         try:
             return method(request, timeout=self._deadline_s)
         except grpc.RpcError as error:
-            code, name = error.code(), type(request).__name__.removesuffix("Request")
-            log.warning("collector.call_failed", method=name, code=code.name, user_id=str(user_id))
-            if code in _PERMANENT and error.details() != REFUSED:  # secrets differ while they are changed
+            if _log_failure(type(request).__name__.removesuffix("Request"), user_id, error):
                 raise CollectorRefusedError(refused) from None
             raise CollectorUnavailableError(unavailable) from None
+
+    def export_person(self, user_id: UUID) -> CollectorRecord:
+        """Return all that the collector keeps about the user. Changes nothing; blocks for the deadline of exports.
+
+        A failure is logged. Raises CollectorUnavailableError (transient), also if the pages take longer than the
+        deadline, and CollectorRefusedError (permanent), also for an answer that this version cannot read.
+        """
+        ends_at = time.monotonic() + self._export_deadline_s
+        pages: list[ExportPersonResponse] = []
+        try:
+            while not pages or pages[-1].next_page_token:
+                left_s = min(self._deadline_s, ends_at - time.monotonic())
+                if left_s <= 0:
+                    log.warning("collector.export_too_slow", user_id=str(user_id))
+                    raise CollectorUnavailableError(f"{_NOT_READ} at the moment; try again shortly.")
+                token = pages[-1].next_page_token if pages else ""
+                request = ExportPersonRequest(user_id=str(user_id), page_token=token)
+                pages.append(self._interests.ExportPerson(request, timeout=left_s))
+            return decode_record(user_id, pages)
+        except grpc.RpcError as error:
+            if _log_failure("ExportPerson", user_id, error):
+                raise CollectorRefusedError(f"{_NOT_READ}; the operator must look at it.") from None
+            raise CollectorUnavailableError(f"{_NOT_READ} at the moment; try again shortly.") from None
+        except ValueError:
+            log.warning("collector.answer_unknown", method="ExportPerson", user_id=str(user_id))
+            raise CollectorRefusedError(f"{_NOT_READ}; the operator must look at it.") from None
 
     def close(self) -> None:
         """Cancel the calls in flight and close the connection."""
         self._channel.close()
 
 
-def decode_interest(value: interests_pb.InterestSet) -> Interest:
+def decode_interest_or_refuse(value: interests_pb.InterestSet) -> Interest:
     """Return the interest of a protobuf message. Raises CollectorRefusedError if this version cannot read it."""
     try:
-        return Interest(
-            interest_id=UUID(value.interest_id),
-            user_id=UUID(value.user_id),
-            airport=value.airport,
-            direction=Direction[flights_pb.Direction.Name(value.direction).removeprefix("DIRECTION_")],
-            window=Window[interests_pb.Window.Name(value.window).removeprefix("WINDOW_")],
-            high=value.high if value.HasField("high") else None,
-            low=value.low if value.HasField("low") else None,
-            for_windows=value.for_windows,
-            repeat=value.repeat,
-            effective_from=value.effective_from.ToDatetime(tzinfo=UTC),
-            version=value.version,
-            high_percent=value.high_percent if value.HasField("high_percent") else None,
-            low_percent=value.low_percent if value.HasField("low_percent") else None,
-            aligned_to=_ALIGNED_TO[value.aligned_to],
-        )
-    except (ValueError, KeyError):
+        return decode_interest(value)
+    except ValueError:
         raise CollectorRefusedError("The alert cannot be shown; user_manager is older than the collector.") from None
+
+
+def _log_failure(method: str, user_id: UUID, error: grpc.RpcError) -> bool:
+    """Log that a call failed; return True if a retry of it would fail alike, False if it may succeed."""
+    code = error.code()
+    log.warning("collector.call_failed", method=method, code=code.name, user_id=str(user_id))
+    return code in _PERMANENT and error.details() != REFUSED  # secrets differ while they are changed

@@ -85,3 +85,15 @@ def delete_expired_requests(session: Session, now: datetime) -> None:
     )
     is_over = is_old | is_late | (MailRequest.requested_at <= now - TOKEN_REQUEST_LIFETIME)
     session.execute(delete(MailRequest).where(is_over))
+
+
+def load_requests_to(session: Session, address_digest: str) -> list[MailRequest]:
+    """Return the stored requests for mails to an address, oldest first."""
+    query = select(MailRequest).where(MailRequest.address_digest == address_digest)
+    return list(session.scalars(query.order_by(MailRequest.requested_at, MailRequest.request_id)))
+
+
+def compute_request_expiry(row: MailRequest) -> datetime:
+    """Return the time from which on `delete_expired_requests` deletes a request that is not reported as sent before."""
+    lifetimes = {MailKind.TOKEN.value: TOKEN_REQUEST_LIFETIME, MailKind.SIGN_IN.value: SIGN_IN_REQUEST_LIFETIME}
+    return row.requested_at + lifetimes.get(row.kind, REQUEST_LIFETIME)

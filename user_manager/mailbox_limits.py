@@ -149,6 +149,14 @@ class MailboxLimits:
         """Compute the keyed hash under which the link is stored that signs in to an address."""
         return self._compute_hmac("sign-in link", address_digest)
 
+    def compute_own_hashes(self, address_key: str) -> dict[PauseScope, str]:
+        """Return the hash of the row that counts the mails of each scope to this very address.
+
+        The rows that count those to all other spellings of a mailbox are nobody's own.
+        """
+        signing_in = self._compute_hmac(f"{PauseScope.SIGN_IN}address", address_key)
+        return {PauseScope.ACCOUNT: self.compute_proof_hash(address_key), PauseScope.SIGN_IN: signing_in}
+
     def lock_mailbox(self, session: Session, mailbox_hash: str, now: datetime) -> Mailbox:
         """Return the mailbox's row, locked until the transaction ends; insert it if it is missing."""
         fresh = {"mails": 0, "touched_at": now}
@@ -254,9 +262,7 @@ class MailboxLimits:
 
     def _lock_own_pauses(self, session: Session, address: Address, now: datetime, scope: PauseScope) -> Mailbox:
         """Return the row that counts the mails to this very address, if it has a confirmed account; locked."""
-        if scope is PauseScope.ACCOUNT:
-            return self.lock_mailbox(session, self.compute_proof_hash(address.key), now)
-        return self.lock_mailbox(session, self._compute_hmac(f"{scope}address", address.key), now)
+        return self.lock_mailbox(session, self.compute_own_hashes(address.key)[scope], now)
 
     def _count_mail(self, row: Mailbox, now: datetime) -> bool:
         """Count a mail in a row and return True; return False during a pause of the row.
@@ -270,6 +276,11 @@ class MailboxLimits:
         row.mails += 1
         row.last_mail_at = now
         return True
+
+    @staticmethod
+    def compute_expiry(row: Mailbox) -> datetime:
+        """Return the time from which on a mailbox's row is deleted, unless a mail is asked for before."""
+        return row.touched_at + (MAILBOX_RETENTION if row.stopped_at is None else STOP_RETENTION)
 
     def delete_expired(self, session: Session, now: datetime) -> None:
         """Delete the mailboxes whose retention is over, and the counts of hours that are over."""

@@ -57,9 +57,10 @@ ROUTES: Final = (
     # The pages for people: exactly these, and the files that they load.
     *(
         Route(path, ACCOUNTS, is_prefix=False, referrer_policy="same-origin")
-        for path in ("/", "/watch", "/told", "/account", "/register")
+        for path in ("/", "/watch", "/told", "/register")
     ),
-    Route("/web", ACCOUNTS, referrer_policy="same-origin"),
+    # Below /account are the pages that delete it without a script.
+    *(Route(path, ACCOUNTS, referrer_policy="same-origin") for path in ("/account", "/web")),
     *(Route(path, INTERESTS) for path in ("/interests", "/flights", "/collect", "/scheduler")),
     # Two services have a page at /docs: each is below a path of its own, with what it loads; the rest of them is not.
     Route("/docs/accounts/docs", ACCOUNTS, replacement="/docs"),

@@ -15,7 +15,8 @@ from chassis.db.database import Database
 from chassis.metrics import Metrics, ServiceIdentity
 from chassis.rpc import GrpcServer, create_channel
 from collector.interests import InterestStore
-from collector.messages import build_interest_value, encode_interest_removal
+from collector.messages import build_interest_set, encode_interest_removal
+from collector.person_export import PersonExports
 from collector.rpc import SERVICE_NAME, STATUSES, InterestService
 from domain.interests import Interest
 from tests.collector.conftest import NOWHERE, Service, outbox, wish
@@ -24,6 +25,7 @@ from towerwatch.interests.v1.interest_service_pb2 import (
     DESCRIPTOR,
     DeleteInterestRequest,
     DeleteInterestsRequest,
+    ExportPersonRequest,
     GetInterestRequest,
 )
 from towerwatch.interests.v1.interest_service_pb2_grpc import (
@@ -34,15 +36,16 @@ from towerwatch.topics import INTERESTS_CHANGED
 
 
 @contextmanager
-def serving(interests: InterestStore) -> Iterator[InterestServiceStub]:
-    """Serve the interests over gRPC for the block, and yield a stub."""
+def serving(interests: InterestStore, database: Database) -> Iterator[InterestServiceStub]:
+    """Serve the interests and exports of a database over gRPC for the block, and yield a stub."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
+    servicer = InterestService(interests, PersonExports(database, page_size=2))
     server = GrpcServer(
         "127.0.0.1",
         port,
-        {SERVICE_NAME: partial(add_InterestServiceServicer_to_server, InterestService(interests))},
+        {SERVICE_NAME: partial(add_InterestServiceServicer_to_server, servicer)},
         STATUSES,
         Metrics(ServiceIdentity("collector", "local")),
     )
@@ -62,7 +65,7 @@ def test_all_interests_of_a_user_are_deleted(service: Service) -> None:
     user_id = uuid4()
     for airport in ("KJFK", "LICC"):
         service.set(wish(airport), user_id)
-    with serving(service.interests) as stub:
+    with serving(service.interests, service.database) as stub:
         deleted = [stub.DeleteInterests(DeleteInterestsRequest(user_id=str(user_id)), timeout=60) for _ in range(2)]
         assert [answer.deleted for answer in deleted] == [2, 0]
     assert service.interests.list_of_user(user_id) == []
@@ -71,15 +74,20 @@ def test_all_interests_of_a_user_are_deleted(service: Service) -> None:
 @pytest.mark.parametrize("user_id", ["", "nonsense", "x" * 10_000])
 def test_an_invalid_user_id_is_an_invalid_argument(service: Service, user_id: str) -> None:
     """The status tells the caller that a retry would not help."""
-    with serving(service.interests) as stub, pytest.raises(grpc.RpcError) as caught:
+    with serving(service.interests, service.database) as stub, pytest.raises(grpc.RpcError) as caught:
         stub.DeleteInterests(DeleteInterestsRequest(user_id=user_id), timeout=60)
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
 def test_an_unavailable_database_is_unavailable(service: Service) -> None:
     """The status tells the caller that a retry may help, and the text shows no SQL."""
-    with serving(InterestStore(Database(NOWHERE), service.clock)) as stub, pytest.raises(grpc.RpcError) as caught:
+    nowhere = Database(NOWHERE)
+    with serving(InterestStore(nowhere, service.clock), nowhere) as stub, pytest.raises(grpc.RpcError) as caught:
         stub.DeleteInterests(DeleteInterestsRequest(user_id=str(uuid4())), timeout=10)
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert "SELECT" not in caught.value.details()
+    with serving(service.interests, nowhere) as stub, pytest.raises(grpc.RpcError) as caught:
+        stub.ExportPerson(ExportPersonRequest(user_id=str(uuid4())), timeout=10)
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
     assert "SELECT" not in caught.value.details()
 
@@ -105,7 +113,7 @@ def test_a_call_past_its_deadline_changes_nothing(service: Service) -> None:
             finally:
                 ended.set()
 
-    with serving(Slow(service.database, service.clock)) as stub:
+    with serving(Slow(service.database, service.clock), service.database) as stub:
         with pytest.raises(grpc.RpcError) as caught:
             stub.DeleteInterests(DeleteInterestsRequest(user_id=str(user_id)), timeout=0.2)
         gave_up.set()
@@ -113,7 +121,7 @@ def test_a_call_past_its_deadline_changes_nothing(service: Service) -> None:
         assert ended.wait(timeout=30)
     assert service.interests.list_of_user(user_id) == [interest]
     assert outbox(service.database, INTERESTS_CHANGED.name) == before
-    with serving(service.interests) as stub:
+    with serving(service.interests, service.database) as stub:
         assert stub.DeleteInterests(DeleteInterestsRequest(user_id=str(user_id)), timeout=60).deleted == 1
 
 
@@ -128,12 +136,12 @@ def test_one_interest_is_read_and_deleted(service: Service) -> None:
     interest, other = service.set(wish("KJFK"), user_id), service.set(wish("LICC"), user_id)
     before = outbox(service.database, INTERESTS_CHANGED.name)
     with serving(service.interests) as stub:
-        assert stub.GetInterest(GetInterestRequest(**ids_of(interest)), timeout=60).interest == build_interest_value(
+        assert stub.GetInterest(GetInterestRequest(**ids_of(interest)), timeout=60).interest == build_interest_set(
             interest
         )
         assert outbox(service.database, INTERESTS_CHANGED.name) == before
         answers = [stub.DeleteInterest(DeleteInterestRequest(**ids_of(interest)), timeout=60) for _ in range(2)]
-        assert answers[0].interest == build_interest_value(interest)
+        assert answers[0].interest == build_interest_set(interest)
         assert not answers[1].HasField("interest")
         assert not stub.GetInterest(GetInterestRequest(**ids_of(interest)), timeout=60).HasField("interest")
     assert service.interests.list_of_user(user_id) == [other]
@@ -208,3 +216,31 @@ def test_one_interest_stays_if_the_call_is_past_its_deadline(service: Service) -
     assert outbox(service.database, INTERESTS_CHANGED.name) == before
     with serving(service.interests) as stub:
         assert stub.DeleteInterest(DeleteInterestRequest(**ids_of(interest)), timeout=60).HasField("interest")
+
+
+def test_what_is_kept_about_a_user_comes_in_pages(service: Service) -> None:
+    """All interests of the user and of nobody else, each once; what is counted of a person in the first page only."""
+    ann, bob = uuid4(), uuid4()
+    wished = {service.set(wish(airport), ann).interest_id for airport in ("KJFK", "LICC", "EDDF", "EGLL", "LIRF")}
+    service.set(wish("KJFK"), bob)
+    with serving(service.interests, service.database) as stub:
+        pages = [stub.ExportPerson(ExportPersonRequest(user_id=str(ann)), timeout=60)]
+        while pages[-1].next_page_token:
+            token = pages[-1].next_page_token
+            pages.append(stub.ExportPerson(ExportPersonRequest(user_id=str(ann), page_token=token), timeout=60))
+        unknown = stub.ExportPerson(ExportPersonRequest(user_id=str(uuid4())), timeout=60)
+    found = [each.interest for page in pages for each in page.interests]
+    assert [len(page.interests) for page in pages] == [2, 2, 1]
+    assert sorted(each.interest_id for each in found) == sorted(map(str, wished))
+    assert {each.user_id for each in found} == {str(ann)}
+    assert [page.HasField("person") for page in pages] == [True, False, False]
+    assert unknown.ByteSize() == 0, "nothing is kept about them"
+
+
+@pytest.mark.parametrize("asked", [{"user_id": ""}, {"user_id": "x" * 10_000}, {"page_token": "nonsense"}])
+def test_an_invalid_request_for_an_export_is_an_invalid_argument(service: Service, asked: dict[str, str]) -> None:
+    """Of user id and token alike."""
+    request = ExportPersonRequest(**({"user_id": str(uuid4())} | asked))
+    with serving(service.interests, service.database) as stub, pytest.raises(grpc.RpcError) as caught:
+        stub.ExportPerson(request, timeout=60)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT

@@ -14,7 +14,7 @@ from chassis.metrics import Metrics, ServiceIdentity
 from chassis.rpc import GrpcServer
 from collector.interest_requests import InterestRequest
 from collector.interests import InterestStore
-from collector.messages import build_interest_value
+from collector.messages import build_interest_set
 from collector.model import SCHEMA as COLLECTOR_SCHEMA
 from collector.rpc import SERVICE_NAME, STATUSES, InterestService
 from domain.interests import Direction, Interest
@@ -26,7 +26,8 @@ from tests.user_manager.apps import build_app
 from tests.user_manager.conftest import Service
 from towerwatch.interests.v1.interest_service_pb2_grpc import add_InterestServiceServicer_to_server
 from user_manager.alert_stops import AlertStops
-from user_manager.collector_client import CollectorClient, decode_interest
+from user_manager.collector_client import CollectorClient
+from user_manager.collector_record import decode_interest
 from user_manager.errors import CollectorRefusedError, CollectorUnavailableError
 from user_manager.model import SCHEMA
 
@@ -96,7 +97,7 @@ INTERESTS = st.builds(
 @given(INTERESTS)
 def test_an_interest_arrives_as_it_was_sent(interest: Interest) -> None:
     """Each field, also a threshold of 0, which is not the same as none."""
-    assert decode_interest(build_interest_value(interest)) == interest
+    assert decode_interest(build_interest_set(interest)) == interest
 
 
 def test_the_link_in_a_mail_stops_that_interest(interests: InterestStore, target: str, service: Service) -> None:

@@ -1,4 +1,4 @@
-"""Fake collectors that only read and delete interests: one in this process, one behind a real gRPC server."""
+"""Fake collectors that read, delete and export interests: one in this process, one behind a real gRPC server."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +13,8 @@ from towerwatch.interests.v1.interest_service_pb2 import (
     DeleteInterestResponse,
     DeleteInterestsRequest,
     DeleteInterestsResponse,
+    ExportPersonRequest,
+    ExportPersonResponse,
     GetInterestRequest,
     GetInterestResponse,
 )
@@ -20,6 +22,7 @@ from towerwatch.interests.v1.interest_service_pb2_grpc import (
     InterestServiceServicer,
     add_InterestServiceServicer_to_server,
 )
+from user_manager.collector_record import CollectorRecord
 
 
 class FakeInterestDeleter:
@@ -29,6 +32,8 @@ class FakeInterestDeleter:
         self.deleted: list[UUID] = []
         self.interests: dict[UUID, Interest] = {}
         """The interests that exist, by id."""
+        self.records: dict[UUID, CollectorRecord] = {}
+        """What it keeps about each user."""
         self.failure: Exception | None = None
 
     def delete_interests(self, user_id: UUID) -> None:
@@ -51,6 +56,12 @@ class FakeInterestDeleter:
             del self.interests[interest_id]
         return interest
 
+    def export_person(self, user_id: UUID) -> CollectorRecord:
+        """Return what it keeps about the user, or raise `failure`."""
+        if self.failure is not None:
+            raise self.failure
+        return self.records.get(user_id, CollectorRecord())
+
 
 class FakeCollector(InterestServiceServicer):
     """A fake InterestService on a free port, which serves from `start` to `stop`."""
@@ -60,6 +71,10 @@ class FakeCollector(InterestServiceServicer):
         """User ids of all successful calls, in order."""
         self.interest: InterestSet | None = None
         """The interest in all answers about one; None: they have none."""
+        self.pages: list[ExportPersonResponse] = [ExportPersonResponse()]
+        """The pages of each export; each but the last names the number of the next one."""
+        self.exported: list[ExportPersonRequest] = []
+        """The requests of all successful exports, in order."""
         self.answer = grpc.StatusCode.OK
         """Status of all responses; it applies to every retry, as the client retries after UNAVAILABLE."""
         self.prompt = threading.Event()
@@ -97,6 +112,14 @@ class FakeCollector(InterestServiceServicer):
         self.prompt.wait(timeout=30)
         if self.answer is not grpc.StatusCode.OK:
             context.abort(self.answer, "as the test has it")
+
+    def ExportPerson(  # noqa: N802 — the contract's name
+        self, request: ExportPersonRequest, context: grpc.ServicerContext
+    ) -> ExportPersonResponse:
+        """Record the call and return the page that it asks for, or abort with `answer`."""
+        self._wait_or_abort(context)
+        self.exported.append(request)
+        return self.pages[int(request.page_token or 0)]
 
     def start(self) -> None:
         self._server.start()

@@ -15,6 +15,8 @@ from chassis.web.http import create_app
 from collector.rest import routes as collector_rest
 from tests.manifests.rendering import Rendered, Resource
 from user_manager.rest import pages, routes as accounts_rest
+from user_manager.rest.account_pages import build_account_pages_blueprint
+from user_manager.rest.export_routes import build_export_blueprint
 from user_manager.rest.sessions import build_sessions_blueprint
 from user_manager.rest.sign_in_pages import build_sign_in_pages_blueprint
 from user_manager.rest.web_files import WebFiles
@@ -71,7 +73,11 @@ def _accounts() -> Flask:
     )
     app.register_blueprint(
         accounts_rest.build_users_blueprint(
-            Mock(), Mock(), Mock(), Mock(), allow_test_addresses=False, limit=Mock(), read_credential=Mock()
+            *(Mock() for _ in range(4)),
+            allow_test_addresses=False,
+            limit=Mock(),
+            read_credential=Mock(),
+            forget_session=Mock(),
         )
     )
     app.register_blueprint(build_sessions_blueprint(Mock(), Mock(), Mock(), allow_test_addresses=False, limit=Mock()))
@@ -79,7 +85,9 @@ def _accounts() -> Flask:
     app.register_blueprint(
         build_sign_in_pages_blueprint(Mock(), Mock(), Mock(), allow_test_addresses=False, limit=Mock())
     )
+    app.register_blueprint(build_export_blueprint(Mock(), limit=Mock(), read_credential=Mock()))
     app.register_blueprint(build_web_blueprint(WebFiles(), Mock()))
+    app.register_blueprint(build_account_pages_blueprint(Mock(), Mock(), Mock(), Mock()))
     app.register_blueprint(openapi.create_blueprint("accounts", "1", "", has_start=False))
     return app
 

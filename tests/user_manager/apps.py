@@ -10,6 +10,8 @@ from chassis.web.http import create_app
 from chassis.web.limits import ClientRateLimit
 from chassis.web.session_cookie import SessionCookie
 from tests.user_manager.conftest import PUBLIC_URL, Service
+from user_manager.rest.account_pages import build_account_pages_blueprint
+from user_manager.rest.export_routes import build_export_blueprint
 from user_manager.rest.pages import build_pages_blueprint
 from user_manager.rest.reading import CredentialReader
 from user_manager.rest.routes import DESCRIPTION, PROBLEMS, build_users_blueprint
@@ -41,6 +43,7 @@ def build_app(
             allow_test_addresses=allow_test_addresses,
             limit=limit,
             read_credential=reader.read,
+            forget_session=reader.cookie.delete_on,
         )
     )
     app.register_blueprint(
@@ -53,13 +56,16 @@ def build_app(
             service.sign_ins, reader.cookie, service.lifetimes, allow_test_addresses=allow_test_addresses, limit=limit
         )
     )
+    app.register_blueprint(build_export_blueprint(service.exports, limit=limit, read_credential=reader.read))
     app.register_blueprint(
         build_pages_blueprint(
             service.registrations, service.accounts, service.account_mails, reader.cookie, service.lifetimes
         )
     )
     app.register_blueprint(build_stop_pages_blueprint(service.alert_stops, public_url))
-    app.register_blueprint(build_web_blueprint(WebFiles(urlsplit(public_url).path), reader.cookie))
+    files = WebFiles(urlsplit(public_url).path)
+    app.register_blueprint(build_web_blueprint(files, reader.cookie))
+    app.register_blueprint(build_account_pages_blueprint(files, service.deletions, service.sessions, reader))
     app.register_blueprint(
         openapi.create_blueprint("Towerwatch accounts", "1", DESCRIPTION, reader.cookie.name, has_start=False)
     )

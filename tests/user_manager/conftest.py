@@ -25,6 +25,7 @@ from user_manager.links import LinkSigner
 from user_manager.mail_requests import MailKind
 from user_manager.mailbox_limits import MailboxLimits, MailRates
 from user_manager.model import OUTBOX, SCHEMA, MailRequest
+from user_manager.person_export import PersonExports
 from user_manager.registration import Registration, Registrations
 from user_manager.sessions import Sessions
 from user_manager.sign_in import SignIns
@@ -64,6 +65,7 @@ class Service:
         self.alert_stops = AlertStops(self.links, self.interests)
         self.bounces = Bounces(self.database, self.clock, self.metrics)
         self.sessions = Sessions(self.database, authorizer, self.clock, self.lifetimes)
+        self.exports = PersonExports(self.database, authorizer, self.sessions, self.limits, self.interests, self.clock)
         self.sign_ins = SignIns(self.database, self.links, self.limits, self.clock, self.lifetimes, self.metrics)
 
     def register(self, email: str = "ann@example.org", name: str = "Ann", key: UUID | None = None) -> Registration:

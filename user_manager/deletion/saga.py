@@ -49,6 +49,28 @@ class DeletionStatus(StrEnum):
     COMPLETED = "completed"
 
 
+@dataclass(frozen=True, slots=True)
+class DeletionProgress:
+    """How far a deletion is."""
+
+    next_step: DeletionStep
+
+    @property
+    def are_interests_deleted(self) -> bool:
+        """Return True if the interests are deleted, after which there is no way back."""
+        return self.next_step is not DeletionStep.DELETE_INTERESTS
+
+    @property
+    def is_account_deleted(self) -> bool:
+        """Return True if the account and all personal data are deleted; what follows concerns nobody."""
+        return self.next_step not in (DeletionStep.DELETE_INTERESTS, DeletionStep.ERASE_ACCOUNT)
+
+    @property
+    def status(self) -> DeletionStatus:
+        """Return the progress in one word."""
+        return DeletionStatus.COMPLETED if self.is_account_deleted else DeletionStatus.IN_PROGRESS
+
+
 class InterestDeleter(Protocol):
     """The part of the collector's interface that deletions need."""
 
@@ -127,14 +149,13 @@ class Deletions:
             return deletion.deletion_id
         return None
 
-    def load_status(self, deletion_id: UUID) -> DeletionStatus:
-        """Return the progress of a deletion. Raises DatabaseUnavailableError, DeletionUnknownError."""
+    def load_progress(self, deletion_id: UUID) -> DeletionProgress:
+        """Return how far a deletion is. Raises DatabaseUnavailableError, DeletionUnknownError."""
         with self._database.reading() as session:
             step = session.scalar(select(Deletion.step).where(Deletion.deletion_id == deletion_id))
         if step is None:
             raise DeletionUnknownError("No deletion has this id, or it was completed long ago.")
-        in_progress = step in (DeletionStep.DELETE_INTERESTS, DeletionStep.ERASE_ACCOUNT)
-        return DeletionStatus.IN_PROGRESS if in_progress else DeletionStatus.COMPLETED
+        return DeletionProgress(DeletionStep(step))
 
     def resume_due_deletions(self) -> int:
         """Execute the next step of every deletion that is due, in leased batches; return the number of deletions.

@@ -11,7 +11,7 @@ from chassis.text import has_control_characters, is_blank
 from chassis.time_zones import list_time_zones, suggest_time_zone
 from chassis.web.numbers import FROM_QUERY
 from user_manager.accounts import Account, AccountUpdate, Confirmation
-from user_manager.deletion.saga import DeletionStatus
+from user_manager.deletion.saga import DeletionProgress, DeletionStatus
 from user_manager.model import ConfirmationState
 from user_manager.rest.texts import LANGUAGES
 from user_manager.sessions import SessionView
@@ -276,6 +276,14 @@ class DeletionState(BaseModel):
 
     deletion_id: UUID
     status: DeletionStatus
+    interests_deleted: bool | None = Field(
+        default=None, description="Whether the interests are deleted; null: that is not known yet."
+    )
+
+    @classmethod
+    def from_progress(cls, deletion_id: UUID, progress: DeletionProgress) -> "DeletionState":
+        """Build the body of a deletion's progress."""
+        return cls(deletion_id=deletion_id, status=progress.status, interests_deleted=progress.are_interests_deleted)
 
 
 class ConfirmationProgress(BaseModel):

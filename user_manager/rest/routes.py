@@ -10,7 +10,7 @@ from flask.blueprints import BlueprintSetupState
 from werkzeug.routing import BaseConverter
 
 from chassis.clients import identify_client
-from chassis.credentials import Credential
+from chassis.credentials import Credential, SessionSecret
 from chassis.errors import DatabaseUnavailableError
 from chassis.web.http import (
     IDEMPOTENCY_KEY,
@@ -139,12 +139,13 @@ def build_users_blueprint(
     allow_test_addresses: bool,
     limit: ClientRateLimit,
     read_credential: Callable[[], Credential],
+    forget_session: Callable[[Response], None],
 ) -> Blueprint:
     """Build the routes of accounts and deletions.
 
     `limit` is the rate of one client at this replica, for registrations and lost tokens together. `read_credential`
-    returns who sends the present request. `allow_test_addresses` lets addresses in .test register. Every response
-    forbids caching.
+    returns who sends the present request; `forget_session` makes the browser forget its session. `allow_test_addresses`
+    lets addresses in .test register. Every response forbids caching.
     """
     blueprint = Blueprint("users", __name__)
 
@@ -258,7 +259,7 @@ def build_users_blueprint(
         auth="user",
         path=EMAIL,
         answers={
-            204: ResponseDescription(description="Deleted."),
+            204: ResponseDescription(description="Deleted; a browser that was signed in forgets its session."),
             202: ResponseDescription(
                 DeletionState,
                 "It will be deleted, and its token is void; not everything could be done at once.",
@@ -267,19 +268,19 @@ def build_users_blueprint(
         },
         problems=(404, 502, 503),
     )
-    def delete_user(email: str) -> Reply:
-        deletion_id = deletions.delete(read_credential(), email)
-        if deletion_id is None:
-            return Reply(status=204)
-        location = url_for("users.get_deletion", deletion_id=deletion_id)
-        state = DeletionState(deletion_id=deletion_id, status=DeletionStatus.IN_PROGRESS)
-        return Reply(state, 202, {"Location": location})
+    def delete_user(email: str) -> Response:
+        credential = read_credential()
+        deletion_id = deletions.delete(credential, email)
+        response = Reply(status=204).to_response() if deletion_id is None else _build_deletion_response(deletion_id)
+        if isinstance(credential, SessionSecret):
+            forget_session(response)
+        return response
 
     @blueprint.get("/deletions/<uuid:deletion_id>")
     @describe("Show how far a deletion is", answers={200: ResponseDescription(DeletionState)}, problems=(404, 503))
     def get_deletion(deletion_id: UUID) -> Reply:
         # No token: the account's token is invalid by now. The id cannot be guessed, and the response names no person.
-        return Reply(DeletionState(deletion_id=deletion_id, status=deletions.load_status(deletion_id)))
+        return Reply(DeletionState.from_progress(deletion_id, deletions.load_progress(deletion_id)))
 
     @blueprint.post("/users/<address:email>/token")
     @describe(
@@ -355,6 +356,13 @@ def _require_registrable(address: Address) -> None:
 def _build_account_reply(account: Account) -> Reply:
     """Build the response that shows one account with its ETag."""
     return Reply(OneUser(user=User.from_account(account)), headers=_build_etag_header(account))
+
+
+def _build_deletion_response(deletion_id: UUID) -> Response:
+    """Build the response to a request for a deletion that is not complete yet."""
+    location = url_for("users.get_deletion", deletion_id=deletion_id)
+    state = DeletionState(deletion_id=deletion_id, status=DeletionStatus.IN_PROGRESS)
+    return Reply(state, 202, {"Location": location}).to_response()
 
 
 def _build_etag_header(account: Account) -> dict[str, str]:

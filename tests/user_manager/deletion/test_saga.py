@@ -181,14 +181,14 @@ def test_past_the_pivot_a_deletion_goes_on_in_the_background(
     assert deletion_id is not None
     if fault is DatabaseFault.REFUSED:
         assert environment.exists(registration.account.user_id)
-        assert environment.sound_replica.deletions.load_status(deletion_id) is DeletionStatus.IN_PROGRESS
+        assert environment.sound_replica.deletions.load_progress(deletion_id).status is DeletionStatus.IN_PROGRESS
     environment.run_background(LEASE_DURATION + timedelta(seconds=20))
     assert not environment.exists(registration.account.user_id)
-    assert environment.sound_replica.deletions.load_status(deletion_id) is DeletionStatus.COMPLETED
+    assert environment.sound_replica.deletions.load_progress(deletion_id).status is DeletionStatus.COMPLETED
     environment.run_background()
     environment.assert_converged(registration, gone=True)
     with pytest.raises(DeletionUnknownError):
-        environment.sound_replica.deletions.load_status(deletion_id)
+        environment.sound_replica.deletions.load_progress(deletion_id)
 
 
 def test_past_the_pivot_the_account_is_inaccessible(environment: SagaEnvironment) -> None:
@@ -314,7 +314,7 @@ def test_a_failed_request_does_not_cancel_another_one(environment: SagaEnvironme
     )
     deletion_id = first.deletions.delete(registration.token, ANN)
     assert deletion_id is not None
-    assert environment.sound_replica.deletions.load_status(deletion_id) is DeletionStatus.COMPLETED
+    assert environment.sound_replica.deletions.load_progress(deletion_id).status is DeletionStatus.COMPLETED
     environment.run_background()
     environment.assert_converged(registration, gone=True)
 
@@ -332,7 +332,7 @@ def test_a_request_that_finds_a_deletion_never_cancels_it(environment: SagaEnvir
         environment.database, _InterruptedInterestDeleter(meanwhile, environment.interests), environment.clock
     )
     assert first.deletions.delete(registration.token, ANN) is None
-    assert environment.sound_replica.deletions.load_status(joined[0] or uuid4()) is DeletionStatus.COMPLETED
+    assert environment.sound_replica.deletions.load_progress(joined[0] or uuid4()).status is DeletionStatus.COMPLETED
     environment.run_background()
     environment.assert_converged(registration, gone=True)
 
@@ -390,7 +390,7 @@ def test_no_lock_is_held_during_the_call_of_the_collector(environment: SagaEnvir
 def test_a_deletion_of_nobody_is_unknown(environment: SagaEnvironment) -> None:
     """An id that no deletion has is reported as unknown."""
     with pytest.raises(DeletionUnknownError):
-        environment.sound_replica.deletions.load_status(uuid4())
+        environment.sound_replica.deletions.load_progress(uuid4())
 
 
 class DeletionAction(Enum):

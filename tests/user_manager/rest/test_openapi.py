@@ -30,7 +30,7 @@ def url(app: Flask) -> Iterator[str]:
 def test_every_public_route_is_described(app: Flask) -> None:
     """Each route of the service has a description."""
     assert set(list_described_operations(app)) == list_public_routes(app)
-    assert len(list_described_operations(app)) == 31
+    assert len(list_described_operations(app)) == 35
 
 
 def test_only_some_routes_need_no_token(app: Flask) -> None:
@@ -39,7 +39,8 @@ def test_only_some_routes_need_no_token(app: Flask) -> None:
     assert {operation["operationId"] for operation in operations if "security" not in operation} == {
         "register_user", "get_deletion", "confirmation_page", "confirm", "unsubscription_page", "unsubscribe",
         "ask_new_token", "token_page", "replace_token", "not_me_page", "stop_mails", "ask_sign_in", "sign_in_mail_page",
-        "ask_sign_in_by_form", "sign_in_page", "sign_in", "stop_page", "stop",
+        "ask_sign_in_by_form", "sign_in_page", "sign_in", "stop_page", "stop", "delete_account_page", "delete_account",
+        "deletion_page",
     }  # fmt: skip
 
 

@@ -13,6 +13,8 @@ from werkzeug.test import TestResponse
 
 from tests.user_manager.apps import build_app
 from tests.user_manager.conftest import ON_SQLITE, OPERATOR_TOKEN, PUBLIC_URL, Service
+from user_manager.deletion.records import build_due_deletion
+from user_manager.errors import CollectorUnavailableError
 from user_manager.model import MailRequest, WebSession
 
 pytestmark = ON_SQLITE
@@ -245,6 +247,7 @@ def list_routes(email: str, session_id: str) -> list[tuple[str, str, dict[str, o
     return [
         ("GET", f"/users/{email}", {}),
         ("PATCH", f"/users/{email}", {"name": "Mallory"}),
+        ("GET", f"/users/{email}/export", {}),
         ("GET", f"/users/{email}/confirmation", {}),
         ("POST", f"/users/{email}/confirmation", {}),
         ("POST", f"/users/{email}/token", {}),
@@ -379,13 +382,52 @@ def test_ending_sessions(client: FlaskClient, service: Service) -> None:
     assert client.get(f"/users/{ANN}", headers=last | SAME).status_code == 401
 
 
-def test_a_session_after_deletion_and_at_its_end(client: FlaskClient, service: Service) -> None:
-    """Whoever deletes the account by the cookie is signed out by it; an idle session ends by itself."""
-    anns, bobs = sign_in(client, service), sign_in(client, service, BOB)
-    assert client.delete(f"/users/{ANN}", headers=anns | SAME).status_code == 204
-    service.clock.advance(timedelta(days=30))
-    for ended, email in ((anns, ANN), (bobs, BOB)):
-        assert_problem(client.get(f"/users/{email}", headers=ended | SAME), 401, "You are signed out")
+@pytest.mark.parametrize("how", ["deleted", "signed out", "ended elsewhere", "idle", "too old", "registered anew"])
+def test_a_session_that_is_over_opens_no_route(client: FlaskClient, service: Service, how: str) -> None:
+    """Whoever deletes the account by the cookie is signed out by it; an idle session ends by itself; and none opens the
+    account that somebody registers later with the address."""
+    ended, other = sign_in(client, service), sign_in(client, service)
+    if how in ("deleted", "registered anew"):
+        assert client.delete(f"/users/{ANN}", headers=other | SAME).status_code == 204
+    if how == "registered anew":
+        service.register_confirmed(ANN)
+    if how == "signed out":
+        assert client.delete("/session", headers=ended | SAME).status_code == 204
+    if how == "ended elsewhere":
+        assert client.delete(f"/users/{ANN}/sessions", headers=other | SAME).status_code == 204
+    if how == "idle":
+        service.clock.advance(timedelta(days=30))
+    for _ in range(10 if how == "too old" else 0):
+        client.get("/session", headers=ended | SAME)
+        service.clock.advance(timedelta(days=20))
+    routes = [*list_routes(ANN, str(uuid4())), ("GET", "/session", {}), ("GET", "/users", {})]
+    for method, path, body in routes:
+        response = client.open(path, method=method, json=body, headers=ended | SAME | {"If-Match": "*"})
+        assert_problem(response, 401, "You are signed out")
+    if how not in ("deleted", "registered anew"):
+        assert service.accounts.get(OPERATOR_TOKEN, ANN).name == "Ann", "no route has changed anything"
+
+
+def test_whoever_deletes_the_account_in_a_browser_is_signed_out_by_it(client: FlaskClient, service: Service) -> None:
+    """The browser forgets the cookie, also where the deletion is not complete yet. A program has none to forget; and a
+    deletion that is called off leaves the browser signed in."""
+    bobs = {"Authorization": f"Bearer {service.accounts.rotate_token(OPERATOR_TOKEN, BOB)}"}
+    assert "Set-Cookie" not in client.delete(f"/users/{BOB}", headers=bobs).headers
+    anns = sign_in(client, service)
+    service.interests.failure = CollectorUnavailableError("The interests cannot be deleted at the moment.")
+    failed = client.delete(f"/users/{ANN}", headers=anns | SAME)
+    assert_problem(failed, 503, "cannot be deleted")
+    assert "Set-Cookie" not in failed.headers
+    with service.database.transaction() as session:
+        session.add(build_due_deletion(service.accounts.get(OPERATOR_TOKEN, ANN).user_id, service.clock.now()))
+    begun = client.delete(f"/users/{ANN}", headers=anns | SAME)
+    assert begun.status_code == 202
+    service.interests.failure = None
+    done = client.delete(f"/users/{ANN}", headers=anns | SAME)
+    assert done.status_code == 204
+    for response in (begun, done):
+        assert any(header.startswith(f"{NAME}=;") for header in response.headers.getlist("Set-Cookie"))
+    assert client.get(begun.headers["Location"]).json["status"] == "completed"  # type: ignore[index]
 
 
 def test_logs_and_metrics_hold_no_secret(
