@@ -135,7 +135,7 @@ def test_one_interest_is_read_and_deleted(service: Service) -> None:
     user_id = uuid4()
     interest, other = service.set(wish("KJFK"), user_id), service.set(wish("LICC"), user_id)
     before = outbox(service.database, INTERESTS_CHANGED.name)
-    with serving(service.interests) as stub:
+    with serving(service.interests, service.database) as stub:
         assert stub.GetInterest(GetInterestRequest(**ids_of(interest)), timeout=60).interest == build_interest_set(
             interest
         )
@@ -151,7 +151,7 @@ def test_one_interest_is_read_and_deleted(service: Service) -> None:
 def test_another_users_interest_is_as_one_that_is_gone(service: Service) -> None:
     """Neither its content nor its existence is told, and it stays."""
     interest = service.set(wish("KJFK"), uuid4())
-    with serving(service.interests) as stub:
+    with serving(service.interests, service.database) as stub:
         for foreign in (
             {"user_id": str(uuid4()), "interest_id": str(interest.interest_id)},
             {"user_id": str(interest.user_id), "interest_id": str(uuid4())},
@@ -164,7 +164,7 @@ def test_another_users_interest_is_as_one_that_is_gone(service: Service) -> None
 def test_of_two_deletions_at_once_one_deletes(service: Service) -> None:
     """Both succeed, one of them has the interest, and its tombstone is there once."""
     interest = service.set(wish("KJFK"), uuid4())
-    with serving(service.interests) as stub, ThreadPoolExecutor(4) as pool:
+    with serving(service.interests, service.database) as stub, ThreadPoolExecutor(4) as pool:
         calls = [
             pool.submit(stub.DeleteInterest, DeleteInterestRequest(**ids_of(interest)), timeout=60) for _ in range(4)
         ]
@@ -177,7 +177,7 @@ def test_of_two_deletions_at_once_one_deletes(service: Service) -> None:
 def test_an_invalid_id_of_an_interest_is_an_invalid_argument(service: Service, fields: dict[str, str]) -> None:
     """The status tells the caller that a retry would not help."""
     request = {"user_id": str(uuid4()), "interest_id": str(uuid4())} | fields
-    with serving(service.interests) as stub:
+    with serving(service.interests, service.database) as stub:
         for call, kind in ((stub.GetInterest, GetInterestRequest), (stub.DeleteInterest, DeleteInterestRequest)):
             with pytest.raises(grpc.RpcError) as caught:
                 call(kind(**request), timeout=60)
@@ -206,7 +206,7 @@ def test_one_interest_stays_if_the_call_is_past_its_deadline(service: Service) -
             finally:
                 ended.set()
 
-    with serving(Slow(service.database, service.clock)) as stub:
+    with serving(Slow(service.database, service.clock), service.database) as stub:
         with pytest.raises(grpc.RpcError) as caught:
             stub.DeleteInterest(DeleteInterestRequest(**ids_of(interest)), timeout=0.2)
         gave_up.set()
@@ -214,7 +214,7 @@ def test_one_interest_stays_if_the_call_is_past_its_deadline(service: Service) -
         assert ended.wait(timeout=30)
     assert service.interests.list_of_user(interest.user_id) == [interest]
     assert outbox(service.database, INTERESTS_CHANGED.name) == before
-    with serving(service.interests) as stub:
+    with serving(service.interests, service.database) as stub:
         assert stub.DeleteInterest(DeleteInterestRequest(**ids_of(interest)), timeout=60).HasField("interest")
 
 

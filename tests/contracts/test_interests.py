@@ -16,6 +16,7 @@ from collector.interest_requests import InterestRequest
 from collector.interests import InterestStore
 from collector.messages import build_interest_set
 from collector.model import SCHEMA as COLLECTOR_SCHEMA
+from collector.person_export import PersonExports
 from collector.rpc import SERVICE_NAME, STATUSES, InterestService
 from domain.interests import Direction, Interest
 from domain.windows import AlignedTo, Window
@@ -35,19 +36,25 @@ SECRET = "the-secret-of-the-services"
 
 
 @pytest.fixture
-def interests(tmp_path: Path) -> Iterator[InterestStore]:
-    """Yield the collector's use cases on an empty SQLite database."""
+def collector_database(tmp_path: Path) -> Iterator[Database]:
+    """Yield an empty SQLite database with the collector's schema."""
     database = Database(f"sqlite:///{tmp_path}/collector.db")
     COLLECTOR_SCHEMA.create_all(database.engine)
-    yield InterestStore(database, FakeClock(), MANY)
+    yield database
     database.close()
 
 
 @pytest.fixture
-def target(interests: InterestStore) -> Iterator[str]:
+def interests(collector_database: Database) -> InterestStore:
+    """Return the collector's use cases on that database."""
+    return InterestStore(collector_database, FakeClock(), MANY)
+
+
+@pytest.fixture
+def target(interests: InterestStore, collector_database: Database) -> Iterator[str]:
     """Yield `host:port` of the collector's gRPC server, which wants a secret."""
     port = free_port()
-    add = partial(add_InterestServiceServicer_to_server, InterestService(interests))
+    add = partial(add_InterestServiceServicer_to_server, InterestService(interests, PersonExports(collector_database)))
     metrics = Metrics(ServiceIdentity("collector", "local"))
     server = GrpcServer("127.0.0.1", port, {SERVICE_NAME: add}, STATUSES, metrics, [SECRET])
     server.start()
