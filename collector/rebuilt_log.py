@@ -367,7 +367,8 @@ def _rebuild_live(publication: _Publication, others: Sequence[int]) -> Iterator[
             own = []
             while waiting and waiting[0][0] < last:
                 own.append(waiting.pop(0))
-            yield RebuiltMessage(last + _LIVE_LAG_S, 0, _observe_live(publication, first, last, own, Coverage.COMPLETE))
+            at = last + _LIVE_LAG_S - 1  # before the message that it is cut for
+            yield RebuiltMessage(at, 0, _observe_live(publication, first, last, own, Coverage.COMPLETE))
     for time, at in waiting:
         yield _observe_uncovered(publication, time, at)
 
