@@ -169,25 +169,37 @@ def _find_first_ids(flights: Iterable[FlightGroup]) -> dict[int, int]:
 
 
 def rebuild_messages(
-    stored: StoredDirection, corrected_after_s: int, now: int, divided_at: Iterable[int] = ()
+    parts: Sequence[StoredDirection], corrected_after_s: int, now: int, divided_at: Iterable[int] = ()
 ) -> list[RebuiltMessage]:
-    """Return the messages about one direction in the order in which they were published, as far as can be said.
+    """Return the messages about some directions in the order in which they were published, as far as can be said.
 
     `corrected_after_s`: seconds after the end of a day at which it is collected once more. Nothing is published after
     `now`. `divided_at`: instants before which, and after which, there are messages of their own: what was live is
-    otherwise told at once, up to when a record came.
+    otherwise told at once, up to when the record of any direction came.
     """
-    order = RecordOrder(stored.flights, stored.covered, stored.earlier_days)
-    publication = _Publication(stored, order)
-    times = _time_records(stored, order, now)
-    messages = [*_rebuild_record(publication, order, times, corrected_after_s)]
-    messages += _rebuild_live(publication, sorted({*times.values(), *divided_at}))
+    messages: list[RebuiltMessage] = []
+    publications = []
+    for stored in parts:
+        order = RecordOrder(stored.flights, stored.covered, stored.earlier_days)
+        publications.append(_Publication(stored, order))
+        times = _time_records(stored, order, now)
+        messages += _rebuild_record(publications[-1], order, times, corrected_after_s)
+    others = sorted({*divided_at, *[each.at for each in messages]})
+    for publication in publications:
+        messages += _rebuild_live(publication, others)
     messages.sort(key=lambda each: (each.at, each.row_id))
-    known_until = max([each.observation.end for each in messages], default=0)
-    if stored.covered is not None and messages and known_until < stored.covered[1]:
+    return messages + [gap for stored in parts for gap in _rebuild_last_gap(stored, messages)]
+
+
+def _rebuild_last_gap(stored: StoredDirection, messages: Sequence[RebuiltMessage]) -> Iterator[RebuiltMessage]:
+    """Yield the message of a gap with which the coverage of a direction ends, if it does."""
+    own = [each for each in messages if each.observation.direction is stored.direction]
+    if stored.covered is None or not own:
+        return
+    known_until = max(each.observation.end for each in own)
+    if known_until < stored.covered[1]:
         gap = Observation(stored.direction, known_until, stored.covered[1], (), Coverage.GAP)
-        messages.append(RebuiltMessage(max(messages[-1].at, stored.covered[1]), messages[-1].row_id, gap))
-    return messages
+        yield RebuiltMessage(max(messages[-1].at, stored.covered[1]), messages[-1].row_id, gap)
 
 
 def _time_records(stored: StoredDirection, order: RecordOrder, now: int) -> dict[int, int]:
@@ -355,7 +367,8 @@ def _rebuild_live(publication: _Publication, others: Sequence[int]) -> Iterator[
             own = []
             while waiting and waiting[0][0] < last:
                 own.append(waiting.pop(0))
-            yield RebuiltMessage(last + _LIVE_LAG_S, 0, _observe_live(publication, first, last, own, Coverage.COMPLETE))
+            at = last + _LIVE_LAG_S - 1  # before the message that it is cut for
+            yield RebuiltMessage(at, 0, _observe_live(publication, first, last, own, Coverage.COMPLETE))
     for time, at in waiting:
         yield _observe_uncovered(publication, time, at)
 

@@ -89,13 +89,11 @@ def load_messages(
     record, if it covers all of it. `divided_at`: instants before and after which there are messages of their own.
     `by_minute`: flights are counted by minutes and not by hours.
     """
-    messages = []
-    for part in direction.parts:
-        stored = _load_direction(session, icao, part, known_from, live_from, by_minute=by_minute)
-        messages += rebuild_messages(
-            stored, corrected_after // timedelta(seconds=1), seconds(now), map(seconds, divided_at)
-        )
-    messages.sort(key=lambda each: (each.at, each.row_id))
+    parts = [
+        _load_direction(session, icao, part, known_from, live_from, by_minute=by_minute) for part in direction.parts
+    ]
+    divided = [seconds(each) for each in divided_at]
+    messages = rebuild_messages(parts, corrected_after // timedelta(seconds=1), seconds(now), divided)
     return [KnownMessage(instant(each.at), each.observation) for each in messages]
 
 

@@ -43,7 +43,7 @@ def describe(stored: StoredDirection) -> list[tuple[int, str, int, int]]:
             len(each.observation.event_times),
             len(each.observation.retracted),
         )
-        for each in rebuild_messages(stored, TWO_DAYS, NOW)
+        for each in rebuild_messages([stored], TWO_DAYS, NOW)
     ]
 
 
@@ -76,7 +76,7 @@ def test_days_from_before_a_gap_come_first() -> None:
     stored = store(4, *flights, covered=(at(3, 0), at(4, 0)), earlier_days=frozenset({FIRST}))
     assert [each[0] for each in describe(stored)] == [0, 3]
     traffic = Traffic()
-    for each in rebuild_messages(stored, TWO_DAYS, NOW):
+    for each in rebuild_messages([stored], TWO_DAYS, NOW):
         traffic = traffic.fold(each.observation)
     assert traffic.departures.gaps == ((at(1, 0), at(3, 0)),)
 
@@ -160,7 +160,7 @@ def test_in_the_end_the_counts_are_what_is_stored(data: st.DataObject) -> None:
         stretches=stretches,
     )
     traffic = Traffic()
-    for each in rebuild_messages(stored, TWO_DAYS, NOW):
+    for each in rebuild_messages([stored], TWO_DAYS, NOW):
         traffic = traffic.fold(each.observation)
         assert each.observation.coverage in Coverage
     counts = traffic.departures.counts
