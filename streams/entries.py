@@ -246,6 +246,8 @@ def _encode_direction(
         state.watermark = flow.watermark
     for begin, end in flow.gaps:
         state.gaps.add(begin=begin, end=end)
+    for begin, end in flow.history:
+        state.history.add(begin=begin, end=end)
     if flow.live is not None:
         encode_live_record(state.live, flow.live)
     for day in sorted(open_days):
@@ -281,6 +283,7 @@ def _decode_direction(
         corrections=_decode_corrections(days.values()),
         forgotten={day: each.forgotten for day, each in days.items() if each.forgotten},
         live=decode_live_record(state.live) if state.HasField("live") else None,
+        history=tuple((each.begin, each.end) for each in state.history),
     )
     return traffic, (usual, usual_both)
 

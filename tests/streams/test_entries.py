@@ -25,6 +25,7 @@ from streams.entries import (
 from tests.domain.corrected_logs import corrected_logs
 from tests.domain.filled_logs import filled_logs, filled_logs_of_days
 from tests.domain.logs import BASE, an_interest, interests, interleaved, with_late_flights
+from tests.domain.test_history import marked_logs
 from tests.domain.test_live_record import draw_provenances
 from tests.domain.test_rule import seen
 from tests.domain.test_usual import usual_logs
@@ -148,6 +149,15 @@ def encode_without_usual(entry: bytes) -> bytes:
     past = PastDayMessage.FromString(entry)
     past.ClearField("usual")
     return past.SerializeToString()
+
+
+@given(log=marked_logs)
+def test_an_entry_of_an_airport_with_history_decodes_to_the_state_that_was_encoded(log):
+    """Which days are known for what is usual alone is recovered, so that they are not judged after a restart either."""
+    entries = WrittenEntries()
+    for observation in log:
+        entries.fold(observation)
+        assert entries.decode() == entries.airport
 
 
 @given(log=filled_logs | filled_logs_of_days)
