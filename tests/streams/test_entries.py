@@ -271,6 +271,20 @@ def test_closed_days_move_to_the_history_table_so_that_the_airport_entry_stays_s
     assert entries.decode() == entries.airport
 
 
+def test_weeks_of_history_do_not_enlarge_the_airport_entry():
+    """Each day moves to the history table with the next one; else five weeks would be written with each batch."""
+    entries = WrittenEntries()
+    entries.fold(build_day(40, 8))
+    sizes = []
+    for day in range(39, 4, -1):
+        flights = build_day(day, *[hour + 0.5 for hour in range(24)] * 30)
+        entries.fold(replace(with_fingerprints(flights), is_history=True))
+        assert entries.decode() == entries.airport
+        sizes.append(len(entries.entry))
+    assert max(sizes[2:]) <= sizes[2] + 200, "the days that were fixed as usual, and one day of history"
+    assert decode_history_day(entries.history[history_key("KJFK", Direction.DEPARTURES, FIRST_DAY + 20)]) == (30,) * 24
+
+
 def test_a_late_flight_opens_its_day_again_until_days_close_the_next_time():
     """A late flight is one table write, and a crash before the day closes again loses nothing."""
     entries = WrittenEntries()
