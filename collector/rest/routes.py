@@ -2,7 +2,6 @@
 
 import hmac
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Final
 from urllib.parse import urlencode
 from uuid import UUID
@@ -228,11 +227,9 @@ def blueprint(
         version = None if expected.is_any else present.version
         with write_limit.counting_refusals():
             changed = interests.change(user_id, interest_id, version, update)
-        ends = learning_ends_of([changed])
-        reply = _reply_with_interest(changed, ends)
-        if changed.effective_from <= present.effective_from or "effective_from" in update:
-            return reply
-        return replace(reply, body=Interest.build_changed(changed, ends))
+        ends, is_timed = learning_ends_of([changed]), "effective_from" in update
+        body = Interest.build_changed(changed, present, ends, is_timed=is_timed)
+        return Reply(body, headers={"ETag": format_entity_tag(changed.version)})
 
     @routes.delete("/interests/<uuid:interest_id>")
     @describe(
