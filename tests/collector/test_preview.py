@@ -129,6 +129,15 @@ def test_a_preview_counts_the_days_of_the_airports_clock(client: FlaskClient, se
     assert {each["month"]["why_none"] for name, each in shown["suggestions"].items() if name.endswith("percent")} == {
         "Windows by the airport's clock have no usual yet."
     }
+    told = [each["why"] for each in shown["suggestions"]["missing"]]
+    assert len(told) == len(set(told)) == 2, "each reason once"
+    assert {level for each in shown["suggestions"]["missing"] for level in each["levels"]} == {
+        f"{name}.{often}"
+        for name, levels in shown["suggestions"].items()
+        if name != "missing"
+        for often, each in levels.items()
+        if each["level"] is None
+    }
 
 
 @pytest.mark.parametrize("for_windows", [1, 2])

@@ -313,7 +313,7 @@ def test_an_address_without_parameters_says_so_of_unknown_ones(client: FlaskClie
 def test_a_change_of_the_measure_is_told(
     client: FlaskClient, set_as: dict[str, int], change: dict[str, int], told: str | None
 ) -> None:
-    """Flights take the place of the percent of their bound, and the other way round: the answer says which was there."""
+    """Flights take the place of the percent of their bound, and the other way round: the answer says so."""
     wish = {name: value for name, value in WISH.items() if name != "high_value"} | set_as
     location = client.post("/interests", json=wish, headers=ANNS).headers["Location"]
     any_version = {**ANNS, "If-Match": "*"}
