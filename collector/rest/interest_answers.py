@@ -1,6 +1,6 @@
 """The JSON bodies of the REST answers about interests; they also are the API's schemas."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -16,15 +16,11 @@ from collector.rest.requests import (
     LOW_PERCENT_DESCRIPTION,
     REPEAT_DESCRIPTION,
 )
-from collector.settled.learning import explain_learning
+from collector.settled.learning import LearningEnds, explain_learning
 from domain import interests as domain
 from domain.airports import explain_retired_code
 from domain.interests import Direction
 from domain.windows import AlignedTo, Window
-
-LearningEnds = Mapping[UUID, datetime]
-"""By the id of an interest in percent that is not judged yet: the instant from which it will be."""
-
 
 _HAD_BEFORE: Final = (
     "You had an interest in this airport, direction, window and clock before; a person has one of each, so it is now "
@@ -86,7 +82,7 @@ class Interest(BaseModel):
             effective_from=interest.effective_from,
             version=interest.version,
             learning_until=until,
-            learning=None if until is None else explain_learning(interest.airport, until),
+            learning=None if until is None else explain_learning(interest.airport, until, learning_ends.failed_at),
             notice=explain_retired_code(interest.airport),
         )
 

@@ -41,7 +41,7 @@ from collector.rest.answers import (
     Preview,
     RequestedCollection,
 )
-from collector.rest.interest_answers import Interest, Interests as InterestsList, LearningEnds, SetInterest
+from collector.rest.interest_answers import Interest, Interests as InterestsList, SetInterest
 from collector.rest.requests import (
     AIRPORT,
     AirportQuery,
@@ -56,6 +56,7 @@ from collector.rest.scheduler_answers import Scheduler
 from collector.rest.users import Authenticator, Caller
 from collector.rest.usual_routes import add_usual_route
 from collector.settled.coverage_report import CoverageReport
+from collector.settled.learning import LearningEnds
 from collector.write_limits import WriteLimit
 from domain import interests as domain
 
