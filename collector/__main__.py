@@ -6,6 +6,7 @@
 import asyncio
 import sys
 from functools import partial
+from urllib.parse import urlsplit
 
 from chassis import logs
 from chassis.db.begin_anew import run_begin_anew
@@ -211,6 +212,7 @@ async def _run(settings: CollectorSettings) -> None:
         settings.listen_host,
         settings.http_port,
         trusted_proxy=settings.trusted_proxy,
+        path_prefix=urlsplit(str(settings.public_url or "")).path.rstrip("/"),
         socket_path=settings.http_socket,
     )
     grpc_server = GrpcServer(

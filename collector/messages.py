@@ -75,6 +75,7 @@ def encode_flights_observed(
     covered_from: datetime | None = None,
     provenance: flights_pb.Provenance.ValueType = flights_pb.PROVENANCE_SETTLED,
     retracted: Sequence[PublishedFlight] = (),
+    history: bool = False,
 ) -> Iterator[OutboxMessage]:
     """Yield the `FlightsObserved` events of one collected interval: batches of at most MAX_FLIGHTS_PER_MESSAGE flights.
 
@@ -83,13 +84,14 @@ def encode_flights_observed(
     `covered_from`: where the coverage began that reaches `begin` without a hole; None: not said. `provenance`: what the
     flights and the coverage come from. `retracted`: flights that are taken back; they are put into the batches by event
     time, as the flights then are, so that the changes of an hour come together: between two batches the counts must not
-    seem to fall.
+    seem to fall. `history`: True if the interval is told for what is usual alone, and its windows are not judged.
     """
     batches = _split_into_batches(direction, flights, retracted)
     for number, (batch, taken_back) in enumerate(batches, 1):
         coverage = flights_pb.COVERAGE_COMPLETE if number == len(batches) else flights_pb.COVERAGE_PARTIAL
         value = _build_observed_value(airport, direction, begin, end, coverage, batch, past, provenance)
         value.record_part = number < len(batches) and provenance == flights_pb.PROVENANCE_SETTLED
+        value.history = history
         for each in taken_back:
             sent = value.retracted.add(icao24=each.icao24)
             sent.first_seen.FromDatetime(each.event_time)

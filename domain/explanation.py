@@ -28,7 +28,7 @@ class Knowledge(StrEnum):
     GAP = "gap"
     """Some of its flights; the rest is not known, unless the gap is filled later."""
     UNCOVERED = "before coverage"
-    """No flights: the window starts before the first coverage."""
+    """No flights: the window starts before the first coverage, or a part of it was told as history alone."""
     EARLY = "before effective_from"
     """The window starts before the interest is in effect, and is not judged."""
 

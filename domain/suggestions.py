@@ -57,6 +57,8 @@ class Suggestion:
     """Mails that it would have brought in all windows that could be judged; None without a level."""
     why_none: str | None
     """Why there is no such level, in a sentence; None: there is one."""
+    reason: str | None = None
+    """The same without the frequency, so that equal reasons are equal sentences; None: there is a level."""
 
 
 class LevelWindow(NamedTuple):
@@ -162,11 +164,12 @@ def _choose_suggestion(frequency: Frequency, judged: timedelta, tried: list[tupl
     wanted = judged / frequency.length
     if wanted < _LEAST_KNOWN:
         known = f"Only {judged / _DAY:.1f} days are known" if judged else "Nothing is known yet"
-        return Suggestion(
-            None, None, f"{known} that such a level can judge: too little for a mail a {frequency.value}."
-        )
+        judgeable = f"{known} that such a level can judge"
+        why_none = f"{judgeable}: too little for a mail a {frequency.value}."
+        return Suggestion(None, None, why_none, f"{judgeable}: too little.")
     if not tried:
-        return Suggestion(None, None, "No level that may be set would have been passed.")
+        why_none = "No level that may be set would have been passed."
+        return Suggestion(None, None, why_none, why_none)
     # Only as far as the first one that brings enough: a less frequent wish has tried fewer levels.
     enough = next((at for at, (_, mails) in enumerate(tried) if mails >= wanted), len(tried) - 1)
     fitting = [each for each in tried[: enough + 1] if wanted / 2 <= each[1] <= max(2 * wanted, 2)]
@@ -175,10 +178,11 @@ def _choose_suggestion(frequency: Frequency, judged: timedelta, tried: list[tupl
         return Suggestion(level, mails, None)
     most = max(mails for _, mails in tried[: enough + 1])
     if most < wanted:
-        return Suggestion(None, None, f"No level would have brought as much as a mail a {frequency.value}.")
-    return Suggestion(
-        None, None, f"No level would have brought about a mail a {frequency.value}: one step makes many of few."
-    )
+        why_none = f"No level would have brought as much as a mail a {frequency.value}."
+        return Suggestion(None, None, why_none, "No level would have brought as many mails.")
+    why_none = f"No level would have brought about a mail a {frequency.value}: one step makes many of few."
+    reason = "No level would have brought about so many mails: one step makes many of few."
+    return Suggestion(None, None, why_none, reason)
 
 
 def iterate_levels(history: LevelHistory, bound: Bound) -> Iterator[int]:

@@ -6,8 +6,6 @@ The fold is pure. Times are whole hours and whole seconds since 1970 (UTC), beca
 from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
-from itertools import compress
 from typing import Final, assert_never
 
 from domain.corrections import Correction, KnownDirection, add_correction, build_correction
@@ -16,99 +14,19 @@ from domain.interests import Direction
 from domain.intervals import Intervals, clip_intervals, cut_interval, merge_intervals, subtract_intervals
 from domain.known_flights import KnownFlights, add_flights, drop_days, retract_flights
 from domain.live_record import LiveRecord, Provenance, record_message
+from domain.observations import (
+    LONGEST_INTERVAL_S as LONGEST_INTERVAL_S,
+    RETAINED_HOURS as RETAINED_HOURS,
+    Coverage as Coverage,
+    Observation as Observation,
+)
 from domain.usual import NO_USUAL, Usual
 from domain.windows import HOUR_S
 
 _DAY_S: Final = DAY_HOURS * HOUR_S
 
-LONGEST_INTERVAL_S: Final = 7 * 24 * HOUR_S
-"""The longest interval that one batch of flights covers; the source itself gives two days at a time."""
-
-RETAINED_HOURS: Final = 40 * 24
-"""Hours before the watermark for which hourly counts are retained: all windows before are closed and judged.
-It exceeds the age that an interest's `effective_from` may have, and the time that the rule looks back from a new
-window: the longest interval, and before it MAX_FOR_WINDOWS of the longest windows and one more."""
-
-
 MAX_DAYS: Final = RETAINED_HOURS // DAY_HOURS + 1 + LONGEST_INTERVAL_S // HOUR_S // DAY_HOURS
 """Days that have counts at the same time, at most: the retained days, the current day, and the longest interval."""
-
-
-class Coverage(StrEnum):
-    """The coverage that an observation states for its interval."""
-
-    PARTIAL = "partial"
-    """More observations of the interval follow."""
-    COMPLETE = "complete"
-    """All flights of the interval that the source will give have been published. This fills earlier gaps in it."""
-    GAP = "gap"
-    """The source does not give all flights of the interval, unless a later COMPLETE interval fills it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Observation:
-    """A batch of new flights of one direction, with the interval [begin, end) that was collected and its coverage."""
-
-    direction: Direction
-    begin: int
-    """Seconds since 1970."""
-    end: int
-    event_times: tuple[int, ...]
-    """Seconds since 1970, one for each distinct flight. Times outside `valid_times` are not counted."""
-    coverage: Coverage
-    fingerprints: tuple[int, ...] = ()
-    """One for each event time, by which a flight is recognised when it is retracted. Empty: none can be retracted."""
-    retracted: tuple[tuple[int, int], ...] = ()
-    """Event time and fingerprint of flights that were published before and are taken back now. They are taken away
-    before the new flights are counted. A flight that is not known, or no more, has no effect."""
-    provenance: Provenance = Provenance.SETTLED
-    """Where all of it comes from."""
-    is_record_part: bool = False
-    """True if it is PARTIAL and one of the parts in which the settled record of its interval comes; the last one is
-    COMPLETE. False: it is whole, or it is not the record."""
-
-    @property
-    def cause(self) -> Provenance:
-        """The provenance of the facts that it causes: RECENT if its flights came before the record of their day.
-
-        Only a COMPLETE message, or a part of one, is the settled record; only the record retracts flights.
-        """
-        is_partial = self.coverage is Coverage.PARTIAL and not self.is_record_part and not self.retracted
-        return Provenance.RECENT if is_partial and self.provenance is Provenance.SETTLED else self.provenance
-
-    @property
-    def valid_times(self) -> range:
-        """The seconds in which its flights may lie: in the interval, or late, but still within the retained hours.
-
-        The collector publishes no other times. A time outside is an error, and one flight of the year 9999 must neither
-        change a window of the far future nor take the memory of all the hours until then.
-        """
-        return range(self.begin - RETAINED_HOURS * HOUR_S, min(self.end, self.begin + LONGEST_INTERVAL_S))
-
-    def list_valid_times(self) -> tuple[int, ...]:
-        """Return the event times that lie within `valid_times`, in their order; only these flights are counted."""
-        return self.list_valid_flights()[0]
-
-    def list_valid_flights(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Return the event times that lie within `valid_times`, in their order, and the fingerprints of these flights.
-
-        Without fingerprints the second tuple is empty.
-        """
-        times, fingerprints, valid = self.event_times, self.fingerprints, self.valid_times
-        if not times or (min(times) >= valid.start and max(times) < valid.stop):
-            return times, fingerprints
-        within = [at in valid for at in times]
-        return tuple(compress(times, within)), tuple(compress(fingerprints, within))
-
-    def may_correct(self, watermark: int | None) -> bool:
-        """Return True if it may change what is known: flights before `watermark`, or retracted flights.
-
-        What is known may end within the watermark's hour: with a quarter of it, where windows are cut by quarters.
-        False if nothing was covered (`watermark` None).
-        """
-        if watermark is None:
-            return False
-        return bool(self.retracted) or (bool(self.event_times) and min(self.event_times) < watermark)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +48,9 @@ class DirectionTraffic:
     """By day (since 1970), the number of corrections that changed it and are kept no longer, because of too many."""
     live: LiveRecord | None = None
     """What was told from positions; None: nothing ever was."""
+    history: Intervals = ()
+    """Intervals whose flights were told as history while nothing else covered them: known for what is usual, and never
+    judged, also if they are covered later. Adjacent intervals are merged."""
 
     def fold(self, observation: Observation, splits: SplitDays = split_no_day) -> "DirectionTraffic":
         """Return the traffic after an observation: flights counted, coverage or gap added, expired days discarded.
@@ -140,7 +61,10 @@ class DirectionTraffic:
         an observation that is COMPLETE or GAP, to its begin if it is PARTIAL; an interval between the watermark and the
         begin, which the collector skipped, becomes a gap. COMPLETE also fills what was unknown in its interval: gaps in
         it are cut out; if it begins before the coverage, coverage begins there, with a gap up to the former start.
+        What is told as history changes neither the coverage nor its gaps: see `history`.
         """
+        if observation.is_history:
+            return self._fold_history(observation, splits)
         # An interval that the collector skipped is a gap, until an observation fills it.
         after = self._with_gap_until(observation.begin)
         match observation.coverage:
@@ -154,6 +78,47 @@ class DirectionTraffic:
                 assert_never(observation.coverage)
         counted = after._without_expired_coverage()._with_flights_of(observation, splits)
         return counted._with_provenance_of(observation, self)
+
+    def _fold_history(self, observation: Observation, splits: SplitDays) -> "DirectionTraffic":
+        """Return the traffic after an observation of history: flights are counted, COMPLETE makes its interval known.
+
+        What is covered already stays as it is: the record of such a time corrects its counts.
+        """
+        after = self
+        if observation.coverage is Coverage.COMPLETE:
+            begin, end = observation.begin, observation.end
+            if self.watermark is not None:
+                begin, end = max(begin, find_oldest_coverage(self.watermark)), min(end, self.watermark)
+            unknown = subtract_intervals(self._list_uncovered(begin, end), self.history)
+            if unknown:
+                after = replace(self, history=merge_intervals([*self.history, *unknown]))
+        return after._with_flights_of(observation, splits)._with_provenance_of(observation, self)
+
+    @property
+    def known_from(self) -> int | None:
+        """The earliest time (seconds since 1970) of which all flights are known, covered or as history; None: none."""
+        if not self.history:
+            return self.covered_from
+        first = self.history[0][0]
+        return first if self.covered_from is None else min(first, self.covered_from)
+
+    def is_known(self, begin: int, end: int) -> bool:
+        """Return True if all flights of [begin, end) (seconds since 1970) are known: covered, or as history."""
+        is_within = self.covered_from is not None and self.covered_from <= begin and end <= (self.watermark or 0)
+        if is_within and not (self.gaps and self.has_gap_in(begin, end)):
+            return True
+        return bool(self.history) and not subtract_intervals(self._list_uncovered(begin, end), self.history)
+
+    def has_history_in(self, begin: int, end: int) -> bool:
+        """Return True if a part of [begin, end) (seconds since 1970) is known as history alone, False if none is."""
+        return any(first < end and last > begin for first, last in self.history)
+
+    def _list_uncovered(self, begin: int, end: int) -> Intervals:
+        """Return the parts of [begin, end) that are not covered: before the coverage, in gaps, or after it."""
+        if self.covered_from is None or self.watermark is None:
+            return merge_intervals([(begin, end)])
+        before, after = (begin, min(end, self.covered_from)), (max(begin, self.watermark), end)
+        return merge_intervals([before, *clip_intervals(self.gaps, begin, end), after])
 
     def _with_provenance_of(self, observation: Observation, before: "DirectionTraffic") -> "DirectionTraffic":
         """Return a copy that records where an observation comes from, or self; `before`: the traffic before it."""
@@ -307,14 +272,17 @@ class DirectionTraffic:
     def _without_expired_coverage(self) -> "DirectionTraffic":
         """Return a copy whose coverage begins RETAINED_HOURS before the watermark's day, or later.
 
-        Gaps that end before that are dropped. Returns self if coverage begins late enough.
+        Gaps that end before that are dropped, and history from before it. Returns self if nothing is too old.
         """
         if self.watermark is None or self.covered_from is None:
             return self
         oldest = find_oldest_coverage(self.watermark)
+        retained = self
+        if self.history and self.history[0][0] < oldest:
+            retained = replace(self, history=cut_interval(self.history, self.history[0][0], oldest))
         if oldest <= self.covered_from:
-            return self
-        return replace(self, covered_from=oldest, gaps=tuple(gap for gap in self.gaps if gap[1] > oldest))
+            return retained
+        return replace(retained, covered_from=oldest, gaps=tuple(gap for gap in self.gaps if gap[1] > oldest))
 
     def has_gap_in(self, begin: int, end: int) -> bool:
         """Return True if a gap overlaps [begin, end) (seconds since 1970), False if none does."""

@@ -60,8 +60,9 @@ def fold_with_usual(traffic: Traffic, observation: Observation, calendar: Calend
     reached_before, reached = old.watermark, new.watermark
     if reached is None:
         return after
-    # Whatever changes a count or a gap of a past week is a correction.
-    has_correction = new.corrections is not old.corrections
+    # Whatever changes a count or a gap of a past week is a correction, or is of the history.
+    has_correction = new.corrections is not old.corrections or new.history is not old.history
+    has_correction = has_correction or (bool(new.history) and observation.may_correct(reached_before))
     if not has_correction and reached_before is not None and reached_before // _DAY_S == reached // _DAY_S:
         return after  # the day is computed already
     usual = after.usual
@@ -122,10 +123,11 @@ def _drop_days(days: dict[int, UsualDay], part: DirectionTraffic) -> dict[int, U
 
 
 def _find_known_from(after: DirectionTraffic, before: DirectionTraffic) -> int:
-    """Return the earliest start of coverage of one direction after or before a message (seconds since 1970)."""
-    if before.covered_from is None or (after.covered_from or 0) <= before.covered_from:
-        return after.covered_from or 0
-    return before.covered_from
+    """Return the earliest known time of one direction after or before a message (seconds since 1970)."""
+    known_before = before.known_from
+    if known_before is None or (after.known_from or 0) <= known_before:
+        return after.known_from or 0
+    return known_before
 
 
 def _compute_day(parts: _Parts, day: int, since: int, calendar: Calendar, known: UsualDay) -> UsualDay:
@@ -202,7 +204,7 @@ def _count_known(parts: _Parts, base: tuple[int, int] | None) -> int | None:
     flights = 0
     for after, before in parts:
         part = _select_retained(after, before, base[0])
-        counted = part.counts.count_between(*base) if _is_known(part, *base) else None
+        counted = part.counts.count_between(*base) if part.is_known(*base) else None
         if counted is None:
             return None
         flights += counted
@@ -250,7 +252,7 @@ def _list_known_base_days(parts: _Parts, day: int) -> tuple[Day, ...] | None:
                 continue
         retained = [_select_retained(after, before, (day - back) * _DAY_S) for back in _BASE_DAYS]
         for part, back in zip(retained, _BASE_DAYS, strict=True):
-            if not _is_known(part, (day - back) * _DAY_S, (day - back + 1) * _DAY_S):
+            if not part.is_known((day - back) * _DAY_S, (day - back + 1) * _DAY_S):
                 return None
         found += tuple([part.counts.day(day - back) for part, back in zip(retained, _BASE_DAYS, strict=True)])
     return found
@@ -259,16 +261,10 @@ def _list_known_base_days(parts: _Parts, day: int) -> tuple[Day, ...] | None:
 def _select_retained(after: DirectionTraffic, before: DirectionTraffic, begin: int) -> DirectionTraffic:
     """Return the traffic of one direction that still retains a time `begin` (seconds since 1970).
 
-    That is the traffic after the message, if it is covered from there on, else the traffic before it.
+    That is the traffic after the message, if it knows flights from there on, else the traffic before it.
     """
-    return after if after.covered_from is not None and after.covered_from <= begin else before
-
-
-def _is_known(part: DirectionTraffic, begin: int, end: int) -> bool:
-    """Return True if one direction is covered from `begin` to `end` (seconds since 1970) without a gap."""
-    if part.covered_from is None or part.covered_from > begin or (part.watermark or 0) < end:
-        return False
-    return not part.gaps or not part.has_gap_in(begin, end)
+    known_from = after.known_from
+    return after if known_from is not None and known_from <= begin else before
 
 
 def _find_base_hour(plan: Plan, weeks: int, hour: int) -> int | None:
@@ -291,8 +287,9 @@ def _fix_window(packed: bytearray, parts: _Parts, window: Window, number: int, b
 def _list_known_counts(parts: _Parts, hours: int, bases: Sequence[int | None]) -> list[int]:
     """Return the flights of all parts in each of the base windows (`hours` long) that is known, in their order.
 
-    Known is a base window that starts at an hour where windows of this length do, and that all parts are covered from
-    its start to its end, without a gap. `bases`: the hours (since 1970) at which they start, None where there is none.
+    Known is a base window that starts at an hour where windows of this length do, and whose flights are known of all
+    parts: covered from its start to its end, without a gap, or as history. `bases`: the hours (since 1970) at which
+    they start, None where there is none.
     """
     found: list[int] = []
     for base in bases:
@@ -300,7 +297,7 @@ def _list_known_counts(parts: _Parts, hours: int, bases: Sequence[int | None]) -
             continue
         begin, end = base * HOUR_S, (base + hours) * HOUR_S
         retained = [_select_retained(after, before, begin) for after, before in parts]
-        if all(_is_known(part, begin, end) for part in retained):
+        if all(part.is_known(begin, end) for part in retained):
             found.append(sum(part.counts.total(base, hours) for part in retained))
     return found
 

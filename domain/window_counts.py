@@ -65,6 +65,7 @@ class WindowCounts:
             else -(-covered_from // (self._hours * HOUR_S))
         )
         self._counts: dict[int, WindowCount] = {}
+        self._has_history = any(part.history for part in self._directions)
 
     @property
     def first(self) -> int | None:
@@ -113,8 +114,11 @@ class WindowCounts:
         """Return the flights of window `number` in all directions, and whether the window is covered, closed and lost.
 
         It is covered if all directions have any coverage at all (earlier windows never come here), closed if all
-        directions are covered to its end and no gap touches it, and lost if a gap touches it.
+        directions are covered to its end and no gap touches it, and lost if a gap touches it. A window of which a part
+        is known as history alone has no flights, and is lost.
         """
+        if self._has_history and self._is_history(number):
+            return LOST
         if isinstance(self._grid, LocalGrid):
             return self._count_local_window(self._grid, number)
         day, start = divmod(number * self._hours, DAY_HOURS)
@@ -130,6 +134,11 @@ class WindowCounts:
         is_covered = self._covered_until is not None
         is_closed = is_covered and not has_gap and (number + 1) * self._hours * HOUR_S <= (self._covered_until or 0)
         return WindowCount(flights, is_covered, is_closed, has_gap)
+
+    def _is_history(self, number: int) -> bool:
+        """Return True if a part of window `number` is known as history alone, in any direction; False if none is."""
+        begin, end = self._grid.find_begin(number), self._grid.find_begin(number + 1)
+        return any(part.has_history_in(begin, end) for part in self._directions)
 
     def _count_local_window(self, grid: LocalGrid, number: int) -> WindowCount:
         """Return the same as `_count_window` for a window by the airport's clock, which is not whole hours everywhere.

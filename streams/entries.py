@@ -3,7 +3,8 @@
 An airport's own entry is written with every batch, so the entry is kept small: it has only the open days, which still
 change. A day that is closed moves to an entry of its own in the history table, with the first batch of the day after
 the next. A late flight opens its day again: the day returns to the airport's entry, until days close the next time. So
-a batch is one table write, except for the one batch a day that also closes days.
+a batch is one table write, except for the one batch a day that also closes days, and for batches of history: each
+closes the days that the one before it has opened, because weeks of them come within minutes.
 
 The history is written before the airport's entry. A crash between the two writes changes nothing, because a day moves
 only as the airport's entry before the batch has it, and that entry takes precedence. A day that the closing batch
@@ -92,7 +93,7 @@ class AirportState:
         which no longer has these days, and once the changelog has the airport's entry of this state, which has them.
         """
         for place, (old, new) in enumerate(self._pair_directions(after.traffic)):
-            if not _closes_days(old, new):
+            if not _moves_days(old, new):
                 continue
             direction, days, usual = _PARTS[place], self.open_days[place], _pair_usual_days(self.traffic.usual)[place]
             fixed = self._list_fixed_days(after.traffic)[place]
@@ -182,7 +183,7 @@ def _find_closed_days(
     These are the days before the new first open day, without those that changed, or in which a usual was `fixed`. Empty
     in a batch that closes no day, also if a day was closed before and a late flight opened it again.
     """
-    if not _closes_days(old, new):
+    if not _moves_days(old, new):
         return []
     first_open = _first_open_day(new) or 0
     return sorted([day for day in days.difference(new.find_changed_days(old), fixed) if day < first_open])
@@ -192,6 +193,11 @@ def _closes_days(old: DirectionTraffic, new: DirectionTraffic) -> bool:
     """Return True if days close from `old` to `new`: `new` has a first open day that is later, or `old` had none."""
     last, now = _first_open_day(old), _first_open_day(new)
     return now is not None and (last is None or last < now)
+
+
+def _moves_days(old: DirectionTraffic, new: DirectionTraffic) -> bool:
+    """Return True if closed days move to the history table from `old` to `new`: days close, or history is added."""
+    return new.history is not old.history or _closes_days(old, new)
 
 
 def history_key(airport: str, direction: Direction, day: int) -> bytes:
@@ -246,6 +252,8 @@ def _encode_direction(
         state.watermark = flow.watermark
     for begin, end in flow.gaps:
         state.gaps.add(begin=begin, end=end)
+    for begin, end in flow.history:
+        state.history.add(begin=begin, end=end)
     if flow.live is not None:
         encode_live_record(state.live, flow.live)
     for day in sorted(open_days):
@@ -281,6 +289,7 @@ def _decode_direction(
         corrections=_decode_corrections(days.values()),
         forgotten={day: each.forgotten for day, each in days.items() if each.forgotten},
         live=decode_live_record(state.live) if state.HasField("live") else None,
+        history=tuple((each.begin, each.end) for each in state.history),
     )
     return traffic, (usual, usual_both)
 

@@ -61,7 +61,18 @@ def decode_flights(value: bytes | None) -> ObservedFlights:
     retracted = tuple(zip(*_read_flights(batch.retracted, direction), strict=True)) if batch.retracted else ()
     is_live = batch.provenance == flights_pb.PROVENANCE_LIVE  # all else has the settled record's word, also "not said"
     provenance = Provenance.LIVE if is_live else Provenance.SETTLED
-    seen = Observation(direction, begin, end, times, coverage, fingerprints, retracted, provenance, batch.record_part)
+    seen = Observation(
+        direction,
+        begin,
+        end,
+        times,
+        coverage,
+        fingerprints,
+        retracted,
+        provenance,
+        is_record_part=batch.record_part,
+        is_history=batch.history,
+    )
     has_earlier_coverage = batch.HasField("covered_from") and batch.covered_from.seconds < begin
     return ObservedFlights(batch.airport, seen, batch.past, batch.past and batch.begins_anew, has_earlier_coverage)
 

@@ -289,14 +289,29 @@ def parse_body(model: type[B]) -> B:
 def parse_query(model: type[B]) -> B:
     """Return the request's query, validated, as a `model`. Raises Problem 422 with one entry for each fault.
 
-    The model gets each value as a text. Parameters that the model does not have are ignored; one that the model has may
-    be given only once.
+    The model gets each value as a text. Parameters that the model does not have are faults, and so is one that is given
+    more than once.
     """
-    given = {name: values for name, values in request.args.lists() if name in model.model_fields}
+    require_known_parameters(model)
+    given = dict(request.args.lists())
     twice = [Fault(field=name, message="is given more than once") for name, values in given.items() if len(values) > 1]
     if twice:
         raise _build_validation_problem(twice)
     return _validate(model, {name: value for name, (value,) in given.items()}, "query")
+
+
+def require_known_parameters(model: type[BaseModel] | None) -> None:
+    """Raise Problem 422 if the request's query has parameters that `model` does not have; None: it may have none.
+
+    Each entry names one of them, and the known ones; up to 20.
+    """
+    known = list(model.model_fields) if model is not None else []
+    unknown = sorted(request.args.keys() - set(known))[:_MOST_FAULTS]
+    if unknown:
+        listed = f"the parameters are {', '.join(known)}" if known else "this address has no parameters"
+        raise _build_validation_problem(
+            [Fault(field=_replace_surrogates(name), message=f"is not known here: {listed}") for name in unknown]
+        )
 
 
 def _validate(model: type[B], given: Mapping[str, object], whole: str) -> B:

@@ -29,7 +29,13 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 from werkzeug.routing import Rule
 
-from chassis.web.http import HeaderField, ProblemDetails, Reply, format_path_template
+from chassis.web.http import (
+    HeaderField,
+    ProblemDetails,
+    Reply,
+    format_path_template,
+    require_known_parameters,
+)
 
 _REFERENCE: Final = "#/components/schemas/{model}"
 
@@ -86,15 +92,17 @@ def describe(
 
     The function's name becomes the operation's id. The function returns a Reply, whose status and model must be
     described here, or, for a page, a Response. `problems` are further statuses with problem details, besides those that
-    follow from the other parameters: 401 and 403 for `auth`; 400, 413, 415 and 422 for a `body`; 422 for a `query`; 400
-    for `headers`. `path` gives the schema of a path parameter where Flask's converter does not suffice. The decorated
+    follow from the other parameters: 401 and 403 for `auth`; 400, 413, 415 and 422 for a `body`; 400 for `headers`; and
+    422 for parameters in the query that are not known. (A page ignores these: mail servers and others add some to
+    links.) `path` gives the schema of a path parameter where Flask's converter does not suffice. The decorated
     function raises TypeError if the reply's model is not the one described, KeyError if its status is not described.
     """
+    is_page = any(each.body == "text/html" for each in answers.values())
     statuses = {
         *problems,
         *((401, 403) if auth else ()),
         *((400, 413, 415, 422) if body else ()),
-        *((422,) if query else ()),
+        *(() if is_page else (422,)),
         *((400,) if headers else ()),
     }
     operation = Operation(summary, answers, frozenset(statuses), body, query, headers, path or {}, auth)
@@ -103,6 +111,8 @@ def describe(
         @wraps(view)
         def answer(**values: object) -> Response:
             """Call the route's function, and return its reply as a response if its model is the one described."""
+            if query is None and not is_page:
+                require_known_parameters(None)
             reply = view(**values)
             if isinstance(reply, Response):
                 return reply

@@ -8,8 +8,8 @@ overtake each other. Everything that happens meanwhile is added behind the barri
 What was live was told minutes after it happened: it is past, but for what was still in the outbox.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
@@ -20,6 +20,7 @@ from chassis.db.outbox import OutboxMessage
 from collector.event_log.retained import (
     RetainedCoverage,
     RetainedFlight,
+    cut_out,
     load_flights,
     load_targets,
     load_unpublished_live,
@@ -43,11 +44,12 @@ _LONGEST_EARLY: Final = 7 * DAY
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """A covered range [begin, end) of one provenance."""
+    """A range [begin, end) that is published again, of one provenance: as covered, or as history."""
 
     begin: datetime
     end: datetime
-    is_live: bool
+    is_live: bool = False
+    is_history: bool = False
 
 
 def republish(session: Session, told_flight_id: int) -> None:
@@ -84,14 +86,30 @@ def republish(session: Session, told_flight_id: int) -> None:
 def encode_told(target: RetainedCoverage, flights: Sequence[RetainedFlight]) -> Iterator[OutboxMessage]:
     """Yield the events of what was told of a target, as past: a new beginning, what was covered, and what came early.
 
-    `flights`: its flights in the order of their event times; those that were not told are ignored. A day at a time is
-    published, each with its flights, and with those from before that no range covers.
+    `flights`: its flights in the order of their event times; those that were not told are ignored, but for those of
+    history, of which nothing is ever told. A day at a time is published, each with its flights, and with those from
+    before that no range covers. History comes where it came: what is usual in a window follows from what was known when
+    the coverage reached it.
     """
     begin = target.find_begin()
     yield encode_new_beginning(target.airport, target.direction, begin, begin + DAY)
-    told = [each for each in flights if each.was_told]
+    pieces = _list_told_pieces(target)
+    of_history = [each for each in flights if _is_of_history(target, each)]
+    told = [each for each in flights if each.was_told and not _is_of_history(target, each)]
     published, end, unbroken_from = 0, begin, begin
-    for piece in _list_told_pieces(target):
+    for piece in _order_by_publication(pieces, target):
+        if piece.is_history:
+            for interval in split_by_days(target.airport, target.direction, piece.begin, piece.end):
+                yield from encode_flights_observed(
+                    target.airport,
+                    target.direction,
+                    interval.begin,
+                    interval.end,
+                    _select(of_history, interval.begin, interval.end),
+                    past=True,
+                    history=True,
+                )
+            continue
         unbroken_from = piece.begin if piece.begin > end else unbroken_from
         for interval in split_by_days(target.airport, target.direction, piece.begin, piece.end):
             following = next(
@@ -118,27 +136,31 @@ def encode_untold(target: RetainedCoverage, flights: Sequence[RetainedFlight]) -
     `flights`: its flights in the order of their event times; those that were told are ignored, but for those that were
     taken back with a day that was not told. At the end comes the live coverage that was not published.
     """
-    begin, (settled_from, told_until) = target.find_begin(), _find_told_range(target)
-    untold = [each for each in flights if not each.was_told]
+    begin, told_until = target.find_begin(), _find_told_end(target)
+    untold = [each for each in flights if not each.was_told and not _is_of_history(target, each)]
+    settled = target.list_settled()
+    settled_from = settled[0][0] if settled else told_until
     for interval in split_by_days(target.airport, target.direction, begin, settled_from):
         yield from encode_partial_flights(interval, _select(untold, interval.begin, interval.end))
-    for interval in split_by_days(target.airport, target.direction, settled_from, told_until):
-        if late := _select(untold, interval.begin, interval.end):
-            yield from encode_flights_observed(
-                target.airport, target.direction, interval.begin, interval.end, late, covered_from=settled_from
-            )
+    for stretch_begin, stretch_end in settled:
+        for interval in split_by_days(target.airport, target.direction, stretch_begin, min(stretch_end, told_until)):
+            if late := _select(untold, interval.begin, interval.end):
+                yield from encode_flights_observed(
+                    target.airport, target.direction, interval.begin, interval.end, late, covered_from=stretch_begin
+                )
     retracted = [each.identity for each in flights if each.is_retracted]
-    for interval in split_by_days(target.airport, target.direction, told_until, target.covered_until):
-        yield from encode_flights_observed(
-            target.airport,
-            target.direction,
-            interval.begin,
-            interval.end,
-            _select(untold, interval.begin, interval.end),
-            covered_from=settled_from,
-            retracted=[each for each in retracted if each.event_time < interval.end],
-        )
-        retracted = [each for each in retracted if each.event_time >= interval.end]
+    for stretch_begin, stretch_end in settled:
+        for interval in split_by_days(target.airport, target.direction, max(stretch_begin, told_until), stretch_end):
+            yield from encode_flights_observed(
+                target.airport,
+                target.direction,
+                interval.begin,
+                interval.end,
+                _select(untold, interval.begin, interval.end),
+                covered_from=stretch_begin,
+                retracted=[each for each in retracted if each.event_time < interval.end],
+            )
+            retracted = [each for each in retracted if each.event_time >= interval.end]
     covered_until = max(told_until, target.covered_until)
     early = [each for each in untold if each.event_time >= covered_until]
     watermark = max([covered_until, *(piece.end for piece in _list_told_pieces(target))])
@@ -151,34 +173,50 @@ def encode_untold(target: RetainedCoverage, flights: Sequence[RetainedFlight]) -
             )
 
 
-def _find_told_range(target: RetainedCoverage) -> tuple[datetime, datetime]:
-    """Return the begin and the end of the settled coverage that was told and is published again; equal without any."""
+def _find_told_end(target: RetainedCoverage) -> datetime:
+    """Return the end of the settled coverage that was told; where that begins, or history ends, if nothing was."""
     begin = min(max(target.find_begin(), target.covered_from), target.covered_until)
-    return begin, min(max(begin, target.told_until or begin), target.covered_until)
+    return min(max(begin, target.told_until or begin), target.covered_until)
 
 
 def _list_told_pieces(target: RetainedCoverage) -> list[_Piece]:
     """Return the pieces of time that were published as covered, in order and without overlaps.
 
-    They are the settled range, the live stretches before and after it, and the covered days before it.
+    They are the settled ranges, and the live stretches before, between and after them.
     """
-    first, (begin, end) = target.find_begin(), _find_told_range(target)
-    pieces = [_Piece(begin, end, False)]
-    for live_begin, live_end in target.live:
-        until = min(live_end, target.untold_live_from or live_end)
-        pieces += _cut_out(_Piece(max(live_begin, first), min(until, begin), True), target.earlier)
-        pieces.append(_Piece(max(live_begin, first, end), until, True))
-    pieces += [_Piece(max(day, first), day_end, False) for day, day_end in target.earlier]
+    first, told_until = target.find_begin(), _find_told_end(target)
+    settled = [(begin, min(end, told_until)) for begin, end in target.list_settled() if begin < told_until]
+    pieces = [_Piece(begin, end) for begin, end in settled]
+    for begin, end in target.live:
+        until = min(end, target.untold_live_from or end)
+        pieces += [_Piece(*left, is_live=True) for left in cut_out((max(begin, first), until), settled)]
     return sorted((each for each in pieces if each.begin < each.end), key=lambda each: each.begin)
 
 
-def _cut_out(piece: _Piece, stretches: Iterable[tuple[datetime, datetime]]) -> list[_Piece]:
-    """Return what is left of a piece without some stretches, which are in order and do not overlap."""
-    left, begin = [], piece.begin
-    for stretch_begin, stretch_end in stretches:
-        left.append(_Piece(begin, min(stretch_begin, piece.end), piece.is_live))
-        begin = max(begin, stretch_end)
-    return [*left, _Piece(begin, piece.end, piece.is_live)]
+def _order_by_publication(pieces: Sequence[_Piece], target: RetainedCoverage) -> Iterator[_Piece]:
+    """Yield the covered pieces in order, and each stretch of history where the coverage had come when it was published.
+
+    A piece that holds that time is cut in two there. Of one time, the newest history comes first.
+    """
+    history = sorted(target.list_history(), key=lambda each: (each.known_at or each.begin, -each.begin.timestamp()))
+    for piece in pieces:
+        while history and (at := history[0].known_at or history[0].begin) < piece.end:
+            if at > piece.begin:
+                yield replace(piece, end=at)
+                piece = replace(piece, begin=at)
+            yield _Piece(history[0].begin, history[0].end, is_history=True)
+            history.pop(0)
+        yield piece
+    for stretch in history:
+        yield _Piece(stretch.begin, stretch.end, is_history=True)
+
+
+def _is_of_history(target: RetainedCoverage, flight: RetainedFlight) -> bool:
+    """Return True if a flight is published again with history: it lies in a stretch of it, and was not live."""
+    at = flight.event_time
+    if not any(each.begin <= at < each.end for each in target.list_history()):
+        return False
+    return not any(begin <= at < end for begin, end in target.live)
 
 
 def _encode_early(

@@ -4,8 +4,8 @@ Each function runs in the caller's transaction.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final
 
@@ -38,6 +38,16 @@ Stretch = tuple[datetime, datetime]
 
 
 @dataclass(frozen=True, slots=True)
+class HistoryStretch:
+    """A stretch [begin, end) that was published as history, and when: for what is usual, and not to be judged."""
+
+    begin: datetime
+    end: datetime
+    known_at: datetime | None = None
+    """The end of all coverage when it was published. None: not noted, it was known before what follows it."""
+
+
+@dataclass(frozen=True, slots=True)
 class RetainedCoverage:
     """The covered range of one airport and direction, and up to where it was told."""
 
@@ -52,14 +62,36 @@ class RetainedCoverage:
     """The stretches of live coverage, in order."""
     untold_live_from: datetime | None = None
     """Begin of the live coverage that was still in the outbox when the log was lost. None: there was none."""
-    earlier: tuple[Stretch, ...] = ()
-    """The stretches of covered days before `covered_from`, in order: from before a gap, or behind it as history."""
+    history: tuple[HistoryStretch, ...] = ()
+    """The stretches that were published as history, and covered days from before a gap, in order; the settled coverage
+    may hold them."""
 
     def find_begin(self) -> datetime:
-        """Return where the republished coverage begins: REPUBLISHED_DAYS before its end, or later."""
-        begin = min([self.covered_from, *(begin for begin, _ in (*self.live, *self.earlier))])
+        """Return where what is published again begins: REPUBLISHED_DAYS before its end, or later."""
+        begin = min(
+            [self.covered_from, *(begin for begin, _ in self.live), *(stretch.begin for stretch in self.history)]
+        )
         end = max([self.covered_until, *(end for _, end in self.live)])
         return max(begin, day_of(end - REPUBLISHED_DAYS * DAY))
+
+    def list_settled(self) -> list[Stretch]:
+        """Return the stretches of the settled coverage from `find_begin` on that are no history, in order."""
+        begin = min(max(self.find_begin(), self.covered_from), self.covered_until)
+        return cut_out((begin, self.covered_until), [(each.begin, each.end) for each in self.history])
+
+    def list_history(self) -> list[HistoryStretch]:
+        """Return the stretches of history from `find_begin` on, in order."""
+        begin = self.find_begin()
+        return [replace(each, begin=max(each.begin, begin)) for each in self.history if each.end > begin]
+
+
+def cut_out(stretch: Stretch, others: Iterable[Stretch]) -> list[Stretch]:
+    """Return what is left of a stretch without some others, which are in order and do not overlap."""
+    left, (begin, end) = [], stretch
+    for other_begin, other_end in others:
+        left.append((begin, min(other_begin, end)))
+        begin = max(begin, other_end)
+    return [each for each in (*left, (begin, end)) if each[0] < each[1]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +148,7 @@ def load_targets(session: Session, unpublished: UnpublishedLive) -> list[Retaine
     begins = {target: found[0][0] for target, found in stretches.items()}
     for target, begin in _load_first_movements(session).items():
         begins[target] = min(begin, begins.get(target, begin))
-    earlier = _load_earlier_days(session)
+    history = _load_history(session)
     targets = []
     for target in sorted({*settled, *begins}):
         live, untold_from = tuple(stretches[target]), unpublished.covered_from.get(target)
@@ -125,17 +157,17 @@ def load_targets(session: Session, unpublished: UnpublishedLive) -> list[Retaine
             begin, end, told_until = row.covered_from, row.covered_until, row.told_until
         else:
             begin, end, told_until = begins[target], begins[target], None
-        before = tuple(stretch for stretch in earlier.get(target, ()) if stretch[1] <= begin)
-        targets.append(RetainedCoverage(*target, begin, end, told_until, live, untold_from, before))
+        targets.append(RetainedCoverage(*target, begin, end, told_until, live, untold_from, tuple(history[target])))
     return targets
 
 
-def _load_earlier_days(session: Session) -> Mapping[Target, list[Stretch]]:
-    """Return the days that are covered as history or from before a gap, by target, in order."""
+def _load_history(session: Session) -> defaultdict[Target, list[HistoryStretch]]:
+    """Return the days that were published as history, and those covered before a gap, by target, in order."""
     query = select(HistoryDayRow).where(HistoryDayRow.covered).order_by(HistoryDayRow.day)
-    days: defaultdict[Target, list[Stretch]] = defaultdict(list)
+    days: defaultdict[Target, list[HistoryStretch]] = defaultdict(list)
     for row in session.scalars(query):
-        days[row.airport, Direction(row.direction)].append((row.day, row.day + DAY))
+        stretch = HistoryStretch(row.day, row.judged_from or row.day + DAY, row.known_at)
+        days[row.airport, Direction(row.direction)].append(stretch)
     return days
 
 

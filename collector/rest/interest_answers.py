@@ -1,6 +1,6 @@
 """The JSON bodies of the REST answers about interests; they also are the API's schemas."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -16,15 +16,11 @@ from collector.rest.requests import (
     LOW_PERCENT_DESCRIPTION,
     REPEAT_DESCRIPTION,
 )
-from collector.settled.learning import explain_learning
+from collector.settled.learning import LearningEnds, explain_learning
 from domain import interests as domain
 from domain.airports import explain_retired_code
 from domain.interests import Direction
 from domain.windows import AlignedTo, Window
-
-LearningEnds = Mapping[UUID, datetime]
-"""By the id of an interest in percent that is not judged yet: the instant from which it will be."""
-
 
 _HAD_BEFORE: Final = (
     "You had an interest in this airport, direction, window and clock before; a person has one of each, so it is now "
@@ -63,7 +59,8 @@ class Interest(BaseModel):
         default=None,
         exclude_if=lambda notice: notice is None,
         description="Sentences about an airport whose code was retired, and what to do, and about a change that "
-        "was just made: from when on it is judged. Left out if there are none.",
+        "was just made: that a threshold is in another measure now, and from when on it is judged. Left out if there "
+        "are none.",
     )
 
     @classmethod
@@ -85,25 +82,43 @@ class Interest(BaseModel):
             effective_from=interest.effective_from,
             version=interest.version,
             learning_until=until,
-            learning=None if until is None else explain_learning(interest.airport, until),
+            learning=None if until is None else explain_learning(interest.airport, until, learning_ends.failed_at),
             notice=explain_retired_code(interest.airport),
         )
 
     @classmethod
-    def build_changed(cls, interest: domain.Interest, learning_ends: LearningEnds) -> "Interest":
-        """Build the body of an interest that was changed, with the sentence that says from when on it is judged.
+    def build_changed(
+        cls, interest: domain.Interest, former: domain.Interest, learning_ends: LearningEnds, *, is_timed: bool
+    ) -> "Interest":
+        """Build the body of an interest that was changed, with the sentences that say what the change brings about.
 
-        If the airport's code was retired, it has the sentence about that alone: no window will be judged.
+        They say that a threshold is in another measure now, and from when on the interest is judged, if the person did
+        not say that (`is_timed`). If the airport's code was retired, it has the sentence about that alone: no window
+        will be judged. `former`: the interest before the change.
         """
         body = cls.build(interest, learning_ends)
         if body.notice is not None:
             return body
-        since = (
-            f"Windows that start before {interest.effective_from:%-d %b %H:%M} UTC are not judged any more, so an "
-            "alert about them that has not come yet does not come; send effective_from to have earlier "
-            "windows judged."
-        )
-        return body.model_copy(update={"notice": since})
+        sentences = list(_list_changed_measures(interest, former))
+        if interest.effective_from > former.effective_from and not is_timed:
+            sentences.append(
+                f"Windows that start before {interest.effective_from:%-d %b %H:%M} UTC are not judged any more, so an "
+                "alert about them that has not come yet does not come; send effective_from to have earlier "
+                "windows judged."
+            )
+        return body.model_copy(update={"notice": " ".join(sentences) or None})
+
+
+def _list_changed_measures(interest: domain.Interest, former: domain.Interest) -> Iterator[str]:
+    """Yield a sentence for each bound whose threshold was in flights and is in percent now, or the other way round."""
+    for bound, flights, percent, former_flights, former_percent in (
+        ("High", interest.high, interest.high_percent, former.high, former.high_percent),
+        ("Low", interest.low, interest.low_percent, former.low, former.low_percent),
+    ):
+        if flights is not None and former_percent is not None:
+            yield f"{bound} is {flights} flights now, in place of {former_percent} percent of what is usual."
+        if percent is not None and former_flights is not None:
+            yield f"{bound} is {percent} percent of what is usual now, in place of {former_flights} flights."
 
 
 class SetInterest(Interest):

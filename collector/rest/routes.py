@@ -2,7 +2,6 @@
 
 import hmac
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Final
 from urllib.parse import urlencode
 from uuid import UUID
@@ -43,7 +42,7 @@ from collector.rest.answers import (
     Preview,
     RequestedCollection,
 )
-from collector.rest.interest_answers import Interest, Interests as InterestsList, LearningEnds, SetInterest
+from collector.rest.interest_answers import Interest, Interests as InterestsList, SetInterest
 from collector.rest.requests import (
     AIRPORT,
     AirportQuery,
@@ -58,6 +57,7 @@ from collector.rest.scheduler_answers import Scheduler
 from collector.rest.users import Authenticator, Caller, require_confirmed
 from collector.rest.usual_routes import add_usual_route
 from collector.settled.coverage_report import CoverageReport
+from collector.settled.learning import LearningEnds
 from collector.write_limits import WriteLimit
 from domain import interests as domain
 
@@ -230,11 +230,9 @@ def blueprint(
         version = None if expected.is_any else present.version
         with write_limit.counting_refusals():
             changed = interests.change(user_id, interest_id, version, update)
-        ends = learning_ends_of([changed])
-        reply = _reply_with_interest(changed, ends)
-        if changed.effective_from <= present.effective_from or "effective_from" in update:
-            return reply
-        return replace(reply, body=Interest.build_changed(changed, ends))
+        ends, is_timed = learning_ends_of([changed]), "effective_from" in update
+        body = Interest.build_changed(changed, present, ends, is_timed=is_timed)
+        return Reply(body, headers={"ETag": format_entity_tag(changed.version)})
 
     @routes.delete("/interests/<uuid:interest_id>")
     @describe(

@@ -91,6 +91,13 @@ class LevelSuggestions(BaseModel):
         )
 
 
+class MissingLevels(BaseModel):
+    """Levels that cannot be suggested for one reason, which a person has to read once."""
+
+    why: str
+    levels: list[str] = Field(description="Each as its members are named: `high_percent.month`.")
+
+
 class Suggestions(BaseModel):
     """Levels for an interest in this airport, direction and window, with these `for_windows` and `repeat`.
 
@@ -102,15 +109,25 @@ class Suggestions(BaseModel):
     low_value: LevelSuggestions
     high_percent: LevelSuggestions
     low_percent: LevelSuggestions
+    missing: list[MissingLevels] = Field(description="Why levels are null: each reason once, with the levels.")
 
     @classmethod
     def build(
         cls, found: Mapping[tuple[Bound, Measure], Mapping[domain.Frequency, domain.Suggestion]]
     ) -> "Suggestions":
         """Build the body from the suggestions of all bounds and measures."""
+        by_name = {
+            "high_value": found[Bound.HIGH, Measure.FLIGHTS],
+            "low_value": found[Bound.LOW, Measure.FLIGHTS],
+            "high_percent": found[Bound.HIGH, Measure.PERCENT],
+            "low_percent": found[Bound.LOW, Measure.PERCENT],
+        }
+        missing: dict[str, list[str]] = {}
+        for name, suggestions in by_name.items():
+            for frequency, each in suggestions.items():
+                if (why := each.reason or each.why_none) is not None:
+                    missing.setdefault(why, []).append(f"{name}.{frequency.value}")
         return cls(
-            high_value=LevelSuggestions.build(found[Bound.HIGH, Measure.FLIGHTS]),
-            low_value=LevelSuggestions.build(found[Bound.LOW, Measure.FLIGHTS]),
-            high_percent=LevelSuggestions.build(found[Bound.HIGH, Measure.PERCENT]),
-            low_percent=LevelSuggestions.build(found[Bound.LOW, Measure.PERCENT]),
+            **{name: LevelSuggestions.build(suggestions) for name, suggestions in by_name.items()},
+            missing=[MissingLevels(why=why, levels=levels) for why, levels in missing.items()],
         )

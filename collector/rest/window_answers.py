@@ -10,8 +10,9 @@ from pydantic import BaseModel, Field
 from collector import window_verdicts as verdicts, windows as queries
 from collector.interest_state import InterestState, StateKind
 from collector.interest_versions import FormerVersion
-from collector.rest.interest_answers import Interest, LearningEnds
+from collector.rest.interest_answers import Interest
 from collector.rest.usual_answers import BaseCount
+from collector.settled.learning import LearningEnds
 from collector.unheard import explain_unheard
 from collector.window_verdicts import WhyUnknown
 from domain import interests as domain

@@ -11,10 +11,10 @@ from chassis.web.http import Reply, parse_query, read_bearer_token
 from chassis.web.openapi import ResponseDescription, describe
 from chassis.web.preconditions import IF_NONE_MATCH, format_weak_tag, is_known_to_client
 from collector.interests import InterestStore
-from collector.rest.interest_answers import LearningEnds
 from collector.rest.requests import WindowsQuery
 from collector.rest.users import Authenticator, Caller, require_confirmed
 from collector.rest.window_answers import FormerInterests, InterestWindows
+from collector.settled.learning import LearningEnds
 from collector.windows import WindowQueries, WindowRequest
 from domain.interests import Interest
 

@@ -91,11 +91,13 @@ def find_first_wanted(airport: str, covered_until: datetime) -> datetime:
 def list_wanted_days(
     begin: datetime, covered_from: datetime, known: Mapping[datetime, bool], must_wait: Callable[[datetime], bool]
 ) -> Iterator[datetime]:
-    """Yield the days (UTC midnights) from `begin` on and before the coverage to ask for, newest first.
+    """Yield the days (UTC midnights) from `begin` on to ask for, newest first: those that begin before the coverage.
 
     `known`: the days that need not be asked for. `must_wait`: True for a day that is not asked for now.
     """
-    day = day_of(covered_from) - DAY
+    day = day_of(covered_from)
+    if day == covered_from:
+        day -= DAY
     while day >= begin:
         if day not in known and not must_wait(day):
             yield day

@@ -23,8 +23,9 @@ from collector.settled.history_days import (
     HistoryDayRow,
     doubt_history_day,
     extend_coverage_back,
+    find_decided_time,
     give_up_days,
-    store_history_day,
+    store_published_day,
 )
 from collector.settled.history_schedule import load_history
 from collector.settled.record_watch import RecordWatch
@@ -191,7 +192,7 @@ class HistoryCollector:
 def _is_known(session: Session, cursor: CoverageRow, interval: Interval) -> bool:
     """Return True if a day is within the coverage, or need not be asked for; else False."""
     row = session.get(HistoryDayRow, (cursor.airport, cursor.direction, interval.begin))
-    return interval.end > day_of(cursor.covered_from) or (row is not None and row.doubted_at is None)
+    return interval.begin >= cursor.covered_from or (row is not None and row.doubted_at is None)
 
 
 def _is_busy_afterwards(session: Session, cursor: CoverageRow, interval: Interval) -> bool:
@@ -227,7 +228,8 @@ def _store_day(session: Session, cursor: CoverageRow, interval: Interval, report
     """
     direction = interval.direction
     diff = compare_with_stored(direction, reported, load_stored_flights(session, interval, reported))
-    result = reconcile_record(session, interval, cursor, diff.new, is_history=True)
+    decided = find_decided_time(session, cursor, interval)
+    result = reconcile_record(session, interval, cursor, diff.new, decided=decided)
     insert_flights(session, interval, diff.new, result.event_times)
     update_flights(session, diff.changed)
     OUTBOX.add(
@@ -240,7 +242,8 @@ def _store_day(session: Session, cursor: CoverageRow, interval: Interval, report
             result.list_published(direction),
             covered_from=interval.begin,
             retracted=result.taken_back,
+            history=True,
         ),
     )
-    store_history_day(session, interval.airport, direction.value, interval.begin, covered=True)
+    store_published_day(session, cursor, interval.begin)
     extend_coverage_back(session, cursor)

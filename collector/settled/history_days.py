@@ -8,13 +8,14 @@ from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from typing import Final
 
-from sqlalchemy import String, delete, select, update
+from sqlalchemy import String, delete, func, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from chassis.db.database import TABLE_OPTIONS, UtcDateTime
 from collector.intervals import DAY, Interval, day_of
-from collector.model import Base, CoverageRow
+from collector.model import Base, CoverageRow, LiveCoverageRow
 from collector.settled.evidence import JITTER
+from collector.settled.reconciliation import MATCHED_WITHIN
 from domain.interests import Direction
 
 ASK_AGAIN_AFTER: Final = timedelta(hours=6)
@@ -42,6 +43,12 @@ class HistoryDayRow(Base):
     doubted_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     """Time of a first answer without flights, at an airport that usually has some: some time later the day is asked for
     again. None: no answer is doubted."""
+    known_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """The end of the airport's coverage, settled or live, when the day was published as history. None: it was not, or
+    by a version that did not note it."""
+    judged_from: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """The time of the day from which on it was covered, and judged, before it was published as history. None: no part
+    of it was."""
 
 
 def load_history_days(
@@ -73,6 +80,49 @@ def store_history_day(session: Session, airport: str, direction: str, day: datet
     session.merge(HistoryDayRow(airport=airport, direction=direction, day=day, covered=covered, doubted_at=None))
 
 
+def store_published_day(session: Session, cursor: CoverageRow, day: datetime) -> None:
+    """Store that a day is published as history, how far all coverage reached then, and from where on it held the day.
+
+    To be called before the coverage is extended back to the day; the cursor is locked by the caller.
+    """
+    live_until = session.scalar(
+        select(func.max(LiveCoverageRow.end_at)).where(
+            LiveCoverageRow.published,
+            LiveCoverageRow.airport == cursor.airport,
+            LiveCoverageRow.direction == cursor.direction,
+        )
+    )
+    session.merge(
+        HistoryDayRow(
+            airport=cursor.airport,
+            direction=cursor.direction,
+            day=day,
+            covered=True,
+            doubted_at=None,
+            known_at=max(cursor.covered_until, live_until or cursor.covered_until),
+            judged_from=cursor.covered_from if day < cursor.covered_from < day + DAY else None,
+        )
+    )
+
+
+def find_decided_time(session: Session, cursor: CoverageRow, interval: Interval) -> tuple[datetime, datetime]:
+    """Return the time [begin, end) about whose live movements the record of a day of history decides.
+
+    A movement near midnight may be a flight of the day on the other side. Once the record of that day is known, too,
+    the later of the two records decides; while it is not, nothing is decided there. The cursor is locked by the caller.
+    """
+    begin, end = interval.begin, interval.end
+    is_after_known = cursor.covered_from <= end < cursor.covered_until or _is_covered_day(session, cursor, end)
+    before = begin - MATCHED_WITHIN if _is_covered_day(session, cursor, begin - DAY) else begin
+    return before, end if is_after_known else end - MATCHED_WITHIN
+
+
+def _is_covered_day(session: Session, cursor: CoverageRow, day: datetime) -> bool:
+    """Return True if a day of the cursor's airport and direction was published as history, or before a gap."""
+    row = session.get(HistoryDayRow, (cursor.airport, cursor.direction, day))
+    return row is not None and row.covered
+
+
 def keep_days_before_gap(session: Session, cursor: CoverageRow) -> None:
     """Store the last whole days of a coverage that ends with a gap as covered, so that they are not asked for again.
 
@@ -98,6 +148,8 @@ def give_up_days(session: Session, interval: Interval) -> None:
 def extend_coverage_back(session: Session, cursor: CoverageRow) -> None:
     """Let a coverage begin with the earliest of the covered days right before it; a gap that is filled then ends.
 
+    A coverage that begins amid a day is extended to the day's begin first, if the whole day was published as history.
+
     The cursor is locked by the caller. Days whose rows are too old to be needed are deleted.
     """
     _delete_days(session, cursor, day_of(cursor.covered_until) - KEPT_DAYS * DAY)
@@ -106,6 +158,8 @@ def extend_coverage_back(session: Session, cursor: CoverageRow) -> None:
         HistoryDayRow.airport == cursor.airport, HistoryDayRow.direction == cursor.direction, HistoryDayRow.covered
     )
     covered, begin = set(session.scalars(query)), cursor.covered_from
+    if day_of(begin) in covered:
+        begin = day_of(begin)
     while begin - DAY in covered:
         begin -= DAY
     if begin == cursor.covered_from:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import count
 from typing import Final
+from uuid import UUID
 
 from collector.intervals import DAY, Interval, day_of
 from collector.settled.history import MORNING, HistoryTarget, order_history
@@ -210,12 +211,33 @@ def compute_ordinary_price(targets: Sequence[CollectionTarget], *, are_corrected
     return calls * OLD_PRICE + _EVIDENCE_PRICE + live_credits
 
 
-def explain_learning(airport: str, learning_until: datetime) -> str:
-    """Return in three sentences from when on windows are judged by percent, and what that depends on."""
+@dataclass(frozen=True, slots=True)
+class LearningEnds:
+    """From when on interests in percent will be judged, and what was known of the source when that was forecast."""
+
+    by_interest: Mapping[UUID, datetime]
+    """By the id of an interest that is not judged yet."""
+    failed_at: datetime | None = None
+    """Time of the source's last call, if it failed: the forecast takes it to answer from now on. None: it answers."""
+
+    def get(self, interest_id: UUID) -> datetime | None:
+        """Return the instant from which an interest will be judged by percent; None if it is, or has no percents."""
+        return self.by_interest.get(interest_id)
+
+
+def explain_learning(airport: str, learning_until: datetime, failed_at: datetime | None = None) -> str:
+    """Return in some sentences from when on windows are judged by percent, and what that depends on.
+
+    `failed_at`: time of the source's last call, if it failed.
+    """
+    failure = ""
+    if failed_at is not None:
+        failure = f" The source did not answer at {failed_at:%-d %b %H:%M} UTC; while it does not, that moves on."
     return (
         f"What is usual at {airport} is not known yet: no window that starts before "
-        f"{learning_until:%-d %b %H:%M} UTC is judged by percent, as far as can be said now. It takes three earlier "
-        "weeks, which are collected as long as the source answers and its credits allow, also for your other airports. "
+        f"{learning_until:%-d %b %H:%M} UTC is judged by percent, as far as can be said now.{failure} It takes three "
+        "earlier weeks, which are collected as long as the source answers and its credits allow. Airports that are "
+        "added later, by you or by others, have a share of the credits, and may make it later. "
         "What happens in a window is known after it: live within minutes, else in the night's record of the day after."
     )
 

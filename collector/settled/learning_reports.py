@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from uuid import UUID
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -12,9 +11,10 @@ from chassis.db.database import Database
 from collector.intervals import DAY
 from collector.model import LiveCoverageRow
 from collector.settled.history_schedule import load_forecast_history
-from collector.settled.learning import Budget, Key, compute_ordinary_price, expect_history
+from collector.settled.learning import Budget, Key, LearningEnds, compute_ordinary_price, expect_history
 from collector.settled.quota import QuotaStore
 from collector.settled.schedule import CollectionTiming, load_schedule
+from collector.settled.source_failure import load_failure
 from domain.interests import Direction, Interest
 
 
@@ -31,14 +31,14 @@ class LearningReports:
         self._quota = quota
         self._live_credits = live_credits
 
-    def find_learning_ends(self, interests: Sequence[Interest]) -> Mapping[UUID, datetime]:
-        """Return, by the id of each interest that is not judged by percent yet, the instant from which it will be.
+    def find_learning_ends(self, interests: Sequence[Interest]) -> LearningEnds:
+        """Return the instant from which each interest that is not judged by percent yet will be.
 
         Interests without percents are left out, as are those that are judged already. Raises DatabaseUnavailableError.
         """
         learners = [each for each in interests if each.high_percent is not None or each.low_percent is not None]
         if not learners:
-            return {}
+            return LearningEnds({})
         now = self._clock.now()
         wanted = {(each.airport, part) for each in learners for part in each.direction.parts}
         with self._database.reading() as session:
@@ -46,13 +46,17 @@ class LearningReports:
             history = load_forecast_history(session, schedule, now)
             balance = self._quota.load_balance(session, now)
             live_until = _load_live_ends(session, wanted, now)
+            failure = load_failure(session)
         price = compute_ordinary_price(
             schedule.targets, are_corrected=bool(self._timing.corrections_after), live_credits=self._live_credits
         )
         budget = Budget(balance, schedule.payments, price, self._timing.poll_interval)
         forecast = expect_history(wanted, history, schedule.targets, budget, live_until, now)
         ends = {each.interest_id: forecast.find_learning_end(each) for each in learners}
-        return {interest_id: end for interest_id, end in ends.items() if end is not None}
+        return LearningEnds(
+            {interest_id: end for interest_id, end in ends.items() if end is not None},
+            None if failure is None else failure.at,
+        )
 
 
 def _load_live_ends(session: Session, wanted: Collection[Key], now: datetime) -> Mapping[Key, datetime]:

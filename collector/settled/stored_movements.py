@@ -18,7 +18,12 @@ from domain.interests import Direction
 
 
 def reconcile_record(
-    session: Session, interval: Interval, cursor: CoverageRow, new: Sequence[Flight], *, is_history: bool = False
+    session: Session,
+    interval: Interval,
+    cursor: CoverageRow,
+    new: Sequence[Flight],
+    *,
+    decided: tuple[datetime, datetime] | None = None,
 ) -> Reconciliation:
     """Match the record's new flights of an interval with live movements, and store what becomes of the movements.
 
@@ -26,14 +31,14 @@ def reconcile_record(
     settled coverage: there the record says nothing, and live stands. The new flights are not inserted yet. To be called
     in the transaction that publishes what is returned: what stands in the rows is what the stream knows.
 
-    `is_history`: the interval lies before the coverage, and only movements within it are decided about.
+    `decided`: the time about which is decided, of a day of history (`history_days.find_decided_time`); None: from the
+    begin of the coverage to near its end.
     """
-    decided_until = interval.end if is_history else max(cursor.covered_until, interval.end)
-    scope = Scope(
-        decided_from=interval.begin if is_history else cursor.covered_from,
-        decided_until=decided_until - MATCHED_WITHIN,
-        end=interval.end,
+    decided_from, decided_until = decided or (
+        cursor.covered_from,
+        max(cursor.covered_until, interval.end) - MATCHED_WITHIN,
     )
+    scope = Scope(decided_from=decided_from, decided_until=decided_until, end=interval.end)
     # A day earlier: movements that the last record left, and any that were published after it.
     movements = load_movements(
         session, interval.airport, interval.direction, interval.begin - DAY, interval.end + MATCHED_WITHIN

@@ -66,7 +66,7 @@ def select_windows(traffic: Traffic, past: Mapping[Direction, HourlyCounts], gri
         direction_traffic = traffic.select_directions(direction)[0]
         covered_from, watermark = direction_traffic.covered_from, direction_traffic.watermark
         if covered_from is not None and watermark is not None:
-            begins.append(covered_from // HOUR_S)
+            begins.append(min(covered_from, direction_traffic.known_from or covered_from) // HOUR_S)
             ends.append(-(-watermark // HOUR_S))
         if counts.first_hour < counts.end_hour:
             ends.append(_find_last_hour_with_flights(counts) + 1)
@@ -131,10 +131,13 @@ def _classify_coverage(
     """Return one direction's coverage of the window [start, end).
 
     A gap comes before closed or open. A window before the kept coverage is FROM_HISTORY if the history has its hours,
-    else UNCOVERED. `hour`: the window's first hour, in hours since 1970; `start` and `end`: in seconds since 1970.
+    else UNCOVERED; FROM_HISTORY is also what was told as history for what is usual. `hour`: the window's first hour, in
+    hours since 1970; `start` and `end`: in seconds since 1970.
     """
     if direction_traffic.covered_from is None or direction_traffic.watermark is None:
         return WindowCoverage.UNCOVERED
+    if direction_traffic.has_history_in(start, end) and direction_traffic.is_known(start, end):
+        return WindowCoverage.FROM_HISTORY
     if start < direction_traffic.covered_from:
         # Coverage is kept for some forty days, closed windows for ninety.
         is_kept = past.first_hour <= hour < min(past.end_hour, _compute_discard_hour(direction_traffic.watermark))

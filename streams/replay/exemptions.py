@@ -143,7 +143,8 @@ class ExemptionFinder:
         self._versions: dict[UUID, list[int | None]] = {}
         """By interest, its versions in the order of the log. None: removed."""
         self._known_from: dict[tuple[str, Direction], int] = {}
-        """By airport and direction of truncated partitions: the end of the first covered interval (s since 1970)."""
+        """By airport and direction of truncated partitions: the end of the first interval (s since 1970) that was
+        covered when it was due. Days of history come later, and lie before it."""
         self._corrected_hours: defaultdict[tuple[str, Direction], set[int]] = defaultdict(set)
         """By airport and direction, the hours that were corrected after coverage began: by late or retracted flights,
         or because they lay in a gap that was filled."""
@@ -173,8 +174,11 @@ class ExemptionFinder:
             self._usual[event.batch.airport] = event.result.state.traffic.usual
         seen = event.batch.observation
         flow = event.batch.airport, seen.direction
-        if seen.coverage is Coverage.COMPLETE and event.record.partition in self._truncated:
-            self._known_from.setdefault(flow, seen.end)
+        if seen.coverage is Coverage.COMPLETE and event.record.partition in self._truncated and not seen.is_history:
+            # The time right before it was covered by batches that have left the log, whatever older days the log has.
+            is_cut = event.batch.has_earlier_coverage and (event.watermark is None or event.watermark < seen.begin)
+            if flow not in self._known_from or is_cut:
+                self._known_from[flow] = seen.end
         if event.batch.is_past:  # a new beginning, and nothing that corrects what was raised
             self._anew_ms[event.batch.airport] = event.record.timestamp
             self._corrected_hours.pop(flow, None)

@@ -109,6 +109,15 @@ def test_a_port_in_use_is_one_clear_sentence(start: Start, setting: str) -> None
     assert "Traceback" not in said
 
 
+def test_addresses_in_answers_begin_with_the_path_of_the_public_url(start: Start) -> None:
+    """People reach the service under it; a proxy may remove it from requests, or leave it."""
+    process = start(PUBLIC_URL="https://example.org/tower/")
+    eventually(lambda: process.answers("/health/ready"))
+    for path in ("/", "/tower/"):
+        sent = plain_http.get(f"{process.base_url}{path}", timeout=60, follow_redirects=False)
+        assert sent.headers["Location"] == "/tower/docs"
+
+
 def test_without_any_dependency_it_answers_and_stops_cleanly(start: Start) -> None:
     """The process needs no Kafka, user_manager or OpenSky to be ready, to store requests and to answer soon."""
     process = start()

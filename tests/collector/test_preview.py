@@ -145,6 +145,15 @@ def test_a_preview_judges_the_airports_days_by_what_is_usual_in_them(client: Fla
     ]
     found = shown["suggestions"]["low_percent"]["month"]
     assert (found["level"], found["mails"]) == (41, 1)
+    told = [each["why"] for each in shown["suggestions"]["missing"]]
+    assert len(told) == len(set(told)) > 1, "each reason once"
+    assert {level for each in shown["suggestions"]["missing"] for level in each["levels"]} == {
+        f"{name}.{often}"
+        for name, levels in shown["suggestions"].items()
+        if name != "missing"
+        for often, each in levels.items()
+        if each["level"] is None
+    }
 
 
 @pytest.mark.parametrize("for_windows", [1, 2])

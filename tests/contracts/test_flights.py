@@ -36,6 +36,7 @@ def test_the_numbers_of_fields_stay() -> None:
         10: "provenance",
         11: "retracted",
         12: "record_part",
+        13: "history",
     }
     numbers = {field.name: field.number for field in AlertRaised.DESCRIPTOR.fields}
     assert (numbers["withdrawn_count"], numbers["episode_id"]) == (14, 18)

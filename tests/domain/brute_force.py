@@ -5,7 +5,7 @@ The model shares no code with the rule: it has the whole log at once, keeps ever
 
 from bisect import bisect_left
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cache
 from itertools import pairwise
@@ -26,6 +26,12 @@ class Log:
     covered: tuple[datetime, datetime] | None
     """Start and end of coverage; None: never covered."""
     gaps: list[tuple[datetime, datetime]]
+    history: list[tuple[datetime, datetime]] = field(default_factory=list)
+    """What was told for what is usual alone: no window that has a part of it is judged, not even early."""
+
+    def has_history_in(self, begin: datetime, end: datetime) -> bool:
+        """Return True if a part of [begin, end) is history."""
+        return any(first < end and last > begin for first, last in self.history)
 
 
 @dataclass
@@ -78,9 +84,11 @@ def _list_starts(logs: list[Log], interest: ModelInterest) -> list[datetime]:
 
 def compute_model_alerts(logs: list[Log], interest: ModelInterest) -> set[ModelAlert]:
     """Return all alerts of an interest that follow from the logs of its directions (one or two)."""
-    return {alert for alert in judge_model_windows(logs, interest) if alert[1] != UNDECIDED}
+    return {alert for alert in judge_model_windows(logs, interest) if alert[1] not in (UNDECIDED, UNJUDGED)}
 
 
+UNJUDGED = "UNJUDGED"
+"""The state of a window that has a part of history: nothing is said of it, and what was said stands."""
 UNDECIDED = "UNDECIDED"
 """The state of a window in breach of a high threshold while the window before it (before its run) is still open."""
 
@@ -102,7 +110,7 @@ def judge_model_windows(logs: list[Log], interest: ModelInterest) -> set[ModelAl
         if start is None or start < interest.effective_from:
             return True
         for log in logs:
-            if start < log.covered[0]:
+            if start < log.covered[0] or log.has_history_in(start, ends[start]):
                 return True
             if any(begin < ends[start] and end > start for begin, end in log.gaps):
                 return True
@@ -114,6 +122,9 @@ def judge_model_windows(logs: list[Log], interest: ModelInterest) -> set[ModelAl
     alerts: set[ModelAlert] = set()
     for place, start in enumerate(starts[:-1]):
         before = [starts[place - i] if place >= i else None for i in range(1, interest.for_windows + 1)]
+        if any(log.has_history_in(start, ends[start]) for log in logs):
+            alerts.update({("high", UNJUDGED, start), ("low", UNJUDGED, start)})
+            continue
         is_early = start < interest.effective_from or any(start < log.covered[0] for log in logs)
         if interest.high is not None and not is_early and all(is_never_judged(b) or is_closed(b) for b in before):
             over = [not is_never_judged(b) and count(b) > interest.high for b in before]
@@ -178,6 +189,8 @@ class ModelTeller:
         state_of = {(bound, start): state for bound, state, start in now}
         for bound, start in {(bound, start) for bound, _, start in self.told}:
             state = state_of.get((bound, start))
+            if state == UNJUDGED:
+                continue
             in_breach = state in ("FIRING", "STILL", UNDECIDED)
             breaches = {each for each in self.told if each in ((bound, "FIRING", start), (bound, "STILL", start))}
             if breaches and not in_breach:
@@ -190,7 +203,8 @@ class ModelTeller:
                 self.times[bound, "end", start] += 1
                 self.told.remove((bound, "RESOLVED", start))
         for bound, state, start in now:
-            if state != UNDECIDED and (state != "STILL" or self.repeat) and (bound, state, start) not in self.told:
+            is_said = state not in (UNDECIDED, UNJUDGED) and (state != "STILL" or self.repeat)
+            if is_said and (bound, state, start) not in self.told:
                 self.told.add((bound, state, start))
                 said.add(self.describe((bound, state, start)))
         return said
@@ -202,7 +216,8 @@ class ModelTeller:
         """
         undecided = {(bound, start) for bound, state, start in now if state == UNDECIDED}
         standing = {alert for alert in self.told if (alert[0], alert[2]) in undecided}
-        following = {alert for alert in now if alert[1] != UNDECIDED and (alert[1] != "STILL" or self.repeat)}
+        states = {"FIRING", "RESOLVED", *(["STILL"] if self.repeat else [])}
+        following = {alert for alert in now if alert[1] in states}
         return {self.describe(alert) for alert in following | standing}
 
     def describe(self, alert: ModelAlert) -> ModelStatement:

@@ -86,14 +86,17 @@ filled_logs_of_days = st.integers(0, 2**32).map(lambda seed: generate_filled_log
 """The same, of days, and now and then of more than are retained."""
 
 
-def build_filled_log(log: Iterable[Observation]) -> Log:
+def build_filled_log(log: Iterable[Observation], *, is_for_usual: bool = False) -> Log:
     """Return the model's log of one direction from its observations: what was ever COMPLETE is known, nothing else.
+
+    What was told as history, when it was not known otherwise, is never judged. `is_for_usual`: it is known then.
 
     Between the earliest begin of a COMPLETE interval and the end of coverage, whatever lies in none of these intervals
     is a gap. The end of coverage never moves back: it is the latest end of COMPLETE and GAP and the latest begin of
     PARTIAL, from the first COMPLETE on.
     """
     known: set[int] = set()
+    history: set[int] = set()
     end = None
     flights: list[tuple[int, int]] = []
     for event in log:
@@ -101,17 +104,26 @@ def build_filled_log(log: Iterable[Observation]) -> Log:
             if retracted in flights:
                 flights.remove(retracted)
         flights += zip(event.event_times, event.fingerprints, strict=True)
-        if event.coverage is Coverage.COMPLETE:
-            known.update(range(event.begin, event.end, QUARTER_S))
+        slots = set(range(event.begin, event.end, QUARTER_S)) if event.coverage is Coverage.COMPLETE else set[int]()
+        if event.is_history:
+            history |= {slot for slot in slots - known if end is None or slot < end}
+            continue
+        known |= slots
         if known:
             reached = event.begin if event.coverage is Coverage.PARTIAL else event.end
             end = reached if end is None else max(end, reached)
     times = [instant(at) for at, _ in flights]
     if end is None:
         return Log(times, None, [])
+    if is_for_usual:
+        known |= history
+        history = set()
     slots = range(min(known), end, QUARTER_S)
-    gaps = [(instant(slot), instant(slot + QUARTER_S)) for slot in slots if slot not in known]
-    return Log(times, (instant(slots.start), instant(end)), gaps)
+    gaps, unjudged = (
+        [(instant(slot), instant(slot + QUARTER_S)) for slot in each]
+        for each in ((slot for slot in slots if slot not in known), sorted(history))
+    )
+    return Log(times, (instant(slots.start), instant(end)), gaps, unjudged)
 
 
 def judge_filled_windows(interest: Interest, log: Iterable[Observation]) -> set[ModelAlert]:

@@ -17,6 +17,7 @@ from domain.windows import AlignedTo
 from tests.domain.brute_force import (
     LENGTHS,
     UNDECIDED,
+    UNJUDGED,
     Log,
     ModelAlert,
     ModelInterest,
@@ -54,7 +55,9 @@ class _Windows:
         if start is None or self.places[of] - self.places[start] > self.reach or self.usual[start] is None:
             return False
         return all(
-            start >= log.covered[0] and not any(begin < self.ends[start] and end > start for begin, end in log.gaps)
+            start >= log.covered[0]
+            and not log.has_history_in(start, self.ends[start])
+            and not any(begin < self.ends[start] and end > start for begin, end in log.gaps)
             for log in self.logs
         )
 
@@ -83,6 +86,9 @@ def judge_percents(logs: list[Log], model: ModelUsual, interest: Interest, bound
     alerts = set()
     for place, start in enumerate(sequence):
         if usual[start] is None or any(start < log.covered[0] for log in logs):
+            continue
+        if any(log.has_history_in(start, windows.ends[start]) for log in logs):
+            alerts.add((bound, UNJUDGED, start))
             continue
         before = [sequence[place - n] if n <= place else None for n in range(1, interest.for_windows + 1)]
         state = judge(windows, start, before, percent)
@@ -133,11 +139,14 @@ class ModelListener:
 
     def hear(self, log: UsualLog, number: int) -> set[UUID]:
         """Return the ids of the alerts that message `number` of a log raises, after all messages before it."""
-        logs = [
-            build_filled_log(each for each in log.messages[:number] if each.direction is part)
-            for part in self._interest.direction.parts
-        ]
-        self._usual.fix_reached(logs)
+        logs, for_usual = (
+            [
+                build_filled_log((each for each in log.messages[:number] if each.direction is part), is_for_usual=usual)
+                for part in self._interest.direction.parts
+            ]
+            for usual in (False, True)
+        )
+        self._usual.fix_reached(for_usual)
         self._now = self._judge(logs)
         return {compute_statement_id(self._interest, each) for each in self._teller.tell(self._now)}
 
@@ -147,7 +156,7 @@ class ModelListener:
 
     def list_states(self) -> set[ModelAlert]:
         """Return the states of all windows now, with all STILL."""
-        return {each for each in self._now if each[1] != UNDECIDED}
+        return {each for each in self._now if each[1] not in (UNDECIDED, UNJUDGED)}
 
     def _judge(self, logs: list[Log]) -> set[ModelAlert]:
         """Return what follows from the logs for all thresholds of the interest."""

@@ -323,7 +323,11 @@ def check_statements(seed: int) -> int:
     """Assert that each message of a log raises the alerts of the model, and return their number."""
     chance = Random(seed)
     log = generate_usual_log(chance)
-    interest = draw_interest(chance, log)
+    return check_log(log, draw_interest(chance, log), seed)
+
+
+def check_log(log: UsualLog, interest: Interest, seed: int) -> int:
+    """Assert that each message of a log raises the alerts of the model for an interest, and return their number."""
     calendar, listener = Calendar(log.zone), ModelListener(log.zone, interest)
     traffic, told = NO_TRAFFIC, list[UUID]()
     for number, message in enumerate(log.messages, 1):

@@ -178,8 +178,12 @@ def test_without_enough_knowledge_or_levels_a_sentence_says_so() -> None:
     """Two days say nothing of a month; percents from 101 on may have been passed by no window."""
     two_days = suggest_levels(make_history([3, 9] * 24, 2), Bound.HIGH, 1, repeat=False)
     assert two_days[Frequency.MONTH] == Suggestion(
-        None, None, "Only 2.0 days are known that such a level can judge: too little for a mail a month."
+        None,
+        None,
+        "Only 2.0 days are known that such a level can judge: too little for a mail a month.",
+        "Only 2.0 days are known that such a level can judge: too little.",
     )
+    assert two_days[Frequency.WEEK].reason == two_days[Frequency.MONTH].reason
     nothing = suggest_levels(make_history([], 0), Bound.LOW, 1, repeat=False)
     assert {each.why_none for each in nothing.values()} == {
         f"Nothing is known yet that such a level can judge: too little for a mail a {each}." for each in Frequency

@@ -203,7 +203,9 @@ def check_usual(log: UsualLog) -> None:
     for number, message in enumerate(log.present, start=len(log.past) + 1):
         traffic = fold_with_usual(traffic, message, calendar)
         logs = {
-            part: build_filled_log(each for each in log.messages[:number] if each.direction is part)
+            part: build_filled_log(
+                (each for each in log.messages[:number] if each.direction is part), is_for_usual=True
+            )
             for part in Direction.BOTH.parts
         }
         for (direction, grid), model in models.items():

@@ -39,6 +39,7 @@ def build_flights_message(airport: str, seen: Observation) -> flights_pb.Flights
         coverage=flights_pb.Coverage.Value(f"COVERAGE_{seen.coverage.name}"),
         provenance=flights_pb.Provenance.Value(f"PROVENANCE_{seen.provenance.name}"),
         record_part=seen.is_record_part,
+        history=seen.is_history,
     )
     message.begin.seconds, message.end.seconds = seen.begin, seen.end
     for number, at in enumerate(seen.event_times):

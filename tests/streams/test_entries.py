@@ -25,6 +25,7 @@ from streams.entries import (
 from tests.domain.corrected_logs import corrected_logs
 from tests.domain.filled_logs import filled_logs, filled_logs_of_days
 from tests.domain.logs import BASE, an_interest, interests, interleaved, with_late_flights
+from tests.domain.test_history import marked_logs
 from tests.domain.test_live_record import draw_provenances
 from tests.domain.test_rule import seen
 from tests.domain.test_usual import usual_logs
@@ -150,6 +151,15 @@ def encode_without_usual(entry: bytes) -> bytes:
     return past.SerializeToString()
 
 
+@given(log=marked_logs)
+def test_an_entry_of_an_airport_with_history_decodes_to_the_state_that_was_encoded(log):
+    """Which days are known for what is usual alone is recovered, so that they are not judged after a restart either."""
+    entries = WrittenEntries()
+    for observation in log:
+        entries.fold(observation)
+        assert entries.decode() == entries.airport
+
+
 @given(log=filled_logs | filled_logs_of_days)
 def test_an_entry_of_a_filled_airport_decodes_to_the_state_that_was_encoded(log):
     """What was filled, and when, is recovered, too, and the flights from before the coverage, which may be filled."""
@@ -259,6 +269,20 @@ def test_closed_days_move_to_the_history_table_so_that_the_airport_entry_stays_s
     assert len(entries.entry) < 250
     assert decode_history_day(entries.history[history_key("KJFK", Direction.DEPARTURES, FIRST_DAY + 3)]) == (30,) * 24
     assert entries.decode() == entries.airport
+
+
+def test_weeks_of_history_do_not_enlarge_the_airport_entry():
+    """Each day moves to the history table with the next one; else five weeks would be written with each batch."""
+    entries = WrittenEntries()
+    entries.fold(build_day(40, 8))
+    sizes = []
+    for day in range(39, 4, -1):
+        flights = build_day(day, *[hour + 0.5 for hour in range(24)] * 30)
+        entries.fold(replace(with_fingerprints(flights), is_history=True))
+        assert entries.decode() == entries.airport
+        sizes.append(len(entries.entry))
+    assert max(sizes[2:]) <= sizes[2] + 200, "the days that were fixed as usual, and one day of history"
+    assert decode_history_day(entries.history[history_key("KJFK", Direction.DEPARTURES, FIRST_DAY + 20)]) == (30,) * 24
 
 
 def test_a_late_flight_opens_its_day_again_until_days_close_the_next_time():

@@ -9,7 +9,7 @@ from hypothesis import given, settings, strategies as st
 
 from chassis.db.outbox import OutboxMessage
 from collector.event_log.republication import encode_told, encode_untold
-from collector.event_log.retained import RetainedCoverage, RetainedFlight
+from collector.event_log.retained import HistoryStretch, RetainedCoverage, RetainedFlight
 from collector.intervals import DAY, Interval
 from collector.messages import (
     encode_flights_observed,
@@ -20,7 +20,8 @@ from collector.messages import (
 from collector.sources.flight import Flight
 from domain.interests import Direction, Interest
 from domain.traffic import DirectionTraffic
-from tests.domain.logs import BASE, interests
+from domain.windows import Window
+from tests.domain.logs import BASE, an_interest, interests
 from tests.streams.events import Event
 from tests.streams.join_state_on_dicts import JoinStateOnDicts
 from towerwatch.topics import FLIGHTS_OBSERVED, INTERESTS_CHANGED
@@ -53,6 +54,8 @@ class Collector:
     covered_until: dict[Direction, datetime] = field(default_factory=dict)
     flights: list[tuple[Direction, Flight]] = field(default_factory=list)
     interests: dict[UUID, Interest] = field(default_factory=dict)
+    history: dict[Direction, list[HistoryStretch]] = field(default_factory=lambda: {part: [] for part in Direction})
+    """The newest first."""
     told_until: dict[Direction, datetime] = field(default_factory=dict)
     told_flights: int = 0
     told_interests: dict[UUID, int] = field(default_factory=dict)
@@ -100,7 +103,14 @@ class Collector:
         """Return the targets with their flights, as the database gives them."""
         return [
             (
-                RetainedCoverage(AIRPORT, direction, BASE, until, self.told_until.get(direction)),
+                RetainedCoverage(
+                    AIRPORT,
+                    direction,
+                    BASE - len(self.history[direction]) * DAY,
+                    until,
+                    self.told_until.get(direction),
+                    history=tuple(reversed(self.history[direction])),
+                ),
                 sorted(
                     (
                         RetainedFlight(flight, flight.event_time(direction), number < self.told_flights)
@@ -115,10 +125,11 @@ class Collector:
 
 
 Step = tuple[str, Direction, int, tuple[int, ...]]
-"""What happens: a day is covered, flights of today come early, flights come late, or an interest is set."""
+"""What happens: a day is covered, flights of today come early, flights come late, a day before all others comes as
+history, or an interest is set."""
 
 steps = st.tuples(
-    st.sampled_from(["day", "day", "day", "early", "interest", "interest"]),
+    st.sampled_from(["day", "day", "day", "early", "history", "interest", "interest"]),
     st.sampled_from(Direction.BOTH.parts),
     st.integers(0, 7),
     st.lists(st.integers(0, 24 * 60 - 1), max_size=12).map(tuple),
@@ -149,6 +160,15 @@ def act(collector: Collector, step: Step, wanted: list[Interest]) -> list[Outbox
         begin = BASE + (number % days) * DAY
         flights = collector.fly(direction, [begin + timedelta(minutes=each) for each in minutes])
         return [*encode_flights_observed(AIRPORT, direction, begin, begin + DAY, flights, False, BASE)]
+    if kind == "history":
+        if until == BASE:
+            return []
+        begin = BASE - (len(collector.history[direction]) + 1) * DAY
+        flights = collector.fly(direction, [begin + timedelta(minutes=each) for each in minutes])
+        collector.history[direction].append(HistoryStretch(begin, begin + DAY, until))
+        return [
+            *encode_flights_observed(AIRPORT, direction, begin, begin + DAY, flights, covered_from=begin, history=True)
+        ]
     flights = collector.fly(direction, [until + timedelta(minutes=each) for each in minutes])
     if kind == "early":
         return [*encode_partial_flights(Interval(AIRPORT, direction, until, until + DAY), flights)]
@@ -201,6 +221,36 @@ def test_a_lost_log_raises_what_it_would_have_raised(told, late, untold, after, 
         messages = act(collector, step, wanted)
         assert set(anew.publish(messages)) == set(undisturbed.publish(messages))
     assert read_state(anew.stream) == read_state(undisturbed.stream)
+
+
+def test_history_comes_again_where_it_came_so_that_no_end_comes_without_its_beginning() -> None:
+    """A window that had no usual when it was reached has none in the new log: its breach was told to nobody.
+
+    Five weeks of history come when a day of five flights is covered: it is not judged by percent, nor is the hour that
+    begins where it ends. If the history came first, the quiet first day would be a breach, and the next one its end.
+    """
+    interest = replace(
+        an_interest(), airport=AIRPORT, window=Window.ONE_DAY, high=None, low_percent=50, effective_from=BASE - 40 * DAY
+    )
+    collector, log, undisturbed = Collector(), Log(), Log()
+    wanted, departures = [interest], Direction.DEPARTURES
+    quiet, busy = (1, 2), tuple(range(0, 1200, 60))
+    told: list[Step] = [("interest", departures, 0, ()), ("day", departures, 0, quiet), ("day", departures, 0, quiet)]
+    told += [("history", departures, 0, busy)] * 36
+    for step in told:
+        messages = act(collector, step, wanted)
+        assert log.publish(messages) == undisturbed.publish(messages) == []
+    collector.note_told()
+    anew = Log(log.sequence)
+    assert anew.publish(collector.encode_told()) == anew.publish(collector.encode_untold()) == []
+    assert read_state(anew.stream) == read_state(undisturbed.stream)
+    numbers = []
+    for minutes in (busy, quiet, busy):
+        messages = act(collector, ("day", departures, 0, minutes), wanted)
+        raised = anew.publish(messages)
+        assert raised == undisturbed.publish(messages)
+        numbers.append(len(raised))
+    assert numbers == [0, 1, 1]
 
 
 def read_state(stream: JoinStateOnDicts) -> tuple[object, object]:

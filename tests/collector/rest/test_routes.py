@@ -285,6 +285,46 @@ def test_a_change_is_answered_with_when_it_takes_effect(client: FlaskClient) -> 
     assert "notice" not in json_of(client.patch(location, json=since, headers=any_version))
 
 
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+def test_an_address_without_parameters_says_so_of_unknown_ones(client: FlaskClient, method: str) -> None:
+    """A filter that does not exist filters nothing: the answer would be taken for another one."""
+    location = client.post("/interests", json=WISH, headers=ANNS).headers["Location"]
+    refused = client.open(f"{location}?colour=red", method=method, headers=ANNS)
+    assert status_of(refused) == 422
+    assert refused.json is not None
+    assert refused.json["errors"] == [
+        {"field": "colour", "message": "is not known here: this address has no parameters"}
+    ]
+    assert json_of(client.get(location, headers=ANNS))["version"] == 1
+
+
+@pytest.mark.parametrize(
+    ("set_as", "change", "told"),
+    [
+        ({"low_percent": 50}, {"low_value": 5}, "Low is 5 flights now, in place of 50 percent of what is usual."),
+        ({"low_value": 5}, {"low_percent": 50}, "Low is 50 percent of what is usual now, in place of 5 flights."),
+        (
+            {"high_percent": 200},
+            {"high_value": 30},
+            "High is 30 flights now, in place of 200 percent of what is usual.",
+        ),
+        ({"low_percent": 50}, {"low_percent": 40}, None),
+        ({"low_percent": 50, "high_value": 9}, {"low_percent": None}, None),
+        ({"low_value": 1}, {"low_value": 2}, None),
+    ],
+)
+def test_a_change_of_the_measure_is_told(
+    client: FlaskClient, set_as: dict[str, int], change: dict[str, int], told: str | None
+) -> None:
+    """Flights take the place of the percent of their bound, and the other way round: the answer says so."""
+    wish = {name: value for name, value in WISH.items() if name != "high_value"} | set_as
+    location = client.post("/interests", json=wish, headers=ANNS).headers["Location"]
+    any_version = {**ANNS, "If-Match": "*"}
+    now = "2013-02-12T00:00:00Z"
+    shown = json_of(client.patch(location, json=change | {"effective_from": now}, headers=any_version))
+    assert shown.get("notice") == told
+
+
 def test_a_change_requires_the_present_version(client: FlaskClient) -> None:
     """A change without If-Match is a 428, of another version a 412, with an invalid ETag a 400; nothing is changed."""
     location = client.post("/interests", json=WISH, headers=ANNS).headers["Location"]

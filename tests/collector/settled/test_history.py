@@ -11,7 +11,7 @@ from sqlalchemy import func, select, update
 from collector.errors import IncompleteAnswerError, SourceUnavailableError
 from collector.event_log.republication import republish
 from collector.intervals import day_of
-from collector.model import CoverageRow, CreditsRow, FlightRow, NightlyRecordRow, PersonRow
+from collector.model import CoverageRow, CreditsRow, FlightRow, LiveOutcome, NightlyRecordRow, PersonRow
 from collector.retention import FlightRetention
 from collector.settled.collection import FlightCollector
 from collector.settled.history import find_first_wanted
@@ -21,6 +21,7 @@ from domain.calendar import find_calendar
 from domain.interests import Direction
 from domain.windows import seconds
 from tests.collector.conftest import ANN, BOB, NOON, ON_SQLITE, Service, outbox, prove_past_days, wish
+from tests.collector.settled.live_rows import fold_outbox, load_outcomes, publish_live
 from tests.collector.settled.polling import HOUR, build_collector, list_complete, list_published, poll, poll_hourly
 from tests.fakes.nightly_source import NightlySource, build_flight
 from towerwatch.flights.v1 import events_pb2 as flights_pb
@@ -61,6 +62,20 @@ def list_asked(source: NightlySource, airport: str = "KJFK", direction: Directio
     return days
 
 
+def list_as_history(service: Service, direction: Direction = DEPARTURES) -> list[datetime]:
+    """Return the begins of the intervals of KJFK that are published as history, in the order of the outbox."""
+    values = (
+        flights_pb.FlightsObserved.FromString(each.value or b"")
+        for each in outbox(service.database, FLIGHTS_OBSERVED.name)
+    )
+    name = f"DIRECTION_{direction.name}"
+    return [
+        value.begin.ToDatetime(UTC)
+        for value in values
+        if value.history and value.direction == flights_pb.Direction.Value(name)
+    ]
+
+
 def load_coverage(service: Service, airport: str = "KJFK", direction: Direction = DEPARTURES) -> CoverageRow:
     """Return the row of an airport's coverage."""
     with service.database.reading() as session:
@@ -78,6 +93,7 @@ def test_an_interest_in_percent_brings_its_five_weeks_newest_first(service: Serv
     assert len(source.collections) == 1 + len(HISTORY) // 2
     told = list_complete(service.database, direction=DEPARTURES)
     assert told == [(day, day + DAY, 24) for day in (FIRST_DUE, *HISTORY)]
+    assert list_as_history(service) == HISTORY
     assert load_coverage(service).covered_from == HISTORY[-1]
     source.calls.clear()
     poll_hourly(service, collector, NOON + 5 * HOUR)
@@ -404,6 +420,7 @@ def test_a_new_log_is_told_the_history_behind_a_day_that_is_missing(service: Ser
         if value.past and value.coverage == flights_pb.COVERAGE_COMPLETE
     }
     assert again == dict.fromkeys({FIRST_DUE, *HISTORY} - given_up, 24)
+    assert set(list_as_history(service)) == set(HISTORY) - given_up, "it is not judged in the new log, either"
 
 
 @ON_SQLITE
@@ -419,3 +436,62 @@ def test_days_whose_flights_were_deleted_are_not_asked_for_again(service: Servic
     service.set(wish(**PERCENT))
     poll(collector)
     assert list_complete(service.database, direction=DEPARTURES) == published
+
+
+@ON_SQLITE
+def test_a_coverage_that_begins_amid_a_day_is_extended_back_over_that_day(service: Service) -> None:
+    """An airport that was unheard is covered from its first flight on; the morning before is a part of the history."""
+    prove_past_days(service.database, NOON)
+    source = NightlySource(service.clock, build_source(service, [FIRST_DUE], range(8, 24)).available)
+    collector = build_collector(service, source)
+    service.set(wish())
+    poll(collector)
+    service.clock.advance(DAY)
+    prove_past_days(service.database, service.clock.now())
+    poll(collector)
+    heard_from = TODAY + 8 * HOUR + timedelta(minutes=30)
+    assert load_coverage(service).covered_from == heard_from
+    service.set(wish(**PERCENT), BOB)
+    for _ in range(4):
+        poll(collector)
+        service.clock.advance(7 * HOUR)
+    assert TODAY in list_as_history(service)
+    assert load_coverage(service).covered_from == HISTORY[-1] + DAY
+    traffic = fold_outbox(service.database, DEPARTURES)
+    assert (traffic.covered_from, traffic.known_from) == (seconds(heard_from), seconds(HISTORY[-1] + DAY))
+    assert traffic.counts.total(seconds(TODAY) // 3600, 24) == 16, "no flight of the day is counted twice"
+    with service.database.reading() as session:
+        row = session.get(HistoryDayRow, ("KJFK", "departures", TODAY))
+        assert row is not None
+        assert (row.covered, row.judged_from) == (True, heard_from)
+
+
+@ON_SQLITE
+@pytest.mark.parametrize("is_between", [True, False])
+def test_live_movements_at_the_ends_of_days_of_history_are_decided(service: Service, is_between: bool) -> None:
+    """By the later of the two records that tell of them: the days come newest first, each once.
+
+    A movement that neither has is retracted; one that the next day's record has, minutes later, is matched.
+    """
+    midnight = HISTORY[3] if is_between else FIRST_DUE
+    source, collector = begin(service)
+    found, phantom = (900, midnight - timedelta(minutes=6)), (901, midnight - timedelta(minutes=7))
+    source.available.append(build_flight(midnight + timedelta(minutes=5), 10, 900))
+    publish_live(service.database, DEPARTURES, [phantom, found])
+    service.set(wish(**PERCENT))
+    poll(collector)
+    assert load_outcomes(service.database) == [(901, LiveOutcome.RETRACTED), (900, LiveOutcome.MATCHED)]
+
+
+@ON_SQLITE
+def test_live_movements_next_to_a_day_that_is_not_known_stand(service: Service) -> None:
+    """They may be first flights of a day whose record the source never gave."""
+    lost = HISTORY[7]
+    source, collector = begin(service, without=[lost])
+    source.failures = [None] * 4 + [IncompleteAnswerError(3, 9)]
+    publish_live(service.database, DEPARTURES, [(901, lost - timedelta(minutes=7)), (902, lost - HOUR)])
+    service.set(wish(**PERCENT))
+    poll_hourly(service, collector, NOON + 9 * HOUR)
+    assert load_coverage(service).covered_from > lost
+    assert lost - DAY in list_as_history(service)
+    assert load_outcomes(service.database) == [(902, LiveOutcome.RETRACTED), (901, LiveOutcome.PUBLISHED)]

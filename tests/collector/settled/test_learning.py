@@ -7,9 +7,11 @@ from typing import Final
 import pytest
 from flask.testing import FlaskClient
 
+from collector.errors import SourceUnavailableError
 from collector.model import LiveCoverageRow
 from collector.settled.learning_reports import LearningReports
 from collector.settled.quota import QuotaStore
+from collector.settled.source_failure import clear_failure, store_failure
 from domain.calendar import BaseIntervals, find_calendar
 from domain.interests import Interest
 from domain.rule import find_interest_grid
@@ -170,3 +172,20 @@ def test_rest_says_until_when_an_interest_learns(client: FlaskClient, service: S
     headers = {**ANNS, "If-Match": "*"}
     changed = json_of(client.patch(f"/interests/{created['interest_id']}", json=change, headers=headers))
     assert (changed["learning_until"], changed["learning"]) == (None, None)
+
+
+@ON_SQLITE
+def test_while_the_source_fails_the_sentence_says_so(client: FlaskClient, service: Service) -> None:
+    """The forecast takes the source to answer from now on; that it does not is said with the time."""
+    body = {"airport_icao": "KJFK", "direction": "departures", "window": "1h", "low_percent": 50}
+    location = client.post("/interests", json=body, headers=ANNS).headers["Location"]
+    before = str(json_of(client.get(location, headers=ANNS))["learning"])
+    assert "did not answer" not in before
+    with service.database.transaction() as session:
+        store_failure(session, SourceUnavailableError("away"), service.clock.now())
+    (shown,) = json_of(client.get("/interests", headers=ANNS))["interests"]  # type: ignore[misc]
+    failed = "The source did not answer at 13 Feb 12:00 UTC; while it does not, that moves on."
+    assert failed in shown["learning"]
+    with service.database.transaction() as session:
+        clear_failure(session)
+    assert json_of(client.get(location, headers=ANNS))["learning"] == before

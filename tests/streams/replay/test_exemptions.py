@@ -15,7 +15,7 @@ from hypothesis import given, settings, strategies as st
 from domain.alerts import Alert
 from domain.interests import Direction, Interest
 from domain.traffic import Coverage, Observation
-from domain.windows import instant
+from domain.windows import Window, instant
 from streams.messages import encode_alert
 from streams.replay.exemptions import (
     ComparedAlert,
@@ -30,7 +30,7 @@ from tests.domain.test_percents import AIRPORTS, a_percent, draw_interest, hours
 from tests.domain.test_rule import seen
 from tests.domain.test_usual import MONDAY
 from tests.domain.usual_logs import generate_usual_log
-from tests.streams.events import Event, interest_removed, interest_set, observed
+from tests.streams.events import Event, build_flights_message, interest_removed, interest_set, observed
 from towerwatch.flights.v1.events_pb2 import FlightsObserved
 from towerwatch.topics import FLIGHTS_OBSERVED, partition_of
 
@@ -358,3 +358,34 @@ def test_a_retracted_flight_exempts_the_windows_that_it_corrected() -> None:
     assert exemptions.find_exemption(an_alert()) is Exemption.LATE_FLIGHTS
     other = [seen(4, 5, (4.1, 4.2, 4.3))]
     assert exemptions.find_exemption(an_alert(log=other)) is None
+
+
+@pytest.mark.parametrize("is_marked", [True, False])
+def test_a_truncated_log_that_begins_with_history_exempts_what_the_deleted_days_may_have_decided(is_marked) -> None:
+    """The first messages are of days weeks before; the days until the next one that is due are not in the log.
+
+    Logs of collectors from before there was a mark have such days, too: what shows is that coverage was unbroken.
+    """
+    weeks_ago = [replace(hours(day, {9: 5}), is_history=is_marked) for day in (21, 20)]
+    interest = replace(an_interest(high=None, low=3, window=Window.ONE_HOUR), airport=AIRPORT)
+    interest = replace(interest, effective_from=instant((MONDAY + 1) * 86_400))
+    due = [hours(50, dict.fromkeys(range(24), 5) | {0: 1}), hours(51, dict.fromkeys(range(24), 5) | {0: 1, 9: 1})]
+    events = [interest_set(interest, 1)]
+    for number, message in enumerate([*weeks_ago, *due], start=1):
+        value = build_flights_message(AIRPORT, message)
+        value.covered_from.seconds = message.begin if number < 3 else weeks_ago[1].begin
+        events.append(Event(FLIGHTS_OBSERVED, AIRPORT, AIRPORT.encode(), value.SerializeToString(), number))
+    exemptions = ExemptionFinder(TRUNCATED)
+    alerts = fold_events(events, exemptions)
+    reasons = {
+        (alert.window_start.day - instant(due[0].begin).day, alert.window_start.hour, alert.state.value): (
+            exemptions.find_exemption(build_compared_alert(alert, 0))
+        )
+        for alert in alerts.values()
+        if alert.window_start >= instant(due[0].begin)
+    }
+    if not is_marked:
+        assert reasons.pop((0, 0, "FIRING")) is Exemption.FLIGHTS_GONE
+        assert reasons.pop((0, 1, "RESOLVED")) is Exemption.FLIGHTS_GONE
+    assert reasons.pop((1, 0, "FIRING")) is Exemption.FLIGHTS_GONE
+    assert set(reasons.values()) == {None}

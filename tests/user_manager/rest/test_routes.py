@@ -358,8 +358,23 @@ def test_an_invalid_page_size_is_refused(client: FlaskClient, limit: str) -> Non
 
 @pytest.mark.parametrize("limit", ["1", "200", "007", "20.0", "2e1", "1E2", "2e%2B1", "2000e-1"])
 def test_page_sizes_up_to_200_are_accepted(client: FlaskClient, limit: str) -> None:
-    """Sizes from 1 to 200 are accepted, and unknown query parameters are ignored."""
-    assert client.get(f"/users?limit={limit}&colour=red", headers=OPERATOR).status_code == 200
+    """Sizes from 1 to 200 are accepted."""
+    assert client.get(f"/users?limit={limit}", headers=OPERATOR).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "known"),
+    [
+        ("/users?colour=red", "the parameters are cursor, limit"),
+        ("/session?colour=red", "this address has no parameters"),
+    ],
+)
+def test_unknown_query_parameters_are_refused(client: FlaskClient, path: str, known: str) -> None:
+    """The answer names them and the known ones."""
+    refused = client.get(path, headers=OPERATOR)
+    assert status_of(refused) == 422
+    assert refused.json is not None
+    assert refused.json["errors"] == [{"field": "colour", "message": f"is not known here: {known}"}]
 
 
 HOSTILE_CURSORS = [
