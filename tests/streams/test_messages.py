@@ -92,6 +92,8 @@ def test_an_interest_by_the_airports_clock_decodes_so_and_one_without_a_clock_is
     """A message from before there were clocks is of windows by UTC, as one that names UTC."""
     local = replace(interest, window=window, aligned_to=AlignedTo.AIRPORT)
     assert decode_interest(build_interest_message(local).SerializeToString()) == local
+    percent = replace(local, low=None, low_percent=50)
+    assert decode_interest(build_interest_message(percent).SerializeToString()) == percent
     message = build_interest_message(interest)
     assert not message.aligned_to
     for message.aligned_to in (interests_pb.ALIGNED_TO_UNSPECIFIED, interests_pb.ALIGNED_TO_UTC):
@@ -155,7 +157,6 @@ def test_a_gap_may_be_long():
         {"low_percent": 0},
         {"low_percent": 100},
         {"aligned_to": 2},
-        {"aligned_to": 2, "window": 3, "low_percent": 50},
         {"aligned_to": 3},
         {"effective_from": 2**62},
         {"effective_from": -(2**62)},
