@@ -58,6 +58,7 @@ def test_whoever_has_an_account_keeps_it_as_it_is(service: Service, is_confirmed
     before = load_accounts(service)
     service.sign_ins.request_link(Address("ANN@example.org"), newcomer=ROME)
     assert load_accounts(service) == before
+    assert registration.token is not None
     assert service.accounts.get(registration.token, ANN).confirmed is is_confirmed
 
 
