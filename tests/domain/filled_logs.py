@@ -104,11 +104,11 @@ def build_filled_log(log: Iterable[Observation], *, is_for_usual: bool = False) 
             if retracted in flights:
                 flights.remove(retracted)
         flights += zip(event.event_times, event.fingerprints, strict=True)
-        slots = set(range(event.begin, event.end, QUARTER_S)) if event.coverage is Coverage.COMPLETE else set[int]()
+        told = set(range(event.begin, event.end, QUARTER_S)) if event.coverage is Coverage.COMPLETE else set[int]()
         if event.is_history:
-            history |= {slot for slot in slots - known if end is None or slot < end}
+            history |= {slot for slot in told - known if end is None or slot < end}
             continue
-        known |= slots
+        known |= told
         if known:
             reached = event.begin if event.coverage is Coverage.PARTIAL else event.end
             end = reached if end is None else max(end, reached)
