@@ -30,7 +30,7 @@ _MAX_MISTYPED_LENGTH: Final = 6
 
 @dataclass(frozen=True, slots=True)
 class Airport:
-    """An airport that exists: its ICAO and IATA codes, its name, its city and its time zone."""
+    """An airport that exists: its ICAO and IATA codes, its name, its city, its time zone and its country."""
 
     icao: str
     name: str
@@ -39,6 +39,8 @@ class Airport:
     """IANA name."""
     iata: str = ""
     """IATA code; empty if the airport has none, as most airports without airline traffic."""
+    country: str = ""
+    """ISO 3166 code of two letters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ def _load_airports() -> dict[str, Airport]:
     The first call reads the table of `airportsdata`; later calls return the same dict.
     """
     return {
-        icao: Airport(icao, row["name"], row["city"], row["tz"], row["iata"])
+        icao: Airport(icao, row["name"], row["city"], row["tz"], row["iata"], row["country"])
         for icao, row in airportsdata.load("ICAO").items()
         if len(icao) == 4
     }
@@ -68,6 +70,11 @@ def _load_airports() -> dict[str, Airport]:
 def _load_airports_by_iata() -> dict[str, Airport]:
     """Return the airports that have an IATA code, by that code; built once from `_load_airports`."""
     return {airport.iata: airport for airport in _load_airports().values() if airport.iata}
+
+
+def list_airports() -> list[Airport]:
+    """Return all airports, in the order of the table. The first call reads it."""
+    return list(_load_airports().values())
 
 
 def find_airport(icao: str) -> Airport | None:
