@@ -4,9 +4,9 @@ Run it after `collector/live/runways.csv.gz` was derived anew (`local/runways.py
 
     python -m local.airport_sizes > domain/airport_sizes.csv
 
-One line is one airport with a runway: its ICAO code, its kind (l, m, s: large, medium, small, as OurAirports classes it)
-and the length of all its runways together, in metres. The pages' search shows large airports first; passengers are in
-no table that we may use, and the runways say nearly the same.
+One line is one airport with a runway: its ICAO code, its kind (l, m, s: large, medium, small, as OurAirports classes
+it) and the length of all its runways together, in metres. The pages' search shows large airports first; passengers are
+in no table that we may use, and the runways say nearly the same.
 """
 
 import csv

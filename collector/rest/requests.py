@@ -182,7 +182,7 @@ class WantedInterest(_Body):
     effective_from: Instant | None = Field(
         default=None,
         description=f"{_FROM_DESCRIPTION} Without it: the start of the last collected day for a new interest, the "
-        "present for a changed one; for a preview, all that can be judged.",
+        "present for a changed one; 35 days before today for a preview.",
     )
 
     def to_request(self) -> InterestRequest:
@@ -306,6 +306,12 @@ class UsualQuery(_Query):
 
     direction: DirectionParameter = Direction.BOTH
     window: WindowParameter = Window.ONE_HOUR
+
+
+class PreviewQuery(_Query):
+    """The query parameter for what a preview has beside its alerts."""
+
+    history: bool = Field(default=False, description="Also list all windows of the last 35 days, for a chart.")
 
 
 class AverageQuery(_Query):
