@@ -40,7 +40,7 @@ class Airport:
     iata: str = ""
     """IATA code; empty if the airport has none, as most airports without airline traffic."""
     country: str = ""
-    """ISO 3166 code of two letters."""
+    """Its country's code of two letters (ISO 3166-1)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,8 @@
 // known; `usual` null: nothing is; `why`: the reason why it is not known, of the collector's answers; `alerts`: [{bound,
 // state}]. In percent a bar is the part of what is usual, so that a level is a straight line in both measures.
 
-import { el, svg } from "./dom.js";
-import { formatInstant, formatNumber, formatRange, t } from "./text.js";
+import {el, svg} from "./dom.js";
+import {formatInstant, formatNumber, formatRange, t} from "./text.js";
 
 const TOP_ROOM = 18; // pixels above the highest bar, for marks
 const AXIS_ROOM = 20; // pixels below the bars, for days
@@ -52,31 +52,32 @@ export function findTop(windows, measure, levels) {
 /**
  * Draw a chart and return {element, update}. `options`:
  * windows, zone (IANA), measure ("flights" | "percent"), levels ({high, low}, null: none), name (what is drawn, for
- * screen readers), height (pixels), onLevel(bound, value, isFinal): the levels can be moved; words(window): what the
+ * screen readers), nameWindow(window), height (pixels), minimumBar (pixels), isWaiting, onLevel(bound, value, isFinal): the levels can be moved; words(window): what the
  * table says of a window. `update(changes)` draws again with changed options.
  */
 export function createChart(options) {
   const chart = new Chart(options);
-  return { element: chart.element, update: (changes) => chart.update(changes) };
+  return {element: chart.element, update: (changes) => chart.update(changes)};
 }
 
 class Chart {
   constructor(options) {
-    this.options = { measure: "flights", levels: { high: null, low: null }, height: 180, ...options };
-    this.axis = svg("svg", { class: "chart-axis", "aria-hidden": "true" });
-    this.drawing = svg("svg", { class: "chart-bars", role: "img" });
-    this.scroller = el("div", { class: "chart-scroller" }, this.drawing);
-    this.plot = el("div", { class: "chart-plot" }, this.axis, this.scroller);
-    this.legend = el("ul", { class: "chart-legend quiet" });
-    this.table = el("div", { class: "chart-table", tabindex: "0" });
-    this.details = el("details", { class: "chart-details" }, el("summary", {}, t("chart.table.open")), this.table);
+    const nameWindow = ({start, end}) => formatRange(start, end, options.zone);
+    this.options = {measure: "flights", levels: {high: null, low: null}, height: 180, nameWindow, ...options};
+    this.axis = svg("svg", {class: "chart-axis", "aria-hidden": "true"});
+    this.drawing = svg("svg", {class: "chart-bars", role: "img"});
+    this.scroller = el("div", {class: "chart-scroller"}, this.drawing);
+    this.plot = el("div", {class: "chart-plot"}, this.axis, this.scroller);
+    this.legend = el("ul", {class: "chart-legend quiet"});
+    this.table = el("div", {class: "chart-table", tabindex: "0"});
+    this.details = el("details", {class: "chart-details"}, el("summary", {}, t("chart.table.open")), this.table);
     this.details.addEventListener("toggle", () => this.drawTable());
-    this.element = el("figure", { class: "chart" }, this.plot, this.legend, this.details);
+    this.element = el("figure", {class: "chart"}, this.plot, this.legend, this.details);
     this.handles = {};
     this.isAtEnd = true;
     this.dragTop = null;
     this.scroller.addEventListener("scroll", () => {
-      const { scrollLeft, scrollWidth, clientWidth } = this.scroller;
+      const {scrollLeft, scrollWidth, clientWidth} = this.scroller;
       this.isAtEnd = scrollLeft + clientWidth >= scrollWidth - 2;
     });
     new ResizeObserver(() => this.draw()).observe(this.plot);
@@ -90,7 +91,7 @@ class Chart {
   }
 
   draw() {
-    const { windows, measure, levels, height, minimumBar = 1.5 } = this.options;
+    const {windows, measure, levels, height, minimumBar = 1.5} = this.options;
     this.plot.style.height = `${height}px`;
     this.top = this.dragTop ?? findTop(windows, measure, levels);
     this.bottom = height - AXIS_ROOM;
@@ -125,8 +126,8 @@ class Chart {
 
   drawGrid(width) {
     return [0, 0.5, 1].map((part) =>
-      svg("line", { class: part ? "chart-grid" : "chart-base", x1: 0, x2: width, y1: this.y(part * this.top),
-        y2: this.y(part * this.top) }),
+      svg("line", {class: part ? "chart-grid" : "chart-base", x1: 0, x2: width, y1: this.y(part * this.top),
+        y2: this.y(part * this.top)}),
     );
   }
 
@@ -134,8 +135,8 @@ class Chart {
     const unit = this.options.measure === "percent" ? "percent" : "decimal";
     const labels = [0, 0.5, 1].map((part) => {
       const value = part * this.top;
-      const text = unit === "percent" ? t("chart.percent", { percent: formatNumber(Math.round(value)) }) : formatNumber(value);
-      return svg("text", { x: 38, y: this.y(value) + 4 }, text);
+      const text = unit === "percent" ? t("chart.percent", {percent: formatNumber(Math.round(value))}) : formatNumber(value);
+      return svg("text", {x: 38, y: this.y(value) + 4}, text);
     });
     this.axis.setAttribute("width", 44);
     this.axis.setAttribute("height", height);
@@ -143,8 +144,8 @@ class Chart {
   }
 
   drawDays() {
-    const { windows, zone } = this.options;
-    const day = new Intl.DateTimeFormat("en-CA", { timeZone: zone, year: "numeric", month: "2-digit", day: "2-digit" });
+    const {windows, zone} = this.options;
+    const day = new Intl.DateTimeFormat("en-CA", {timeZone: zone, year: "numeric", month: "2-digit", day: "2-digit"});
     const drawn = [];
     let before = windows.length ? day.format(new Date(windows[0].start)) : null;
     let lastLabel = -Infinity;
@@ -155,15 +156,15 @@ class Chart {
       const x = at * this.bar;
       if (x - lastLabel < 56 || x > this.bar * windows.length - 30) return;
       lastLabel = x;
-      drawn.push(svg("line", { class: "chart-tick", x1: x, x2: x, y1: this.bottom, y2: this.bottom + 5 }));
-      drawn.push(svg("text", { x: x + 3, y: this.bottom + 15 }, formatInstant(window.start, { zone, day: "numeric", month: "short" })));
+      drawn.push(svg("line", {class: "chart-tick", x1: x, x2: x, y1: this.bottom, y2: this.bottom + 5}));
+      drawn.push(svg("text", {x: x + 3, y: this.bottom + 15}, formatInstant(window.start, {zone, day: "numeric", month: "short"})));
     });
     return drawn;
   }
 
   /** Return one path for each kind of bar: a chart of 35 days has 840 of them. */
   drawBars() {
-    const { windows, measure, levels } = this.options;
+    const {windows, measure, levels} = this.options;
     const paths = {};
     const add = (kind, x, top, bottom) => {
       const gap = this.bar > 4 ? 1 : 0;
@@ -184,12 +185,12 @@ class Chart {
     const gap = paths.gap;
     delete paths.gap;
     delete paths.future;
-    const drawn = Object.entries(paths).map(([kind, d]) => svg("path", { class: `chart-bar ${kind}`, d }));
+    const drawn = Object.entries(paths).map(([kind, d]) => svg("path", {class: `chart-bar ${kind}`, d}));
     if (gap) {
-      const hatch = svg("pattern", { id: this.hatchId(), width: 6, height: 6, patternUnits: "userSpaceOnUse" },
-        svg("rect", { class: "chart-hatch-ground", width: 6, height: 6 }),
-        svg("path", { class: "chart-hatch-line", d: "M0 6L6 0" }));
-      drawn.unshift(svg("defs", {}, hatch), svg("path", { d: gap, fill: `url(#${this.hatchId()})` }));
+      const hatch = svg("pattern", {id: this.hatchId(), width: 6, height: 6, patternUnits: "userSpaceOnUse"},
+        svg("rect", {class: "chart-hatch-ground", width: 6, height: 6}),
+        svg("path", {class: "chart-hatch-line", d: "M0 6L6 0"}));
+      drawn.unshift(svg("defs", {}, hatch), svg("path", {d: gap, fill: `url(#${this.hatchId()})`}));
     }
     this.hasGap = Boolean(gap);
     this.hasLive = Boolean(paths.live);
@@ -202,11 +203,11 @@ class Chart {
   }
 
   drawUsual() {
-    const { windows, measure } = this.options;
+    const {windows, measure} = this.options;
     this.hasUsual = false;
     if (measure === "percent") {
       this.hasUsual = true;
-      return [svg("line", { class: "chart-usual", x1: 0, x2: this.bar * windows.length, y1: this.y(100), y2: this.y(100) })];
+      return [svg("line", {class: "chart-usual", x1: 0, x2: this.bar * windows.length, y1: this.y(100), y2: this.y(100)})];
     }
     let path = "";
     let isDrawing = false;
@@ -221,12 +222,12 @@ class Chart {
       isDrawing = true;
     });
     this.hasUsual = path !== "";
-    return path ? [svg("path", { class: "chart-usual", d: path })] : [];
+    return path ? [svg("path", {class: "chart-usual", d: path})] : [];
   }
 
   drawLevel(bound, width) {
     const y = this.y(this.options.levels[bound]);
-    return svg("line", { class: `chart-level ${bound}`, x1: 0, x2: width, y1: y, y2: y });
+    return svg("line", {class: `chart-level ${bound}`, x1: 0, x2: width, y1: y, y2: y});
   }
 
   /** Return the marks of what was said: a shape for each kind, for colour alone says nothing to some people. */
@@ -240,23 +241,23 @@ class Chart {
       });
     });
     this.marks = Object.keys(marks);
-    return Object.entries(marks).map(([kind, d]) => svg("path", { class: `chart-mark ${kind}`, d }));
+    return Object.entries(marks).map(([kind, d]) => svg("path", {class: `chart-mark ${kind}`, d}));
   }
 
   drawLegend() {
-    const shown = [...this.marks.map((kind) => ({ kind, isMark: true }))];
-    if (this.hasUsual) shown.push({ kind: "usual" });
-    if (this.hasLive) shown.push({ kind: "live" });
-    if (this.hasGap) shown.push({ kind: "gap" });
+    const shown = [...this.marks.map((kind) => ({kind, isMark: true}))];
+    if (this.hasUsual) shown.push({kind: "usual"});
+    if (this.hasLive) shown.push({kind: "live"});
+    if (this.hasGap) shown.push({kind: "gap"});
     this.legend.replaceChildren(
-      ...shown.map(({ kind, isMark }) =>
+      ...shown.map(({kind, isMark}) =>
         el("li", {},
-          svg("svg", { width: 14, height: 14, "aria-hidden": "true", class: "chart-key" },
+          svg("svg", {width: 14, height: 14, "aria-hidden": "true", class: "chart-key"},
             isMark
-              ? svg("path", { class: `chart-mark ${kind}`, d: drawMark(kind, 7, 7) })
+              ? svg("path", {class: `chart-mark ${kind}`, d: drawMark(kind, 7, 7)})
               : kind === "usual"
-                ? svg("line", { class: "chart-usual", x1: 0, x2: 14, y1: 7, y2: 7 })
-                : svg("rect", { class: `chart-bar ${kind}`, x: 1, y: 2, width: 11, height: 10 })),
+                ? svg("line", {class: "chart-usual", x1: 0, x2: 14, y1: 7, y2: 7})
+                : svg("rect", {class: `chart-bar ${kind}`, x: 1, y: 2, width: 11, height: 10})),
           t(`chart.legend.${kind}`)),
       ),
     );
@@ -264,7 +265,7 @@ class Chart {
 
   /** Put a level's handle where the level is; make it when it is first needed. */
   placeHandle(bound) {
-    const { levels, onLevel, measure } = this.options;
+    const {levels, onLevel, measure} = this.options;
     const value = levels[bound];
     if (!onLevel || value === null) {
       this.handles[bound]?.remove();
@@ -275,12 +276,12 @@ class Chart {
     const handle = this.handles[bound];
     handle.style.top = `${this.y(value)}px`;
     const [least, most] = this.findLimits(bound);
-    const values = { "aria-valuemin": least, "aria-valuemax": Math.max(most, value), "aria-valuenow": value };
+    const values = {"aria-valuemin": least, "aria-valuemax": Math.max(most, value), "aria-valuenow": value};
     for (const [name, each] of Object.entries(values)) handle.setAttribute(name, String(each));
-    handle.setAttribute("aria-valuetext", t(`chart.level.${bound}.${measure}`, { count: value, number: formatNumber(value) }));
+    handle.setAttribute("aria-valuetext", t(`chart.level.${bound}.${measure}`, {count: value, number: formatNumber(value)}));
     handle.setAttribute("aria-label", t(`chart.slider.${bound}`));
     handle.querySelector("span").textContent =
-      measure === "percent" ? t("chart.percent", { percent: formatNumber(value) }) : formatNumber(value);
+      measure === "percent" ? t("chart.percent", {percent: formatNumber(value)}) : formatNumber(value);
   }
 
   findLimits(bound) {
@@ -289,7 +290,7 @@ class Chart {
   }
 
   makeHandle(bound) {
-    const handle = el("div", { class: `chart-handle ${bound}`, role: "slider", tabindex: "0", "aria-orientation": "vertical" },
+    const handle = el("div", {class: `chart-handle ${bound}`, role: "slider", tabindex: "0", "aria-orientation": "vertical"},
       el("span", {}));
     this.plot.append(handle);
     const move = (value, isFinal) => {
@@ -334,33 +335,33 @@ class Chart {
 
   /** Return in one sentence what the chart shows, for those who do not see it. */
   summarize() {
-    const { windows, zone, name, measure } = this.options;
-    if (!windows.length) return t("chart.empty", { name });
+    const {windows, zone, name, measure, isWaiting} = this.options;
+    if (!windows.length) return t(isWaiting ? "chart.waiting" : "chart.empty", {name});
     const values = windows.map((window) => measureWindow(window, measure)).filter((value) => value !== null);
     const range = formatRange(windows[0].start, windows[windows.length - 1].end, zone);
-    if (!values.length) return t("chart.unknown", { name, range });
+    if (!values.length) return t("chart.unknown", {name, range});
     const least = formatNumber(Math.round(values.reduce((one, other) => Math.min(one, other))));
     const most = formatNumber(Math.round(values.reduce((one, other) => Math.max(one, other))));
-    return t(`chart.summary.${measure}`, { name, range, least, most });
+    return t(`chart.summary.${measure}`, {name, range, least, most});
   }
 
   /** Fill the table behind "As a table", newest first, while it is open. */
   drawTable() {
     if (!this.details.open) return;
-    const { windows, zone, words, name } = this.options;
+    const {windows, nameWindow, words, name} = this.options;
     const hasUsual = windows.some((window) => window.usual !== null);
     const head = ["window", "flights", ...(hasUsual ? ["usual"] : []), ...(words ? ["words"] : [])];
     this.table.setAttribute("aria-label", name);
     this.table.setAttribute("role", "region");
     this.table.replaceChildren(
       el("table", {},
-        el("caption", { class: "unseen" }, name),
-        el("thead", {}, el("tr", {}, ...head.map((each) => el("th", { scope: "col" }, t(`chart.table.${each}`))))),
+        el("caption", {class: "unseen"}, name),
+        el("thead", {}, el("tr", {}, ...head.map((each) => el("th", {scope: "col"}, t(`chart.table.${each}`))))),
         el("tbody", {}, ...[...windows].reverse().map((window) =>
           el("tr", {},
-            el("th", { scope: "row" }, formatRange(window.start, window.end, zone)),
-            el("td", { class: "number" }, window.flights === null ? t("chart.table.unknown") : formatNumber(window.flights)),
-            hasUsual ? el("td", { class: "number" }, window.usual === null ? "–" : formatNumber(window.usual)) : null,
+            el("th", {scope: "row"}, nameWindow(window)),
+            el("td", {class: "number"}, window.flights === null ? t("chart.table.unknown") : formatNumber(window.flights)),
+            hasUsual ? el("td", {class: "number"}, window.usual === null ? "–" : formatNumber(window.usual)) : null,
             words ? el("td", {}, words(window)) : null,
           ))),
       ),

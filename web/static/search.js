@@ -3,7 +3,7 @@
 // The index lists the best known airports first (domain/airport_index.py). A match has a class, from exact codes to
 // words with two typing errors; within a class the index's order stands, so "London" is Heathrow first.
 
-const CLASS = { code: 0, prefix: 1, codePrefix: 2, wordPrefix: 3, mistyped: 4 };
+const CLASS = {code: 0, prefix: 1, codePrefix: 2, wordPrefix: 3, mistyped: 4};
 
 // With fewer matches than these, and no well-known one, what was typed may be mistyped.
 const FEW = 3;
@@ -45,27 +45,27 @@ export function prepareIndex(columns) {
     };
   });
   const letters = new Map();
-  for (const { words } of entries) for (const word of words) letters.set(word, collectLetters(word));
-  return { entries, letters };
+  for (const {words} of entries) for (const word of words) letters.set(word, collectLetters(word));
+  return {entries, letters};
 }
 
 /** Return up to `limit` airports for what was typed, the likeliest first; none for a query without a letter. */
-export function searchAirports({ entries, letters }, typed, limit = 8) {
+export function searchAirports({entries, letters}, typed, limit = 8) {
   const query = fold(typed).slice(0, 60);
   if (!query) return [];
   const tokens = query.split(" ").slice(0, 6);
   const found = [];
   for (const entry of entries) {
     const rank = rankEntry(entry, query, tokens);
-    if (rank !== null) found.push({ entry, rank });
+    if (rank !== null) found.push({entry, rank});
   }
-  const isPlain = found.some(({ entry, rank }) => entry.isLarge || rank === CLASS.code);
+  const isPlain = found.some(({entry, rank}) => entry.isLarge || rank === CLASS.code);
   if (found.length < FEW && !isPlain) {
     const known = new Set(found.map((each) => each.entry));
     const similar = tokens.map((token) => findSimilarWords(token, letters));
     for (const entry of entries) {
       const edits = known.has(entry) ? null : countEdits(entry, tokens, similar);
-      if (edits !== null) found.push({ entry, rank: CLASS.mistyped + edits });
+      if (edits !== null) found.push({entry, rank: CLASS.mistyped + edits});
     }
   }
   // The sort is stable: within a class the best known come first.
@@ -141,7 +141,7 @@ function allowEdits(token) {
 export function countPrefixEdits(token, word, most) {
   const width = Math.min(word.length, token.length + most);
   let beforeLast = null;
-  let last = Array.from({ length: width + 1 }, (_, at) => at);
+  let last = Array.from({length: width + 1}, (_, at) => at);
   for (let row = 1; row <= token.length; row += 1) {
     const next = [row];
     let least = row;
