@@ -47,6 +47,7 @@ COPY user_manager /app/user_manager
 COPY collector /app/collector
 COPY streams /app/streams
 COPY notifier /app/notifier
+COPY web /app/web
 # Compiled now: nothing may be written later. By the sources' content and not their time, and not looked at again.
 RUN cp -a proto/towerwatch /app/ && \
     python -m compileall -q -j 0 --invalidation-mode unchecked-hash /app /opt/towerwatch && touch compiled

@@ -48,6 +48,8 @@ from user_manager.rest import pages, routes as rest
 from user_manager.rest.reading import CredentialReader
 from user_manager.rest.sessions import build_sessions_blueprint
 from user_manager.rest.sign_in_pages import build_sign_in_pages_blueprint
+from user_manager.rest.web_files import WebFiles
+from user_manager.rest.web_pages import build_web_blueprint
 from user_manager.sessions import Sessions
 from user_manager.settings import UserManagerSettings
 from user_manager.sign_in import SignIns
@@ -142,7 +144,10 @@ async def _run(settings: UserManagerSettings) -> None:
             limit=client_limit,
         )
     )
-    app.register_blueprint(openapi.create_blueprint("Towerwatch accounts", "1", rest.DESCRIPTION, reader.cookie.name))
+    app.register_blueprint(build_web_blueprint(WebFiles(urlsplit(settings.public_url).path), reader.cookie))
+    app.register_blueprint(
+        openapi.create_blueprint("Towerwatch accounts", "1", rest.DESCRIPTION, reader.cookie.name, has_start=False)
+    )
     http_server = HttpServer(
         app,
         settings.listen_host,

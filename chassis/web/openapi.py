@@ -251,12 +251,14 @@ _POLICY: Final = (
 )
 
 
-def create_blueprint(title: str, version: str, description: str, session_cookie: str | None = None) -> Blueprint:
+def create_blueprint(
+    title: str, version: str, description: str, session_cookie: str | None = None, *, has_start: bool = True
+) -> Blueprint:
     """Create the routes GET /openapi.json and GET /docs, a page with Swagger UI that loads nothing from other hosts.
 
-    A browser that asks for / is sent to /docs. The page's files are below /docs. The document is built at the first
-    request, and kept; `build_document` says what `session_cookie` is. All answers have headers that restrict what
-    browsers may load.
+    A browser that asks for / is sent to /docs, unless `has_start` is False: the service has a page of its own there.
+    The page's files are below /docs. The document is built at the first request, and kept; `build_document` says what
+    `session_cookie` is. All answers have headers that restrict what browsers may load.
     """
     blueprint = Blueprint("openapi", __name__, template_folder="docs")
 
@@ -268,9 +270,11 @@ def create_blueprint(title: str, version: str, description: str, session_cookie:
     def openapi() -> Response:
         return jsonify(described())
 
-    @blueprint.get("/")
-    def start() -> Response:
-        return make_response(redirect(url_for("openapi.page")))
+    if has_start:
+
+        @blueprint.get("/")
+        def start() -> Response:
+            return make_response(redirect(url_for("openapi.page")))
 
     @blueprint.get("/docs")
     def page() -> Response:

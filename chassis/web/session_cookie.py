@@ -11,6 +11,7 @@ from chassis.credentials import Credential, SessionSecret, find_origin_fault
 from chassis.web.http import Problem, read_bearer_token
 
 _NAME: Final = "towerwatch-session"
+_MARK: Final = "towerwatch-signed-in"
 _SECRET: Final = re.compile(r"[A-Za-z0-9_-]{20,100}")
 """The form of a secret; any other text is rejected."""
 
@@ -64,6 +65,14 @@ class SessionCookie:
             raise Problem(401, UNREADABLE)
         return SessionSecret(found[0])
 
+    def is_sent(self) -> bool:
+        """Return True if the present request comes from a browser that has a session, valid or not.
+
+        A second cookie says so: the session's own is not sent when a link on a foreign page, or in a mail that is read
+        there, leads here. It opens nothing, so that it may be sent then (SameSite=Lax).
+        """
+        return self.name in request.cookies or self._mark_name in request.cookies
+
     def find_replaced_secret(self) -> SessionSecret | None:
         """Return the secret of the session that a new one replaces; None unless there is one well-formed cookie."""
         found = request.cookies.getlist(self.name)
@@ -86,17 +95,23 @@ class SessionCookie:
         """Make the browser forget the secret."""
         self._set(response, "", timedelta(0))
 
+    @property
+    def _mark_name(self) -> str:
+        """Return the name of the cookie that says that there is a session."""
+        return f"__Host-{_MARK}" if self.is_secure else _MARK
+
     def _set(self, response: Response, value: str, lifetime: timedelta) -> None:
-        """Add the header Set-Cookie; a browser replaces or deletes a cookie only if all attributes are the same."""
-        response.set_cookie(
-            self.name,
-            value,
-            max_age=int(lifetime.total_seconds()),
-            path="/",
-            secure=self.is_secure,
-            httponly=True,
-            samesite="Strict",
-        )
+        """Add the headers Set-Cookie; a browser replaces or deletes a cookie only if all attributes are the same."""
+        for name, content, same_site in ((self.name, value, "Strict"), (self._mark_name, value and "yes", "Lax")):
+            response.set_cookie(
+                name,
+                content,
+                max_age=int(lifetime.total_seconds()),
+                path="/",
+                secure=self.is_secure,
+                httponly=True,
+                samesite=same_site,
+            )
 
 
 def _has_bearer_header() -> bool:

@@ -54,6 +54,12 @@ ROUTES: Final = (
     ),
     # Browsers send Origin with the forms of these pages only with such a policy; ADR 53.
     Route("/sign-in", ACCOUNTS, referrer_policy="same-origin"),
+    # The pages for people: exactly these, and the files that they load.
+    *(
+        Route(path, ACCOUNTS, is_prefix=False, referrer_policy="same-origin")
+        for path in ("/", "/watch", "/told", "/account", "/register")
+    ),
+    Route("/web", ACCOUNTS, referrer_policy="same-origin"),
     *(Route(path, INTERESTS) for path in ("/interests", "/flights", "/collect", "/scheduler")),
     # Two services have a page at /docs: each is below a path of its own, with what it loads; the rest of them is not.
     Route("/docs/accounts/docs", ACCOUNTS, replacement="/docs"),

@@ -22,8 +22,11 @@ from tests.ports import free_port
 
 ROOT: Final = Path(__file__).parents[2]
 
-NOT_PUBLIC: Final = {"/", "/health/live", "/health/ready", "/metrics", "/openapi.json", "/docs", "/docs/{name}"}
-"""Paths for operators and for readers of the document, which the document leaves out."""
+NOT_PUBLIC: Final = {
+    "/", "/health/live", "/health/ready", "/metrics", "/openapi.json", "/docs", "/docs/{name}",
+    "/watch", "/told", "/account", "/register", "/web/{version}/{name}",
+}  # fmt: skip
+"""Paths for operators, for people and for readers of the document, which the document leaves out."""
 
 SINGLE: Final = "--phases=examples,coverage,fuzzing"
 """One request at a time, and no chains of them."""

@@ -1,5 +1,7 @@
 """The HTTP app of user_manager, wired as in `__main__`, on use cases that a test controls."""
 
+from urllib.parse import urlsplit
+
 from flask import Flask
 
 from chassis.hosts import AllowedHosts
@@ -13,6 +15,8 @@ from user_manager.rest.reading import CredentialReader
 from user_manager.rest.routes import DESCRIPTION, PROBLEMS, build_users_blueprint
 from user_manager.rest.sessions import build_sessions_blueprint
 from user_manager.rest.sign_in_pages import build_sign_in_pages_blueprint
+from user_manager.rest.web_files import WebFiles
+from user_manager.rest.web_pages import build_web_blueprint
 
 
 def build_app(
@@ -49,5 +53,8 @@ def build_app(
         )
     )
     app.register_blueprint(build_pages_blueprint(service.registrations, service.accounts, service.account_mails))
-    app.register_blueprint(openapi.create_blueprint("Towerwatch accounts", "1", DESCRIPTION, reader.cookie.name))
+    app.register_blueprint(build_web_blueprint(WebFiles(urlsplit(public_url).path), reader.cookie))
+    app.register_blueprint(
+        openapi.create_blueprint("Towerwatch accounts", "1", DESCRIPTION, reader.cookie.name, has_start=False)
+    )
     return app

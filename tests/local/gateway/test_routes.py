@@ -90,8 +90,9 @@ def test_any_path_goes_to_the_same_service_as_by_the_manifests(path: str) -> Non
 @pytest.mark.parametrize(
     "path",
     [
-        "/", "/metrics", "/health/live", "/health/ready", "/openapi.json", "/overview", "/api/airports", "/stats",
-        "/graph", "/explain/x", "/usersx", "/users.x", "/docs/", "/docs/accounts/metrics",
+        "/metrics", "/health/live", "/health/ready", "/openapi.json", "/overview", "/api/airports", "/stats",
+        "/graph", "/explain/x", "/usersx", "/users.x", "/watch/x", "/accounts", "/webx", "/docs/",
+        "/docs/accounts/metrics",
         "/docs/accounts/openapi.json/x", "/prometheus/graph", "/collector", "//users", "/Users",
     ],
 )  # fmt: skip

@@ -52,9 +52,22 @@ def sign_in(client: FlaskClient, service: Service, email: str = ANN) -> dict[str
     return cookie(find_secret(response))
 
 
+def get_cookie_header(response: TestResponse) -> str:
+    """Return the header that sets or deletes the session's cookie.
+
+    The only other one is for the cookie that says that there is a session; it is set and deleted together with it.
+    """
+    header, mark = response.headers.getlist("Set-Cookie")
+    value = "yes" if re.match(r"[^=]+=[^;]", header) else ""
+    name, _, attributes = header.partition(";")
+    expected = attributes.replace("SameSite=Strict", "SameSite=Lax")
+    assert mark == f"{name.partition('=')[0].replace('-session', '-signed-in')}={value};{expected}"
+    return header
+
+
 def find_secret(response: TestResponse) -> str:
-    """Return the secret in the one cookie that a response sets."""
-    (header,) = response.headers.getlist("Set-Cookie")
+    """Return the secret in the session's cookie that a response sets."""
+    header = get_cookie_header(response)
     found = re.match(rf"{NAME}=([^;]+);", header)
     assert found is not None, header
     return found[1]
@@ -101,7 +114,7 @@ def test_the_button_signs_in(client: FlaskClient, service: Service) -> None:
     assert count_sessions(service) == 0
     signed_in = client.post(path, headers=SAME | FIREFOX)
     assert_page(signed_in, 200, "You are signed in")
-    (header,) = signed_in.headers.getlist("Set-Cookie")
+    header = get_cookie_header(signed_in)
     attributes = set(header.split("; ")[1:])
     assert {"Secure", "HttpOnly", "Path=/", "SameSite=Strict", "Max-Age=15552000"} <= attributes
     assert not any(each.startswith("Domain") for each in attributes)
@@ -120,7 +133,7 @@ def test_on_plain_http_the_cookie_has_no_prefix(service: Service) -> None:
     client = build_app(service, public_url="http://127.0.0.1:8520").test_client(use_cookies=False)
     headers = {"Origin": "http://127.0.0.1:8520"}
     response = client.post(f"/sign-in/{service.request_sign_in_token()}", headers=headers)
-    (header,) = response.headers.getlist("Set-Cookie")
+    header = get_cookie_header(response)
     assert header.startswith("towerwatch-session=")
     assert {"HttpOnly", "Path=/", "SameSite=Strict"} <= set(header.split("; "))
     assert "Secure" not in header
@@ -218,7 +231,7 @@ def test_the_session_is_who_is_signed_in(client: FlaskClient, service: Service) 
     for _ in range(2):
         out = client.delete("/session", headers=anns | SAME)
         assert (out.status_code, out.data) == (204, b"")
-        (header,) = out.headers.getlist("Set-Cookie")
+        header = get_cookie_header(out)
         assert header.startswith(f"{NAME}=;")
         assert {"Secure", "HttpOnly", "Path=/", "SameSite=Strict", "Max-Age=0"} <= set(header.split("; "))
     assert_problem(client.get("/session", headers=anns | SAME), 401, "You are signed out")

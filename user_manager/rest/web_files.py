@@ -1,0 +1,129 @@
+"""The files of `web/` as they are served: read, rendered and compressed once, when the service starts."""
+
+import gzip
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Final
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from user_manager.rest.texts import LANGUAGES, Texts, load_texts
+
+WEB: Final = Path(__file__).parents[2] / "web"
+"""The folder of the pages, beside the services' own."""
+
+PAGES: Final[Mapping[str, str]] = {
+    "/": "index.html",
+    "/watch": "watch.html",
+    "/told": "told.html",
+    "/account": "account.html",
+    "/register": "register.html",
+}
+"""The template of each page, by its path."""
+
+GENERATED: Final[Mapping[str, Callable[[], bytes]]] = {}
+"""What builds each file that is not in the folder, by the name under which it is served; called once at the start."""
+
+_TYPES: Final = {
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".json": "application/json",
+    ".svg": "image/svg+xml",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class KeptFile:
+    """A file as it is answered, with and without compression."""
+
+    content: bytes
+    content_type: str
+    compressed: bytes = field(init=False)
+    etag: str = field(init=False)
+    """Digest of the content, without quotes."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "compressed", gzip.compress(self.content, 9, mtime=0))
+        object.__setattr__(self, "etag", sha256(self.content).hexdigest()[:24])
+
+
+@dataclass(frozen=True, slots=True)
+class PageVariant:
+    """What a page depends on beside its path."""
+
+    language: str
+    is_signed_in: bool
+    """True if the browser has a session, valid or not: only scripts, which ask, know more."""
+
+
+class WebFiles:
+    """All files of the pages. Immutable, so safe for several threads."""
+
+    def __init__(
+        self, base: str = "", folder: Path = WEB, generated: Mapping[str, Callable[[], bytes]] = GENERATED
+    ) -> None:
+        """Read the folder and render all pages. `base`: the path of the address under which people reach the service.
+
+        Raises KeyError if a page uses a text that a catalogue does not have.
+        """
+        self.base = base
+        self.texts = load_texts(folder / "texts")
+        static = {path.name: path.read_bytes() for path in sorted((folder / "static").iterdir()) if path.is_file()}
+        static |= {f"texts/{path.name}": path.read_bytes() for path in sorted((folder / "texts").glob("*.json"))}
+        static |= {name: build() for name, build in generated.items()}
+        templates = {path.name: path.read_bytes() for path in sorted(folder.glob("*.html"))}
+        self.version = _compute_digest({**static, **templates})
+        """A digest of all that pages are made of: an address with it always has the same content."""
+        self._static = {name: KeptFile(content, _TYPES[Path(name).suffix]) for name, content in static.items()}
+        environment = Environment(
+            loader=FileSystemLoader(folder),
+            autoescape=True,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            undefined=StrictUndefined,
+        )
+        self._pages = {
+            (path, variant): KeptFile(self._render(environment, path, variant), "text/html; charset=utf-8")
+            for path in PAGES
+            for variant in (PageVariant(tag, is_signed_in) for tag in LANGUAGES for is_signed_in in (False, True))
+        }
+
+    def build_url(self, name: str) -> str:
+        """Return the address of a static file, as pages write it. Raises KeyError if there is no such file."""
+        self._static[name]
+        return f"{self.base}/web/{self.version}/{name}"
+
+    def find_static(self, name: str) -> KeptFile | None:
+        """Return the static file that is served under a name, or None if there is none."""
+        return self._static.get(name)
+
+    def get_page(self, path: str, variant: PageVariant) -> KeptFile:
+        """Return the page at a path of PAGES. Raises KeyError for another path or language."""
+        return self._pages[path, variant]
+
+    def build_template_values(self, texts: Texts) -> dict[str, object]:
+        """Return what templates of any page know: the language, its texts, and addresses of files."""
+        return {
+            "base": self.base,
+            "language": texts.language,
+            "languages": LANGUAGES,
+            "t": texts.get,
+            "static": self.build_url,
+        }
+
+    def _render(self, environment: Environment, path: str, variant: PageVariant) -> bytes:
+        """Return one page in one language, for visitors or for people who may be signed in."""
+        values = self.build_template_values(self.texts[variant.language])
+        template = environment.get_template(PAGES[path])
+        return template.render(**values, page_path=path, is_signed_in=variant.is_signed_in).encode()
+
+
+def _compute_digest(files: Mapping[str, bytes]) -> str:
+    """Return a digest of files with their names, in hexadecimal."""
+    digest = sha256()
+    for name, content in sorted(files.items()):
+        digest.update(b"%d %s %d " % (len(name), name.encode(), len(content)))
+        digest.update(content)
+    return digest.hexdigest()[:16]

@@ -1,0 +1,5 @@
+import {requireAccount, startPage} from "./page.js";
+
+startPage(async (context) => {
+  requireAccount(context);
+});
