@@ -9,7 +9,6 @@ codes are such, and a person who knows the code can still type it.
 import csv
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,9 +31,8 @@ class AirportSize:
     """Length of all its runways together, in metres."""
 
 
-@cache
 def load_sizes() -> Mapping[str, AirportSize]:
-    """Return the size of each airport with a known runway, by ICAO code; the file is read once per process."""
+    """Read the size of each airport with a known runway, by ICAO code."""
     with _SIZES.open(encoding="utf-8", newline="") as lines:
         return {row["airport"]: AirportSize(row["kind"], int(row["runways_m"])) for row in csv.DictReader(lines)}
 

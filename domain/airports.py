@@ -5,6 +5,7 @@ An update of the package may retire a code. What was stored with it stays, so no
 
 import csv
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache, lru_cache
@@ -53,28 +54,29 @@ class FormerCode:
     """The airport's name under the former code."""
 
 
+def read_airports() -> Iterator[Airport]:
+    """Read the table of `airportsdata`, and yield all airports that have an ICAO code of four letters, in its order.
+
+    Nothing of it is kept in memory, as it is by the functions that look airports up.
+    """
+    for icao, row in airportsdata.load("ICAO").items():
+        if len(icao) == 4:
+            yield Airport(icao, row["name"], row["city"], row["tz"], row["iata"], row["country"])
+
+
 @cache
 def _load_airports() -> dict[str, Airport]:
     """Return all airports that have an ICAO code of four letters, by that code.
 
     The first call reads the table of `airportsdata`; later calls return the same dict.
     """
-    return {
-        icao: Airport(icao, row["name"], row["city"], row["tz"], row["iata"], row["country"])
-        for icao, row in airportsdata.load("ICAO").items()
-        if len(icao) == 4
-    }
+    return {airport.icao: airport for airport in read_airports()}
 
 
 @cache
 def _load_airports_by_iata() -> dict[str, Airport]:
     """Return the airports that have an IATA code, by that code; built once from `_load_airports`."""
     return {airport.iata: airport for airport in _load_airports().values() if airport.iata}
-
-
-def list_airports() -> list[Airport]:
-    """Return all airports, in the order of the table. The first call reads it."""
-    return list(_load_airports().values())
 
 
 def find_airport(icao: str) -> Airport | None:
