@@ -209,20 +209,25 @@ class Chart {
       this.hasUsual = true;
       return [svg("line", {class: "chart-usual", x1: 0, x2: this.bar * windows.length, y1: this.y(100), y2: this.y(100)})];
     }
-    let path = "";
+    let edge = "";
+    let band = "";
     let isDrawing = false;
     windows.forEach((window, at) => {
       if (window.usual === null) {
         isDrawing = false;
         return;
       }
+      const [left, right] = [at, at + 1].map((place) => (place * this.bar).toFixed(2));
       const y = this.y(window.usual).toFixed(1);
-      path += isDrawing ? `V${y}` : `M${(at * this.bar).toFixed(2)} ${y}`;
-      path += `H${((at + 1) * this.bar).toFixed(2)}`;
+      edge += `${isDrawing ? "V" : `M${left} `}${y}H${right}`;
+      band += `M${left} ${this.bottom}V${y}H${right}V${this.bottom}z`;
       isDrawing = true;
     });
-    this.hasUsual = path !== "";
-    return path ? [svg("path", {class: "chart-usual", d: path})] : [];
+    this.hasUsual = edge !== "";
+    if (!edge) return [];
+    // A line from hour to hour is a thicket where an hour is a pixel: there the band says it alone.
+    const drawn = [svg("path", {class: "chart-band", d: band})];
+    return this.bar >= 3 ? [...drawn, svg("path", {class: "chart-usual", d: edge})] : drawn;
   }
 
   drawLevel(bound, width) {
@@ -256,7 +261,7 @@ class Chart {
             isMark
               ? svg("path", {class: `chart-mark ${kind}`, d: drawMark(kind, 7, 7)})
               : kind === "usual"
-                ? svg("line", {class: "chart-usual", x1: 0, x2: 14, y1: 7, y2: 7})
+                ? [svg("rect", {class: "chart-band", x: 0, y: 4, width: 14, height: 8}), svg("line", {class: "chart-usual", x1: 0, x2: 14, y1: 4, y2: 4})]
                 : svg("rect", {class: `chart-bar ${kind}`, x: 1, y: 2, width: 11, height: 10})),
           t(`chart.legend.${kind}`)),
       ),

@@ -110,7 +110,7 @@ class ToldPage {
       el("p", {class: "lead"}, `${nameAirport(airport)}. ${describeInterest(interest)}.`),
       former.length ? el("details", null, el("summary", null, t("told.former", {count: former.length})),
         el("ul", {class: "then"}, [...former].reverse().map((each) => el("li", null, t("told.former.one", {
-          levels: describeInterest({...interest, ...each}), from: formatInstant(each.from), until: formatInstant(each.until)}))))) : null,
+          levels: describeInterest({...interest, ...each}), from: formatInstant(each.since), until: formatInstant(each.until)}))))) : null,
       el("p", {class: "quiet hint"}, `${describeFreshness(answer.freshness, this.zone)} ${t(this.zone === "UTC" ? "preview.by_utc" : "preview.by_airport")}`));
     const options = {
       windows: this.windows, zone: this.zone, measure: findMeasure(interest), levels: findChartLevels(interest),
@@ -121,7 +121,7 @@ class ToldPage {
     if (this.chart) {
       this.chart.update(options);
     } else {
-      this.chart = createChart({...options, height: 180});
+      this.chart = createChart({...options, height: 180, minimumBar: 1});
       fill(this.chartPlace, this.chart.element);
     }
     this.drawList();

@@ -81,9 +81,8 @@ class WatchPage {
     this.chart = null;
     this.content = el("div", {class: "stack watch-content", hidden: true},
       this.already,
-      el("section", {class: "watch-columns"},
-        el("div", null, el("h2", null, t("watch.chart")), this.chartPlace),
-        el("div", {class: "watch-side"}, this.levels.element, this.panel.element)),
+      el("section", {"aria-labelledby": "chart-title"}, el("h2", {id: "chart-title"}, t("watch.chart")), this.chartPlace),
+      el("div", {class: "watch-columns"}, this.levels.element, this.panel.element),
       this.buildMore(),
       this.fault,
       el("div", {class: "actions"}, this.save, el("a", {class: "button", href: href("/")}, t("watch.cancel"))));
@@ -263,7 +262,7 @@ class WatchPage {
       this.chart.update(options);
       return;
     }
-    this.chart = createChart({...options, height: 260, onLevel: (bound, value) => this.levels.move(bound, value)});
+    this.chart = createChart({...options, height: 260, minimumBar: 1, onLevel: (bound, value) => this.levels.move(bound, value)});
     fill(this.chartPlace, this.chart.element);
   }
 
