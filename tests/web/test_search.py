@@ -75,8 +75,14 @@ def test_typing_errors_are_forgiven(search: Search, typed: str, meant: str) -> N
 
 @pytest.mark.parametrize(
     ("typed", "plain"),
-    [("São Paulo", "sao paulo"), ("zürich", "zurich"), ("ARNAVUTKÖY", "arnavutkoy"), ("Łódź", "lodz"), ("Tromsø", "tromso")],
-)  # fmt: skip
+    [
+        ("São Paulo", "sao paulo"),
+        ("zürich", "zurich"),
+        ("ARNAVUTKÖY", "arnavutkoy"),
+        ("Łódź", "lodz"),
+        ("Tromsø", "tromso"),
+    ],
+)
 def test_letters_with_marks_are_those_without(searching: Page, search: Search, typed: str, plain: str) -> None:
     """Marks make no difference, neither in what is typed nor in the names."""
     assert searching.evaluate("(text) => window.fold(text)", typed) == plain
@@ -173,8 +179,8 @@ def test_names_with_markup_are_shown_as_they_are(site: Site, browser: Browser, a
     """A table of airports that somebody has tampered with runs no script in the pages."""
     evil = '<img src=x onerror="window.hurt=1">'
     index = {
-        "large": 1, "zones": ["UTC"], "icao": ["KJFK"], "iata": ["JFK"], "name": [evil], "city": [evil], "country": ["<b"],
-        "zone": [0],
+        "large": 1, "zones": ["UTC"], "icao": ["KJFK"], "iata": ["JFK"], "name": [evil], "city": [evil],
+        "country": ["<b"], "zone": [0],
     }  # fmt: skip
     with site.open(browser, "/account", person=ann) as visit:
         visit.page.route(
