@@ -40,6 +40,7 @@ from collector.model import OUTBOX
 from collector.rest import routes as rest
 from collector.rest.scheduler_answers import Scheduler
 from collector.rest.users import Authenticator
+from collector.rest.window_routes import window_blueprint
 from collector.retention import FlightRetention
 from collector.retired_codes import RetirementNotices
 from collector.settings import CollectorSettings
@@ -52,6 +53,7 @@ from collector.settled.schedule import CollectionTiming
 from collector.settled.status import SchedulerStatus
 from collector.sources.opensky.client import OpenSkyClient
 from collector.sources.opensky.connection import OpenSkyConnection, OpenSkyTimeouts
+from collector.windows import WindowQueries
 from collector.write_limits import WriteLimit
 from towerwatch.collection.v1.source_service_pb2_grpc import add_SourceServiceServicer_to_server
 from towerwatch.interests.v1.interest_service_pb2_grpc import add_InterestServiceServicer_to_server
@@ -175,6 +177,7 @@ async def _run(settings: CollectorSettings) -> None:
         AllowedHosts((SERVICE, settings.public_url, *split_host_names(settings.allowed_hosts))),
     )
     cookie = SessionCookie(settings.public_url)
+    learning = LearningReports(database, clock, timing, quota, settings.live_departures_credits)
     operator_token = settings.operator_token.get_secret_value()
     app.register_blueprint(
         rest.blueprint(
@@ -186,7 +189,16 @@ async def _run(settings: CollectorSettings) -> None:
             CoverageReports(database, clock, timing, live_status.explain_airport).load_report,
             lambda: Scheduler.build(status.load_state(), live_status.load_state()),
             WriteLimit(database, settings.build_person_limits(), metrics),
-            LearningReports(database, clock, timing, quota, settings.live_departures_credits).find_learning_ends,
+            learning.find_learning_ends,
+            cookie.read_credential,
+        )
+    )
+    app.register_blueprint(
+        window_blueprint(
+            WindowQueries(database, clock, timing.corrections_after),
+            interests,
+            users,
+            learning.find_learning_ends,
             cookie.read_credential,
         )
     )

@@ -40,6 +40,15 @@ class NoSuchInterestError(CollectorError):
     """The user has no such interest, whether another user has it or not."""
 
 
+class BadRangeError(CollectorError):
+    """The range of windows that is asked for is empty, too long, or too long ago."""
+
+    def __init__(self, text: str, *fields: str) -> None:
+        """`fields`: the parameters of the request that are concerned."""
+        super().__init__(text)
+        self.fields = fields
+
+
 class VersionMismatchError(CollectorError):
     """The interest was changed since the caller read it."""
 

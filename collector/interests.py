@@ -18,6 +18,7 @@ from chassis.errors import ContendedError
 from collector.airport_checks import require_airport
 from collector.errors import CallerGoneError, NoSuchInterestError, VersionMismatchError
 from collector.interest_requests import InterestRequest, InterestUpdate, replace_measures
+from collector.interest_versions import FormerVersion, delete_versions_of_user, keep_version, load_versions_of_user
 from collector.intervals import DAY, FARTHEST_BACK, day_of
 from collector.messages import encode_collection_request, encode_interest_removal, encode_interest_set
 from collector.model import OUTBOX, CoverageRow, InterestRow
@@ -168,6 +169,11 @@ class InterestStore:
         with self._database.reading() as session:
             return _require_owner(session.get(InterestRow, interest_id), user_id).value()
 
+    def list_former_versions(self, user_id: UUID) -> list[FormerVersion]:
+        """Return the former versions that are kept of a user's interests, also of removed ones, the oldest first."""
+        with self._database.reading() as session:
+            return load_versions_of_user(session, user_id)
+
     def remove(self, user_id: UUID, interest_id: UUID) -> None:
         """Delete one interest of a user, and add its tombstone to the outbox.
 
@@ -177,6 +183,7 @@ class InterestStore:
         def work() -> None:
             with self._database.transaction() as session:
                 row = _require_owner(_load_and_lock_row(session, interest_id), user_id)
+                keep_version(session, row, self._clock.now())
                 _delete_row_and_add_tombstone(session, row)
 
         _retry_if_contended(work)
@@ -217,17 +224,21 @@ class InterestStore:
     ) -> int:
         """Delete the interests that match all conditions, in one transaction, and return how many were deleted.
 
-        Locks them in the order of their ids, and adds a tombstone for each to the outbox. `deleted_user`: also delete
-        this user's row of `people`, and the marks that the user was notified of unheard airports and retired codes. An
-        interest that another transaction removes first is not counted. Raises CallerGoneError, and deletes nothing, if
-        the caller has stopped waiting before the commit.
+        Locks them in the order of their ids, adds a tombstone for each to the outbox, and keeps what they were as
+        former versions. `deleted_user`: keep nothing of this user, but also delete the user's row of `people`, former
+        versions, and marks of being notified of unheard airports and retired codes. An interest that another
+        transaction removes first is not counted. Raises CallerGoneError, and deletes nothing, if the caller has stopped
+        waiting before the commit.
         """
         with self._database.transaction() as session:
             ids = session.scalars(select(InterestRow.interest_id).where(*conditions)).all()
             rows = [row for each in sorted(ids) if (row := _load_and_lock_row(session, each)) is not None]
             for row in rows:
+                if deleted_user is None:
+                    keep_version(session, row, self._clock.now())
                 _delete_row_and_add_tombstone(session, row)
             if deleted_user is not None:
+                delete_versions_of_user(session, deleted_user)
                 delete_notice_marks(session, user_id=deleted_user)
                 delete_person(session, deleted_user)
             session.flush()
@@ -304,6 +315,7 @@ def _store_next_version(session: Session, row: InterestRow, request: InterestReq
         OUTBOX.add(session, [encode_interest_set(row.value())])
         return False
     check_effective_from(request, now)
+    keep_version(session, row, now)
     # Alerts that were raised stand: a new version is judged from the present on, unless the request names an instant.
     row.version += 1
     row.effective_from = request.effective_from or now

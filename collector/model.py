@@ -32,7 +32,7 @@ OUTBOX: Final = Outbox(SCHEMA)
 _ENUMS: Final = ("direction", "window", "aligned_to")
 _STORED_AS_THEY_ARE: Final = tuple(each.name for each in fields(Interest) if each.name not in _ENUMS)
 """The fields of an interest that have columns of the same name and type."""
-_ID = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers only INTEGER keys by itself
+AUTO_ID = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers only INTEGER keys by itself
 
 
 class Base(DeclarativeBase):
@@ -131,7 +131,7 @@ class FlightRow(Base):
         TABLE_OPTIONS,
     )
 
-    id: Mapped[int] = mapped_column(_ID, primary_key=True, autoincrement=True)
+    id: Mapped[int] = mapped_column(AUTO_ID, primary_key=True, autoincrement=True)
     airport: Mapped[str] = mapped_column(String(4))
     direction: Mapped[str] = mapped_column(String(10))
     icao24: Mapped[str] = mapped_column(String(6))
@@ -326,7 +326,7 @@ class LiveMovementRow(Base):
         TABLE_OPTIONS,
     )
 
-    id: Mapped[int] = mapped_column(_ID, primary_key=True, autoincrement=True)
+    id: Mapped[int] = mapped_column(AUTO_ID, primary_key=True, autoincrement=True)
     airport: Mapped[str] = mapped_column(String(4))
     direction: Mapped[str] = mapped_column(String(10))
     icao24: Mapped[str] = mapped_column(String(6))
@@ -353,7 +353,7 @@ class LiveCoverageRow(Base):
     __tablename__ = "live_coverage"
     __table_args__ = (Index("ix_live_coverage_end", "airport", "direction", "end_at"), TABLE_OPTIONS)
 
-    id: Mapped[int] = mapped_column(_ID, primary_key=True, autoincrement=True)
+    id: Mapped[int] = mapped_column(AUTO_ID, primary_key=True, autoincrement=True)
     airport: Mapped[str] = mapped_column(String(4))
     direction: Mapped[str] = mapped_column(String(10))
     begin_at: Mapped[datetime] = mapped_column(UtcDateTime)

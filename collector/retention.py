@@ -15,6 +15,7 @@ from chassis.clock import Clock
 from chassis.db.database import Database
 from collector.event_log.retained import REPUBLISHED_DAYS
 from collector.event_log.told import limit_told_flights
+from collector.interest_versions import delete_expired_versions
 from collector.intervals import DAY, day_of
 from collector.model import (
     CoverageRow,
@@ -54,7 +55,8 @@ class FlightRetention:
 
         Deletes in transactions of at most CHUNK flights, and logs the number if there were any. The cursor of the
         airport and direction is kept: it marks where the gap begins if a new interest comes. Deletes nothing while the
-        clock may be wrong (`may_trust_clock`). Also deletes rows of people that are idle (`delete_idle_people`). Raises
+        clock may be wrong (`may_trust_clock`). Also deletes rows of people that are idle (`delete_idle_people`), and
+        former versions of interests that are too old. Raises
         DatabaseUnavailableError.
         """
         with self._database.reading() as session:
@@ -69,6 +71,7 @@ class FlightRetention:
         if deleted:
             log.info("flights.swept", flights=deleted)
         self._delete_expired_live()
+        self._delete_expired_versions()
         with self._database.transaction() as session:
             delete_idle_people(session, int(time.time() // 60))
         return deleted
@@ -108,6 +111,13 @@ class FlightRetention:
             session.execute(delete(LiveAgreementRow).where(LiveAgreementRow.day < last_needed))
         if deleted:
             log.info("live.swept", rows=deleted)
+
+    def _delete_expired_versions(self) -> None:
+        """Delete the former versions of interests that are too old to be shown, in transactions of at most CHUNK."""
+        deleted = CHUNK
+        while deleted == CHUNK:
+            with self._database.transaction() as session:
+                deleted = delete_expired_versions(session, self._clock.now(), CHUNK)
 
     def _delete_rows(self, column: InstrumentedAttribute[int], *conditions: ColumnElement[bool]) -> int:
         """Delete the rows that meet the conditions, by their ids, at most CHUNK a transaction. Return how many."""

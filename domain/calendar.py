@@ -53,6 +53,10 @@ class Calendar:
         shown = instant(start).astimezone(self._zone).replace(tzinfo=None)
         return tuple(self._find_instant(shown - weeks * _WEEK) for weeks in range(1, WEEKS_BACK + 1))
 
+    def show(self, moment: datetime) -> datetime:
+        """Return a moment as the clock shows it, with its offset."""
+        return moment.astimezone(self._zone)
+
     def _find_instant(self, shown: datetime) -> int | None:
         """Return the first instant (seconds since 1970) at which the clock showed a time; None if it never did."""
         moment = shown.replace(tzinfo=self._zone, fold=0).astimezone(UTC)

@@ -75,12 +75,12 @@ class WindowVerdict:
                 assert_never(bound)
 
 
-def judge_windows(interest: Interest, traffic: Traffic) -> Iterator[WindowVerdict]:
+def judge_windows(interest: Interest, traffic: Traffic, within: range | None = None) -> Iterator[WindowVerdict]:
     """Yield the verdicts of an interest's windows in order of time, each from the traffic as it is now.
 
     The first verdict is of the window `for_windows` before the interest's first window or the first covered one,
     whichever is later; the last is of the last closed window, or of a later window with flights. Nothing is yielded
-    until all directions of the interest are covered.
+    until all directions of the interest are covered. `within`: only verdicts of these windows (since 1970).
     """
     grid = find_interest_grid(interest)
     windows = WindowCounts(traffic, interest.direction, grid)
@@ -93,7 +93,10 @@ def judge_windows(interest: Interest, traffic: Traffic) -> Iterator[WindowVerdic
     )
     percents = PercentCounts(traffic, interest.direction, interest.window)
     has_percents = any(find_measure(interest, bound) is Measure.PERCENT for bound in Bound)
-    for number in range(max(first, covered) - interest.for_windows, last + 1):
+    judged = range(max(first, covered) - interest.for_windows, last + 1)
+    if within is not None:
+        judged = range(max(judged.start, within.start), min(judged.stop, within.stop))
+    for number in judged:
         verdict = WindowVerdict(
             start=instant(grid.find_begin(number)),
             end=instant(grid.find_begin(number + 1)),

@@ -14,11 +14,11 @@ from domain.traffic import Traffic
 from domain.windows import AlignedTo, instant
 
 
-def compute_alerts(interest: Interest, before: Traffic, after: Traffic) -> Iterator[Alert]:
+def compute_alerts(interest: Interest, before: Traffic, after: Traffic, within: range | None = None) -> Iterator[Alert]:
     """Yield the new alerts of one interest after its airport's traffic changed, in the order of the windows.
 
     Within a window HIGH comes before LOW. Windows before the interest's first are skipped. With `before` = NO_TRAFFIC:
-    all alerts so far, for an interest that was just set.
+    all alerts so far, for an interest that was just set. `within`: only alerts about these windows (since 1970).
     """
     first = find_first_window(interest)
     thresholds = list_measured_thresholds(interest)
@@ -28,8 +28,8 @@ def compute_alerts(interest: Interest, before: Traffic, after: Traffic) -> Itera
         for measure in {threshold.measure for threshold in thresholds}
     }
     for number in sorted(set[int]().union(*affected.values())):
-        if number < first:
-            continue  # before the interest is in effect
+        if number < first or (within is not None and number not in within):
+            continue  # before the interest is in effect, or not asked for
         for measure, bound, threshold in thresholds:
             if number not in affected[measure]:
                 continue

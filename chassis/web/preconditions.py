@@ -1,4 +1,4 @@
-"""Preconditions of requests (RFC 9110, 13): the entity tag of a version, and the header If-Match."""
+"""Preconditions of requests (RFC 9110, 13): entity tags, and the headers If-Match and If-None-Match."""
 
 import re
 from dataclasses import dataclass
@@ -17,9 +17,15 @@ IF_MATCH: Final = HeaderField(
     required=True,
 )
 
-_VERSION: Final = re.compile(
-    r'"(?P<version>[1-9][0-9]{0,18})(?:(?:--?|[;:])(?:x-)?(?:gzip|br|brotli|zstd|deflate|compress))?"'
+IF_NONE_MATCH: Final = HeaderField(
+    "If-None-Match",
+    "The ETag of the answer that you have: if nothing has changed since, the answer is 304, without a body.",
+    rf"^(\*|(,[ \t]*)*{_TAG}([ \t]*,([ \t]*{_TAG})?)*)$",
+    '"5f0b9d4f2a1f6f5d"',
 )
+
+_COMPRESSED: Final = r"(?:--?|[;:])(?:x-)?(?:gzip|br|brotli|zstd|deflate|compress)"
+_VERSION: Final = re.compile(rf'"(?P<version>[1-9][0-9]{{0,18}})(?:{_COMPRESSED})?"')
 """An entity tag of ours, also as Apache ("1-gzip", "1;gzip"), Caddy or Jetty write it when they compress an answer."""
 
 
@@ -68,3 +74,21 @@ def read_if_match() -> ExpectedVersions:
         )
     found = (_VERSION.fullmatch(tag) for tag in re.findall(r'"[^"]*"', given))
     return ExpectedVersions(given == "*", frozenset(int(each["version"]) for each in found if each is not None))
+
+
+def format_weak_tag(text: str) -> str:
+    """Return the weak ETag of an answer; `text` (letters and digits) is another one for another answer."""
+    return f'W/"{text}"'
+
+
+def is_known_to_client(text: str) -> bool:
+    """Return True if the request's If-None-Match names the answer whose weak ETag has this text, or any; else False.
+
+    Tags are compared weakly (RFC 9110, 8.8.3.2), and what a proxy has appended when it compressed the answer is left
+    out. Raises Problem 400 if the header is invalid.
+    """
+    given = IF_NONE_MATCH.read_value()
+    if given is None:
+        return False
+    tags = (re.sub(rf"{_COMPRESSED}$", "", tag[1:-1]) for tag in re.findall(r'"[^"]*"', given))
+    return given == "*" or text in tags

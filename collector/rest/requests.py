@@ -314,6 +314,21 @@ class PreviewQuery(_Query):
     history: bool = Field(default=False, description="Also list all windows of the last 35 days, for a chart.")
 
 
+class WindowsQuery(_Query):
+    """The query parameters for the range of windows: those that start in [begin, end)."""
+
+    begin: Instant = Field(
+        default=_OMITTED,
+        description="Windows that start at or after this instant, at most 40 days before today. Without it: the last "
+        "48 windows of 1h, 28 of 6h, or 35 of 1d.",
+    )
+    end: Instant = Field(
+        default=_OMITTED,
+        description="Windows that start before this instant. Without it, and at most: to the end of what is known, "
+        "with the window that is open then.",
+    )
+
+
 class AverageQuery(_Query):
     """The query parameter for the days over which an average is computed."""
 

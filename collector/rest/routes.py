@@ -18,6 +18,7 @@ from chassis.web.preconditions import IF_MATCH, format_entity_tag, read_if_match
 from collector.collection_requests import CollectionRequests
 from collector.errors import (
     BadCursorError,
+    BadRangeError,
     NoSuchAirportError,
     NoSuchInterestError,
     NotAllowedError,
@@ -54,7 +55,7 @@ from collector.rest.requests import (
     WantedInterest,
 )
 from collector.rest.scheduler_answers import Scheduler
-from collector.rest.users import Authenticator, Caller
+from collector.rest.users import Authenticator, Caller, require_confirmed
 from collector.rest.usual_routes import add_usual_route
 from collector.settled.coverage_report import CoverageReport
 from collector.write_limits import WriteLimit
@@ -74,6 +75,7 @@ PROBLEMS: Final[Mapping[type[Exception], ProblemKind]] = {
     TooManyAirportsError: ProblemKind(422),
     TooManyWritesError: ProblemKind(429),
     TooManyPastWindowsError: ProblemKind(429),
+    BadRangeError: ProblemKind(422),
     domain.InterestError: ProblemKind(422, members={"high": "high_value", "low": "low_value"}),
     UserManagerUnavailableError: ProblemKind(503, _RETRY_AFTER),
     DatabaseUnavailableError: ProblemKind(503, _RETRY_AFTER),
@@ -128,7 +130,7 @@ def blueprint(
 
         Raises NotConfirmedError for an unconfirmed address, NotAuthenticatedError, UserManagerUnavailableError.
         """
-        return _require_confirmed(authenticate_reader())
+        return require_confirmed(authenticate_reader())
 
     def authenticate_writer() -> Caller:
         """Return the user whose token the request bears, for a request that writes: a cached reply only while fresh.
@@ -136,7 +138,7 @@ def blueprint(
         Counts the write. Raises NotAuthenticatedError, UserManagerUnavailableError, NotConfirmedError for an
         unconfirmed address, and TooManyWritesError.
         """
-        caller = _require_confirmed(users.authenticate(read_credential()))
+        caller = require_confirmed(users.authenticate(read_credential()))
         with write_limit.counting_refusals():
             write_limit.count_write(caller.user_id)
         return caller
@@ -368,13 +370,6 @@ def blueprint(
         return response
 
     return routes
-
-
-def _require_confirmed(caller: Caller) -> Caller:
-    """Return the caller unchanged. Raises NotConfirmedError unless the caller's e-mail address is confirmed."""
-    if not caller.confirmed:
-        raise NotConfirmedError("Confirm your address first: follow the link in the mail that was sent to it.")
-    return caller
 
 
 def _normalize_code(icao: str) -> str:

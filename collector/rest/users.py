@@ -13,7 +13,7 @@ import grpc
 from chassis.credentials import Credential, SessionSecret
 from chassis.grpc_secret import REFUSED
 from chassis.rpc import create_channel
-from collector.errors import NotAuthenticatedError, UserManagerUnavailableError
+from collector.errors import NotAuthenticatedError, NotConfirmedError, UserManagerUnavailableError
 from towerwatch.users.v1.user_service_pb2 import AuthenticateRequest
 from towerwatch.users.v1.user_service_pb2_grpc import UserServiceStub
 
@@ -142,6 +142,13 @@ class Authenticator:
             if len(self._cache) >= _CACHE_SIZE:
                 del self._cache[next(iter(self._cache))]
             self._cache[digest] = (called_at, caller)
+
+
+def require_confirmed(caller: Caller) -> Caller:
+    """Return the caller unchanged. Raises NotConfirmedError unless the caller's e-mail address is confirmed."""
+    if not caller.confirmed:
+        raise NotConfirmedError("Confirm your address first: follow the link in the mail that was sent to it.")
+    return caller
 
 
 def _build_request(credential: Credential) -> AuthenticateRequest:

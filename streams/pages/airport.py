@@ -17,6 +17,7 @@ from domain.hourly_counts import HourlyCounts
 from domain.interests import Direction, Interest
 from domain.measures import Measure, list_measured_thresholds
 from domain.percent_counts import LOOKBACK_HOURS, PercentCounts
+from domain.reasons import is_alert_due
 from domain.threshold_index import ThresholdInForce
 from domain.traffic import Traffic
 from domain.windows import AlignedTo, Window, instant, seconds
@@ -322,11 +323,6 @@ def build_interest_series(interest: Interest, traffic: Traffic, past: Mapping[Di
     )
     series = _build_series(interest.airport, traffic, past, interest.direction, grid, numbers, own.values())
     return replace(series, statements=statements)
-
-
-def is_alert_due(interest: Interest, state: AlertState) -> bool:
-    """Return True if a window's state causes an alert to the interest; False for STILL if `repeat` is off."""
-    return state is not AlertState.STILL or interest.repeat
 
 
 def _summarize_coverage(direction: Direction, traffic: Traffic, now: datetime) -> CoverageShown:

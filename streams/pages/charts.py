@@ -12,6 +12,7 @@ from typing import Final, assert_never
 
 from domain.alerts import AlertState, Bound
 from domain.measures import Measure
+from domain.reasons import describe_threshold, format_number, format_usual, pluralize
 from streams.pages.airport import ChartedAlert, Series, ThresholdShown
 from streams.pages.axes import (
     AXIS_HEIGHT,
@@ -38,13 +39,9 @@ from streams.pages.wording import (
     ALERT_SYMBOLS,
     PER_WINDOW,
     describe_run,
-    describe_threshold,
     format_flight_count,
-    format_number,
-    format_usual,
     format_window,
     name_flights,
-    pluralize,
 )
 
 _MIN_BREACH_HEIGHT: Final = 3

@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final
 
-from streams.pages.wording import format_duration, format_full_time, format_number, pluralize
+from domain.reasons import format_number, pluralize
+from streams.pages.wording import format_duration, format_full_time
 from streams.source_client import Unknown
 from towerwatch.collection.v1.source_service_pb2 import Credits, FeedSource, GetSourcesResponse, RecordSource
 

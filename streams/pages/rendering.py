@@ -7,6 +7,7 @@ from typing import Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from domain import reasons
 from domain.alerts import Bound
 from domain.interests import Direction
 from domain.windows import Window
@@ -67,8 +68,8 @@ _TEMPLATES.globals.update(
     update_s=UPDATE_INTERVAL_S,
 )
 _TEMPLATES.filters.update(
-    number=wording.format_number,
-    plural=wording.pluralize,
+    number=reasons.format_number,
+    plural=reasons.pluralize,
     rate=wording.format_rate,
     duration=wording.format_duration,
     day_name=wording.format_day,
@@ -83,8 +84,8 @@ _TEMPLATES.globals.update(
     describe_credits=describe_credits,
     describe_knowledge=describe_knowledge,
     light_words=LIGHT_WORDS,
-    describe_threshold=wording.describe_threshold,
-    format_usual=wording.format_usual,
+    describe_threshold=reasons.describe_threshold,
+    format_usual=reasons.format_usual,
     format_interval=wording.format_interval,
     format_window=wording.format_window,
 )

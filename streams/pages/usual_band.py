@@ -10,11 +10,12 @@ from typing import Final
 
 from domain.alerts import Bound
 from domain.measures import Measure, convert_to_flights
+from domain.reasons import describe_threshold
 from domain.usual import LEAST_DOUBLED_USUAL
 from streams.pages.airport import ThresholdShown
 from streams.pages.axes import PLOT_HEIGHT, PLOT_TOP, compute_y
 from streams.pages.windows import WindowShown
-from streams.pages.wording import describe_run, describe_threshold
+from streams.pages.wording import describe_run
 
 _MIN_LABEL_DISTANCE: Final = 15
 """Least distance in pixels between the labels of two thresholds, so that both can be read."""

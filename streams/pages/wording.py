@@ -1,12 +1,11 @@
 """The texts of the pages for numbers, durations, times, flights and thresholds. All times are UTC."""
 
-from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from typing import Final, assert_never
 
 from domain.alerts import AlertState, Bound
 from domain.interests import Direction
-from domain.measures import Measure
+from domain.reasons import format_number
 from domain.windows import Window
 
 _MINUTE_S: Final = 60
@@ -27,19 +26,6 @@ _ONE_FLIGHT: Final = {
     Direction.DEPARTURES: "departure",
     Direction.BOTH: "arrival or departure",
 }
-
-
-def format_number(value: int) -> str:
-    """Return a number with commas between thousands."""
-    return f"{value:,}"
-
-
-def pluralize(value: int, one: str, many: str | None = None) -> str:
-    """Return a count with its unit, singular only for 1, as `1,000 alerts`.
-
-    `many`: the plural, if it is not `one` with an s.
-    """
-    return f"{value:,} {one if value == 1 else many or f'{one}s'}"
 
 
 def format_rate(per_second: float) -> str:
@@ -115,27 +101,6 @@ def name_flights(direction: Direction) -> str:
 def format_flight_count(count: int, direction: Direction) -> str:
     """Return a count with the noun for the flights of a direction, as `3 departures`."""
     return f"{format_number(count)} {_ONE_FLIGHT[direction] if count == 1 else _FLIGHTS[direction]}"
-
-
-def describe_threshold(bound: Bound, threshold: int | str, measure: Measure = Measure.FLIGHTS) -> str:
-    """Return the condition of a threshold: `more than 20`, `fewer than 5`, or `fewer than 50 % of the usual`."""
-    unit = " % of the usual" if measure is Measure.PERCENT else ""
-    match bound:
-        case Bound.HIGH:
-            return f"more than {threshold}{unit}"
-        case Bound.LOW:
-            return f"fewer than {threshold}{unit}"
-        case _:
-            assert_never(bound)
-
-
-def format_usual(doubled_usual: int, base_counts: Sequence[int]) -> str:
-    """Return the usual count of a window with the counts of the weeks before, as `27 (25, 27, 31, 26)` or `26.5`.
-
-    `doubled_usual`: twice the usual count.
-    """
-    usual = format_number(doubled_usual // 2) + (".5" if doubled_usual % 2 else "")
-    return f"{usual} ({', '.join(map(format_number, base_counts))})" if base_counts else usual
 
 
 def describe_run(for_windows: int) -> str:

@@ -27,12 +27,14 @@ from collector.model import OUTBOX, SCHEMA, CoverageRow, FlightRow, NightlyRecor
 from collector.rest.routes import DESCRIPTION, PROBLEMS, blueprint
 from collector.rest.scheduler_answers import Scheduler
 from collector.rest.users import Authenticator
+from collector.rest.window_routes import window_blueprint
 from collector.settled.coverage_report import CoverageReports
 from collector.settled.evidence import RecordTiming
 from collector.settled.learning_reports import LearningReports
 from collector.settled.quota import Bucket, QuotaStore
 from collector.settled.schedule import CollectionTiming
 from collector.settled.status import SchedulerStatus
+from collector.windows import WindowQueries
 from collector.write_limits import PersonLimits, WriteLimit
 from domain.interests import Direction, Interest
 from domain.windows import Window
@@ -196,6 +198,15 @@ def app_of(database: Database, clock: Clock, users: Authenticator, limits: Perso
             CoverageReports(database, clock, timing, live_status.explain_airport).load_report,
             lambda: Scheduler.build(status.load_state(), live_status.load_state()),
             WriteLimit(database, limits, metrics),
+            LearningReports(database, clock, timing, QuotaStore(BUDGET)).find_learning_ends,
+            COOKIE.read_credential,
+        )
+    )
+    app.register_blueprint(
+        window_blueprint(
+            WindowQueries(database, clock, timing.corrections_after),
+            InterestStore(database, clock, limits),
+            users,
             LearningReports(database, clock, timing, QuotaStore(BUDGET)).find_learning_ends,
             COOKIE.read_credential,
         )

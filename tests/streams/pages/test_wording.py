@@ -5,9 +5,10 @@ from datetime import timedelta
 
 import pytest
 
+from domain.reasons import pluralize
 from domain.windows import Window
 from streams.pages.pulse import WorkerSampler
-from streams.pages.wording import format_duration, format_interval, format_rate, format_window, pluralize
+from streams.pages.wording import format_duration, format_interval, format_rate, format_window
 from tests.domain.logs import BASE
 
 HOUR = timedelta(hours=1)
