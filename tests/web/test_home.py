@@ -138,7 +138,12 @@ def test_a_card_updates_by_itself_and_asks_for_little(site: Site, browser: Brows
 
 @pytest.mark.parametrize(
     ("choice", "least", "most"),
-    [("For an hour", 0.9, 1.1), ("Until tomorrow", 0, 25), ("For a week", 167, 169), ("Until I resume", 364 * 24, 366 * 24)],
+    [
+        ("For an hour", 0.9, 1.1),
+        ("Until tomorrow", 0, 25),
+        ("For a week", 167, 169),
+        ("Until I resume", 364 * 24, 366 * 24),
+    ],
 )
 def test_an_airport_is_paused_and_resumed(
     site: Site, browser: Browser, ann: Person, choice: str, least: float, most: float
@@ -259,5 +264,6 @@ def test_another_persons_airports_are_not_shown(site: Site, browser: Browser, an
     with site.open(browser, "/", person=ann) as visit:
         expect(visit.page.locator(".empty")).to_be_visible(timeout=PATIENCE_MS)
         assert "LICC" not in visit.page.content()
-    answer = plain_http.get(f"{site.url}/interests/{list_interests(site, bob)[0]['interest_id']}/windows", headers=ann.headers)
+    bobs = list_interests(site, bob)[0]["interest_id"]
+    answer = plain_http.get(f"{site.url}/interests/{bobs}/windows", headers=ann.headers)
     assert answer.status_code == 404

@@ -86,10 +86,11 @@ def build_states() -> dict[str, dict[str, Any]]:
     )
     gap = build_answer()
     gap["windows"][20] |= {"flights": None, "is_closed": False, "why_unknown": "gap"}
-    live = build_answer(freshness={"kind": "live", "known_until": show(datetime.now(UTC)), "unheard_since": None, "text": ""})
+    fresh = {"kind": "live", "known_until": show(datetime.now(UTC)), "unheard_since": None, "text": ""}
+    live = build_answer(freshness=fresh)
     for window in live["windows"][-8:]:
         window["is_live"] = True
-    live["windows"].append(build_window(hour, flights=3, is_closed=False, is_live=True, why_unknown="open"))
+    live["windows"].append(build_window(hour, flights=3, is_closed=False, is_live=True))
     percent = build_interest(
         high_value=None, high_percent=150, low_percent=50, learning_until=show(hour + 400 * HOUR), learning="Wait."
     )

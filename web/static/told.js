@@ -177,6 +177,6 @@ class ToldPage {
           (corrections.get(alert.alert_id) ?? []).map((each) =>
             el("p", {class: "correction"}, t("told.corrected", {text: describeAlert(each, interest)}))))))) : null,
       why ? el("p", {class: "quiet"}, why) : null,
-      !plain.length && !why && !window.alerts.length ? el("p", {class: "quiet"}, t(window.breached.length ? "told.lasts" : "told.quiet")) : null);
+      !plain.length && !why && window.isClosed ? el("p", {class: "quiet"}, t(window.breached.length ? "told.lasts" : "told.quiet")) : null);
   }
 }

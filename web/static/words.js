@@ -4,7 +4,7 @@ import {formatAgo, formatInstant, formatNumber, formatRange, language, t} from "
 
 const FOR_A_YEAR_MS = 300 * 86_400_000; // A pause beyond this is one "until I resume": the service allows 366 days.
 const REASONS = new Set([
-  "not_collected", "open", "gap", "before_coverage", "before_effective_from", "changed_before_judged", "usual_unknown",
+  "not_collected", "gap", "before_coverage", "before_effective_from", "changed_before_judged", "usual_unknown",
   "usual_too_small", "usual_not_reached",
 ]);
 const countries = new Intl.DisplayNames(language, {type: "region", fallback: "code"});
