@@ -101,7 +101,7 @@ async def _run(settings: UserManagerSettings) -> None:
     collector = CollectorClient(settings.collector_grpc_target, secrets=grpc_secrets)
     limits = MailboxLimits(settings.signing_key.get_secret_value(), settings.build_mail_rates(), metrics)
     accounts = Accounts(database, links, authorizer, limits)
-    registrations = Registrations(database, links, authorizer, answers, limits, clock)
+    registrations = Registrations(database, links, authorizer, answers, limits, clock, lifetimes)
     account_mails = AccountMails(database, links, limits, clock)
     sign_ins = SignIns(database, links, limits, clock, lifetimes, metrics)
     sessions = Sessions(database, authorizer, clock, lifetimes)
@@ -134,7 +134,9 @@ async def _run(settings: UserManagerSettings) -> None:
             sign_ins, sessions, reader, allow_test_addresses=settings.allow_test_addresses, limit=client_limit
         )
     )
-    app.register_blueprint(pages.build_pages_blueprint(registrations, accounts, account_mails))
+    app.register_blueprint(
+        pages.build_pages_blueprint(registrations, accounts, account_mails, reader.cookie, lifetimes)
+    )
     app.register_blueprint(
         build_sign_in_pages_blueprint(
             sign_ins,

@@ -4,7 +4,7 @@ import base64
 import binascii
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
@@ -31,6 +31,8 @@ from user_manager.model import ConfirmationState, MailRequest, User
 
 log = structlog.get_logger()
 
+DEFAULT_LANGUAGE: Final = "en"
+
 MAX_CONTACTS_PER_CALL: Final = 500
 """Maximum number of user ids in one call of `load_contacts`."""
 
@@ -44,6 +46,8 @@ class Account:
     name: str
     time_zone: str
     """IANA name."""
+    language: str
+    """Tag of the language in which the person reads the pages, "en" or "it"."""
     confirmed: bool
     paused: bool
     """True if the person has paused all alerts."""
@@ -63,6 +67,7 @@ class Account:
             email=user.email,
             name=user.name,
             time_zone=user.time_zone,
+            language=user.language or DEFAULT_LANGUAGE,
             confirmed=user.confirmed,
             paused=user.paused,
             corrections=user.corrections is not False,
@@ -78,6 +83,7 @@ class AccountUpdate:
 
     name: str | None = None
     time_zone: str | None = None
+    language: str | None = None
     paused: bool | None = None
     corrections: bool | None = None
 
@@ -206,14 +212,9 @@ class Accounts:
             if version is not None and user.version != version:
                 raise VersionMismatchError("The account was changed meanwhile; read it again.")
             before = Account.from_user(user)
-            if changes.name is not None:
-                user.name = changes.name
-            if changes.time_zone is not None:
-                user.time_zone = changes.time_zone
-            if changes.paused is not None:
-                user.paused = changes.paused
-            if changes.corrections is not None:
-                user.corrections = changes.corrections
+            for name, value in asdict(changes).items():
+                if value is not None:
+                    setattr(user, name, value)
             if Account.from_user(user) != before:
                 user.version += 1
             return Account.from_user(user)
@@ -333,6 +334,7 @@ class Accounts:
             email=request.email,
             name="",
             time_zone="UTC",
+            language=DEFAULT_LANGUAGE,
             confirmed=False,
             paused=False,
             corrections=True,

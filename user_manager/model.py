@@ -75,6 +75,8 @@ class User(Base):
     """How far that mail is, as the notifier reported last; None: it has reported nothing."""
     address_digest: Mapped[str | None] = mapped_column(String(64))
     """SHA-256 of `address_key` in hexadecimal, by which links name an address; None: written by a version before."""
+    language: Mapped[str | None] = mapped_column(String(8))
+    """Tag of the language in which the person reads the pages; None: English."""
     corrections: Mapped[bool | None]
     """False if the person wants no mails about what the settled record corrects; True or None: wants them."""
 

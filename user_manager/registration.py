@@ -12,12 +12,12 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from chassis.clock import Clock
-from chassis.credentials import Credential
+from chassis.credentials import Credential, SessionSecret
 from chassis.db.database import Database
 from chassis.errors import ContendedError
 from user_manager import events, tokens
 from user_manager.access import AccountAuthorizer, find_account, find_account_of_address
-from user_manager.accounts import Account
+from user_manager.accounts import DEFAULT_LANGUAGE, Account
 from user_manager.addresses import Address, compute_address_digest
 from user_manager.deletion.erasure import erase_account
 from user_manager.errors import (
@@ -32,7 +32,7 @@ from user_manager.links import ConfirmationLink, LinkSigner
 from user_manager.mail_requests import MailKind, request_mail
 from user_manager.mailbox_limits import Admission, MailboxLimits
 from user_manager.model import OUTBOX, ConfirmationState, Deletion, Mailbox, User
-from user_manager.web_sessions import delete_sessions_of_user
+from user_manager.web_sessions import SessionLifetimes, delete_session, delete_sessions_of_user, start_session
 
 log = structlog.get_logger()
 
@@ -55,6 +55,9 @@ class ConfirmedAddress:
     account: Account
     new_token: str | None = field(repr=False)
     """The token that replaces the account's earlier one, which is not shown again; None: that one stays valid."""
+    secret: SessionSecret | None = None
+    """Of the session of the browser that has confirmed; None: none was asked for, or the address was confirmed before.
+    """
 
 
 class Registrations:
@@ -71,7 +74,9 @@ class Registrations:
         answers: IdempotencyStore,
         limits: MailboxLimits,
         clock: Clock,
+        lifetimes: SessionLifetimes,
     ) -> None:
+        self._lifetimes = lifetimes
         self._database = database
         self._links = links
         self._authorizer = authorizer
@@ -86,6 +91,7 @@ class Registrations:
         time_zone: str,
         idempotency_key: UUID | None = None,
         client: str | None = None,
+        language: str | None = None,
     ) -> Registration:
         """Create an unconfirmed account with a new token, and request a confirmation mail if the mailbox may get one.
 
@@ -93,13 +99,14 @@ class Registrations:
         neither read nor changed, so that nobody can tell (ADR 28). Idempotent: a duplicate of an earlier request
         changes nothing and returns what the first one returned, as long as that answer is stored; without an
         `idempotency_key` the arguments themselves identify the request, and a duplicate gets no token. `client`
-        identifies who causes the mail. Raises IdempotencyKeyReusedError, TooManyMailsError, and StillInFlightError if a
-        concurrent request blocks this one.
+        identifies who causes the mail; `language` is that of the pages (None: English). Raises
+        IdempotencyKeyReusedError, TooManyMailsError, and StillInFlightError if a concurrent request blocks this one.
         """
-        body = json.dumps([address.key, address.email, name, time_zone]).encode()
+        # Without a language as the version before has it: replicas of both may get a request and its duplicate.
+        body = json.dumps([address.key, address.email, name, time_zone, *([language] if language else [])]).encode()
         request = IdempotentRequest.from_key_and_body(idempotency_key, body)
         try:
-            registration, is_new = self._create_account(request, address, name, time_zone, client)
+            registration, is_new = self._create_account(request, address, name, time_zone, language, client)
         except IntegrityError:
             # A concurrent request with the same key, for another address, committed first: its result decides now.
             registration, is_new = self._load_concurrent_registration(request), False
@@ -110,7 +117,13 @@ class Registrations:
         return registration
 
     def _create_account(
-        self, request: IdempotentRequest, address: Address, name: str, time_zone: str, client: str | None
+        self,
+        request: IdempotentRequest,
+        address: Address,
+        name: str,
+        time_zone: str,
+        language: str | None,
+        client: str | None,
     ) -> tuple[Registration, bool]:
         """Insert the account, its stored answer and the mail's request in one transaction, unless it is a duplicate.
 
@@ -126,6 +139,7 @@ class Registrations:
             address_digest=compute_address_digest(address.key),
             name=name,
             time_zone=time_zone,
+            language=language,
             confirmed=False,
             paused=False,
             created_at=now,
@@ -175,17 +189,28 @@ class Registrations:
             return _decode_answer(answer)
         raise StillInFlightError("Another request was in the way; ask again.")
 
-    def confirm(self, link_token: str, proof: str | None = None) -> ConfirmedAddress:
+    def confirm(
+        self,
+        link_token: str,
+        proof: str | None = None,
+        *,
+        name: str | None = None,
+        device: str | None = None,
+        replaced: SessionSecret | None = None,
+    ) -> ConfirmedAddress:
         """Confirm the address that the link was mailed to, and end its suppression. Idempotent.
 
         If the address was unconfirmed, the account's token is replaced, unless `proof` is that token: whoever asked for
         it need not own the address (ADR 28). Stores the time of confirmation, increases the version and publishes an
         event, but only if the address was unconfirmed or suppressed; then account mails to the mailbox are no longer
-        stopped, and all sessions of the account end. Raises LinkForgedError, LinkExpiredError, LinkOrphanedError.
+        stopped, and all sessions of the account end. Only if the address was unconfirmed, `name` becomes the person's
+        name (None: it stays), and a session of the browser `device` starts (None: none) in place of the session
+        `replaced`, where a new token is handed out: it opens no more than that. Raises LinkForgedError,
+        LinkExpiredError, LinkOrphanedError.
         """
         link = self._links.parse_confirmation_link(link_token)
         now = self._clock.now()
-        new_token = None
+        new_token = secret = None
         with self._database.transaction() as session:
             address_key = self._load_confirmable_user(session, link).address_key
             session.expire_all()
@@ -198,7 +223,12 @@ class Registrations:
                     if proof is None or tokens.compute_digest(proof) != user.token_sha256:
                         new_token = tokens.generate_token()
                         user.token_sha256 = tokens.compute_digest(new_token)
+                    user.name = user.name if name is None else name
                 delete_sessions_of_user(session, user.user_id)
+                if new_token is not None and device is not None:
+                    if replaced is not None:
+                        delete_session(session, replaced)
+                    secret = start_session(session, user.user_id, device, now, self._lifetimes)
                 user.confirmed = True
                 # Not before the last bounce, which a replica whose clock is ahead may have recorded.
                 user.confirmed_at = max(now, user.bounced_at or now)
@@ -210,7 +240,7 @@ class Registrations:
             account = Account.from_user(user)
         if is_change:
             log.info("account.confirmed", user_id=str(account.user_id))
-        return ConfirmedAddress(account, new_token)
+        return ConfirmedAddress(account, new_token, secret)
 
     def check_confirmation_link(self, link_token: str) -> Account:
         """Return the account that `confirm` would confirm by this link, without changing anything.
@@ -337,13 +367,14 @@ def _make_room_for_confirmed_account(session: Session, user: User) -> None:
 def _encode_answer(registration: Registration) -> bytes:
     """Encode a registration, token included, as the JSON text that the idempotency store keeps.
 
-    Leaves out `suppressed` and `corrections`.
+    Leaves out `suppressed` and `corrections`; `language` stands beside the account.
     """
     account = asdict(registration.account)
     # Known of a new account; and so replicas of the versions before can read the answer, and this one can read theirs.
-    del account["suppressed"], account["corrections"]
+    del account["suppressed"], account["corrections"], account["language"]
     account |= {"user_id": str(registration.account.user_id), "created_at": registration.account.created_at.isoformat()}
-    return json.dumps({"account": account, "token": registration.token}).encode()
+    encoded = {"account": account, "token": registration.token, "language": registration.account.language}
+    return json.dumps(encoded).encode()
 
 
 def _decode_answer(answer: bytes) -> Registration:
@@ -351,4 +382,5 @@ def _decode_answer(answer: bytes) -> Registration:
     decoded = json.loads(answer)
     account = decoded["account"]
     account |= {"user_id": UUID(account["user_id"]), "created_at": datetime.fromisoformat(account["created_at"])}
-    return Registration(Account(**account, suppressed=False, corrections=True), decoded["token"])
+    language = decoded.get("language", DEFAULT_LANGUAGE)
+    return Registration(Account(**account, language=language, suppressed=False, corrections=True), decoded["token"])

@@ -21,6 +21,7 @@ from user_manager.links import SIGN_IN_RENEWAL_LIFETIME, LinkSigner, SignInLink
 from user_manager.mail_requests import MailKind, delete_sign_in_requests_to, request_mail
 from user_manager.mailbox_limits import Admission, MailboxLimits, PauseScope
 from user_manager.model import OUTBOX, User
+from user_manager.newcomers import Newcomer, add_newcomer
 from user_manager.sign_in_links import is_sign_in_link_valid, store_sign_in_link, use_sign_in_link
 from user_manager.web_sessions import SessionLifetimes, delete_session, start_session
 
@@ -72,17 +73,20 @@ class SignIns:
         for outcome in SignInOutcome:
             self._attempts.labels(outcome=outcome)  # from zero, so that the first one is an increase
 
-    def request_link(self, address: Address, client: str | None = None) -> None:
+    def request_link(self, address: Address, client: str | None = None, newcomer: Newcomer | None = None) -> None:
         """Request a mail with a link that signs in, if the mailbox may get one; that link voids all before it.
 
         Does the same whether the address has an account or not: what the mail offers is decided when it is sent. An
-        address without a confirmed account gets the link that confirms it. `client` identifies who causes the mail.
-        Raises TooManyMailsError.
+        address without a confirmed account gets the link that confirms it; if it has no account at all, one that is
+        unconfirmed is made for the `newcomer` (None: none is). `client` identifies who causes the mail. Raises
+        TooManyMailsError.
         """
         now = self._clock.now()
         with self._database.transaction() as session:
             mailbox = self._limits.lock_mailbox(session, self._limits.compute_hash(address.key), now)
             admission = self._limits.admit_mail(session, mailbox, address, client, now, PauseScope.SIGN_IN)
+            if newcomer is not None:
+                add_newcomer(session, address, newcomer, now)
             if admission is not Admission.REFUSED:
                 self._request_mail(session, address)
 

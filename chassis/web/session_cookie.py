@@ -87,6 +87,14 @@ class SessionCookie:
         if fault is not None:
             raise Problem(403, fault)
 
+    def is_own_origin(self) -> bool:
+        """Return True if a page of this service's origin has caused the present request (`require_own_origin`)."""
+        try:
+            self.require_own_origin()
+        except Problem:
+            return False
+        return True
+
     def set_on(self, response: Response, secret: SessionSecret, lifetime: timedelta) -> None:
         """Make the browser keep the secret for `lifetime`, in place of any other."""
         self._set(response, secret.text, lifetime)

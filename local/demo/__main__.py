@@ -26,7 +26,8 @@ from local.demo.live_report import DeliveredAlert, LiveRun, LiveTruth, print_liv
 from local.demo.options import Options, parse_options
 from local.demo.plan import DAY, DemoPlan, plan_demo
 from local.demo.screen import Screen
-from local.demo.story import Scenario, ScenarioResult, compute_median_and_p99
+from local.demo.sign_in_link import request_sign_in_link
+from local.demo.story import EMAIL, Scenario, ScenarioResult, compute_median_and_p99
 from local.demo.urls import build_mailbox_url, list_urls
 from local.errors import LocalError
 from local.kafka import find_external_bootstrap_servers
@@ -180,7 +181,7 @@ def _run_demo(options: Options, screen: Screen) -> int:
 
         names = (*(name for name in names if name not in workers), *workers)
         screen.print_line(f"  ready: {', '.join(names)}; logs in {data / 'logs'}")
-        screen.print_line(f"  people {build_public_url(options.ports)}/docs  (what can be asked)")
+        screen.print_line(f"  people {build_public_url(options.ports)}/  (a link that signs in there comes at the end)")
         screen.print_line(f"  mails  {build_mailbox_url(options.ports)}  (new ones appear there by themselves)")
         kafka = settings["KAFKA_BOOTSTRAP_SERVERS"]
         scenario = Scenario(options, clock, require_alive, data / "mail", kafka, screen)
@@ -198,7 +199,8 @@ def _run_demo(options: Options, screen: Screen) -> int:
             options.json.write_text(json.dumps([_encode_alert(each) for each in result.mailed], indent=1) + "\n")
             screen.print_line(f"  what was mailed: {options.json}")
         if not options.once:
-            _wait_for_ctrl_c(require_alive, options, screen)
+            link = request_sign_in_link(build_public_url(options.ports), EMAIL, data / "mail", require_alive)
+            _wait_for_ctrl_c(require_alive, options, screen, link)
         return 0 if is_right else 1
 
 
@@ -276,12 +278,17 @@ def _encode_alert(alert: AlertHeaderFields) -> dict[str, object]:
     return {**asdict(alert), "window_start": alert.window_start.strftime("%Y-%m-%dT%H:%M:%SZ")}
 
 
-def _wait_for_ctrl_c(require_alive: Callable[[], None], options: Options, screen: Screen) -> None:
+def _wait_for_ctrl_c(require_alive: Callable[[], None], options: Options, screen: Screen, link: str) -> None:
     """Print the stack's URLs and keep it running until Ctrl-C, with a call of `require_alive` twice a second.
 
-    Raises what `require_alive` raises: LocalError if a process has ended that is not restarted.
+    `link` signs in to the pages as the person of the story. Raises what `require_alive` raises:
+    LocalError if a process has ended that is not restarted.
     """
     screen.print_heading("Still up, until Ctrl-C")
+    screen.print_line(
+        "Open this to see the pages as Ada does, who watched (once, for 15 minutes; then it asks for another mail):"
+    )
+    screen.print_line(f"  {link}")
     screen.print_table(list_urls(options.ports, options.streams_workers))
     try:
         while True:

@@ -17,7 +17,8 @@ def list_urls(ports: Ports, workers: int) -> list[tuple[str, str]]:
     """Return the stack's web pages, each with a caption and its URL; the overview of each of the stream workers."""
     others = list(assign_worker_ports(ports, workers).values())[1:]
     return [
-        ("Towerwatch for people: accounts", f"{build_public_url(ports)}/docs/accounts/docs"),
+        ("Towerwatch for people", f"{build_public_url(ports)}/"),
+        ("for programs: accounts", f"{build_public_url(ports)}/docs/accounts/docs"),
         ("the same: interests and flights", f"{build_public_url(ports)}/docs/flights/docs"),
         ("mails", build_mailbox_url(ports)),
         ("airports, as the stream sees them", build_url(ports.streams_web, "/overview")),

@@ -48,12 +48,9 @@ class Destination:
 
 
 ROUTES: Final = (
-    *(
-        Route(path, ACCOUNTS)
-        for path in ("/users", "/confirm", "/unsubscribe", "/token", "/not-me", "/session", "/deletions")
-    ),
+    *(Route(path, ACCOUNTS) for path in ("/users", "/unsubscribe", "/token", "/not-me", "/session", "/deletions")),
     # Browsers send Origin with the forms of these pages only with such a policy; ADR 53.
-    Route("/sign-in", ACCOUNTS, referrer_policy="same-origin"),
+    *(Route(path, ACCOUNTS, referrer_policy="same-origin") for path in ("/sign-in", "/confirm")),
     # The pages for people: exactly these, and the files that they load.
     *(
         Route(path, ACCOUNTS, is_prefix=False, referrer_policy="same-origin")

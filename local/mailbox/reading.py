@@ -105,6 +105,12 @@ def find_confirmation_link(mail: ReceivedMail) -> str | None:
     return link.group() if link else None
 
 
+def find_sign_in_link(mail: ReceivedMail) -> str | None:
+    """Return the link that signs in, which no other mail has; None if the mail is another."""
+    links = (link.group() for link in _LINK.finditer(get_plain_text(mail)))
+    return next((link for link in links if "/sign-in/" in link), None)
+
+
 def _list_files(folder: Path) -> list[Path]:
     """Return the paths in a folder, in no order; an empty list if the folder does not exist."""
     try:

@@ -214,14 +214,15 @@ def _print_addresses(config: StackConfig, sources: str) -> None:
     print(
         f"""
 Towerwatch is up.
-  people       {public}/docs
+  people       {public}/
+  programs     {public}/docs
   mails        {mails}
   operators    http://{HOST}:{ports.streams_web}/overview
   logs         {config.data / "logs"}
   sources      {sources}
   The first mail about an airport can come some three hours after its first interest, later ones in the morning after
   each day: OpenSky gives a day's flights in the night after it, and they are taken for complete only when given twice.
-  README.md says how to register and to set an interest; `make down` stops it, data is kept."""
+  People register and sign in at the first address; `make down` stops it, data is kept."""
     )
 
 

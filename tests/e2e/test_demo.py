@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 from pathlib import Path
@@ -78,6 +79,29 @@ def assert_blizzard(mailed: list[dict[str, Any]]) -> None:
         ("departures", "1h", 1),
         ("arrivals", "1d", 10),
     }
+
+
+def test_the_demo_leaves_the_pages_open_for_whoever_follows_its_link(tmp_path, port_base):
+    """The link comes by mail, as everybody's; it signs in as the person of the story, who has her interest."""
+    data = tmp_path / "demo"
+    with run_demo(data, port_base, "--settled", "--interest", "KBOS:arrivals:1d:low=10") as process:
+        link = eventually(
+            lambda: re.search(r"^  (http://\S+/sign-in/\S+)$", read_output(data), re.M) or process.poll() is not None,
+            "the demo is over", 500,
+        )  # fmt: skip
+        assert isinstance(link, re.Match), read_output(data)
+        assert f"Towerwatch for people   http://{HOST}:{Ports.from_base(port_base).gateway_http}/" in re.sub(
+            " {3,}", "   ", read_output(data)
+        )
+        own = {"Sec-Fetch-Site": "same-origin"}
+        signed_in = plain_http.post(link[1], headers=own)
+        assert signed_in.status_code == 303
+        own["Cookie"] = signed_in.headers.get_list("Set-Cookie")[0].partition(";")[0]
+        people = link[1].partition("/sign-in/")[0]
+        assert plain_http.get(f"{people}/session", headers=own).json()["user"]["name"] == "Ada"
+        (interest,) = plain_http.get(f"{people}/interests", headers=own).json()["interests"]
+        assert interest["airport_icao"] == "KBOS"
+    assert not find_processes(data)
 
 
 def test_a_killed_stream_worker_loses_and_repeats_no_alert(tmp_path, port_base):

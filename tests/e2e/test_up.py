@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from local.mailbox.reading import find_confirmation_link, read_mails
+from local.mailbox.reading import find_confirmation_link, find_sign_in_link, read_mails
 from local.ports import HOST, Ports
 from local.processes import ROOT
 from tests import plain_http
@@ -77,7 +77,7 @@ def test_accounts_and_interests_survive_restarts_and_crashes(stack):
     started = stack("start")
     assert started.returncode == 0, started.stderr
     assert "Towerwatch is up" in started.stdout
-    assert f"  people       {stack.people}/docs\n" in started.stdout
+    assert f"  people       {stack.people}/\n  programs     {stack.people}/docs\n" in started.stdout
     assert f"  mails        {stack.mails}/\n" in started.stdout
     assert plain_http.get(f"{stack.people}/docs", follow_redirects=True).status_code == 200
     for service in stack.direct:  # for operators, and for programs on this machine
@@ -139,6 +139,41 @@ def test_accounts_and_interests_survive_restarts_and_crashes(stack):
     assert (mine["name"], mine["confirmed"]) == ("Ada", True)
     # Kafka is empty: the collector publishes what the stream must know.
     eventually(lambda: "LICC" in read_page(stack.overview), "the stream knows the interest again")
+
+
+def test_a_stranger_registers_and_signs_in_by_mails_alone(stack):
+    """The form of the pages, Kafka, the notifier and SMTP: the first mail confirms and signs in, the second signs in.
+
+    The mails are asked for on a topic that holds no address; each link works for the browser that presses its button.
+    """
+    assert stack("start").returncode == 0
+    own = {"Sec-Fetch-Site": "same-origin"}
+    form = {"email": "ada@towerwatch.test", "time_zone": "Europe/Rome"}
+
+    def follow(find_link, data=None) -> httpx.Response:
+        """Wait for the mail with such a link, press the button behind it, and return the answer."""
+        found = eventually(
+            lambda: [link for mail in read_mails(stack.data / "mail") if (link := find_link(mail))], "the mail comes"
+        )
+        assert plain_http.get(found[-1]).status_code == 200
+        return plain_http.post(found[-1], headers=own, data=data)
+
+    assert plain_http.post(f"{stack.people}/sign-in/mail", data=form, headers=own).status_code == 202
+    confirmed = follow(find_confirmation_link, {"name": "Ada"})
+    assert confirmed.status_code == 200
+    first = {**own, "Cookie": confirmed.headers.get_list("Set-Cookie")[0].partition(";")[0]}
+    session = plain_http.get(f"{stack.people}/session", headers=first).json()
+    assert (session["user"]["name"], session["user"]["time_zone"]) == ("Ada", "Europe/Rome")
+    wish = {"airport_icao": "LICC", "direction": "departures", "window": "1d", "low_value": 5}
+    assert plain_http.post(f"{stack.people}/interests", json=wish, headers=first).status_code == 201
+    assert plain_http.delete(f"{stack.people}/session", headers=first).status_code == 204
+
+    assert plain_http.post(f"{stack.people}/sign-in/mail", data=form, headers=own).status_code == 202
+    signed_in = follow(find_sign_in_link)
+    assert (signed_in.status_code, signed_in.headers["Location"]) == (303, "/")
+    second = {**own, "Cookie": signed_in.headers.get_list("Set-Cookie")[0].partition(";")[0]}
+    assert plain_http.get(f"{stack.people}/session", headers=second).json()["user"] == session["user"]
+    assert plain_http.get(f"{stack.people}/session", headers=first).status_code == 401
 
 
 def read_page(url: str) -> str:

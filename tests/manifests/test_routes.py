@@ -75,7 +75,7 @@ def _accounts() -> Flask:
         )
     )
     app.register_blueprint(build_sessions_blueprint(Mock(), Mock(), Mock(), allow_test_addresses=False, limit=Mock()))
-    app.register_blueprint(pages.build_pages_blueprint(Mock(), Mock(), Mock()))
+    app.register_blueprint(pages.build_pages_blueprint(Mock(), Mock(), Mock(), Mock(), Mock()))
     app.register_blueprint(
         build_sign_in_pages_blueprint(Mock(), Mock(), Mock(), allow_test_addresses=False, limit=Mock())
     )

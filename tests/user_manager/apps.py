@@ -52,7 +52,11 @@ def build_app(
             service.sign_ins, reader.cookie, service.lifetimes, allow_test_addresses=allow_test_addresses, limit=limit
         )
     )
-    app.register_blueprint(build_pages_blueprint(service.registrations, service.accounts, service.account_mails))
+    app.register_blueprint(
+        build_pages_blueprint(
+            service.registrations, service.accounts, service.account_mails, reader.cookie, service.lifetimes
+        )
+    )
     app.register_blueprint(build_web_blueprint(WebFiles(urlsplit(public_url).path), reader.cookie))
     app.register_blueprint(
         openapi.create_blueprint("Towerwatch accounts", "1", DESCRIPTION, reader.cookie.name, has_start=False)

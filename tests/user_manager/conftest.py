@@ -55,7 +55,9 @@ class Service:
         authorizer = AccountAuthorizer(OPERATOR_TOKEN, self.clock, self.lifetimes)
         self.limits = MailboxLimits(SIGNING_KEY, self.rates, self.metrics)
         self.accounts = Accounts(self.database, self.links, authorizer, self.limits)
-        self.registrations = Registrations(self.database, self.links, authorizer, self.answers, self.limits, self.clock)
+        self.registrations = Registrations(
+            self.database, self.links, authorizer, self.answers, self.limits, self.clock, self.lifetimes
+        )
         self.account_mails = AccountMails(self.database, self.links, self.limits, self.clock)
         self.deletions = Deletions(self.database, self.interests, authorizer, self.clock, self.metrics)
         self.bounces = Bounces(self.database, self.clock, self.metrics)

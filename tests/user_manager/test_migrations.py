@@ -99,6 +99,7 @@ class TestUserManagerMigrations(MigrationTests):
             assert (user.version, user.confirmations_asked) == (1, 1)
             assert (user.confirmed_at, user.bounced_at, user.corrections) == (None, None, None)
             assert Account.from_user(user).corrections, "who was asked nothing gets corrections"
+            assert (user.language, Account.from_user(user).language) == (None, "en")
             assert user.address_digest == compute_address_digest("ann@example.org")
             assert (user.suppressed, user.can_get_confirmation_mail) == (False, False)
             assert user.confirmation_asked_at == ANN["created_at"]

@@ -43,8 +43,8 @@ def check_page(visit: SiteVisit) -> None:
 
 def check_requests(visit: SiteVisit) -> None:
     """Assert that the browser has reported nothing, and has asked no other origin for anything."""
-    assert visit.faults == []
-    assert visit.foreign == []
+    assert visit.faults == [], "\n".join(visit.faults)
+    assert visit.foreign == [], "\n".join(visit.foreign)
 
 
 def check_accessibility(page: Page) -> None:
@@ -65,7 +65,8 @@ def check_layout(page: Page) -> None:
     assert measure_layout_shift(page) <= MOST_SHIFT
     wider = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
     assert wider <= 0, f"the page is {wider} px wider than the window"
-    assert page.evaluate(_SMALL_TARGETS, SMALLEST_TARGET_PX) == []
+    small = page.evaluate(_SMALL_TARGETS, SMALLEST_TARGET_PX)
+    assert small == [], "\n".join(small)
 
 
 def measure_layout_shift(page: Page) -> float:

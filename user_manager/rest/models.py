@@ -13,6 +13,7 @@ from chassis.web.numbers import FROM_QUERY
 from user_manager.accounts import Account, AccountUpdate, Confirmation
 from user_manager.deletion.saga import DeletionStatus
 from user_manager.model import ConfirmationState
+from user_manager.rest.texts import LANGUAGES
 from user_manager.sessions import SessionView
 
 MAX_NAME_LENGTH: Final = 100
@@ -41,6 +42,13 @@ def _check_person_name(name: str) -> str:
     return name.strip()
 
 
+def parse_person_name(text: str) -> str:
+    """Return a name without surrounding blanks. Raises ValueError if it is too long, or no name."""
+    if len(text) > MAX_NAME_LENGTH:
+        raise ValueError(f"must have at most {MAX_NAME_LENGTH} characters")
+    return _check_person_name(text)
+
+
 def _check_time_zone(name: str) -> str:
     """Return `name` unchanged. Raises ValueError, with a hint, unless it names a time zone that people can be in."""
     if name not in list_time_zones():
@@ -48,6 +56,13 @@ def _check_time_zone(name: str) -> str:
         hint = "" if meant is None else f"; did you mean {meant}?"
         raise ValueError(f"must be the IANA name of a time zone, such as Europe/Rome or UTC{hint}")
     return name
+
+
+def _check_language(tag: str) -> str:
+    """Return `tag` unchanged. Raises ValueError unless the pages are there in this language."""
+    if tag not in LANGUAGES:
+        raise ValueError(f"must be one of {', '.join(LANGUAGES)}")
+    return tag
 
 
 def _remove_null_defaults(schema: dict[str, Any]) -> None:
@@ -74,6 +89,18 @@ TimeZone = Annotated[
         json_schema_extra={"format": "iana-time-zone", "examples": ["Europe/Rome"]},
         description="The IANA name of a time zone.",
     ),
+]
+
+
+def is_time_zone(name: str) -> bool:
+    """Return True if a text is the IANA name of a time zone that people can be in."""
+    return name in list_time_zones()
+
+
+Language = Annotated[
+    str,
+    AfterValidator(_check_language),
+    Field(json_schema_extra={"enum": list(LANGUAGES)}, description="The tag of the language of the pages."),
 ]
 Email = Annotated[str, Field(max_length=254, json_schema_extra={"format": "email", "examples": ["ann@example.org"]})]
 
@@ -102,9 +129,12 @@ class _Body(BaseModel):
 class NewUser(_Body):
     """The request body of a registration."""
 
+    model_config = ConfigDict(json_schema_extra=_remove_null_defaults)
+
     email: Email
     name: Name
     time_zone: TimeZone = "UTC"
+    language: Language = _ABSENT
 
 
 class ChangedUser(_Body):
@@ -114,6 +144,7 @@ class ChangedUser(_Body):
 
     name: Name = _ABSENT
     time_zone: TimeZone = _ABSENT
+    language: Language = _ABSENT
     paused: Annotated[bool, Field(strict=True)] = Field(default=_ABSENT, description=_PAUSED)
     corrections: Annotated[bool, Field(strict=True)] = Field(default=_ABSENT, description=_CORRECTIONS)
 
@@ -121,7 +152,7 @@ class ChangedUser(_Body):
     def _require_one_field(self) -> "ChangedUser":
         """Return the body unchanged. Raises ValueError if it has no member."""
         if not self.model_fields_set:
-            raise ValueError("must say what to change: name, time_zone, paused or corrections")
+            raise ValueError("must say what to change: name, time_zone, language, paused or corrections")
         return self
 
     def to_update(self) -> AccountUpdate:
@@ -145,6 +176,7 @@ class User(BaseModel):
     email: Email
     name: str
     time_zone: TimeZone
+    language: Language
     confirmed: bool = Field(description="Whether somebody has followed the link in the confirmation mail.")
     paused: bool = Field(description=_PAUSED)
     corrections: bool = Field(description=_CORRECTIONS)

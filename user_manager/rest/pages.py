@@ -5,16 +5,22 @@ from typing import Final
 
 from flask import Blueprint, Response, make_response, render_template, request
 
-from chassis.web.http import ProblemKind
+from chassis.web.http import Problem, ProblemKind
 from chassis.web.openapi import ResponseDescription, describe
+from chassis.web.session_cookie import SessionCookie
 from user_manager.account_mails import AccountMails
-from user_manager.accounts import Account, Accounts
+from user_manager.accounts import DEFAULT_LANGUAGE, Account, Accounts
+from user_manager.devices import describe_device
 from user_manager.registration import Registrations
+from user_manager.rest.models import parse_person_name
 from user_manager.rest.routes import PROBLEMS
+from user_manager.rest.texts import choose_language, load_texts, translate
+from user_manager.web_sessions import SessionLifetimes
 
 PAGE_HEADERS: Final = {
     "Content-Security-Policy": (
-        "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+        "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; frame-ancestors 'none'; "
+        "base-uri 'none'"
     ),
     "Cache-Control": "no-store",
     "Referrer-Policy": "no-referrer",  # the URL of this page alone authorizes its action
@@ -30,37 +36,29 @@ _ANSWERS: Final = {
 _LASTING_ANSWERS: Final = {status: answer for status, answer in _ANSWERS.items() if status != 410}
 
 _TITLES_OF_PROBLEMS: Final = {
-    "unsubscribe": "Your alerts are not paused",
-    "token": "Your token is not replaced",
-    "not-me": "Nothing was changed",
+    "unsubscribe": "link.problem.unsubscribe",
+    "token": "link.problem.token",
+    "not-me": "link.problem.not_me",
 }
 """The title of an error's page, by the first segment of its path; of any other path: the address is not confirmed."""
 
-_TOKEN: Final = "Your token"  # noqa: S105 - a label
-_COPY_IT: Final = (
-    "This is your token from now on; the one before is void. It is not shown again, so copy it: programs send it in "
-    "the header “Authorization: Bearer …”."
-)
-
-_NEXT: Final = (
-    "Say what you want to be told: send POST /interests to the address of this page (README.md has the whole command) "
-    "with the token, and with JSON like this: "
-    '{"airport_icao": "LICC", "direction": "departures", "window": "1d", "low_value": 5}'
-)
-"""What to do once the address is confirmed: people reach all services at one address."""
-
-_CONFIRMED_BEFORE: Final = (
-    "Towerwatch may send you mail. You can close this page. The account keeps its token; if that is lost, send a "
-    'POST to /users/token with the JSON {"email": "your address"}, and a link to a new one is mailed to you.'
-)
-"""The text for whoever gets no new token, because the link was used before, or because they have shown the token."""
+_INTEREST: Final = '{"airport_icao": "LICC", "direction": "departures", "window": "1d", "low_value": 5}'
+"""An example of what programs send to set an interest."""
+_LOST: Final = '{"email": "…"}'
 
 
-def build_pages_blueprint(registrations: Registrations, accounts: Accounts, account_mails: AccountMails) -> Blueprint:
+def build_pages_blueprint(
+    registrations: Registrations,
+    accounts: Accounts,
+    account_mails: AccountMails,
+    cookie: SessionCookie,
+    lifetimes: SessionLifetimes,
+) -> Blueprint:
     """Build the routes /confirm, /unsubscribe, /token and /not-me, each with a link's token; errors are pages too.
 
     GET checks the link and shows a button; the button's POST confirms the address, pauses all alerts, replaces the
-    token, or stops account mails. Every page has headers against caching, framing, scripts and referrers.
+    token, or stops account mails. Whoever confirms by the button of our own page is signed in, too. Every page has
+    headers against caching, framing, scripts and referrers.
     """
     blueprint = Blueprint("pages", __name__, template_folder="templates")
 
@@ -69,45 +67,62 @@ def build_pages_blueprint(registrations: Registrations, accounts: Accounts, acco
     def confirmation_page(token: str) -> Response:
         account = registrations.check_confirmation_link(token)
         if account.confirmed and not account.suppressed:
-            return render_page("Your address is confirmed", _CONFIRMED_BEFORE, facts=list_facts(account))
+            return _render_confirmed_before(account)
         return render_page(
-            "Confirm your address",
-            "Press the button, and Towerwatch may send you mail. If this is not what you entered, you can change it "
-            "afterwards: whoever confirms gets the account, and nobody else's token opens it any more.",
+            translate("link.confirm.title"),
+            translate("link.confirm.text"),
             facts=list_facts(account),
-            button="Confirm my address",
+            button=translate("link.confirm.button"),
+            name=None if account.confirmed else account.name,
         )
 
     @blueprint.post("/confirm/<token>")
     @describe(
         "Confirm the address; the account's token is replaced, unless this request carries it as bearer token",
-        answers=_ANSWERS,
+        answers=_ANSWERS | {422: ResponseDescription("text/html", "The name in the form is none.")},
     )
     def confirm(token: str) -> Response:
-        confirmed = registrations.confirm(token, _read_proof())
-        facts = list_facts(confirmed.account)
-        if confirmed.new_token is None:
-            return render_page("Your address is confirmed", _CONFIRMED_BEFORE, facts=facts)
-        return render_page(
-            "Your address is confirmed",
-            f"Towerwatch may send you mail now. {_COPY_IT}",
-            facts=[*facts, (_TOKEN, confirmed.new_token), ("Next", _NEXT)],
+        proof = _read_proof()
+        is_ours = proof is None and cookie.is_own_origin()
+        confirmed = registrations.confirm(
+            token,
+            proof,
+            name=_read_name(),
+            device=describe_device(request.headers.get("User-Agent", "")) if is_ours else None,
+            replaced=cookie.find_replaced_secret() if is_ours else None,
         )
+        if confirmed.new_token is None:
+            return _render_confirmed_before(confirmed.account)
+        is_signed_in = confirmed.secret is not None
+        page = render_page(
+            translate("link.confirmed.title"),
+            translate("link.confirmed.signed_in" if is_signed_in else "link.confirmed.text"),
+            facts=list_facts(confirmed.account),
+            onward=("/watch", translate("link.confirmed.onward")) if is_signed_in else ("/", translate("link.onward")),
+            for_programs=[
+                (translate("link.fact.token"), confirmed.new_token),
+                ("", translate("link.copy_token")),
+                (translate("link.fact.next"), translate("link.next", example=_INTEREST)),
+            ],
+        )
+        if confirmed.secret is not None:
+            cookie.set_on(page, confirmed.secret, lifetimes.whole)
+        return page
 
     @blueprint.get("/token/<token>")
     @describe("Ask whether to replace the token", answers=_ANSWERS)
     def token_page(token: str) -> Response:
         account_mails.check_token_link(token)
         return render_page(
-            "Get a new token",
-            "Press the button, and you get a new token. The one before is void from then on.",
-            button="Replace my token",
+            translate("link.token.title"), translate("link.token.text"), button=translate("link.token.button")
         )
 
     @blueprint.post("/token/<token>")
     @describe("Replace the token, and show the new one", answers=_ANSWERS)
     def replace_token(token: str) -> Response:
-        return render_page("Your token is replaced", _COPY_IT, facts=[(_TOKEN, account_mails.replace_token(token))])
+        new = account_mails.replace_token(token)
+        facts = [(translate("link.fact.token"), new)]
+        return render_page(translate("link.token.replaced_title"), translate("link.copy_token"), facts=facts)
 
     @blueprint.get("/not-me/<token>")
     @describe("Ask whether to stop mails about accounts", answers=_LASTING_ANSWERS)
@@ -115,11 +130,7 @@ def build_pages_blueprint(registrations: Registrations, accounts: Accounts, acco
         if account_mails.are_mails_stopped(token):
             return _render_mails_stopped()
         return render_page(
-            "This was not you?",
-            "Press the button, and what was registered with your address without your confirmation is deleted, and "
-            "Towerwatch sends no more mails about registrations, tokens or signing in there. Alerts that you asked for "
-            "go on.",
-            button="Stop these mails",
+            translate("link.not_me.title"), translate("link.not_me.text"), button=translate("link.not_me.button")
         )
 
     # RFC 8058, 3.2, as below. Only the page's own button says `mails=allow`.
@@ -128,10 +139,7 @@ def build_pages_blueprint(registrations: Registrations, accounts: Accounts, acco
     def stop_mails(token: str) -> Response:
         if request.form.get("mails") == "allow":
             account_mails.allow_mails(token)
-            return render_page(
-                "These mails are allowed",
-                "Towerwatch sends mails about registrations, tokens or signing in to you again.",
-            )
+            return render_page(translate("link.not_me.allowed_title"), translate("link.not_me.allowed"))
         account_mails.stop_mails(token)
         return _render_mails_stopped()
 
@@ -140,9 +148,9 @@ def build_pages_blueprint(registrations: Registrations, accounts: Accounts, acco
     def unsubscription_page(token: str) -> Response:
         accounts.check_unsubscription_link(token)
         return render_page(
-            "Pause all alerts",
-            "Press the button, and Towerwatch sends you no more alerts until you want them again.",
-            button="Pause all alerts",
+            translate("link.unsubscribe.title"),
+            translate("link.unsubscribe.text"),
+            button=translate("link.unsubscribe.button"),
         )
 
     # RFC 8058, 3.2: one POST without login, cookie or redirect. Its body is ignored: the link suffices.
@@ -150,27 +158,28 @@ def build_pages_blueprint(registrations: Registrations, accounts: Accounts, acco
     @describe("Pause all alerts (RFC 8058)", answers=_ANSWERS)
     def unsubscribe(token: str) -> Response:
         accounts.unsubscribe(token)
-        return render_page(
-            "Your alerts are paused",
-            "Towerwatch sends you no more alerts until you want them again. You can close this page.",
-        )
+        return render_page(translate("link.unsubscribe.done_title"), translate("link.unsubscribe.done"))
+
+    def render_problem_page(problem: Problem) -> Response:
+        """Render the page for a problem, with its status and headers; the title names the failed action."""
+        key = _TITLES_OF_PROBLEMS.get(request.path.split("/")[1], "link.problem.confirm")
+        return render_problem(translate(key), problem)
 
     for error_class, kind in PROBLEMS.items():
 
-        def render_problem_page(error: Exception, kind: ProblemKind = kind) -> Response:
-            """Render the page for an error, with the error's status and headers; the title names the failed action."""
-            title = _TITLES_OF_PROBLEMS.get(request.path.split("/")[1], "Your address is not confirmed")
-            problem = kind.build_problem(error)
-            page = render_page(title, problem.detail)
-            page.status_code = problem.status
-            page.headers.update(problem.headers)
-            return page
+        def render_error_page(error: Exception, kind: ProblemKind = kind) -> Response:
+            """Render the page for an error."""
+            return render_problem_page(kind.build_problem(error))
 
-        blueprint.register_error_handler(error_class, render_problem_page)
+        blueprint.register_error_handler(error_class, render_error_page)
+    blueprint.register_error_handler(Problem, render_problem_page)
 
     @blueprint.after_request
     def add_security_headers(response: Response) -> Response:
         response.headers.update(PAGE_HEADERS)
+        if request.path.startswith("/confirm/"):
+            # It signs in, so its form says where it comes from: with no-referrer browsers would send `Origin: null`.
+            response.headers["Referrer-Policy"] = "same-origin"
         return response
 
     return blueprint
@@ -182,18 +191,38 @@ def _read_proof() -> str | None:
     return token.strip() if scheme.lower() == "bearer" else None
 
 
+def _read_name() -> str | None:
+    """Return the name in the request's form; None if there is no such field. Raises Problem 422 if it is none."""
+    name = request.form.get("name")
+    if name is None:
+        return None
+    try:
+        return parse_person_name(name)
+    except ValueError as error:
+        raise Problem(422, f"The name {error}.") from None
+
+
+def _render_confirmed_before(account: Account) -> Response:
+    """Render the page for whoever gets no new token: the link was used before, or they have shown the token."""
+    return render_page(
+        translate("link.confirmed.title"),
+        translate("link.confirmed.before", example=_LOST),
+        facts=list_facts(account),
+        onward=("/", translate("link.onward")),
+    )
+
+
 def list_facts(account: Account) -> list[tuple[str, str]]:
     """Return the name and time zone of an account, each with its label: a stranger may have typed them."""
-    return [("Name", account.name), ("Time zone", account.time_zone)]
+    return [(translate("link.fact.name"), account.name), (translate("link.fact.time_zone"), account.time_zone)]
 
 
 def _render_mails_stopped() -> Response:
     """Render the page that says that account mails are stopped, with a button that allows them again."""
     return render_page(
-        "These mails are stopped",
-        "Towerwatch sends no more mails about registrations, tokens or signing in to you. Should you want to register "
-        "or sign in yourself, allow them again first.",
-        button="Allow these mails again",
+        translate("link.not_me.stopped_title"),
+        translate("link.not_me.stopped"),
+        button=translate("link.not_me.allow_button"),
         field=("mails", "allow"),
     )
 
@@ -206,11 +235,32 @@ def render_page(
     button: str = "",
     field: tuple[str, str] | None = None,
     asks_email: bool = False,
+    name: str | None = None,
+    onward: tuple[str, str] | None = None,
+    for_programs: Sequence[tuple[str, str]] = (),
 ) -> Response:
     """Render a page with a title, a text, a list of names and values, and a button that posts to the page's own URL.
 
     No button if `button` is empty; `field` is the name and value of a hidden field that the button posts, too. If
-    `asks_email`, an address is typed beside the button, and posted as `email`.
+    `asks_email`, an address is typed beside the button, and posted as `email`; if `name` is not None, a person's name,
+    which it proposes. `onward` is the path and text of a link to another page of ours; `for_programs` are names and
+    values that few people need.
     """
     values = {"title": title, "text": text, "facts": facts, "button": button, "field": field}
-    return make_response(render_template("page.html", **values, asks_email=asks_email))
+    more = {"asks_email": asks_email, "name": name, "onward": onward, "for_programs": for_programs}
+    return make_response(render_template("page.html", **values, **more))
+
+
+def render_problem(title: str, problem: Problem) -> Response:
+    """Render the page for a problem, with its status and headers.
+
+    In English it says what the problem says; in other languages, what its status means.
+    """
+    text = problem.detail
+    if choose_language() != DEFAULT_LANGUAGE:
+        key = f"problem.{problem.status}"
+        text = translate(key if key in load_texts()[DEFAULT_LANGUAGE].entries else "problem.other")
+    page = render_page(title, text)
+    page.status_code = problem.status
+    page.headers.update(problem.headers)
+    return page

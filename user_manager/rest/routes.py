@@ -177,7 +177,7 @@ def build_users_blueprint(
         address = parse_address(body.email, allow_test=allow_test_addresses)
         _require_registrable(address)
         registration = registrations.register(
-            address, body.name, body.time_zone, read_idempotency_key(), identify_sender()
+            address, body.name, body.time_zone, read_idempotency_key(), identify_sender(), body.language
         )
         account = registration.account
         location = url_for("users.get_user", email=account.email)

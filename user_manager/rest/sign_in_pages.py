@@ -4,9 +4,10 @@ Mail scanners open links, so only a page's button signs in. Only a page of this 
 sign a visitor in to an account that is not theirs (login CSRF), or let visitors ask for mails to others.
 """
 
+from http import HTTPStatus
 from typing import Final
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response, make_response, redirect, request, url_for
 
 from chassis.web.http import Problem, ProblemKind
 from chassis.web.limits import ClientRateLimit
@@ -15,8 +16,11 @@ from chassis.web.session_cookie import SessionCookie
 from user_manager.addresses import parse_address
 from user_manager.devices import describe_device
 from user_manager.errors import LinkExpiredError
-from user_manager.rest.pages import PAGE_HEADERS, list_facts, render_page
+from user_manager.newcomers import Newcomer
+from user_manager.rest.models import is_time_zone
+from user_manager.rest.pages import PAGE_HEADERS, list_facts, render_page, render_problem
 from user_manager.rest.routes import PROBLEMS, identify_sender
+from user_manager.rest.texts import choose_language, translate
 from user_manager.sign_in import SignIns
 from user_manager.web_sessions import SessionLifetimes
 
@@ -34,11 +38,6 @@ _ANSWERS: Final = {
 }
 _FOREIGN: Final = {403: ResponseDescription("text/html", "A page of another origin has caused the request.")}
 _TOO_MANY: Final = {429: ResponseDescription("text/html", headers={"Retry-After": "Seconds to wait."})}
-
-_ASKED: Final = (
-    "If this address has an account, a mail with a link is on its way to it. The link works once, for fifteen minutes. "
-    "If no mail comes, look for one that came before: its link signs in, or asks for a new one."
-)
 
 
 def build_sign_in_pages_blueprint(
@@ -60,15 +59,16 @@ def build_sign_in_pages_blueprint(
     @describe("Ask for an address to sign in with", answers={200: ResponseDescription("text/html")})
     def sign_in_mail_page() -> Response:
         return render_page(
-            "Sign in",
-            "Towerwatch mails you a link that signs you in. You need no password.",
-            button="Mail me a link",
+            translate("link.sign_in.title"),
+            translate("link.sign_in.mail_text"),
+            button=translate("link.sign_in.mail_button"),
             asks_email=True,
         )
 
     @blueprint.post("/sign-in/mail")
     @describe(
-        "Ask for a mail with a link that signs in, by a form with the field `email`",
+        "Ask for a mail with a link that signs in or, to an address without an account, registers it; by a form with "
+        "the field `email`",
         answers={
             202: ResponseDescription("text/html", "As POST /sign-in."),
             422: ResponseDescription("text/html", "The form has no address that can get mail."),
@@ -81,8 +81,8 @@ def build_sign_in_pages_blueprint(
         cookie.require_own_origin()
         limit.count_request()
         address = parse_address(request.form.get("email", ""), allow_test=allow_test_addresses)
-        sign_ins.request_link(address, identify_sender())
-        return _set_status(render_page("Look into your mailbox", _ASKED), 202)
+        sign_ins.request_link(address, identify_sender(), _read_newcomer())
+        return _set_status(render_page(translate("link.sign_in.asked_title"), translate("link.sign_in.asked")), 202)
 
     @blueprint.get("/sign-in/<token>")
     @describe("Ask whether to sign in", answers=_ANSWERS)
@@ -93,10 +93,10 @@ def build_sign_in_pages_blueprint(
             sign_ins.check_expired_link(token)
             return _render_expired()
         return render_page(
-            "Sign in",
-            "Press the button, and you are signed in to this account in this browser.",
-            facts=[("Address", account.email), *list_facts(account)],
-            button="Sign in",
+            translate("link.sign_in.title"),
+            translate("link.sign_in.text"),
+            facts=[(translate("link.fact.address"), account.email), *list_facts(account)],
+            button=translate("link.sign_in.button"),
         )
 
     @blueprint.post("/sign-in/<token>")
@@ -104,7 +104,7 @@ def build_sign_in_pages_blueprint(
         "Sign in; with the field `again`, ask for another mail in place of a link that is too old",
         answers=_ANSWERS
         | {
-            200: ResponseDescription("text/html", "Signed in.", _COOKIE),
+            303: ResponseDescription("text/html", "Signed in.", _COOKIE | {"Location": "The first page."}),
             202: ResponseDescription("text/html", "Another mail is on its way."),
         }
         | _FOREIGN
@@ -116,10 +116,7 @@ def build_sign_in_pages_blueprint(
             limit.count_request()
             sign_ins.request_link_again(token, identify_sender())
             return _set_status(
-                render_page(
-                    "Look into your mailbox",
-                    "A mail with a new link is on its way. It works once, for fifteen minutes.",
-                ),
+                render_page(translate("link.sign_in.asked_title"), translate("link.sign_in.again_text")),
                 202,
             )
         try:
@@ -128,11 +125,9 @@ def build_sign_in_pages_blueprint(
         except LinkExpiredError:
             sign_ins.check_expired_link(token)
             return _render_expired()
-        page = render_page(
-            "You are signed in", "This browser is signed in.", facts=[("Address", started.account.email)]
-        )
-        cookie.set_on(page, started.secret, lifetimes.whole)
-        return page
+        onward = make_response(redirect(url_for("web.index"), HTTPStatus.SEE_OTHER))
+        cookie.set_on(onward, started.secret, lifetimes.whole)
+        return onward
 
     for error_class, kind in PROBLEMS.items():
 
@@ -151,12 +146,18 @@ def build_sign_in_pages_blueprint(
     return blueprint
 
 
+def _read_newcomer() -> Newcomer:
+    """Return what the form and the browser say of somebody who may have no account yet."""
+    zone = request.form.get("time_zone", "")
+    return Newcomer(zone if is_time_zone(zone) else "UTC", choose_language())
+
+
 def _render_expired() -> Response:
     """Render the page of a link that is too old to sign in, with a button that asks for another mail."""
     page = render_page(
-        "This link is too old",
-        "For your safety a link signs in for fifteen minutes only. Press the button, and you get a new one.",
-        button="Mail me a new link",
+        translate("link.sign_in.old_title"),
+        translate("link.sign_in.old_text"),
+        button=translate("link.sign_in.again_button"),
         field=("again", "yes"),
     )
     return _set_status(page, 410)
@@ -164,9 +165,7 @@ def _render_expired() -> Response:
 
 def _render_problem(problem: Problem) -> Response:
     """Render the page that says what is wrong, with the problem's status and headers."""
-    page = _set_status(render_page("You are not signed in", problem.detail), problem.status)
-    page.headers.update(problem.headers)
-    return page
+    return render_problem(translate("link.problem.sign_in"), problem)
 
 
 def _set_status(page: Response, status: int) -> Response:

@@ -13,10 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from domain.airport_index import build_airport_index, load_sizes
 from domain.airports import read_airports
-from user_manager.rest.texts import LANGUAGES, Texts, load_texts
-
-WEB: Final = Path(__file__).parents[2] / "web"
-"""The folder of the pages, beside the services' own."""
+from user_manager.rest.texts import LANGUAGES, WEB, Texts, load_texts
 
 PAGES: Final[Mapping[str, str]] = {
     "/": "index.html",

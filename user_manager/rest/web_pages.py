@@ -48,6 +48,11 @@ def build_web_blueprint(files: WebFiles, cookie: SessionCookie) -> Blueprint:
         name = template.removesuffix(".html")
         blueprint.add_url_rule(path, view_func=partial(answer_page, path), methods=["GET"], endpoint=name)
 
+    @blueprint.app_context_processor
+    def provide_template_values() -> dict[str, object]:
+        """Give the templates of all pages of the service the visitor's language, and the addresses of files."""
+        return files.build_template_values(files.texts[choose_language()])
+
     @blueprint.get("/web/<version>/<path:name>")
     def web_file(version: str, name: str) -> Response:
         found = files.find_static(name)

@@ -8,6 +8,7 @@ from flask.testing import FlaskClient
 from itsdangerous import TimestampSigner
 from werkzeug.test import TestResponse
 
+from chassis.credentials import SessionSecret
 from chassis.db.database import Database
 from tests.user_manager.apps import build_app
 from tests.user_manager.conftest import ON_SQLITE, OPERATOR_TOKEN, Service
@@ -38,13 +39,14 @@ def assert_page(response: TestResponse, status: int, says: str) -> None:
     assert response.content_type == "text/html; charset=utf-8"
     assert says in response.text
     policy = response.headers["Content-Security-Policy"]
-    for part in ("default-src 'none'", "style-src 'unsafe-inline'", "form-action 'self'", "frame-ancestors 'none'"):
+    for part in ("default-src 'none'", "style-src 'self'", "form-action 'self'", "frame-ancestors 'none'"):
         assert part in policy
-    assert response.headers["Referrer-Policy"] == "no-referrer"
+    assert response.headers["Referrer-Policy"] in ("no-referrer", "same-origin")
     assert response.headers["X-Content-Type-Options"] == "nosniff"
     assert response.headers["Cache-Control"] == "no-store"
     assert "Set-Cookie" not in response.headers
-    assert "http" not in response.text.replace("http-equiv", "")
+    assert "http" not in response.text
+    assert "<script" not in response.text
 
 
 @pytest.mark.parametrize(
@@ -84,6 +86,59 @@ def test_the_button_confirms(client: FlaskClient, service: Service) -> None:
     assert "<form" not in opened.text
     assert service.accounts.authenticate(token).confirmed
     assert service.load_event_kinds() == ["registered", "confirmed"]
+
+
+def test_whoever_confirms_by_our_own_page_is_signed_in(client: FlaskClient, service: Service) -> None:
+    """The session opens the account that was confirmed, once; the name that was typed is the person's from now on."""
+    path = build_path(service, service.register(name="Somebody"), "confirm")
+    opened = client.get(path)
+    assert opened.headers["Referrer-Policy"] == "same-origin", "else the form would not say where it comes from"
+    assert 'value="Somebody"' in opened.text
+    own = {"Sec-Fetch-Site": "same-origin"}
+    confirmed = client.post(path, headers=own, data={"name": " Zoë "})
+    assert (confirmed.status_code, confirmed.text.count("Zoë")) == (200, 1)
+    secret = re.match("__Host-towerwatch-session=([^;]+);", confirmed.headers.getlist("Set-Cookie")[0])
+    assert secret is not None
+    account, _ = service.sessions.load_current(SessionSecret(secret[1]))
+    assert (account.email, account.name, account.confirmed) == ("ann@example.org", "Zoë", True)
+    again = client.post(path, headers=own, data={"name": "Mallory"})
+    assert "Set-Cookie" not in again.headers
+    assert "Mallory" not in again.text
+
+
+@pytest.mark.parametrize(
+    "headers", [{"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}, {"Origin": "null"}, {}], ids=repr
+)
+def test_no_other_page_signs_its_visitors_in_by_a_link_of_its_owner(
+    client: FlaskClient, service: Service, headers: dict[str, str]
+) -> None:
+    """Login CSRF: the address is confirmed, as the link alone allows; but the visitor's browser gets no session."""
+    registration = service.register()
+    confirmed = client.post(build_path(service, registration, "confirm"), headers=headers)
+    assert_page(confirmed, 200, "Your address is confirmed")
+
+
+@pytest.mark.parametrize("name", ["", "  ", "a" * 101, "two\nlines"])
+def test_a_name_that_is_none_confirms_nothing(client: FlaskClient, service: Service, name: str) -> None:
+    """The page says what is wrong with it."""
+    registration = service.register()
+    path = build_path(service, registration, "confirm")
+    assert_page(client.post(path, data={"name": name}), 422, "The name must")
+    assert not service.accounts.get(registration.token, "ann@example.org").confirmed
+
+
+def test_the_pages_are_in_the_visitors_language(client: FlaskClient, service: Service) -> None:
+    """Italian, if the browser prefers it; errors, too. Any other language: English."""
+    path = build_path(service, service.register(), "confirm")
+    italian = client.get(path, headers={"Accept-Language": "it-IT,en;q=0.5"}).text
+    assert "Conferma il tuo indirizzo" in italian
+    assert '<html lang="it">' in italian
+    for accepted in ("it", "it-CH", "IT-it;q=0.8,en;q=0.7", "fr,it;q=0.3", "en;q=0.2,it;q=0.3"):
+        assert "Conferma" in client.get(path, headers={"Accept-Language": accepted}).text, accepted
+    for accepted in ("", "xx", "*", "en-US,it;q=0.9", "it;q=0", "it;q=x,,;", "-"):
+        assert "Confirm" in client.get(path, headers={"Accept-Language": accepted}).text, accepted
+    assert "non è nostro" in client.get("/confirm/x", headers={"Accept-Language": "it"}).text
+    assert "Confirm your address" in client.get(path, headers={"Accept-Language": "xx"}).text
 
 
 def test_confirming_with_the_token_keeps_it(client: FlaskClient, service: Service) -> None:

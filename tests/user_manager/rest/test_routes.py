@@ -86,6 +86,7 @@ def test_registering_answers_with_the_account_and_its_token(client: FlaskClient,
         "confirmed": False,
         "paused": False,
         "corrections": True,
+        "language": "en",
         "suppressed": False,
         "created_at": service.clock.now().isoformat().replace("+00:00", "Z"),
     }
@@ -105,6 +106,15 @@ def test_the_time_zone_is_utc_unless_given(client: FlaskClient) -> None:
 def test_names_may_hold_any_letters(client: FlaskClient, name: str) -> None:
     """A name has up to 100 characters of any script; surrounding blanks are removed."""
     assert user_of(client.post("/users", json=ANN | {"name": name}))["name"] == name.strip()
+
+
+def test_the_language_may_be_chosen_and_is_english_otherwise(client: FlaskClient) -> None:
+    """A duplicate of the request gets the same answer, and shows the same language."""
+    assert user_of(client.post("/users", json=ANN))["language"] == "en"
+    for _ in range(2):
+        made = client.post("/users", json=ANN | {"email": "bob@example.org", "language": "it"})
+        assert user_of(made)["language"] == "it"
+    assert status_of(client.post("/users", json=ANN | {"language": "xx"})) == 422
 
 
 @pytest.mark.parametrize("time_zone", SENT_BY_BROWSERS)
@@ -395,6 +405,8 @@ def test_the_operator_looks_up_addresses(client: FlaskClient, service: Service) 
         ({"paused": False}, {}),
         ({"corrections": False}, {"corrections": False}),
         ({"corrections": True}, {}),
+        ({"language": "it"}, {"language": "it"}),
+        ({"language": "en"}, {}),
         ({"name": "Zoë", "paused": True, "time_zone": "Asia/Tokyo"}, None),
     ],
 )
@@ -420,6 +432,9 @@ def test_a_patch_changes_only_the_given_members(
         {"paused": 1},
         {"paused": "true"},
         {"corrections": None},
+        {"language": None},
+        {"language": "de"},
+        {"language": "IT"},
         {"corrections": 0},
         {"email": "b@example.org"},
     ],

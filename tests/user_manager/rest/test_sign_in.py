@@ -48,7 +48,7 @@ def cookie(value: str, name: str = NAME) -> dict[str, str]:
 def sign_in(client: FlaskClient, service: Service, email: str = ANN) -> dict[str, str]:
     """Follow a new link by its button; return the header with the cookie that the browser keeps."""
     response = client.post(f"/sign-in/{service.request_sign_in_token(email)}", headers=OWN | FIREFOX)
-    assert response.status_code == 200, response.text
+    assert response.status_code == 303, response.text
     return cookie(find_secret(response))
 
 
@@ -113,7 +113,8 @@ def test_the_button_signs_in(client: FlaskClient, service: Service) -> None:
     assert "Set-Cookie" not in page.headers
     assert count_sessions(service) == 0
     signed_in = client.post(path, headers=SAME | FIREFOX)
-    assert_page(signed_in, 200, "You are signed in")
+    assert (signed_in.status_code, signed_in.headers["Location"]) == (303, "/"), "the first page follows"
+    assert signed_in.headers["Cache-Control"] == "no-store"
     header = get_cookie_header(signed_in)
     attributes = set(header.split("; ")[1:])
     assert {"Secure", "HttpOnly", "Path=/", "SameSite=Strict", "Max-Age=15552000"} <= attributes
