@@ -168,17 +168,20 @@ def _find_first_ids(flights: Iterable[FlightGroup]) -> dict[int, int]:
     return outer | inner
 
 
-def rebuild_messages(stored: StoredDirection, corrected_after_s: int, now: int) -> list[RebuiltMessage]:
+def rebuild_messages(
+    stored: StoredDirection, corrected_after_s: int, now: int, divided_at: Iterable[int] = ()
+) -> list[RebuiltMessage]:
     """Return the messages about one direction in the order in which they were published, as far as can be said.
 
     `corrected_after_s`: seconds after the end of a day at which it is collected once more. Nothing is published after
-    `now`.
+    `now`. `divided_at`: instants before which, and after which, there are messages of their own: what was live is
+    otherwise told at once, up to when a record came.
     """
     order = RecordOrder(stored.flights, stored.covered, stored.earlier_days)
     publication = _Publication(stored, order)
     times = _time_records(stored, order, now)
     messages = [*_rebuild_record(publication, order, times, corrected_after_s)]
-    messages += _rebuild_live(publication, sorted(times.values()))
+    messages += _rebuild_live(publication, sorted({*times.values(), *divided_at}))
     messages.sort(key=lambda each: (each.at, each.row_id))
     known_until = max([each.observation.end for each in messages], default=0)
     if stored.covered is not None and messages and known_until < stored.covered[1]:
@@ -336,14 +339,14 @@ def _place_live(publication: _Publication) -> None:
             publication.live_times[at] = at
 
 
-def _rebuild_live(publication: _Publication, records: Sequence[int]) -> Iterator[RebuiltMessage]:
-    """Yield the messages of what was live: the stretches, cut where a record came, each with its movements.
+def _rebuild_live(publication: _Publication, others: Sequence[int]) -> Iterator[RebuiltMessage]:
+    """Yield the messages of what was live: the stretches, cut where others came, each with its movements.
 
-    `records`: when records came, in order.
+    `others`: when other messages came, in order.
     """
     stored = publication.stored
     waiting = sorted((time, at) for at, time in publication.live_times.items())
-    cuts = [at - _LIVE_LAG_S for at in records]
+    cuts = [at - _LIVE_LAG_S for at in others]
     for begin, end in stored.stretches:
         inner = cuts[bisect_right(cuts, begin) : bisect_right(cuts, end)]
         for first, last in pairwise(sorted({begin, *inner, end})):

@@ -1,6 +1,7 @@
 """Queries on what is stored of an airport's log, and the messages that are rebuilt from it. Nothing here writes."""
 
 from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -78,18 +79,22 @@ def load_messages(
     live_from: datetime,
     now: datetime,
     corrected_after: timedelta,
+    divided_at: Collection[datetime],
     *,
     by_minute: bool,
 ) -> list[KnownMessage]:
     """Return the messages about the parts of a direction since `known_from`, in the order in which they were published.
 
     What was live is told apart from `live_from` on, which is midnight (UTC); before, the counts are those of the
-    record, if it covers all of it. `by_minute`: flights are counted by minutes and not by hours.
+    record, if it covers all of it. `divided_at`: instants before and after which there are messages of their own.
+    `by_minute`: flights are counted by minutes and not by hours.
     """
     messages = []
     for part in direction.parts:
         stored = _load_direction(session, icao, part, known_from, live_from, by_minute=by_minute)
-        messages += rebuild_messages(stored, corrected_after // timedelta(seconds=1), seconds(now))
+        messages += rebuild_messages(
+            stored, corrected_after // timedelta(seconds=1), seconds(now), map(seconds, divided_at)
+        )
     messages.sort(key=lambda each: (each.at, each.row_id))
     return [KnownMessage(instant(each.at), each.observation) for each in messages]
 

@@ -133,6 +133,7 @@ class WindowQueries:
                     live_from,
                     now,
                     self._corrected_after,
+                    [each.since for each in versions],
                     by_minute=by_minute,
                 )
                 history = replay_windows(messages, versions, within)

@@ -9,10 +9,12 @@ from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
+from sqlalchemy import select
+
 from chassis.db.database import Database
 from collector.interest_requests import InterestRequest
 from collector.intervals import DAY, day_of
-from collector.model import OUTBOX
+from collector.model import OUTBOX, LiveCoverageRow
 from collector.sources.flight import Flight
 from collector.windows import InterestWindows, WindowQueries, WindowRequest
 from domain.alerts import Alert
@@ -33,7 +35,8 @@ LAG: Final = timedelta(minutes=12)
 
 def tell_stream(database: Database, airport: str = AIRPORT) -> list[Alert]:
     """Return the alerts that the stream raises on all messages of the outbox, in the order of their commits."""
-    bench, alerts = JoinStateOnDicts(), []
+    bench = JoinStateOnDicts()
+    alerts: list[Alert] = []
     with database.reading() as session:
         rows = session.execute(OUTBOX.rows.select().order_by(OUTBOX.rows.c.id)).all()
     for sequence, row in enumerate(rows, 1):
@@ -81,6 +84,7 @@ class Story:
         self.source = NightlySource(self.service.clock)
         self._collector = build_collector(self.service, self.source)
         self._late: list[tuple[datetime, Flight]] = []
+        self._heard: list[tuple[Direction, datetime, list[tuple[int, datetime]]]] = []
 
     def fly_before(self, days: int) -> None:
         """Add the flights of the days before now."""
@@ -101,6 +105,7 @@ class Story:
                 for after, request in changes:
                     if after == hour:
                         self.service.set(request, ANN)
+                self._tell_live()
                 self._fly_hour()
                 begin = self.service.clock.now()
                 self.service.clock.advance(HOUR)
@@ -113,7 +118,7 @@ class Story:
         asyncio.run(lead())
 
     def _fly_hour(self) -> None:
-        """Add the flights of the hour that begins now, and publish what positions show of it."""
+        """Add the flights of the hour that begins now, and note what positions show of it."""
         begin = self.service.clock.now().replace(minute=0, second=0, microsecond=0)
         flights = self._draw_number()
         heard: dict[Direction, list[tuple[int, datetime]]] = {part: [] for part in self.parts}
@@ -128,17 +133,27 @@ class Story:
                 if self.chance.random() < 0.9:
                     shift = timedelta(seconds=self.chance.randrange(-400, 400))
                     heard[part].append((self._number, flight.event_time(part) + shift))
-        if not self.is_live:
-            return
         for part in self.parts:
-            if self.chance.random() < 0.1:  # nobody listens
-                continue
             if self.chance.random() < 0.2:  # what the record will not have
                 self._number += 1
                 heard[part].append((self._number, begin + self.chance.randrange(3600) * timedelta(seconds=1)))
-            within = [(number, at) for number, at in heard[part] if begin <= at < begin + HOUR]
-            publish_live(self.service.database, part, sorted(within, key=lambda each: each[1]))
+            if self.is_live and self.chance.random() >= 0.1:  # else nobody listens
+                within = [(number, at) for number, at in heard[part] if begin <= at < begin + HOUR]
+                self._heard.append((part, begin, sorted(within, key=lambda each: each[1])))
+
+    def _tell_live(self) -> None:
+        """Publish what was heard in the hour that has ended, and extend the stretch of coverage that it goes on."""
+        for part, begin, movements in self._heard:
+            publish_live(self.service.database, part, movements)
             cover_live(self.service.database, part, begin, begin + HOUR)
+            with self.service.database.transaction() as session:
+                rows = session.scalars(select(LiveCoverageRow).where(LiveCoverageRow.direction == part.value)).all()
+                by_end = {row.end_at: row for row in rows}
+                if (before := by_end.get(begin)) is not None:
+                    session.delete(by_end[begin + HOUR])
+                    session.flush()
+                    before.end_at = begin + HOUR
+        self._heard.clear()
 
     def _draw_number(self) -> int:
         """Return the flights of an hour."""

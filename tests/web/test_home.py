@@ -108,7 +108,7 @@ def test_a_card_shows_what_the_collector_knows(site: Site, browser: Browser, ann
         expect(card).to_contain_text("Departures in an hour: a mail above 20 flights")
         expect(card.locator(".badge").first).to_have_text("Normal")
         card.get_by_text("As a table").click()
-        assert card.locator("tbody tr").count() >= 40
+        expect(card.locator("tbody tr").nth(40)).to_be_attached(timeout=PATIENCE_MS)
         check_page(visit)
 
 

@@ -55,7 +55,7 @@ def build_answer(interest: Mapping[str, Any] | None = None, **members: Any) -> d
     return {
         "interest": dict(interest or build_interest()),
         "airport": {
-            "icao": "KJFK", "name": "John F Kennedy International Airport", "city": "New York", "country": "US",
+            "icao": "KJFK", "iata": "JFK", "name": "John F Kennedy International Airport", "city": "New York", "country": "US",
             "time_zone": "America/New_York",
         },
         "state": {

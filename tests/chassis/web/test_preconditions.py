@@ -6,7 +6,14 @@ import pytest
 from flask import Flask
 
 from chassis.web.http import Problem
-from chassis.web.preconditions import IF_MATCH, ExpectedVersions, format_entity_tag, read_if_match
+from chassis.web.preconditions import (
+    IF_MATCH,
+    ExpectedVersions,
+    format_entity_tag,
+    format_weak_tag,
+    is_known_to_client,
+    read_if_match,
+)
 
 PRESENT = [
     '"1"', 'W/"1"', '"0", "1"', '"0","1"', '"0" \t, \t"1"', 'W/"7" , "1"', '"0", W/"1"', '"1-gzip"', '"1;gzip"',
@@ -85,3 +92,24 @@ def test_a_formatted_entity_tag_is_a_valid_if_match() -> None:
     """Clients send the ETag of an answer back in If-Match."""
     assert format_entity_tag(1) == '"1"'
     assert re.fullmatch(IF_MATCH.pattern, format_entity_tag(10**9))
+
+
+@pytest.mark.parametrize(
+    ("header", "known"),
+    [
+        (None, False), ("*", True), ('"5f0b"', True), ('W/"5f0b"', True), ('"5f0b-gzip"', True), ('W/"5f0b;br"', True),
+        ('"a", W/"5f0b"', True), ('"5f0"', False), ('"5f0bb"', False), ('"5f0b-x"', False), ('""', False),
+    ],
+)  # fmt: skip
+def test_an_answer_is_known_by_its_tag(header: str | None, known: bool) -> None:
+    """Weakly compared, as If-None-Match is; what a proxy appends to it when it compresses is no other answer."""
+    assert format_weak_tag("5f0b") == 'W/"5f0b"'
+    with app.test_request_context(headers={} if header is None else {"If-None-Match": header}):
+        assert is_known_to_client("5f0b") is known
+
+
+@pytest.mark.parametrize("header", MALFORMED)
+def test_a_malformed_list_of_known_tags_is_refused(header: str) -> None:
+    """As with If-Match: with a sentence that shows the form."""
+    with app.test_request_context(headers={"If-None-Match": header}), pytest.raises(Problem, match="If-None-Match"):
+        is_known_to_client("5f0b")

@@ -43,7 +43,7 @@ def url(app: Flask) -> Iterator[str]:
 def test_every_public_route_is_described(app: Flask) -> None:
     """A route without `describe` must not exist."""
     assert set(list_described_operations(app)) == list_public_routes(app)
-    assert len(list_described_operations(app)) == 15
+    assert len(list_described_operations(app)) == 17
 
 
 def test_every_operation_requires_a_token(app: Flask) -> None:
