@@ -203,18 +203,21 @@ class Registrations:
         If the address was unconfirmed, the account's token is replaced, unless `proof` is that token: whoever asked for
         it need not own the address (ADR 28). Stores the time of confirmation, increases the version and publishes an
         event, but only if the address was unconfirmed or suppressed; then account mails to the mailbox are no longer
-        stopped, and all sessions of the account end. Only if the address was unconfirmed, `name` becomes the person's
-        name (None: it stays), and a session of the browser `device` starts (None: none) in place of the session
-        `replaced`, where a new token is handed out: it opens no more than that. Raises LinkForgedError,
-        LinkExpiredError, LinkOrphanedError.
+        stopped, mails to sign in need no pause any more, and all sessions of the account end. Only if the address was
+        unconfirmed, `name` becomes the person's name (None: it stays), and a session of the browser `device` starts
+        (None: none) in place of the session `replaced`, where a new token is handed out: it opens no more than that.
+        Raises LinkForgedError, LinkExpiredError, LinkOrphanedError.
         """
         link = self._links.parse_confirmation_link(link_token)
         now = self._clock.now()
         new_token = secret = None
         with self._database.transaction() as session:
-            address_key = self._load_confirmable_user(session, link).address_key
+            found = self._load_confirmable_user(session, link)
+            address_key, is_proof = found.address_key, found.suppressed or not found.confirmed
             session.expire_all()
             mailbox = self._limits.lock_mailbox(session, self._limits.compute_hash(address_key), now)
+            if is_proof:  # before the account is locked, in the order of signing in
+                self._limits.end_sign_in_pauses(session, Address(address_key), now)
             user = self._load_confirmable_user(session, link, lock=True)
             is_change = user.suppressed or not user.confirmed
             if is_change:

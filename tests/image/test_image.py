@@ -111,7 +111,7 @@ def test_the_image_contains_the_code_of_the_checkout_and_nothing_else(production
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT, capture_output=True, text=True, check=True,
     ).stdout.splitlines()  # fmt: skip
-    services = {*SERVICES, "chassis", "domain"}
+    services = {*SERVICES, "chassis", "domain", "web"}
     expected = {each for each in listed if each.split("/")[0] in services and (ROOT / each).is_file()}
     for image, packages in ((production, services), (kind, services | {"local"})):
         inside = {str(path.relative_to(image.rootfs / "app")) for path in iter_source_files(image.rootfs / "app")}
@@ -173,9 +173,11 @@ def test_each_service_serves_and_stops(production: Image, tmp_path: Path, servic
 
 @pytest.mark.parametrize("service", ["user_manager", "collector"])
 def test_a_service_that_needs_only_a_database_becomes_ready(production: Image, tmp_path: Path, service: str) -> None:
-    """The image contains the schema's migrations too."""
+    """The image contains the schema's migrations too, and the people's pages."""
     with run_service(production, tmp_path, service) as (container, url):
         eventually(lambda: is_answering(container, f"{url}/health/ready"), f"{service} is ready", 180)
+        if service == "user_manager":
+            assert '<form class="sign-in"' in plain_http.get(f"{url}/", timeout=TIMEOUT_S).text
 
 
 def test_without_a_command_the_image_lists_the_services(production: Image, tmp_path: Path) -> None:

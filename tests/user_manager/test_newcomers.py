@@ -37,6 +37,20 @@ def test_a_newcomer_gets_an_account_that_the_mails_link_confirms(service: Servic
     assert service.sessions.load_current(confirmed.secret)[0].email == "Ann.Lee@example.org"
 
 
+def test_whoever_has_just_confirmed_can_sign_in_elsewhere_at_once(service: Service) -> None:
+    """The first mail has begun a pause, which would keep the owner from a second browser for a minute."""
+    service.sign_ins.request_link(Address(ANN), newcomer=ROME)
+    link = service.load_contact(ANN).confirm_url.rpartition("/")[2]
+    service.sign_ins.request_link(Address(ANN), newcomer=ROME)
+    assert service.load_event_kinds() == ["registered"], "a pause"
+    service.registrations.confirm(link, device="Firefox")
+    service.sign_ins.request_link(Address(ANN), newcomer=ROME)
+    assert service.load_event_kinds() == ["registered", "confirmed", "registered"]
+    service.registrations.confirm(link, device="Firefox")
+    service.sign_ins.request_link(Address(ANN), newcomer=ROME)
+    assert len(service.load_event_kinds()) == 3, "who uses the link again proves nothing new"
+
+
 @pytest.mark.parametrize("is_confirmed", [True, False])
 def test_whoever_has_an_account_keeps_it_as_it_is(service: Service, is_confirmed: bool) -> None:
     """Whatever a stranger's browser says of itself; and there is no second account."""
