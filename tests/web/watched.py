@@ -34,13 +34,15 @@ def store_flights(
     days: int = 38,
     count: Callable[[datetime], int] = count_like_a_day,
 ) -> None:
-    """Store flights of the last days, up to the midnight before now, all covered; none are stored twice."""
+    """Store flights of the last days, up to the midnight before now, all covered; nothing if another module has."""
     today = find_today()
     database = Database(site.collector_database_url)
     try:
         with database.transaction() as session:
+            if session.get(CoverageRow, (airport, direction.value)) is not None:
+                return
             begin = today - days * DAY
-            session.merge(
+            session.add(
                 CoverageRow(airport=airport, direction=direction.value, covered_from=begin, covered_until=today)
             )
             for at in range(days * 24):

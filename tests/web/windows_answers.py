@@ -55,8 +55,8 @@ def build_answer(interest: Mapping[str, Any] | None = None, **members: Any) -> d
     return {
         "interest": dict(interest or build_interest()),
         "airport": {
-            "icao": "KJFK", "iata": "JFK", "name": "John F Kennedy International Airport", "city": "New York", "country": "US",
-            "time_zone": "America/New_York",
+            "icao": "KJFK", "iata": "JFK", "name": "John F Kennedy International Airport", "city": "New York",
+            "country": "US", "time_zone": "America/New_York",
         },
         "state": {
             "kind": "normal", "bound": None, "window_start": windows[-1]["window_start"], "flights": 12, "text": "",
