@@ -167,7 +167,7 @@ def test_suggestions_are_buttons_and_percents_are_levels_too(site: Site, browser
         month = suggestions["high_value"]["month"]
         page.get_by_role("button", name=f"a mail a month: {month['level']}").click()
         expect_headline(page, rf"^{month['mails']} mails? in 35 days$")
-        page.get_by_text("percent of what is usual", exact=True).click()
+        page.check("input[value=percent]")
         level = page.locator("#high-level").input_value()
         shown = preview(site, ann, high_percent=int(level))
         expect_headline(page, rf"^{len(shown['alerts'])} mails? in 35 days$")
@@ -223,7 +223,7 @@ def test_saving_leads_to_the_card(site: Site, browser: Browser, ann: Person) -> 
         page = visit.page
         choose(page)
         wait_for_preview(page)
-        page.get_by_text("each day", exact=True).click()
+        page.check("input[value='1d']")
         wait_for_preview(page)
         page.get_by_text("More", exact=True).click()
         page.fill("#for-windows", "2")
@@ -280,7 +280,7 @@ def test_a_change_of_the_measure_takes_the_place_of_the_other(site: Site, browse
     with site.open(browser, "/", person=ann) as visit:
         open_change(visit, interest)
         page = visit.page
-        page.get_by_text("percent of what is usual", exact=True).click()
+        page.check("input[value=percent]")
         page.fill("#high-level", "180")
         wait_for_preview(page)
         page.get_by_role("button", name="Save the change").click()
