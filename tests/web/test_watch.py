@@ -382,13 +382,16 @@ def test_what_the_service_refuses_is_shown_in_its_words(site: Site, browser: Bro
         expect_headline(page, "^not <b>that</b>$")
 
 
-def test_an_unconfirmed_account_is_told_to_confirm(site: Site, browser: Browser) -> None:
-    """It may look around, and nothing is asked for it that the service refuses."""
-    email = "unconfirmed-watch@example.org"
-    answer = plain_http.post(f"{site.url}/users", json={"email": email, "name": "Ann"})
-    assert answer.status_code < 300, answer.text
-    person = Person(email, answer.json().get("token") or "", "")
-    with site.open(browser, "/", person=person) as visit:
+def test_an_unconfirmed_account_is_told_to_confirm(site: Site, browser: Browser, ann: Person) -> None:
+    """The page says what to do; the session that says so is a stand-in."""
+    with site.open(browser, "/account", person=ann) as visit:
+
+        def deny(route: Any) -> None:
+            answer = route.fetch()
+            found = answer.json()
+            route.fulfill(response=answer, json=found | {"user": found["user"] | {"confirmed": False}})
+
+        visit.page.route("**/session", deny)
         for path in ("/", "/watch"):
             visit.goto(path)
             assert "Confirm your address first" in (visit.page.locator("#page").text_content() or "")
