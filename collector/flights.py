@@ -25,13 +25,14 @@ from collector.flight_lists import (
 )
 from collector.interest_requests import InterestRequest
 from collector.interests import check_effective_from
-from collector.intervals import DAY, FARTHEST_BACK, day_of
+from collector.intervals import DAY, day_of
 from collector.model import CoverageRow, FlightRow
 from collector.unheard import find_unheard_since
 from domain.alerts import Bound
 from domain.calendar import WEEKS_BACK, find_calendar, find_grid
 from domain.interests import Direction, Interest, check_alignment, check_low
 from domain.measures import Measure
+from domain.past_windows import PastWindow, list_past_windows
 from domain.preview import FlightHistory, Preview, explain_unknown, fold_histories, preview_traffic
 from domain.rule import find_interest_grid
 from domain.suggestions import Frequency, Suggestion, build_level_history, suggest_levels
@@ -42,8 +43,9 @@ from domain.windows import AlignedTo, Window, instant, seconds
 _LONGEST_BASE: Final = timedelta(weeks=WEEKS_BACK, days=1)
 """Longest time from a window back to the weeks that its usual follows from; clocks are moved by a day at most."""
 
-_SUGGESTED_FROM: Final = timedelta(days=35)
-"""Thresholds are suggested from the windows of this time before today."""
+PREVIEWED: Final = timedelta(days=35)
+"""A preview without `effective_from` judges the windows of this time before today, and thresholds are suggested from
+them: so a suggested level has the mails in the preview that were said of it."""
 
 _NO_USER: Final = UUID(int=0)
 
@@ -111,6 +113,8 @@ class InterestPreview:
     """In a sentence, why no window could be judged: then no alerts mean nothing. None: at least one was judged."""
     suggestions: dict[tuple[Bound, Measure], dict[Frequency, Suggestion]]
     """Thresholds that would have brought about one mail a month, a week, a day, of all that may be set."""
+    history: list[PastWindow] | None
+    """All windows of the days that are previewed, in order; None unless they were asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,19 +240,21 @@ class FlightQueries:
             without_operator=without,
         )
 
-    def preview_interest(self, request: InterestRequest) -> InterestPreview:
+    def preview_interest(self, request: InterestRequest, *, with_history: bool = False) -> InterestPreview:
         """Return the alerts that an interest would have raised on the stored flights, and the covered intervals.
 
         Stores nothing. The intervals are those of the request's directions; a direction never collected is left out.
-        Without `effective_from`, all covered windows back to the oldest possible `effective_from` are judged. Needs no
-        interest in the airport: a preview helps to decide whether to set one. Raises NoSuchAirportError, InterestError.
+        Without `effective_from`, all covered windows of the days of PREVIEWED are judged. `with_history`: also return
+        all windows of these days. Needs no interest in the airport: a preview helps to decide whether to set one.
+        Raises NoSuchAirportError, InterestError.
         """
         require_airport(request.airport)
         request.check()
         check_low(request.low)
         now = self._clock.now()
         check_effective_from(request, now)
-        effective_from = request.effective_from or day_of(now - FARTHEST_BACK)
+        previewed_from = day_of(now) - PREVIEWED
+        effective_from = request.effective_from or previewed_from
         interest = Interest(
             interest_id=_NO_USER,
             user_id=_NO_USER,
@@ -265,8 +271,7 @@ class FlightQueries:
             low_percent=request.low_percent,
             aligned_to=request.aligned_to,
         )
-        suggested_from = day_of(now) - _SUGGESTED_FROM
-        known_from = min(effective_from, suggested_from) - _LONGEST_BASE
+        known_from = min(effective_from, previewed_from) - _LONGEST_BASE
         with self._database.reading() as session:
             coverage, traffic = _load_traffic(
                 session, request.airport, request.direction, known_from, request.aligned_to
@@ -275,7 +280,12 @@ class FlightQueries:
         shown = preview_traffic(interest, traffic)
         unknown = None if shown.counts else explain_unknown(interest, coverage)
         return InterestPreview(
-            shown, coverage, unheard_since, unknown, _suggest_thresholds(interest, traffic, suggested_from)
+            shown,
+            coverage,
+            unheard_since,
+            unknown,
+            _suggest_thresholds(interest, traffic, previewed_from),
+            list_past_windows(interest, traffic, previewed_from, now) if with_history else None,
         )
 
     def find_usual_week(

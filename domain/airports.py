@@ -5,6 +5,7 @@ An update of the package may retire a code. What was stored with it stays, so no
 
 import csv
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache, lru_cache
@@ -30,7 +31,7 @@ _MAX_MISTYPED_LENGTH: Final = 6
 
 @dataclass(frozen=True, slots=True)
 class Airport:
-    """An airport that exists: its ICAO and IATA codes, its name, its city and its time zone."""
+    """An airport that exists: its ICAO and IATA codes, its name, its city, its time zone and its country."""
 
     icao: str
     name: str
@@ -53,17 +54,23 @@ class FormerCode:
     """The airport's name under the former code."""
 
 
+def read_airports() -> Iterator[Airport]:
+    """Read the table of `airportsdata`, and yield all airports that have an ICAO code of four letters, in its order.
+
+    Nothing of it is kept in memory, as it is by the functions that look airports up.
+    """
+    for icao, row in airportsdata.load("ICAO").items():
+        if len(icao) == 4:
+            yield Airport(icao, row["name"], row["city"], row["tz"], row["iata"], row["country"])
+
+
 @cache
 def _load_airports() -> dict[str, Airport]:
     """Return all airports that have an ICAO code of four letters, by that code.
 
     The first call reads the table of `airportsdata`; later calls return the same dict.
     """
-    return {
-        icao: Airport(icao, row["name"], row["city"], row["tz"], row["iata"], row["country"])
-        for icao, row in airportsdata.load("ICAO").items()
-        if len(icao) == 4
-    }
+    return {airport.icao: airport for airport in read_airports()}
 
 
 @cache

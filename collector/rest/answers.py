@@ -14,6 +14,7 @@ from collector.unheard import explain_unheard
 from domain import preview as domain_preview
 from domain.alerts import Alert, AlertState, Bound
 from domain.interests import Direction
+from domain.past_windows import PastWindow
 
 
 class Stretch(BaseModel):
@@ -258,6 +259,27 @@ class Percentiles(BaseModel):
         return cls(**percents, max=max(counts))
 
 
+class PreviewedWindow(BaseModel):
+    """A window of the last 35 days that has ended, for a chart."""
+
+    window_start: datetime
+    window_end: datetime
+    flights: int | None = Field(description="Null: not all of them are known.")
+    usual: float | None = Field(
+        description="The usual number of flights, by which thresholds in percent are judged; null: nothing is usual."
+    )
+
+    @classmethod
+    def build(cls, window: PastWindow) -> "PreviewedWindow":
+        """Build the body from the domain's window."""
+        return cls(
+            window_start=window.start,
+            window_end=window.end,
+            flights=window.flights,
+            usual=None if window.doubled_usual is None else window.doubled_usual / 2,
+        )
+
+
 class Preview(BaseModel):
     """The alerts that an interest would have raised on the covered flights, if it had been set now.
 
@@ -279,6 +301,12 @@ class Preview(BaseModel):
         "else null."
     )
     suggestions: Suggestions
+    history: list[PreviewedWindow] | None = Field(
+        default=None,
+        exclude_if=lambda history: history is None,
+        description="With `history=true`: all windows of the last 35 days that have ended, in order, whatever "
+        "`effective_from` the request has; left out without it.",
+    )
 
     @classmethod
     def build(cls, icao: str, found: queries.InterestPreview) -> "Preview":
@@ -293,6 +321,7 @@ class Preview(BaseModel):
             mails_a_week=None if shown.mails_a_week is None else round(shown.mails_a_week, 1),
             alerts=[PreviewedAlert.build(alert) for alert in shown.alerts],
             suggestions=Suggestions.build(found.suggestions),
+            history=None if found.history is None else [PreviewedWindow.build(each) for each in found.history],
         )
 
 

@@ -187,7 +187,7 @@ class WantedInterest(_Body):
     effective_from: Instant | None = Field(
         default=None,
         description=f"{_FROM_DESCRIPTION} Without it: the start of the last collected day, by the clock of aligned_to, "
-        "for a new interest, the present for a changed one; for a preview, all that can be judged.",
+        "for a new interest, the present for a changed one; 35 days before today for a preview.",
     )
 
     def to_request(self) -> InterestRequest:
@@ -312,6 +312,12 @@ class UsualQuery(_Query):
     direction: DirectionParameter = Direction.BOTH
     window: WindowParameter = Window.ONE_HOUR
     aligned_to: AlignedToParameter = Field(default=AlignedTo.UTC, description=ALIGNED_TO_DESCRIPTION)
+
+
+class PreviewQuery(_Query):
+    """The query parameter for what a preview has beside its alerts."""
+
+    history: bool = Field(default=False, description="Also list all windows of the last 35 days, for a chart.")
 
 
 class WindowsQuery(_Query):

@@ -39,10 +39,10 @@ from collector.rest.answers import (
     Flights as FlightsPage,
     LatestFlights,
     Operators,
-    Preview,
     RequestedCollection,
 )
 from collector.rest.interest_answers import Interest, Interests as InterestsList, SetInterest
+from collector.rest.preview_routes import add_preview_route
 from collector.rest.requests import (
     AIRPORT,
     AirportQuery,
@@ -246,20 +246,6 @@ def blueprint(
         interests.remove(authenticate_writer().user_id, interest_id)
         return Reply(status=204)
 
-    @routes.post("/interests/preview")
-    @describe(
-        "Say what an interest would have said of the flights that are known; nothing is set",
-        auth="user",
-        body=WantedInterest,
-        answers={200: ResponseDescription(Preview)},
-        problems=(503,),
-    )
-    def preview_interest() -> Reply:
-        """Reply with the alerts that an interest would have raised; store nothing."""
-        authenticate_confirmed_reader()
-        wanted = parse_body(WantedInterest).to_request()
-        return Reply(Preview.build(wanted.airport, flights.preview_interest(wanted)))
-
     @routes.get("/flights/<icao>")
     @describe(
         "List the flights of an airport, oldest first",
@@ -372,6 +358,7 @@ def blueprint(
         require_operator()
         return Reply(status())
 
+    add_preview_route(routes, flights, authenticate_confirmed_reader)
     add_usual_route(routes, flights, authenticate_confirmed_reader, _ICAO_PATH)
 
     @routes.after_request

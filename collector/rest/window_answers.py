@@ -42,6 +42,7 @@ class WatchedAirport(BaseModel):
     """The airport of an interest."""
 
     icao: str
+    iata: str | None = Field(description="Null if it has none.")
     name: str | None = Field(description="Null for a code that was retired.")
     city: str | None = Field(description="Null if it is not known.")
     country: str | None = Field(description="Two letters (ISO 3166-1); null for a code that was retired.")
@@ -53,6 +54,7 @@ class WatchedAirport(BaseModel):
         found = find_airport(icao)
         return cls(
             icao=icao,
+            iata=(found.iata or None) if found else None,
             name=None if found is None else found.name,
             city=(found.city or None) if found else None,
             country=(found.country or None) if found else None,

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from random import Random
 
 import pytest
 from flask.testing import FlaskClient
@@ -94,13 +95,14 @@ def test_a_preview_without_data_says_so(
     assert shown["unknown"] is None if text is None else str(shown["unknown"]).startswith(text)
 
 
-def test_a_preview_goes_back_as_far_as_an_interest_may(client: FlaskClient, service: Service) -> None:
-    """The default is the last 30 days; with effective_from, the windows from that instant on are judged."""
-    service.cover(DEPARTURES, TODAY - 35 * DAY, TODAY)
-    service.store(DEPARTURES, *(TODAY - back * DAY for back in (35, 31, 30, 29, 2, 1)))
+def test_a_preview_judges_the_days_that_levels_are_suggested_from(client: FlaskClient, service: Service) -> None:
+    """The default is the last 35 days; with effective_from, the windows from that instant on are judged."""
+    service.cover(DEPARTURES, TODAY - 37 * DAY, TODAY)
+    service.store(DEPARTURES, *(TODAY - back * DAY for back in (36, 35, 31, 30, 29, 2, 1)))
     body = WISH | {"window": "1d", "high_value": 0}
     shown = json_of(client.post("/interests/preview", json=body, headers=ANNS))
-    assert shown["windows"] == FARTHEST_BACK.days
+    assert shown["windows"] == 35
+    assert shown["alerts"][0]["window_start"] == "2013-01-09T00:00:00Z"  # type: ignore[index]
     shown = json_of(
         client.post("/interests/preview", json=body | {"effective_from": "2013-02-11T00:00:00Z"}, headers=ANNS)
     )
@@ -110,6 +112,63 @@ def test_a_preview_goes_back_as_far_as_an_interest_may(client: FlaskClient, serv
     assert json_of(client.post("/interests/preview", json=future, headers=ANNS))["windows"] == 0
     long_ago = body | {"effective_from": "2012-03-01T00:00:00Z"}
     assert status_of(client.post("/interests/preview", json=long_ago, headers=ANNS)) == 422
+
+
+@pytest.mark.parametrize("repeat", [False, True])
+@pytest.mark.parametrize("window", ["1h", "6h", "1d"])
+def test_a_suggested_level_has_as_many_mails_as_was_said_of_it(
+    client: FlaskClient, service: Service, window: str, repeat: bool
+) -> None:
+    """Whoever takes a suggestion sees as many mails in the preview as stood beside it: both are of the same days."""
+    random = Random(7)
+    service.cover(DEPARTURES, TODAY - 40 * DAY, TODAY)
+    hours = [TODAY - back * HOUR for back in range(1, 40 * 24)]
+    times = [hour + n * timedelta(seconds=60) for hour in hours for n in range(random.choice((3, 5, 6, 6, 7, 12)))]
+    service.store(DEPARTURES, *times)
+    body = WISH | {"window": window, "repeat": repeat}
+    suggestions = json_of(client.post("/interests/preview", json=body, headers=ANNS))["suggestions"]
+    tried = 0
+    for member, by_frequency in suggestions.items():  # type: ignore[attr-defined]
+        for suggestion in by_frequency.values():
+            if suggestion["level"] is None:
+                continue
+            wanted = {key: value for key, value in body.items() if key != "high_value"} | {member: suggestion["level"]}
+            shown = json_of(client.post("/interests/preview", json=wanted, headers=ANNS))
+            assert len(shown["alerts"]) == suggestion["mails"], (member, suggestion)  # type: ignore[arg-type]
+            tried += 1
+    assert tried >= 2
+
+
+def test_a_preview_lists_all_windows_for_a_chart_if_it_is_asked_to(client: FlaskClient, service: Service) -> None:
+    """35 days of windows that have ended, in order: with the flights that are known, or null, and what is usual."""
+    service.cover(DEPARTURES, TODAY - 29 * DAY, TODAY + 10 * HOUR)
+    service.store(
+        DEPARTURES,
+        *(TODAY - back * DAY + minute * HOUR / 60 for back in (28, 21, 14, 7, 0) for minute in range(back // 7 + 5)),
+    )
+    plain = json_of(client.post("/interests/preview", json=WISH, headers=ANNS))
+    assert "history" not in plain
+    body = WISH | {"effective_from": "2013-02-12T00:00:00Z"}
+    shown = json_of(client.post("/interests/preview?history=true", json=body, headers=ANNS))
+    history = shown["history"]
+    assert [each["window_start"] for each in history] == [  # type: ignore[attr-defined]
+        f"{TODAY - 35 * DAY + at * HOUR:%Y-%m-%dT%H:%M:%SZ}" for at in range(35 * 24 + 12)
+    ]
+    by_start = {each["window_start"]: each for each in history}  # type: ignore[attr-defined]
+    assert by_start["2013-01-14T23:00:00Z"]["flights"] is None, "before the coverage"
+    assert by_start["2013-01-16T00:00:00Z"] == {
+        "window_start": "2013-01-16T00:00:00Z", "window_end": "2013-01-16T01:00:00Z", "flights": 9, "usual": None,
+    }  # fmt: skip
+    assert by_start["2013-02-13T00:00:00Z"] == {
+        "window_start": "2013-02-13T00:00:00Z", "window_end": "2013-02-13T01:00:00Z", "flights": 5, "usual": 7.5,
+    }  # fmt: skip
+    assert by_start["2013-02-13T10:00:00Z"]["flights"] is None, "not collected yet"
+    unknown = WISH | {"airport_icao": "EDDF", "window": "1d", "aligned_to": "airport"}
+    days = json_of(client.post("/interests/preview?history=true", json=unknown, headers=BOBS))["history"]
+    assert [(each["flights"], each["usual"]) for each in days] == [(None, None)] * 34  # type: ignore[attr-defined]
+    assert days[0]["window_start"] == "2013-01-09T23:00:00Z"  # type: ignore[index]
+    for wrong in ("history=2", "history="):
+        assert status_of(client.post(f"/interests/preview?{wrong}", json=WISH, headers=ANNS)) == 422
 
 
 def test_a_preview_counts_the_days_of_the_airports_clock(client: FlaskClient, service: Service) -> None:

@@ -16,6 +16,9 @@ _REST: Final = WEB.parent / "user_manager" / "rest"
 _SOURCES: Final = [*WEB.glob("*.html"), *(WEB / "static").glob("*.js"), *_REST.glob("*.py"), *_REST.glob("*/*.html")]
 _BY_STATUS: Final = re.compile(r"problem\.(\d{3}|other)")
 _USE: Final = re.compile(r"""\b(?:t|translate)\(\s*["']([a-z_]+(?:\.[a-z0-9_]+)+)["']""")
+_BUILT: Final = re.compile(r"`([a-z_]+\.[^`]*\$\{[^`]*)`")
+"""A key that a script builds, such as `why.${reason}`."""
+_PART: Final = re.compile(r"\$\{(?:[^{}]|\{[^{}]*\})*\}")
 _NAME: Final = re.compile(r"\{(\w+)\}")
 
 
@@ -72,8 +75,16 @@ def test_every_text_that_a_page_asks_for_is_there_and_no_other() -> None:
     assert len(asked) > 50
     assert [each for each in asked if each[1] not in catalogue] == []
     everything = "\n".join(sources.values())
-    unused = [key for key in catalogue if f'"{key}"' not in everything and not _BY_STATUS.fullmatch(key)]
+    built = [re.compile("[a-z0-9_.]+".join(map(re.escape, _PART.split(key)))) for key in _BUILT.findall(everything)]
+    unused = [
+        key
+        for key in catalogue
+        if f'"{key}"' not in everything
+        and not _BY_STATUS.fullmatch(key)
+        and not any(each.fullmatch(key) for each in built)
+    ]
     assert unused == []
+    assert [each.pattern for each in built if not any(each.fullmatch(key) for key in catalogue)] == []
 
 
 def test_no_script_reads_a_text_as_html_or_as_a_program() -> None:

@@ -1,14 +1,18 @@
 """The files of `web/` as they are served: read, rendered and compressed once, when the service starts."""
 
 import gzip
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from domain.airport_index import build_airport_index, load_sizes
+from domain.airports import read_airports
 from user_manager.rest.texts import LANGUAGES, WEB, Texts, load_texts
 
 PAGES: Final[Mapping[str, str]] = {
@@ -20,7 +24,15 @@ PAGES: Final[Mapping[str, str]] = {
 }
 """The template of each page, by its path."""
 
-GENERATED: Final[Mapping[str, Callable[[], bytes]]] = {}
+
+@cache
+def build_airports_file() -> bytes:
+    """Return the index of airports that the pages search in; it is built once in a process."""
+    index = build_airport_index(read_airports(), load_sizes())
+    return json.dumps(index, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+GENERATED: Final[Mapping[str, Callable[[], bytes]]] = {"airports.json": build_airports_file}
 """What builds each file that is not in the folder, by the name under which it is served; called once at the start."""
 
 _TYPES: Final = {

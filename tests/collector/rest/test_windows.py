@@ -39,6 +39,7 @@ def test_a_card_says_what_was_counted_and_what_was_alerted(client: FlaskClient, 
     assert answer["interest"] == json_of(client.get(f"/interests/{interest.interest_id}", headers=ANNS))
     assert answer["airport"] == {
         "icao": "KJFK",
+        "iata": "JFK",
         "name": "John F Kennedy International Airport",
         "city": "New York",
         "country": "US",
