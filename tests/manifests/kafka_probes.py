@@ -1,6 +1,6 @@
 """The probes of Kafka's pods, run on this machine against a node at any port."""
 
-import os
+import shutil
 import subprocess
 import tempfile
 from pathlib import Path
@@ -29,7 +29,7 @@ def ask_node(
         here = Path(folder, "probe.sh")
         here.write_text(build_mounted_files(rendered, pod)[script])
         return subprocess.run(
-            [f"/bin/{bash}" if os.path.exists(f"/bin/{bash}") else bash, str(here), question, str(port)],
+            [shutil.which(bash) or bash, str(here), question, str(port)],
             env=bare_environment() | environment | {"HOSTNAME": f"{name}-{number}"} | path,
             capture_output=True,
             text=True,

@@ -1,4 +1,4 @@
-"""The Job of the topics goes on as long as its pod is wanted: an hour without Kafka leaves nothing that looks broken."""
+"""The Job of the topics goes on as long as its pod is wanted: a day without Kafka leaves nothing that looks broken."""
 
 import importlib.util
 from types import ModuleType
