@@ -123,7 +123,7 @@ def _list_faults(compose: _Compose, name: str) -> Iterator[str]:
 def test_a_service_accepts_its_environment(
     compose: _Compose, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each variable is one of its settings, each required one is set, and the values are valid with the made secrets."""
+    """Each variable is one of its settings, each required one is set, and all values are valid, with made secrets."""
     assert list(_list_faults(compose, name)) == []
     make_secrets(tmp_path)
     for settings in _SETTINGS.values():
