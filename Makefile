@@ -18,7 +18,7 @@ TESTS_AT_ONCE ?= $(shell $(PYTHON) -c 'import os; \
 JRE := $(shell $(PYTHON) local/kafka/java.py >/dev/null 2>&1 || echo --group jre)
 PROTOS := $(shell find proto -name '*.proto')
 
-.PHONY: help demo up down clean backup restore test test-mysql test-faults bench bench-week lint format stubs environment kind-up kind-demo kind-down tools
+.PHONY: help demo up down clean backup restore test test-cluster test-mysql test-faults bench bench-week lint format stubs environment kind-up kind-demo kind-down tools
 
 help:  ## Show what can be made
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z][a-z-]*:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,7 +54,10 @@ tools: environment  ## Install what checks the manifests (kustomize, schemas, ch
 	@manifests/tools.sh
 
 test: stubs  ## Run the tests
-	@$(BIN)/python -m pytest -m "not faults" -n $(TESTS_AT_ONCE) --dist loadfile --no-loadscope-reorder $(ARGS)
+	@$(BIN)/python -m pytest -m "not faults and not cluster" -n $(TESTS_AT_ONCE) --dist loadfile --no-loadscope-reorder $(ARGS)
+
+test-cluster: stubs tools  ## Apply the manifests to a control plane of Kubernetes, which it builds once in build/cluster; needs Go
+	@$(BIN)/python -m pytest -m cluster $(ARGS) tests/cluster
 
 test-mysql: stubs  ## Run the tests of databases on a real MySQL: Debian's newest, unpacked below build (or TOWERWATCH_MYSQL_URL)
 	@tests/mysql.sh $(ARGS)

@@ -133,6 +133,7 @@ def _print_addresses() -> None:
     workers, mails = " ".join((*forward, "service/streams", "8080")), " ".join((*forward, "service/mailbox", "8026"))
     Screen().print_table(
         [
+            ("Towerwatch, for people", f"{URL}/"),
             ("accounts", f"{URL}/docs/accounts"),
             ("interests and flights", f"{URL}/docs/flights"),
             ("Prometheus", f"{URL}/prometheus/  ({secrets.OPERATOR}; the password is in {password})"),

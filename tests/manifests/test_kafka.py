@@ -19,6 +19,7 @@ from local.kafka.java import find_java
 from local.kafka.node import build_java_environment
 from local.processes import ROOT
 from tests.manifests.environment import build_environment, build_mounted_files, write_files
+from tests.manifests.kafka_probes import ask_node
 from tests.manifests.rendering import Rendered
 from tests.ports import free_port
 from tests.service_process import bare_environment
@@ -127,11 +128,22 @@ def test_a_node_starts_and_the_job_creates_the_catalogues_topics(overlays: dict[
     log = tmp_path / "kafka.log"
     servers = f"127.0.0.1:{clients}"
     with _run_process(command, environment, log) as node:
+        assert ask_node(rendered, "kafka", "startupProbe", clients).returncode != 0, "it does not listen yet"
+        eventually(
+            lambda: ask_node(rendered, "kafka", "startupProbe", clients).returncode == 0,
+            "the node's start",
+            within_s=400,
+        )
         for _ in range(2):
             made = _topics(rendered, tmp_path / "job", servers)
             assert made.returncode == 0, made.stderr + log.read_text()
             assert made.stdout.splitlines()[-1] == f"topics: all {len(CATALOGUE)} are there"
         assert asyncio.run(_read_partition_counts(servers)) == {topic.name: topic.partitions for topic in CATALOGUE}
+        ready = ask_node(rendered, "kafka", "readinessProbe", clients)
+        assert ready.returncode == 0, ready.stdout + ready.stderr
+        # This node is a controller, too: it answers what the controllers of production are asked.
+        leader = ask_node(overlays["production"], "kafka-controller", "readinessProbe", controller, node_id=0)
+        assert leader.returncode == 0, leader.stdout + leader.stderr
         os.kill(node.pid, signal.SIGTERM)
         # SIGTERM reaches the JVM itself, not a shell, so that Kafka shuts down in order.
         eventually(lambda: node.poll() is not None, within_s=180)
@@ -197,54 +209,6 @@ def test_a_zone_becomes_a_rack(overlays: dict[str, Rendered], tmp_path: Path) ->
         racks = [line for line in done.stdout.splitlines() if line.startswith("broker.rack")]
         assert racks[: len(lines)] == lines
         assert bool(racks) == bool(zone)
-
-
-_LAGS = "\tTopic: flights.observed.v1\tPartition: {}\tLeader: 1\tReplicas: {}\tIsr: {}\tElr: \tLastKnownElr: "
-
-
-@pytest.mark.parametrize(
-    ("host", "said", "ready"),
-    [
-        ("kafka-0", [], True),
-        ("kafka-0", [_LAGS.format(3, "1,2,0", "1,2")], False),
-        # Another broker lags: this broker stays ready, otherwise two of three brokers would be unready at once.
-        ("kafka-1", [_LAGS.format(3, "1,2,0", "1,2")], True),
-        ("kafka-2", [_LAGS.format(3, "1,12", "1"), _LAGS.format(4, "2,1", "1")], False),
-        # The replica of broker 12 lags, not that of broker 2.
-        ("kafka-2", [_LAGS.format(3, "1,12", "1")], True),
-        ("kafka-0", [_LAGS.format(3, "0", "")], False),
-        ("kafka-0", ["2026-01-01T00:00:00,000 INFO  AdminClientConfig values: (org.apache.kafka)"], True),
-    ],
-)
-def test_a_broker_is_ready_when_its_replicas_are_in_sync(
-    overlays: dict[str, Rendered], tmp_path: Path, host: str, said: list[str], ready: bool
-) -> None:
-    """A rollout waits for it before it restarts the next broker: two lagging brokers would stop every producer."""
-    ran = _run_readiness_probe(overlays["production"], tmp_path, host, "cat <<'END'\n" + "\n".join(said) + "\nEND")
-    assert (ran.returncode == 0) == ready, ran.stdout + ran.stderr
-
-
-def test_a_broker_that_does_not_answer_is_not_ready(overlays: dict[str, Rendered], tmp_path: Path) -> None:
-    failing = "echo 'Error while executing topic command' >&2; exit 1"
-    ran = _run_readiness_probe(overlays["kind"], tmp_path, "kafka-0", failing)
-    assert ran.returncode != 0
-
-
-def _run_readiness_probe(rendered: Rendered, folder: Path, host: str, topics: str) -> subprocess.CompletedProcess[str]:
-    """Run the readiness probe of a broker, with the shell commands `topics` in place of `kafka-topics.sh`."""
-    _, environment = _node(rendered, "kafka", folder, {})
-    program = folder / "bin" / "kafka-topics.sh"
-    program.write_text(f'#!/bin/bash\n[ "$KAFKA_HEAP_OPTS" = -Xmx64m ] || exit 9\n{topics}\n')
-    program.chmod(0o755)
-    command = rendered.pod("kafka").container["readinessProbe"]["exec"]["command"]
-    return subprocess.run(
-        [part.replace("/etc/towerwatch", str(folder / "etc")) for part in command],
-        env=environment | {"HOSTNAME": host},
-        capture_output=True,
-        text=True,
-        timeout=150,
-        check=False,
-    )
 
 
 def test_brokers_and_controllers_have_the_same_settings_of_topics(overlays: dict[str, Rendered]) -> None:

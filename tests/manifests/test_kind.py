@@ -15,6 +15,7 @@ from cryptography import x509
 from chassis.clock import ScaledClock
 from chassis.settings import Settings, load_settings
 from local.kind import clock, cluster, secrets
+from local.kind.__main__ import _print_addresses
 from local.processes import ROOT
 from tests.manifests.rendering import Rendered
 from tests.service_process import bare_environment
@@ -190,3 +191,13 @@ def test_every_deployment_is_waited_for(overlays: dict[str, Rendered]) -> None:
     """Each Deployment with the services' image is restarted when a new image has the same name."""
     ours = {pod.name for pod in overlays["kind"].pods() if pod.container["image"] == cluster.IMAGE}
     assert ours == {*cluster.OURS, "topics"}
+
+
+def test_the_addresses_of_people_and_of_the_mailbox_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    """Who has just brought the cluster up sees where people come in, and where their mails are."""
+    _print_addresses()
+    said = capsys.readouterr().out
+    assert re.search(r"people +https://localhost/$", said, re.M)
+    assert re.search(
+        r"mails +http://127\.0\.0\.1:8026/, after: kubectl .*port-forward service/mailbox 8026$", said, re.M
+    )
