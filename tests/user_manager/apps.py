@@ -58,7 +58,7 @@ def build_app(
             service.registrations, service.accounts, service.account_mails, reader.cookie, service.lifetimes
         )
     )
-    app.register_blueprint(build_stop_pages_blueprint(service.alert_stops, public_url))
+    app.register_blueprint(build_stop_pages_blueprint(service.alert_stops))
     app.register_blueprint(build_web_blueprint(WebFiles(urlsplit(public_url).path), reader.cookie))
     app.register_blueprint(
         openapi.create_blueprint("Towerwatch accounts", "1", DESCRIPTION, reader.cookie.name, has_start=False)
