@@ -23,8 +23,8 @@ from collector.flight_lists import (
     find_latest_flight,
     load_page,
 )
+from collector.interest_begins import check_effective_from
 from collector.interest_requests import InterestRequest
-from collector.interests import check_effective_from
 from collector.intervals import DAY, day_of
 from collector.model import CoverageRow, FlightRow
 from collector.unheard import find_unheard_since

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final, TypeVar
 from uuid import UUID, uuid4
 
@@ -17,29 +17,20 @@ from chassis.db.database import Database
 from chassis.errors import ContendedError
 from collector.airport_checks import require_airport
 from collector.errors import CallerGoneError, NoSuchInterestError, VersionMismatchError
+from collector.interest_begins import check_effective_from, find_last_collected_day
 from collector.interest_requests import InterestRequest, InterestUpdate, replace_measures
 from collector.interest_versions import FormerVersion, delete_versions_of_user, keep_version, load_versions_of_user
-from collector.intervals import DAY, FARTHEST_BACK, day_of
 from collector.messages import encode_collection_request, encode_interest_removal, encode_interest_set
-from collector.model import OUTBOX, CoverageRow, InterestRow
+from collector.model import OUTBOX, InterestRow
 from collector.people import delete_person, join_queue
 from collector.unheard import delete_notice_marks, explain_unheard, find_unheard_since, notify_unheard
 from collector.write_limits import DEFAULT_LIMITS, PastWindowsLimit, PersonLimits, require_room
 from domain.airports import explain_retired_code, is_icao
-from domain.calendar import find_grid
-from domain.interests import Interest, InterestError, check_low
-from domain.windows import AlignedTo, Window, instant, seconds
+from domain.interests import Interest, check_low
 
 log = structlog.get_logger()
 
 T = TypeVar("T")
-
-OLDEST_LAST_DAY = 2 * DAY
-"""Age of the oldest day that a new interest begins with by default: just after midnight the last day whose arrivals
-are known is the one before yesterday."""
-
-FARTHEST_AHEAD = timedelta(days=366)
-"""The latest `effective_from` that is accepted, counted from the present."""
 
 _MAX_ATTEMPTS: Final = 10
 _RETRY_FOR_S: Final = 5.0
@@ -103,7 +94,7 @@ class InterestStore:
                 direction=request.direction.value,
                 window_length=request.window.value,
                 aligned_to=request.aligned_to.value,
-                effective_from=request.effective_from or _find_last_collected_day(session, request, now),
+                effective_from=request.effective_from or find_last_collected_day(session, request, now),
                 version=1,
                 created_at=now,
             )
@@ -373,40 +364,8 @@ def _would_change(row: InterestRow, request: InterestRequest) -> bool:
     )
 
 
-def check_effective_from(request: InterestRequest, now: datetime) -> None:
-    """Raise InterestError if `effective_from` is before the day (UTC) 30 days ago or more than 366 days ahead.
-
-    The limits are FARTHEST_BACK and FARTHEST_AHEAD. None (left out) is valid.
-    """
-    oldest = day_of(now - FARTHEST_BACK)
-    if request.effective_from is not None and not oldest <= request.effective_from <= now + FARTHEST_AHEAD:
-        raise InterestError(f"effective_from must be from {oldest:%Y-%m-%d} to a year ahead", "effective_from")
-
-
 def _require_owner(row: InterestRow | None, user_id: UUID) -> InterestRow:
     """Return the row unchanged. Raises NoSuchInterestError if it is None or belongs to another user."""
     if row is None or row.user_id != user_id:
         raise NoSuchInterestError("You have no interest with this id.")
     return row
-
-
-def _find_last_collected_day(session: Session, request: InterestRequest, now: datetime) -> datetime:
-    """Return the start (UTC) of the last day that is collected, at least in part, in every direction of the request.
-
-    It is yesterday's if any of these directions was never collected. Never earlier than `OLDEST_LAST_DAY` before today:
-    days of an airport that nobody had an interest in for weeks are not worth their credits. For windows by the
-    airport's clock it is the start of the last day by that clock that is collected from its begin to its end, if there
-    is one; else the first such day counts that will be.
-    """
-    parts = [part.value for part in request.direction.parts]
-    query = select(CoverageRow).where(CoverageRow.airport == request.airport, CoverageRow.direction.in_(parts))
-    covered = session.scalars(query).all()
-    if len(covered) < len(parts):
-        return day_of(now) - DAY
-    begin, end = max(row.covered_from for row in covered), min(row.covered_until for row in covered)
-    last = day_of(end - timedelta(seconds=1))
-    if request.aligned_to is AlignedTo.AIRPORT:
-        grid = find_grid(request.airport, Window.ONE_DAY, AlignedTo.AIRPORT)
-        own = instant(grid.find_begin(grid.find_number(seconds(end)) - 1))
-        last = own if own >= begin else last
-    return max(last, day_of(now) - OLDEST_LAST_DAY)

@@ -145,7 +145,7 @@ async def _run(settings: UserManagerSettings) -> None:
     app.register_blueprint(
         pages.build_pages_blueprint(registrations, accounts, account_mails, reader.cookie, lifetimes)
     )
-    app.register_blueprint(build_stop_pages_blueprint(AlertStops(links, collector), settings.public_url))
+    app.register_blueprint(build_stop_pages_blueprint(AlertStops(links, collector)))
     app.register_blueprint(
         build_sign_in_pages_blueprint(
             sign_ins,

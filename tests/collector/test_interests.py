@@ -19,8 +19,9 @@ from chassis.db.outbox import LeaseWatch, OutboxMessage
 from chassis.errors import ContendedError, DatabaseUnavailableError
 from collector.collection_requests import CollectionRequests
 from collector.errors import NoSuchAirportError, NoSuchInterestError, VersionMismatchError
+from collector.interest_begins import FARTHEST_AHEAD
 from collector.interest_requests import InterestUpdate
-from collector.interests import FARTHEST_AHEAD, InterestStore
+from collector.interests import InterestStore
 from collector.intervals import DAY, FARTHEST_BACK, day_of
 from collector.model import OUTBOX, CoverageRow, InterestRow
 from domain.interests import HIGHEST_THRESHOLD, Direction, InterestError

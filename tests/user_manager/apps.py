@@ -62,7 +62,7 @@ def build_app(
             service.registrations, service.accounts, service.account_mails, reader.cookie, service.lifetimes
         )
     )
-    app.register_blueprint(build_stop_pages_blueprint(service.alert_stops, public_url))
+    app.register_blueprint(build_stop_pages_blueprint(service.alert_stops))
     files = WebFiles(urlsplit(public_url).path)
     app.register_blueprint(build_web_blueprint(files, reader.cookie))
     app.register_blueprint(build_account_pages_blueprint(files, service.deletions, service.sessions, reader))

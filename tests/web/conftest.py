@@ -10,9 +10,12 @@ from tests.streams.browser import require_installed, running_browser
 from tests.web.site import Person, Site, running_site
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Yield a real Chromium; each test opens contexts of its own in it."""
+    """Yield a real Chromium; each test opens contexts of its own in it.
+
+    It ends with the file: while it runs, no other Playwright and no `asyncio.run` can run in this process.
+    """
     require_installed()
     with running_browser() as browser:
         yield browser

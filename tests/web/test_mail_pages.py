@@ -77,6 +77,7 @@ def test_each_page_of_a_mail_link_is_as_good_as_the_others(
         "/confirm/x": 400,
         "/sign-in/x": 400,
         "/token/x": 400,
+        "/stop/x": 400,
     }
     with site.open(browser, phone=phone, dark=dark, language=language) as visit:
         for path, status in paths.items():
@@ -89,6 +90,44 @@ def test_each_page_of_a_mail_link_is_as_good_as_the_others(
             if status == 200 and path != "/sign-in/mail":
                 visit.page.click("form button")
                 check_page(visit)
+
+
+@pytest.mark.parametrize(("phone", "dark", "language"), LOOKS)
+def test_the_pages_that_stop_one_alert_are_as_good_as_the_others(
+    site: Site, browser: Browser, phone: bool, dark: bool, language: str
+) -> None:
+    """All checks hold before and after the button, with the part for programs open, and on what is stopped already; the
+    real collector removes the interest, and the link leads on to the page where an airport is watched."""
+    person = site.register()
+    interest = {"airport_icao": "KJFK", "direction": "both", "window": "6h", "low_percent": 80, "high_value": 1_000}
+    answer = plain_http.post(f"{site.url}/interests", json=interest, headers=person.headers)
+    assert answer.status_code == 201, answer.text
+    interest_id = UUID(answer.json()["interest_id"])
+    link = site.accounts.links.build_alert_stop_url(UUID(person.user_id), interest_id)
+    words = {
+        "en": ("Stop this alert", "This alert is stopped", "in six hours", "stopped before"),
+        "it": ("Ferma questo avviso", "Questo avviso è stato fermato", "in sei ore", "fermato in precedenza"),
+    }
+    title, done, window, before = words[language]
+    with site.open(browser, phone=phone, dark=dark, language=language) as visit:
+        page = visit.page
+        for heading, text in ((title, window), (done, window), (done, before)):
+            if (heading, text) == (done, window):
+                page.click("form button")
+            else:
+                page.goto(f"{site.url}/stop/{link.rpartition('/')[2]}")
+            assert page.inner_text("h1") == heading
+            assert text in page.inner_text("main")
+            assert page.locator("html").get_attribute("lang") == language
+            check_page(visit)
+            if (heading, text) == (done, window):
+                page.click("summary")
+                assert '"low_percent": 80' in page.inner_text("details")
+                check_page(visit)
+        assert plain_http.get(f"{site.url}/interests", headers=person.headers).json()["interests"] == []
+        page.click("main a.button")
+        page.wait_for_url(f"{site.url}/watch")
+        assert page.locator("html").get_attribute("lang") == language
 
 
 def test_a_link_that_was_used_says_so_in_words(site: Site, browser: Browser) -> None:

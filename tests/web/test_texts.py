@@ -1,5 +1,6 @@
 """The catalogues of texts: both languages say everything, in the same form, and nothing else is asked for."""
 
+import ast
 import json
 import re
 import shutil
@@ -19,6 +20,7 @@ _USE: Final = re.compile(r"""\b(?:t|translate)\(\s*["']([a-z_]+(?:\.[a-z0-9_]+)+
 _BUILT: Final = re.compile(r"`([a-z_]+\.[^`]*\$\{[^`]*)`")
 """A key that a script builds, such as `why.${reason}`."""
 _PART: Final = re.compile(r"\$\{(?:[^{}]|\{[^{}]*\})*\}")
+_KEY: Final = re.compile(r"[a-z_]+(?:\.[a-z0-9_]+)+")
 _NAME: Final = re.compile(r"\{(\w+)\}")
 
 
@@ -38,6 +40,14 @@ def load_catalogue(language: str) -> dict[str, Any]:
 def list_forms(entry: str | dict[str, str]) -> list[str]:
     """Return the texts of an entry: one, or one for each plural category."""
     return [entry] if isinstance(entry, str) else list(entry.values())
+
+
+def list_named_keys(path: Path, catalogue: dict[str, Any]) -> set[str]:
+    """Return the texts in a Python file's code that are keys by their form, and begin as some key of the catalogue."""
+    literals = (each.value for each in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(each, ast.Constant))
+    keys = {each for each in literals if isinstance(each, str) and _KEY.fullmatch(each)}
+    beginnings = {key.partition(".")[0] for key in catalogue}
+    return {each for each in keys if each.partition(".")[0] in beginnings and not each.endswith(".html")}
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -85,6 +95,16 @@ def test_every_text_that_a_page_asks_for_is_there_and_no_other() -> None:
     ]
     assert unused == []
     assert [each.pattern for each in built if not any(each.fullmatch(key) for key in catalogue)] == []
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_key_that_python_names_is_in_each_catalogue(language: str) -> None:
+    """Also one that stands in a table, and not beside the function that asks for it."""
+    catalogue = load_catalogue(language)
+    named = {(path.name, key) for path in _REST.glob("*.py") for key in list_named_keys(path, catalogue)}
+    assert {name for name, _ in named} >= {"pages.py", "sign_in_pages.py", "stop_pages.py", "interest_wording.py"}
+    assert {key for _, key in named} >= {"link.interest.both", "link.problem.token", "link.stop.unavailable"}
+    assert [each for each in named if each[1] not in catalogue] == []
 
 
 def test_no_script_reads_a_text_as_html_or_as_a_program() -> None:

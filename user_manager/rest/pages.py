@@ -251,16 +251,17 @@ def render_page(
     return make_response(render_template("page.html", **values, **more))
 
 
-def render_problem(title: str, problem: Problem) -> Response:
-    """Render the page for a problem, with its status and headers.
+def render_problem(title: str, problem: Problem, *, key: str = "", button: str = "") -> Response:
+    """Render the page for a problem, with its status and headers; a button repeats the request if `button` has a text.
 
-    In English it says what the problem says; in other languages, what its status means.
+    In English it says what the problem says; in other languages, the text of `key` or, without one, what its status
+    means.
     """
     text = problem.detail
     if choose_language() != DEFAULT_LANGUAGE:
-        key = f"problem.{problem.status}"
+        key = key or f"problem.{problem.status}"
         text = translate(key if key in load_texts()[DEFAULT_LANGUAGE].entries else "problem.other")
-    page = render_page(title, text)
+    page = render_page(title, text, button=button)
     page.status_code = problem.status
     page.headers.update(problem.headers)
     return page

@@ -6,10 +6,12 @@ from flask import Blueprint, Response, request
 
 from chassis.web.http import ProblemKind
 from chassis.web.openapi import ResponseDescription, describe
+from domain.interests import Interest
 from user_manager.alert_stops import AlertStops
-from user_manager.interest_wording import describe_interest, format_request
-from user_manager.rest.pages import PAGE_HEADERS, render_page
+from user_manager.rest.interest_wording import describe_interest, format_request
+from user_manager.rest.pages import PAGE_HEADERS, render_page, render_problem
 from user_manager.rest.routes import PROBLEMS
+from user_manager.rest.texts import choose_language, load_texts, translate
 
 _ANSWERS: Final = {
     200: ResponseDescription("text/html"),
@@ -18,15 +20,12 @@ _ANSWERS: Final = {
     503: ResponseDescription("text/html", headers={"Retry-After": "Seconds to wait."}),
 }
 
-_BUTTON: Final = "Stop this alert"
 
-
-def build_stop_pages_blueprint(stops: AlertStops, public_url: str) -> Blueprint:
+def build_stop_pages_blueprint(stops: AlertStops) -> Blueprint:
     """Build the route /stop with a link's token; errors are pages too.
 
-    GET says what the link stops, and shows a button, whose POST removes the interest. `public_url`: base URL of the
-    pages on which an airport is watched again, without a trailing slash. Every page has headers against caching,
-    framing, scripts and referrers.
+    GET says what the link stops, and shows a button, whose POST removes the interest. Every page is in the visitor's
+    language, and has headers against caching, framing, scripts and referrers.
     """
     blueprint = Blueprint("stop_pages", __name__, template_folder="templates")
 
@@ -35,12 +34,12 @@ def build_stop_pages_blueprint(stops: AlertStops, public_url: str) -> Blueprint:
     def stop_page(token: str) -> Response:
         interest = stops.load_interest(token)
         if interest is None:
-            return _render_gone(public_url)
+            return _render_gone()
         return render_page(
-            "Stop this alert",
-            "Press the button, and Towerwatch watches this for you no more. Your other alerts go on.",
-            facts=[("What is stopped", describe_interest(interest))],
-            button=_BUTTON,
+            translate("link.stop.title"),
+            translate("link.stop.text"),
+            facts=_list_facts(interest),
+            button=translate("link.stop.button"),
         )
 
     # RFC 8058, 3.2: one POST without login, cookie or redirect. Its body is ignored: the link suffices.
@@ -49,37 +48,30 @@ def build_stop_pages_blueprint(stops: AlertStops, public_url: str) -> Blueprint:
     def stop(token: str) -> Response:
         interest = stops.stop(token)
         if interest is None:
-            return _render_gone(public_url)
+            return _render_gone()
+        request_again = translate("link.stop.request", request=format_request(interest))
         return render_page(
-            "This alert is stopped",
-            "Towerwatch watches this for you no more. Your other alerts go on. You can close this page.",
-            facts=[
-                ("What is stopped", describe_interest(interest)),
-                (
-                    "To have it again",
-                    f"Watch the airport once more at {public_url}/watch; programs send POST /interests with this JSON: "
-                    f"{format_request(interest)}",
-                ),
-            ],
+            translate("link.stop.done_title"),
+            translate("link.stop.done"),
+            facts=_list_facts(interest),
+            onward=("/watch", translate("link.stop.onward")),
+            for_programs=[(translate("link.fact.again"), request_again)],
         )
 
     for error_class, kind in PROBLEMS.items():
 
-        def render_problem_page(error: Exception, kind: ProblemKind = kind) -> Response:
+        def render_error_page(error: Exception, kind: ProblemKind = kind) -> Response:
             """Render the page for an error, with the error's status and headers.
 
             Whoever has pressed the button may press it again if the error passes by itself.
             """
             problem = kind.build_problem(error)
-            is_worth_repeating = problem.status == 503 and request.method == "POST"
-            page = render_page(
-                "This alert is not stopped", problem.detail, button="Try again" if is_worth_repeating else ""
-            )
-            page.status_code = problem.status
-            page.headers.update(problem.headers)
-            return page
+            title = translate("link.problem.stop")
+            if problem.status == 503 and request.method == "POST":
+                return render_problem(title, problem, key="link.stop.unavailable", button=translate("error.again"))
+            return render_problem(title, problem)
 
-        blueprint.register_error_handler(error_class, render_problem_page)
+        blueprint.register_error_handler(error_class, render_error_page)
 
     @blueprint.after_request
     def add_security_headers(response: Response) -> Response:
@@ -89,11 +81,15 @@ def build_stop_pages_blueprint(stops: AlertStops, public_url: str) -> Blueprint:
     return blueprint
 
 
-def _render_gone(public_url: str) -> Response:
+def _list_facts(interest: Interest) -> list[tuple[str, str]]:
+    """Return what the alert watches, in the visitor's language, with its label."""
+    return [(translate("link.fact.interest"), describe_interest(interest, load_texts()[choose_language()]))]
+
+
+def _render_gone() -> Response:
     """Render the page of a link whose interest does not exist: for whoever wants it stopped, that is a success."""
     return render_page(
-        "This alert is stopped",
-        "Towerwatch does not watch this for you any more: it was stopped before, or its account is gone. You can close "
-        "this page.",
-        facts=[("To have it again", f"Watch the airport once more at {public_url}/watch.")],
+        translate("link.stop.done_title"),
+        translate("link.stop.gone"),
+        onward=("/watch", translate("link.stop.onward")),
     )

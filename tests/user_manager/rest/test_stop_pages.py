@@ -13,8 +13,8 @@ from structlog.testing import capture_logs
 from domain.interests import Interest
 from tests.user_manager.apps import build_app
 from tests.user_manager.conftest import ON_SQLITE, OPERATOR_TOKEN, Service
+from tests.user_manager.rest.test_interest_wording import INTEREST, KENNEDY
 from tests.user_manager.rest.test_pages import MULTIPART
-from tests.user_manager.test_interest_wording import INTEREST, KENNEDY
 from user_manager.errors import CollectorRefusedError, CollectorUnavailableError
 
 pytestmark = ON_SQLITE
@@ -66,7 +66,7 @@ def test_opening_the_link_says_what_it_stops_and_changes_nothing(
     assert service.interests.interests == {interest.interest_id: interest}
     if method == "GET":
         page = read_page(response)
-        assert f"departures from {KENNEDY}, fewer than 5 in an hour" in page
+        assert f"departures from {KENNEDY}, fewer than 5 flights in an hour" in page
         assert '<form method="post">' in page
         assert ">Stop this alert</button>" in page
         assert str(interest.user_id) not in page
@@ -90,10 +90,12 @@ def test_one_post_stops_one_alert(client: FlaskClient, service: Service, body: b
     page = read_page(client.post(build_path(service), data=body, content_type=content_type))
     assert service.interests.interests == {other.interest_id: other}
     assert "This alert is stopped" in page
-    assert f"departures from {KENNEDY}, fewer than 5 in an hour" in page
-    assert "https://towerwatch.example/watch" in page
+    assert f"departures from {KENNEDY}, fewer than 5 flights in an hour" in page
+    assert '<a class="button primary" href="/watch">Watch an airport again</a>' in page
+    assert "https://" not in page
     found = re.search(r"\{.*?\}", page[page.index("POST /interests") :])
     assert found is not None
+    assert page.index("<details>") < page.index(found[0]) < page.index("</details>")
     assert json.loads(found[0]) == {
         "airport_icao": interest.airport, "direction": "departures", "window": "1h", "low_value": 5,
     }  # fmt: skip
@@ -111,6 +113,7 @@ def test_what_is_gone_is_stopped(client: FlaskClient, service: Service, method: 
         page = read_page(response)
         assert "This alert is stopped" in page
         assert "stopped before, or its account is gone" in page
+        assert 'href="/watch"' in page
         assert "<button" not in page
 
 
@@ -190,6 +193,55 @@ def test_a_refusal_of_the_collector_is_told(client: FlaskClient, service: Servic
     response = client.post(build_path(service))
     assert response.status_code == 502
     assert "<button" not in read_page(response)
+
+
+def test_the_pages_speak_the_language_of_their_visitor(client: FlaskClient, service: Service) -> None:
+    """The browser's, or the one that is chosen on the page, which the button keeps."""
+    add(service)
+    for query, headers in (("", {"Accept-Language": "it-IT,it;q=0.9,en;q=0.8"}), ("?language=it", {})):
+        path = build_path(service) + query
+        page = read_page(client.get(path, headers=headers))
+        assert '<html lang="it">' in page
+        assert "<h1>Ferma questo avviso</h1>" in page
+        assert f"partenze dall’aeroporto {KENNEDY}, meno di 5 voli in un’ora" in page
+        assert ">Ferma questo avviso</button>" in page
+        assert "non riceverai più questo avviso" in page
+    page = read_page(client.post(path))
+    assert "<h1>Questo avviso è stato fermato</h1>" in page
+    assert f"partenze dall’aeroporto {KENNEDY}, meno di 5 voli in un’ora" in page
+    assert "Segui di nuovo un aeroporto</a>" in page
+    assert 'con il tuo token e questo JSON: {"airport_icao": "KJFK"' in page
+    for method in ("GET", "POST"):
+        page = read_page(client.open(path, method=method))
+        assert "<h1>Questo avviso è stato fermato</h1>" in page
+        assert "fermato in precedenza oppure il suo account non esiste più" in page
+
+
+@pytest.mark.parametrize(
+    ("method", "failure", "status", "text", "button"),
+    [
+        ("GET", None, 400, "Questo link non è nostro o è incompleto.", ""),
+        ("POST", None, 400, "Questo link non è nostro o è incompleto.", ""),
+        ("GET", AWAY, 503, "Non è cambiato nulla", ""),
+        ("POST", AWAY, 503, "Per quanto si sa, non è cambiato nulla.", "Riprova"),
+        ("GET", CollectorRefusedError("An English text."), 502, "avvisa chi lo gestisce", ""),
+        ("POST", CollectorRefusedError("An English text."), 502, "avvisa chi lo gestisce", ""),
+    ],
+)  # fmt: skip
+def test_errors_speak_the_language_of_their_visitor(
+    client: FlaskClient, service: Service, method: str, failure: Exception | None, status: int, text: str, button: str
+) -> None:
+    """Nothing of the English text is there. After a POST without an answer the page claims no more than it knows."""
+    add(service)
+    service.interests.failure = failure
+    path = "/stop/x" if failure is None else build_path(service)
+    response = client.open(path, method=method, headers={"Accept-Language": "it"})
+    assert response.status_code == status
+    page = read_page(response)
+    assert "<h1>Questo avviso non è stato fermato</h1>" in page
+    assert text in page
+    assert failure is None or str(failure) not in page
+    assert re.findall(r"<button[^>]*>(.*?)</button>", page) == ([button] if button else [])
 
 
 def test_no_metric_and_no_log_holds_the_link(client: FlaskClient, service: Service) -> None:
