@@ -1,11 +1,9 @@
 """Use cases on existing accounts, for people and for the other services."""
 
-import base64
-import binascii
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final
 from uuid import UUID
 
@@ -22,8 +20,9 @@ from user_manager.access import (
     find_account_of_address,
     load_linked_account,
 )
+from user_manager.account_positions import decode_position, encode_position
 from user_manager.addresses import Address, compute_address_digest, compute_lookup_key
-from user_manager.errors import BadCursorError, TooManyUsersError, VersionMismatchError
+from user_manager.errors import TooManyUsersError, VersionMismatchError
 from user_manager.interest_links import InterestLinks, build_interest_links
 from user_manager.links import LinkSigner
 from user_manager.mail_requests import MailKind, delete_completed_request, load_requests
@@ -198,11 +197,13 @@ class Accounts:
         with self._database.reading() as session:
             self._authorizer.require_operator(session, credential)
             if cursor is not None:
-                after, last = _decode_cursor(cursor)
+                after, last = decode_position(cursor)
                 query = query.where(or_(User.created_at > after, and_(User.created_at == after, User.user_id > last)))
             accounts = [Account.from_user(user) for user in session.scalars(query)]
-        has_more = len(accounts) > limit
-        return AccountPage(accounts[:limit], _encode_cursor(accounts[limit - 1]) if has_more else None)
+        if len(accounts) <= limit:
+            return AccountPage(accounts, None)
+        last_shown = accounts[limit - 1]
+        return AccountPage(accounts[:limit], encode_position(last_shown.created_at, last_shown.user_id))
 
     def update(self, credential: Credential, email: str, version: int | None, changes: AccountUpdate) -> Account:
         """Change the account with this address if it still has this `version` (None: any version); return the result.
@@ -377,25 +378,3 @@ def parse_valid_uuids(texts: Iterable[str]) -> Iterator[UUID]:
     for text in texts:
         with suppress(ValueError):
             yield UUID(text)
-
-
-def _encode_cursor(account: Account) -> str:
-    """Encode a list position, just after `account`, as opaque URL-safe text (its creation time and id in base64)."""
-    return base64.urlsafe_b64encode(f"{account.created_at.isoformat()} {account.user_id}".encode()).decode("ascii")
-
-
-def _decode_cursor(cursor: str) -> tuple[datetime, UUID]:
-    """Decode a cursor into the creation time (UTC) and the id of the last account before the position.
-
-    Raises BadCursorError if `cursor` was not made by `_encode_cursor`.
-    """
-    try:
-        created_at, _, user_id = (
-            base64.b64decode(cursor.encode(), altchars=b"-_", validate=True).decode().partition(" ")
-        )
-        instant = datetime.fromisoformat(created_at)
-        if instant.tzinfo is None:
-            raise ValueError
-        return instant.astimezone(UTC), UUID(user_id)
-    except (binascii.Error, ValueError, OverflowError):
-        raise BadCursorError("This cursor is not one of ours; begin without one.") from None
