@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+import pytest
 from flask import Flask
 
 from chassis.web import openapi
@@ -21,6 +22,12 @@ from chassis.web.wsgi import HttpServer
 from tests.ports import free_port
 
 ROOT: Final = Path(__file__).parents[2]
+
+DEADLINE_S: Final = 1_750
+"""A guard against hanging, below `TIMEOUT`: a run waits for thousands of answers, one after another."""
+
+TIMEOUT: Final = pytest.mark.timeout(1_800)
+"""The mark of every test that runs schemathesis."""
 
 NOT_PUBLIC: Final = {
     "/", "/health/live", "/health/ready", "/metrics", "/openapi.json", "/docs", "/docs/{name}",
@@ -60,20 +67,23 @@ def list_described_operations(app: Flask) -> dict[tuple[str, str], dict[str, Any
 
 
 def run_schemathesis(url: str, config: Path, directory: Path, examples: int, *options: str) -> None:
-    """Run schemathesis against the server, with its files in the directory; fail with its findings."""
+    """Run schemathesis against the server, with its files in the directory; fail with its findings.
+
+    A run that is not done in `DEADLINE_S` fails, too, with what it had printed by then.
+    """
     fixed = ["--seed=1", "--generation-deterministic"] if os.environ.get("CI") else []
-    ended = subprocess.run(
-        [
-            *(sys.executable, "-m", "schemathesis.cli", f"--config-file={config}"),
-            *("run", f"{url}/openapi.json", "--checks=all", f"--max-examples={examples}", "--continue-on-failure"),
-            *("--no-color", *fixed, *options),
-        ],
-        cwd=directory,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=550,
-        check=False,
-    )
+    command = [
+        *(sys.executable, "-m", "schemathesis.cli", f"--config-file={config}"),
+        *("run", f"{url}/openapi.json", "--checks=all", f"--max-examples={examples}", "--continue-on-failure"),
+        *("--no-color", *fixed, *options),
+    ]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    try:
+        ended = subprocess.run(
+            command, cwd=directory, env=environment, capture_output=True, text=True, timeout=DEADLINE_S, check=False
+        )
+    except subprocess.TimeoutExpired as late:
+        said = late.stdout or b""  # bytes, whatever `text` says
+        pytest.fail(f"schemathesis was not done in {DEADLINE_S} s: {said.decode(errors='replace')}")
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert " passed" in ended.stdout, ended.stdout

@@ -113,7 +113,8 @@ def build_account_pages_blueprint(
         reader.cookie.delete_on(response)
         return response
 
-    @blueprint.get("/account/delete/<uuid:deletion_id>")
+    # Any text, not <uuid:…>: else Flask would answer a damaged link by JSON, where a person reads a page.
+    @blueprint.get("/account/delete/<deletion_id>")
     @describe(
         "Show how far a deletion is, as a page",
         answers={
@@ -122,12 +123,16 @@ def build_account_pages_blueprint(
             **_AWAY,
         },
     )
-    def deletion_page(deletion_id: UUID) -> Response:
-        progress = deletions.load_progress(deletion_id)
+    def deletion_page(deletion_id: str) -> Response:
+        try:
+            known_id = UUID(deletion_id)
+        except ValueError:
+            raise DeletionUnknownError from None
+        progress = deletions.load_progress(known_id)
         if progress.status is DeletionStatus.COMPLETED:
             return render_done()
         texts = get_texts()
-        link = (f"{files.base}/account/delete/{deletion_id}", texts.get("account.deleting.again"))
+        link = (f"{files.base}/account/delete/{known_id}", texts.get("account.deleting.again"))
         steps = list_steps(progress, texts)
         return render("account.deleting.title", "account.deleting.text", steps=steps, link=link)
 

@@ -13,9 +13,16 @@ from domain.interests import Direction
 from tests import plain_http
 from tests.collector.conftest import ANN, ANNS, NOON, ON_SQLITE, OPERATOR, Service, app_of, wish
 from tests.fakes.authority import FakeAuthority
-from tests.openapi.conformance import SINGLE, list_described_operations, list_public_routes, run_schemathesis, serve_app
+from tests.openapi.conformance import (
+    SINGLE,
+    TIMEOUT,
+    list_described_operations,
+    list_public_routes,
+    run_schemathesis,
+    serve_app,
+)
 
-pytestmark = ON_SQLITE
+pytestmark = [ON_SQLITE, TIMEOUT]
 
 CONFIG = Path(__file__).with_name("schemathesis.toml")
 TODAY = day_of(NOON)

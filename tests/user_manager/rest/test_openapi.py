@@ -7,11 +7,18 @@ import pytest
 from flask import Flask
 
 from tests import plain_http
-from tests.openapi.conformance import SINGLE, list_described_operations, list_public_routes, run_schemathesis, serve_app
+from tests.openapi.conformance import (
+    SINGLE,
+    TIMEOUT,
+    list_described_operations,
+    list_public_routes,
+    run_schemathesis,
+    serve_app,
+)
 from tests.user_manager.apps import build_app
 from tests.user_manager.conftest import ON_SQLITE, OPERATOR_TOKEN, Service
 
-pytestmark = ON_SQLITE
+pytestmark = [ON_SQLITE, TIMEOUT]
 
 CONFIG = Path(__file__).with_name("schemathesis.toml")
 
