@@ -14,30 +14,19 @@ from typing import Final, NamedTuple
 from zlib import crc32
 
 from collector.live.movements import REVEALED_WITHIN_S
+from collector.record_order import DAY_S, FlightGroup, RecordOrder
 from collector.settled.reconciliation import MATCHED_WITHIN
 from domain.interests import Direction
 from domain.live_record import Provenance
 from domain.traffic import Coverage, Observation
 from domain.windows import HOUR_S
 
-DAY_S: Final = 24 * HOUR_S
 UNDECIDED_S: Final = MATCHED_WITHIN // MATCHED_WITHIN.resolution // 1_000_000
 """Seconds at the end of a day about whose live movements the next day's record decides."""
 _RECORDED_AFTER_S: Final = 6 * HOUR_S
 """Time after its end at which a day's record is taken to have come, if nothing says when it was proven."""
 _LIVE_LAG_S: Final = int(REVEALED_WITHIN_S) + 60
 """Time after which live coverage is taken to have been published."""
-
-
-class FlightGroup(NamedTuple):
-    """The stored flights of one hour, or of one minute where windows begin within an hour."""
-
-    at: int
-    """Begin of the hour or minute."""
-    flights: int
-    first_id: int
-    """The lowest id of their rows."""
-    last_id: int
 
 
 class LateFlight(NamedTuple):
@@ -75,6 +64,8 @@ class StoredDirection:
     """The settled coverage [begin, end); None: there is none."""
     earlier_days: frozenset[int] = frozenset()
     """Days (since 1970) that are covered, and were collected as history or before a gap."""
+    history: Mapping[int, int] = field(default_factory=dict)
+    """By earlier day that was published as history, from when on it was covered before that; its end if it was not."""
     flights: Sequence[FlightGroup] = ()
     """In the order of time."""
     late: Sequence[LateFlight] = ()
@@ -87,6 +78,11 @@ class StoredDirection:
     unit: int = HOUR_S
     """Seconds of a group: an hour or a minute."""
 
+    def build_order(self) -> RecordOrder:
+        """Build the order in which the record of each day was stored."""
+        whole = [day for day, judged_from in self.history.items() if judged_from >= (day + 1) * DAY_S]
+        return RecordOrder(self.flights, self.covered, self.earlier_days, whole)
+
 
 class RebuiltMessage(NamedTuple):
     """A message, and its place in the order in which all messages of the airport were published."""
@@ -96,76 +92,6 @@ class RebuiltMessage(NamedTuple):
     row_id: int
     """The lowest id of its flights' rows, or of the rows before it: the order of messages of the same instant."""
     observation: Observation
-
-
-class RecordOrder:
-    """The order in which the record of each day was stored, from the ids of the flights."""
-
-    def __init__(
-        self, flights: Iterable[FlightGroup], covered: tuple[int, int] | None, earlier: frozenset[int]
-    ) -> None:
-        """Find the first row of each day, and which of the earlier days are history: those stored after a later day."""
-        self.first_ids = _find_first_ids(flights)
-        within = [] if covered is None else range(covered[0] // DAY_S, -(-covered[1] // DAY_S))
-        proper = [day for day in within if day not in earlier]
-        first_proper = min([self.first_ids[day] for day in proper if day in self.first_ids], default=None)
-        history: set[int] = set()
-        for day in sorted(earlier, reverse=True):
-            if day not in self.first_ids or first_proper is None:
-                is_history = first_proper is not None and (day + 1 in history or day + 1 in proper)
-            else:
-                is_history = self.first_ids[day] > first_proper
-            if is_history:
-                history.add(day)
-        self.history = sorted(history, reverse=True)
-        """The days (since 1970) that were collected as history, newest first, as they are collected."""
-        self.ordinary = sorted({*proper, *earlier} - history)
-        """The other days, in order."""
-        self._later_ids = self._find_later_ids()
-
-    def _find_later_ids(self) -> dict[int, int]:
-        """Return, by ordinary day, the lowest id of the rows of all later ordinary days, if these have any."""
-        found: dict[int, int] = {}
-        lowest: int | None = None
-        for day in reversed(self.ordinary):
-            if lowest is not None:
-                found[day] = lowest
-            first = self.first_ids.get(day)
-            if first is not None:
-                lowest = first if lowest is None else min(lowest, first)
-        return found
-
-    def is_late(self, day: int, row_id: int) -> bool:
-        """Return True if a flight of a day was stored after the record of a later day: by a correction."""
-        later = self._later_ids.get(day)
-        return later is not None and row_id >= later
-
-    def find_late_range(self, flights: Iterable[FlightGroup]) -> tuple[int, int, int] | None:
-        """Return begin and end of the days that have late flights, and the lowest id of these; None: no day has any."""
-        days = {day for each in flights if self.is_late(day := each.at // DAY_S, each.last_id)}
-        if not days:
-            return None
-        return min(days) * DAY_S, (max(days) + 1) * DAY_S, min(self._later_ids[day] for day in days)
-
-    def find_day_before(self, row_id: int) -> int | None:
-        """Return the ordinary day whose record was the last to be stored before a row; None: none was."""
-        known = [day for day in self.ordinary if self.first_ids.get(day, row_id + 1) <= row_id]
-        return max(known, key=lambda day: self.first_ids[day], default=None)
-
-
-def _find_first_ids(flights: Iterable[FlightGroup]) -> dict[int, int]:
-    """Return the lowest row id of each day (since 1970) that has flights.
-
-    Flights of its first and last hour count only if it has no others: they may be live movements of the day beside,
-    stored with that day's record.
-    """
-    inner: dict[int, int] = {}
-    outer: dict[int, int] = {}
-    for each in flights:
-        day, second = divmod(each.at, DAY_S)
-        ids = inner if HOUR_S <= second < DAY_S - HOUR_S else outer
-        ids[day] = min(each.first_id, ids.get(day, each.first_id))
-    return outer | inner
 
 
 def rebuild_messages(
@@ -180,7 +106,7 @@ def rebuild_messages(
     messages: list[RebuiltMessage] = []
     publications = []
     for stored in parts:
-        order = RecordOrder(stored.flights, stored.covered, stored.earlier_days)
+        order = stored.build_order()
         publications.append(_Publication(stored, order))
         times = _time_records(stored, order, now)
         messages += _rebuild_record(publications[-1], order, times, corrected_after_s)
@@ -254,6 +180,7 @@ class _Publication:
             for each in own:
                 before = order.find_day_before(each.row_id)
                 self.corrected[day if before is None else before, day].append(each)
+        self._split_days(order)
         taken: defaultdict[int, int] = defaultdict(int)
         for (at, is_undecided), movements in sorted(self.live.items()):
             number = movements.taken_back + restored[at, is_undecided]
@@ -261,6 +188,18 @@ class _Publication:
             if number and decider in self._days:
                 first, taken[at] = taken[at], taken[at] + number
                 self.taken[decider] += [(at, compute_fingerprint(at, each)) for each in range(first, taken[at])]
+
+    def _split_days(self, order: RecordOrder) -> None:
+        """Take the flights from before the record's own part of a day out of it: they came with the day as history."""
+        corrected = {day for _, day in self.corrected}
+        for day in order.ordinary:
+            if (judged_from := self.stored.history.get(day)) is None:
+                continue
+            early = [at for at in self.added[day] if at + self.stored.unit <= judged_from]
+            if early or day not in corrected:  # it came also if nothing was new
+                row_id = order.first_ids.get(day, 0)
+                self.corrected[day, day] += [LateFlight(at, row_id, False, False) for at in early]
+                self.added[day] = self.added[day][len(early) :]
 
     def list_taken(self, day: int) -> tuple[tuple[int, int], ...]:
         """Return event time, as published, and fingerprint of the movements that the record of a day takes back."""
@@ -286,12 +225,14 @@ def _rebuild_record(
     following = {day: times[later] for day, later in pairwise(order.ordinary)}
     for (before, day), late in publication.corrected.items():
         begin, end = _clip_day(stored, day)
+        if day in stored.history:  # the whole day came again, as history
+            begin = day * DAY_S
         at = max(times.get(before, end), min(end + corrected_after_s, following.get(before, end + corrected_after_s)))
         flights = tuple(each.at for each in late)
         yield RebuiltMessage(
             at,
-            min(each.row_id for each in late),
-            Observation(stored.direction, begin, end, flights, Coverage.COMPLETE),
+            min([each.row_id for each in late], default=order.first_ids.get(day, 0)),
+            Observation(stored.direction, begin, end, flights, Coverage.COMPLETE, is_history=day in stored.history),
         )
     newest = max(times.values(), default=0)
     at, row_id = min(times.values(), default=newest), 0
@@ -300,7 +241,7 @@ def _rebuild_record(
         if first_id is not None:
             known = order.find_day_before(first_id)
             row_id, at = first_id, max(at, times.get(known, at) if known is not None else at)
-        yield RebuiltMessage(at, row_id, _observe_day(publication, day))
+        yield RebuiltMessage(at, row_id, _observe_history(publication, day))
 
 
 def _rebuild_flights_of_today(publication: _Publication, order: RecordOrder, row_id: int) -> Iterator[RebuiltMessage]:
@@ -320,8 +261,10 @@ def _rebuild_flights_of_today(publication: _Publication, order: RecordOrder, row
 
 
 def _clip_day(stored: StoredDirection, day: int) -> tuple[int, int]:
-    """Return begin and end of what the record covers of a day."""
+    """Return begin and end of what the record covers of a day; of a day of history, of what it covered before."""
     begin, end = day * DAY_S, (day + 1) * DAY_S
+    if day in stored.history:
+        return stored.history[day], end
     if stored.covered is None or day in stored.earlier_days:
         return begin, end
     return max(begin, stored.covered[0]), min(end, stored.covered[1])
@@ -335,6 +278,20 @@ def _observe_day(publication: _Publication, day: int) -> Observation:
         times = [max(at, begin) for at in times if at < end]
     taken = publication.list_taken(day)
     return Observation(publication.stored.direction, begin, end, tuple(times), Coverage.COMPLETE, retracted=taken)
+
+
+def _observe_history(publication: _Publication, day: int) -> Observation:
+    """Return the observation that brought a day as history, with its mark unless it is from before there was one."""
+    stored, begin, times = publication.stored, day * DAY_S, tuple(publication.added.get(day, ()))
+    return Observation(
+        stored.direction,
+        begin,
+        begin + DAY_S,
+        times,
+        Coverage.COMPLETE,
+        retracted=publication.list_taken(day),
+        is_history=day in stored.history,
+    )
 
 
 def _place_live(publication: _Publication) -> None:

@@ -13,15 +13,13 @@ from collector.flight_lists import filter_by_airport, filter_by_event_time
 from collector.intervals import DAY
 from collector.model import CoverageRow, FlightRow, LiveCoverageRow, LiveMovementRow, LiveOutcome, NightlyRecordRow
 from collector.rebuilt_log import (
-    DAY_S,
     UNDECIDED_S,
-    FlightGroup,
     LateFlight,
     MovementGroup,
-    RecordOrder,
     StoredDirection,
     rebuild_messages,
 )
+from collector.record_order import DAY_S, FlightGroup
 from collector.settled.history_days import HistoryDayRow
 from domain.interests import Direction
 from domain.window_history import KnownMessage
@@ -102,7 +100,7 @@ def _load_direction(
 ) -> StoredDirection:
     """Load what is stored of one airport and direction since an instant."""
     cursor = session.get(CoverageRow, (icao, part.value))
-    earlier = _load_earlier_days(session, icao, part, known_from)
+    earlier, history = _load_earlier_days(session, icao, part, known_from)
     covered = None
     if cursor is not None and cursor.covered_until > known_from:
         covered = seconds(max(cursor.covered_from, known_from)), seconds(cursor.covered_until)
@@ -113,13 +111,14 @@ def _load_direction(
         part,
         covered,
         earlier,
+        history,
         groups,
         movements=_load_movements(session, icao, part, live_from, by_minute=by_minute),
         stretches=_load_stretches(session, icao, part, live_from),
         proven=_load_proven(session, part, known_from),
         unit=_MINUTE_S if by_minute else HOUR_S,
     )
-    order = RecordOrder(groups, covered, earlier)
+    order = stored.build_order()
     late = order.find_late_range(groups)
     if late is None:
         return stored
@@ -136,15 +135,24 @@ def _load_direction(
     )
 
 
-def _load_earlier_days(session: Session, icao: str, part: Direction, known_from: datetime) -> frozenset[int]:
-    """Return the days (since 1970) that were collected as history or before a gap, since an instant."""
-    query = select(HistoryDayRow.day).where(
+def _load_earlier_days(
+    session: Session, icao: str, part: Direction, known_from: datetime
+) -> tuple[frozenset[int], dict[int, int]]:
+    """Return the days (since 1970) that were collected as history or before a gap, since an instant.
+
+    And, by day that was published with the mark of history, from when on it was covered before, or its end.
+    """
+    query = select(HistoryDayRow).where(
         HistoryDayRow.airport == icao,
         HistoryDayRow.direction == part.value,
         HistoryDayRow.covered,
         HistoryDayRow.day >= known_from,
     )
-    return frozenset(seconds(day) // DAY_S for day in session.scalars(query))
+    rows = session.scalars(query).all()
+    history = {
+        seconds(row.day) // DAY_S: seconds(row.judged_from or row.day + DAY) for row in rows if row.known_at is not None
+    }
+    return frozenset(seconds(row.day) // DAY_S for row in rows), history
 
 
 def _load_flights(

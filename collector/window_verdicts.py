@@ -10,7 +10,7 @@ from collector.stored_log import KnownEnds
 from domain.alerts import Alert, AlertState, Bound
 from domain.calendar import find_calendar
 from domain.explanation import Knowledge, Usualness, WindowVerdict, judge_windows
-from domain.grids import Grid, LocalGrid
+from domain.grids import Grid
 from domain.interests import Direction, Interest
 from domain.reasons import WindowExplanation, explain_windows
 from domain.rule import find_interest_grid
@@ -136,7 +136,7 @@ def _build_window(
     count = None if found is None else found[0].count
     is_open = why is None and not is_closed
     base: Sequence[tuple[datetime, int]] = ()
-    if has_percents(interest) and not isinstance(grid, LocalGrid):
+    if has_percents(interest):
         base_windows = find_base_windows(
             history.traffic, find_calendar(interest.airport), interest.direction, grid, number
         )

@@ -38,8 +38,8 @@ DEFAULT_WINDOWS: Final = {Window.ONE_HOUR: 48, Window.SIX_HOURS: 28, Window.ONE_
 """Number of windows that are shown if nobody says which."""
 _BASE: Final = timedelta(weeks=5, days=1)
 """Longest time from a window back to the weeks that its usual follows from; clocks are moved by a day at most."""
-_LONG_LOOKBACK: Final = timedelta(hours=LOOKBACK_HOURS)
-"""Longest time from a window back to the one before it that is not skipped."""
+_LONG_LOOKBACK: Final = timedelta(hours=LOOKBACK_HOURS) + DAY
+"""Longest time from a window back to the one before it that is not skipped; clocks are moved by a day at most."""
 _SHORT_LOOKBACK: Final = timedelta(days=2)
 """The same at most airports: more is read only where that is not enough."""
 _FORM: Final = "1"
@@ -121,10 +121,10 @@ class WindowQueries:
             versions = [VersionInForce(each.interest, each.since, each.until) for each in former]
             versions.append(VersionInForce(interest, set_at, None))
             span = range(min(within.start, latest.start), latest.stop)
-            by_minute = _needs_minutes(interest, span)
             back = _SHORT_LOOKBACK
             while True:
                 known_from, live_from = _find_begins(versions, span, back)
+                by_minute = _needs_minutes(interest, known_from, span)
                 messages = load_messages(
                     session,
                     interest.airport,
@@ -213,8 +213,9 @@ def _looks_farther_back(
 ) -> bool:
     """Return True if a window `within` is compared with a window from before what was read of what is usual."""
     for interest in (each.interest for each in versions):
-        if not has_percents(interest) or not isinstance(grid := find_interest_grid(interest), Window):
+        if not has_percents(interest):
             continue
+        grid = find_interest_grid(interest)
         begin = instant(grid.find_begin(within.start - interest.for_windows - 1))
         oldest = grid.find_number(seconds(day_of(begin - lookback)))
         counts = PercentCounts(history.traffic, interest.direction, grid)
@@ -223,13 +224,16 @@ def _looks_farther_back(
     return False
 
 
-def _needs_minutes(interest: Interest, within: range) -> bool:
-    """Return True if a window of an interest begins within an hour of UTC, so that hours are not enough."""
+def _needs_minutes(interest: Interest, known_from: datetime, within: range) -> bool:
+    """Return True if a window of an interest begins within an hour of UTC, so that hours are not enough.
+
+    Of the windows from `known_from` on, to the last one `within`: those of the weeks before say what is usual.
+    """
     grid, calendar = find_interest_grid(interest), find_calendar(interest.airport)
     if not isinstance(grid, LocalGrid):
         return False
-    first, last = (grid.find_begin(number) // (24 * 3600) for number in (within.start, within.stop))
-    return any(calendar.splits_hours(day) for day in range(first - interest.for_windows - 1, last + 2))
+    first, last = (second // (24 * 3600) for second in (seconds(known_from), grid.find_begin(within.stop)))
+    return any(calendar.splits_hours(day) for day in range(first, last + 2))
 
 
 def _build_freshness(ends: Mapping[Direction, KnownEnds], unheard_since: datetime | None, now: datetime) -> Freshness:

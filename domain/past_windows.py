@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from domain.grids import LocalGrid
 from domain.interests import Interest
 from domain.percent_counts import PercentCounts
 from domain.rule import find_interest_grid
@@ -32,16 +31,13 @@ def list_past_windows(interest: Interest, traffic: Traffic, since: datetime, unt
     """
     grid = find_interest_grid(interest)
     counts = WindowCounts(traffic, interest.direction, grid)
-    # Windows by the airport's clock have no usual: no interest has a threshold in percent there.
-    percents = None if isinstance(grid, LocalGrid) else PercentCounts(traffic, interest.direction, interest.window)
+    percents = PercentCounts(traffic, interest.direction, grid)
     return [
         PastWindow(
             start=instant(grid.find_begin(number)),
             end=instant(grid.find_begin(number + 1)),
             flights=counts[number].flights if counts[number].is_closed else None,
-            doubled_usual=(
-                percents.find_doubled_usual(number) if percents is not None and number <= percents.reached else None
-            ),
+            doubled_usual=percents.find_doubled_usual(number) if number <= percents.reached else None,
         )
         for number in range(grid.find_first_from(seconds(since)), grid.find_number(seconds(until)))
     ]

@@ -178,7 +178,7 @@ class InterestWindow(BaseModel):
     usual: float | None = Field(description="What is usual in it, of an interest in percent; it may end in .5.")
     base: list[BaseCount] = Field(
         description="The same window of the weeks before, as far as all its flights are known now; of an interest in "
-        "percent, with windows by UTC."
+        "percent."
     )
     breached: list[Bound] = Field(description="The thresholds that are breached, as many windows in a row as it takes.")
     alerts: list[WindowAlert] = Field(description="In the order of raising, also those of former versions.")

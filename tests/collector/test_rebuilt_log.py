@@ -2,17 +2,16 @@
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import given, strategies as st
 
 from collector.rebuilt_log import (
-    DAY_S,
-    FlightGroup,
     LateFlight,
     MovementGroup,
-    RecordOrder,
     StoredDirection,
     rebuild_messages,
 )
+from collector.record_order import DAY_S, FlightGroup, RecordOrder
 from domain.interests import Direction
 from domain.traffic import Coverage, Traffic
 from domain.windows import HOUR_S
@@ -68,6 +67,41 @@ def test_history_comes_newest_day_first_after_the_first_record() -> None:
     earlier = frozenset({FIRST, FIRST + 1, FIRST + 2})
     stored = store(4, *flights, covered=(at(3, 0), at(4, 0)), earlier_days=earlier)
     assert [each[0] for each in describe(stored)] == [3, 2, 1, 0]
+
+
+def list_history(stored: StoredDirection) -> list[tuple[int, int, int, bool]]:
+    """Return begin and end (hours after FIRST), number of flights, and if it is history, of each message in order."""
+    messages = [each.observation for each in rebuild_messages([stored], TWO_DAYS, NOW)]
+    return [
+        ((each.begin - at(0, 0)) // HOUR_S, (each.end - at(0, 0)) // HOUR_S, len(each.event_times), each.is_history)
+        for each in messages
+    ]
+
+
+def test_days_that_were_published_as_history_are_history_again() -> None:
+    """So no window of them is judged. One from before there was a mark is covered, as the stream has folded it."""
+    flights = (FlightGroup(at(0), 2, 31, 32), FlightGroup(at(1), 2, 21, 22), FlightGroup(at(2), 1, 1, 1))
+    stored = store(3, *flights, earlier_days=frozenset({FIRST, FIRST + 1}), history={FIRST + 1: at(2, 0)})
+    assert list_history(stored) == [(48, 72, 1, False), (24, 48, 2, True), (0, 24, 2, False)]
+
+
+def test_a_marked_day_is_history_although_the_record_has_no_flights() -> None:
+    """Nothing else would say that it came after the record."""
+    stored = store(2, FlightGroup(at(0), 2, 1, 2), earlier_days=frozenset({FIRST}), history={FIRST: at(1, 0)})
+    assert list_history(stored) == [(24, 48, 0, False), (0, 24, 2, True)]
+
+
+@pytest.mark.parametrize("row_id", [3, 9])
+def test_of_a_day_that_was_covered_from_noon_the_morning_alone_came_as_history(row_id: int) -> None:
+    """Whether its rows are older or newer than those of the next day: the afternoon is the record's."""
+    flights = (FlightGroup(at(0, 6), 1, row_id, row_id), FlightGroup(at(0, 15), 2, 1, 2), FlightGroup(at(1), 1, 5, 5))
+    late = [LateFlight(at(0, 6), row_id, was_live=False, is_undecided=False)] if row_id > 5 else []
+    stored = store(2, *flights, earlier_days=frozenset({FIRST}), history={FIRST: at(0, 12)}, late=late)
+    assert sorted(list_history(stored)) == [(0, 24, 1, True), (12, 24, 2, False), (24, 48, 1, False)]
+    traffic = Traffic()
+    for each in rebuild_messages([stored], TWO_DAYS, NOW):
+        traffic = traffic.fold(each.observation)
+    assert (traffic.departures.covered_from, traffic.departures.history) == (at(0, 12), ((at(0, 0), at(0, 12)),))
 
 
 def test_days_from_before_a_gap_come_first() -> None:

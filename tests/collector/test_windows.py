@@ -12,7 +12,7 @@ from collector.intervals import DAY, day_of
 from collector.window_verdicts import WhyUnknown
 from domain.interests import Direction
 from domain.windows import AlignedTo, Window
-from tests.collector.conftest import ANN, NOON, ON_SQLITE, Service, wish
+from tests.collector.conftest import ANN, BOB, NOON, ON_SQLITE, Service, wish
 from tests.collector.told_story import Story, ask, expect_ids, list_alert_ids, tell_stream
 
 DEPARTURES = Direction.DEPARTURES
@@ -97,3 +97,45 @@ def test_each_version_has_the_alerts_of_its_time(service: Service, seed: int) ->
     assert len({alert.version for alert in alerts}) > 1
     judged = {window.version for window in shown.windows if window.breached}
     assert {alert.version for window in shown.windows for alert in [each.alert for each in window.alerts]} >= judged
+
+
+@ON_SQLITE
+def test_of_days_of_history_nothing_is_told(service: Service) -> None:
+    """They came because of somebody's percents; an interest in flights that is effective on them gets none of them."""
+    chance = random.Random(1)
+    story = Story(service, chance, rate=5, is_live=False, late_share=0, parts=(DEPARTURES,))
+    story.fly_before(40)
+    interest = service.set(wish(high=5, low=4, effective_from=NOON - 3 * DAY, repeat=True), ANN)
+    service.set(wish(high=None, low_percent=50), BOB)
+    story.run(24 * 3)
+    shown = ask(service, interest.interest_id, NOON - 3 * DAY)
+    told = [alert for alert in tell_stream(service.database) if alert.interest_id == interest.interest_id]
+    assert list_alert_ids(shown) == expect_ids(told, shown) != []
+    history = [window for window in shown.windows if window.end <= TODAY - DAY]
+    assert len(history) > 24
+    assert [window for window in history if window.alerts or window.breached] == []
+    assert {window.why_unknown for window in history} == {WhyUnknown.BEFORE_COVERAGE}
+
+
+@ON_SQLITE
+@pytest.mark.parametrize("window", [Window.SIX_HOURS, Window.ONE_DAY])
+def test_what_is_usual_by_the_airports_clock_is_what_it_was(service: Service, window: Window) -> None:
+    """Alerts, usual and base windows by the airport's clock are those of the stream."""
+    chance = random.Random(2)
+    story = Story(service, chance, rate=5, is_live=False, late_share=0.05, parts=(DEPARTURES,))
+    story.fly_before(40)
+    wanted = wish(
+        high=None, high_percent=101, low_percent=99, window=window, aligned_to=AlignedTo.AIRPORT, repeat=True,
+        effective_from=NOON - 3 * DAY,
+    )  # fmt: skip
+    interest = service.set(wanted, ANN)
+    story.run(24 * 5)
+    shown = ask(service, interest.interest_id, NOON - 3 * DAY)
+    assert list_alert_ids(shown) == expect_ids(tell_stream(service.database), shown) != []
+    usual = [each for each in shown.windows if each.doubled_usual is not None]
+    assert usual
+    for each in usual:
+        assert len(each.base) >= 3
+        assert all(
+            (each.local_start.hour - begin.astimezone(each.local_start.tzinfo).hour) % 24 == 0 for begin, _ in each.base
+        )

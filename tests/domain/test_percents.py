@@ -304,11 +304,13 @@ def draw_interest(chance: Random, log: UsualLog) -> Interest:
         {"high": chance.randint(3, 12), "low_percent": low},
         {"high_percent": high, "low": chance.randint(1, 6)},
     ]
+    told = {message.direction for message in log.messages}
+    directions = [part for part in Direction if told.issuperset(part.parts)] * 4  # of others nothing is said
     days_before = chance.randint(0, {Window.ONE_HOUR: 0, Window.SIX_HOURS: 3, Window.ONE_DAY: 10}[window])
     return an_interest(
         **{"high": None, "low": None} | chance.choice(kinds),
         airport=AIRPORTS[log.zone],
-        direction=chance.choice(list(Direction)),
+        direction=chance.choice([*directions, *Direction]),
         window=window,
         for_windows=chance.choice((1, 1, 2, 3)),
         repeat=chance.random() < 0.5,
@@ -360,8 +362,8 @@ def test_each_message_says_what_the_model_says(seed):
 
 
 def test_the_logs_say_something():
-    """Else the property would say little."""
-    assert sum(map(check_statements, range(12))) > 20
+    """Else the property would say little. A log in three says anything, some of them much: a dozen may be quiet."""
+    assert sum(map(check_statements, range(40))) > 40
 
 
 @settings(max_examples=12, deadline=None)
