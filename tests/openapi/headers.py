@@ -15,10 +15,11 @@ def is_valid_request(case: schemathesis.Case) -> bool:
 
 @schemathesis.hook
 def before_call(_context: schemathesis.HookContext, case: schemathesis.Case, **_kwargs: object) -> None:
-    """Set the idempotency key and If-Match of a valid request to values that succeed."""
+    """Set the idempotency key, If-Match and If-None-Match of a valid request to values that succeed."""
     if not is_valid_request(case) or not case.headers:
         return
     if "Idempotency-Key" in case.headers:  # one that was used for another body is refused
         case.headers["Idempotency-Key"] = f'"{UUID(int=next(_KEYS))}"'
-    if case.headers.get("If-Match") == "0":  # schemathesis 4.32 cannot spell quotation marks in its coverage phase
-        case.headers["If-Match"] = "*"
+    for name in ("If-Match", "If-None-Match"):
+        if case.headers.get(name) == "0":  # schemathesis 4.32 cannot spell quotation marks in its coverage phase
+            case.headers[name] = "*"
