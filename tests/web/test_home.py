@@ -19,7 +19,7 @@ from tests.web.watched import list_interests, set_interest, store_flights
 from tests.web.windows_answers import INTEREST_ID, build_answer, build_interest, build_states
 
 PATIENCE_MS = 120_000
-STATES = build_states()
+STATES = tuple(build_states())
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -28,15 +28,18 @@ def flights(site: Site) -> None:
 
 
 @contextmanager
-def answering(visit: SiteVisit, answer: dict[str, Any]) -> Iterator[list[Route]]:
-    """Let the page see this answer of one interest in place of the collector's, from the next request on."""
+def answering(visit: SiteVisit, build: Callable[[], dict[str, Any]]) -> Iterator[list[Route]]:
+    """Let the page see what `build` returns in place of the collector's answer, from the next request on.
+
+    It is built for each request: what was live when the module was loaded is minutes old when a test comes to it.
+    """
     asked: list[Route] = []
 
     def reply(route: Route) -> None:
         asked.append(route)
-        route.fulfill(json=answer, headers={"ETag": 'W/"1"'})
+        route.fulfill(json=build(), headers={"ETag": 'W/"1"'})
 
-    visit.page.route("**/interests", lambda route: route.fulfill(json={"interests": [answer["interest"]]}))
+    visit.page.route("**/interests", lambda route: route.fulfill(json={"interests": [build()["interest"]]}))
     visit.page.route("**/interests/*/windows*", reply)
     yield asked
 
@@ -44,7 +47,7 @@ def answering(visit: SiteVisit, answer: dict[str, Any]) -> Iterator[list[Route]]
 @pytest.mark.parametrize("state", STATES)
 def test_the_states_of_these_tests_are_answers_of_the_collector(state: str) -> None:
     """What the tests put in the place of the collector has its shape, to the last member."""
-    InterestWindows.model_validate_json(json.dumps(STATES[state]), extra="forbid")
+    InterestWindows.model_validate_json(json.dumps(build_states()[state]), extra="forbid")
 
 
 WORDS = {
@@ -67,7 +70,10 @@ def test_a_card_says_its_state_in_words(
     site: Site, browser: Browser, ann: Person, state: str, phone: bool, dark: bool
 ) -> None:
     """Each state has its words, on a phone as on a desk, in light and dark; nobody is kept out."""
-    with site.open(browser, "/account", person=ann, phone=phone, dark=dark) as visit, answering(visit, STATES[state]):
+    with (
+        site.open(browser, "/account", person=ann, phone=phone, dark=dark) as visit,
+        answering(visit, lambda: build_states()[state]),
+    ):
         visit.goto("/")
         card = visit.page.locator("article")
         for words in WORDS[state]:
@@ -79,7 +85,10 @@ def test_a_card_says_its_state_in_words(
 @pytest.mark.parametrize("state", STATES)
 def test_a_card_is_italian_for_italians(site: Site, browser: Browser, ann: Person, state: str) -> None:
     """No state shows a sentence of another language, nor the service's own."""
-    with site.open(browser, "/account", person=ann, language="it") as visit, answering(visit, STATES[state]):
+    with (
+        site.open(browser, "/account", person=ann, language="it") as visit,
+        answering(visit, lambda: build_states()[state]),
+    ):
         visit.goto("/")
         card = visit.page.locator("article")
         expect(card.locator(".badge").first).to_have_text(
@@ -245,7 +254,7 @@ def test_names_with_markup_are_text(site: Site, browser: Browser, ann: Person) -
     evil = '<img src=x onerror="window.hurt=1">'
     answer = build_answer(build_interest(notice=evil))
     answer["airport"] |= {"name": evil, "city": evil, "country": "<"}
-    with site.open(browser, "/account", person=ann) as visit, answering(visit, answer):
+    with site.open(browser, "/account", person=ann) as visit, answering(visit, lambda: answer):
         for path in ("/", f"/told?interest={INTEREST_ID}"):
             visit.goto(path)
             expect(visit.page.locator("#page")).to_contain_text(evil, timeout=PATIENCE_MS)

@@ -16,7 +16,7 @@ from tests.web.watched import set_interest, store_flights
 from tests.web.windows_answers import HOUR, INTEREST_ID, build_alert, build_answer, build_states, find_hour
 
 PATIENCE_MS = 120_000
-STATES = build_states()
+STATES = tuple(build_states())
 
 
 def build_corrected() -> dict[str, Any]:
@@ -43,7 +43,7 @@ def test_corrections_stand_beside_what_they_correct(site: Site, browser: Browser
     """Newest first; only what was alerted, until the filter is taken away; former levels are told."""
     answer = build_corrected()
     InterestWindows.model_validate_json(json.dumps(answer), extra="forbid")
-    with site.open(browser, "/account", person=ann, phone=True) as visit, answering(visit, answer):
+    with site.open(browser, "/account", person=ann, phone=True) as visit, answering(visit, lambda: answer):
         visit.goto(f"/told?interest={INTEREST_ID}")
         page = visit.page
         windows = page.locator(".told-windows > li")
@@ -73,12 +73,12 @@ def test_each_state_is_told_in_the_readers_language(
     """All windows of each state have words; nothing breaks where there is none."""
     with (
         site.open(browser, "/account", person=ann, language=language, dark=language == "it") as visit,
-        answering(visit, STATES[state]),
+        answering(visit, lambda: build_states()[state]),
     ):
         visit.goto(f"/told?interest={INTEREST_ID}")
         expect(visit.page.locator(".told-list h2")).to_be_visible(timeout=PATIENCE_MS)
         visit.page.locator(".told-choice input[type=checkbox]").uncheck()
-        count = len(STATES[state]["windows"])
+        count = len(build_states()[state]["windows"])
         expect(visit.page.locator(".told-windows > li")).to_have_count(min(count, 60))
         check_page(visit)
 
