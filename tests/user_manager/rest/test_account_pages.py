@@ -160,7 +160,7 @@ def test_an_unknown_deletion_is_said(client: FlaskClient) -> None:
     assert '<html lang="it">' in italian.text
 
 
-@pytest.mark.parametrize("damaged", ["null%2Cnull", "0", f"{uuid4()}0", "%F0%9F%9B%AB"])
+@pytest.mark.parametrize("damaged", ["null%2Cnull", "0", "7c06984e-a7d4-4c28-9e23-e0045a233a5f0", "%F0%9F%9B%AB"])
 def test_a_damaged_link_to_a_deletion_is_a_page(client: FlaskClient, damaged: str) -> None:
     """A person follows it: what is no id is answered as an unknown one is, and not by JSON."""
     assert_page(client.get(f"{PAGE}/{damaged}"), 404, "Nothing is known of this deletion")
