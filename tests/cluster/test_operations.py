@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from local.processes import ROOT
-from tests.cluster.control_plane import ControlPlane
+from tests.cluster.control_plane import ControlPlane, Object
 from tests.cluster.nodes import acting_kubelets, build_pod_status
 from tests.cluster.test_scheduling import are_all_placed, is_ready, list_pods, running_production
 from tests.manifests.node_size import read_documented_node
@@ -18,6 +18,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(3600)]
 
 _OVERLAY = "manifests/overlays/production"
 _JOB = "/apis/batch/v1/namespaces/towerwatch/jobs/topics"
+_SLICES = "/apis/discovery.k8s.io/v1/namespaces/towerwatch/endpointslices"
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +110,44 @@ def test_the_job_is_deleted_and_applied_again(production: ControlPlane) -> None:
         assert (done.returncode, done.stderr) == (0, "")
         eventually(lambda: production.api.get(_JOB).json()["status"].get("succeeded") == 1, "its success again", 600)
         assert production.api.get(_JOB).json()["metadata"]["uid"] != before
+
+
+def test_each_service_finds_its_pods(production: ControlPlane) -> None:
+    """A Service whose selector or port finds nothing leads nowhere, and nothing says so."""
+    with acting_kubelets(production):
+        services = production.list_objects("/api/v1/namespaces/towerwatch/services")
+
+        def find_pods(service: Object) -> set[str]:
+            """Return the ready pods to which the Service leads on each of its ports."""
+            slices = [
+                each
+                for each in production.list_objects(_SLICES)
+                if each["metadata"]["labels"]["kubernetes.io/service-name"] == service["metadata"]["name"]
+                and len(each.get("ports") or ()) == len(service["spec"]["ports"])
+            ]
+            return {
+                endpoint["targetRef"]["name"]
+                for each in slices
+                for endpoint in each.get("endpoints") or ()
+                if endpoint["conditions"]["ready"]
+            }
+
+        def read_wanted(service: Object) -> set[str]:
+            """Return the pods with all labels of the Service's selector."""
+            selector = service["spec"]["selector"].items()
+            return {
+                pod["metadata"]["name"]
+                for pod in list_pods(production)
+                if selector <= pod["metadata"]["labels"].items()
+            }
+
+        assert len(services) >= len(("user-manager", "collector", "user-db", "data-db", "kafka", "prometheus"))
+        for service in services:
+            eventually(
+                lambda service=service: find_pods(service) == read_wanted(service) != set(),
+                f"the pods of {service['metadata']['name']}",
+                600,
+            )
 
 
 def _set_tag(cluster: ControlPlane, tag: str) -> None:
