@@ -50,7 +50,7 @@ def _run_block(cluster: ControlPlane, block: str) -> None:
 
 
 def _let_fail(cluster: ControlPlane, name: str) -> None:
-    """Say, as its kubelet would, that the container of a Job's pod was begun anew fifty times and runs."""
+    """Say, as its kubelet would, that the container of a Job's pod was begun anew fifty times, and is ready now."""
     (pod,) = eventually(
         lambda: [
             each
@@ -59,7 +59,8 @@ def _let_fail(cluster: ControlPlane, name: str) -> None:
         ],
         f"the pod of the Job {name}",
     )
-    status = build_pod_status(pod, restarts=50) | {"phase": "Running"}
+    ready = {"type": "Ready", "status": "True"}
+    status = build_pod_status(pod, restarts=50) | {"phase": "Running", "conditions": [ready]}
     path = f"/api/v1/namespaces/towerwatch/pods/{pod['metadata']['name']}/status"
     answer = cluster.api.patch(path, json={"status": status}, headers={"Content-Type": "application/merge-patch+json"})
     assert answer.is_success, answer.text
@@ -93,8 +94,9 @@ def test_the_job_goes_on_however_often_its_container_failed(production: ControlP
     _let_fail(production, "limited")
     other = _JOB.replace("topics", "limited")
     eventually(lambda: _list_conditions(production, other) & {"Failed", "FailureTarget"}, "the other Job's end", 600)
+    # The controller counts ready pods, and judges them, at once.
+    eventually(lambda: production.api.get(_JOB).json()["status"].get("ready") == 1, "the Job's pod being counted")
     assert not _list_conditions(production, _JOB) & {"Failed", "FailureTarget"}
-    assert production.api.get(_JOB).json()["status"].get("active") == 1
     done = production.kubectl("-n", "towerwatch", "delete", "job", "limited", "--wait=false")
     assert done.returncode == 0, done.stderr
 
