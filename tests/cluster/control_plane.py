@@ -41,7 +41,7 @@ class ControlPlane:
             input=given,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=900,
             check=False,
         )
 
@@ -50,7 +50,8 @@ class ControlPlane:
         path = f"{find_program('kubectl').parent}{os.pathsep}{os.environ['PATH']}"
         # With a home of its own: kubectl keeps what it discovers there, and would mix up two clusters of one address.
         own = {"PATH": path, "HOME": str(self.folder), "KUBECONFIG": str(self.folder / "keys" / "admin.conf")}
-        return bare_environment() | own
+        # An apply takes 7 s of CPU so, and 11 s where Go collects its garbage more often.
+        return bare_environment() | own | {"GOGC": "800"}
 
     def list_objects(self, path: str) -> list[Object]:
         """Return all objects at a path of the API, such as `/api/v1/pods`."""

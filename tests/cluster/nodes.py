@@ -4,6 +4,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from ipaddress import IPv4Address
 from typing import Final
 
 import httpx
@@ -82,7 +83,7 @@ def _act_on_pod(api: httpx.Client, pod: Object) -> None:
         return
     if "deletionTimestamp" in metadata:
         answer = api.request("DELETE", path, json={"gracePeriodSeconds": 0, "preconditions": {"uid": metadata["uid"]}})
-    elif pod["status"].get("phase") == "Pending":
+    elif pod["status"].get("phase") == "Pending" or (_is_of_job(pod) and pod["status"].get("phase") == "Running"):
         status = {"status": build_pod_status(pod)}
         answer = api.patch(f"{path}/status", json=status, headers={"Content-Type": "application/merge-patch+json"})
     else:
@@ -91,15 +92,21 @@ def _act_on_pod(api: httpx.Client, pod: Object) -> None:
     assert answer.is_success or answer.status_code in (404, 409), answer.text
 
 
+def _is_of_job(pod: Object) -> bool:
+    return any(owner["kind"] == "Job" for owner in pod["metadata"].get("ownerReferences", ()))
+
+
 def build_pod_status(pod: Object, restarts: int = 0) -> Object:
     """Return the status of a pod whose containers are ready after so many restarts; of a Job's that have succeeded."""
-    is_of_job = any(owner["kind"] == "Job" for owner in pod["metadata"].get("ownerReferences", ()))
+    is_of_job = _is_of_job(pod)
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    # An address of its own, and none of loopback: the controller of EndpointSlices refuses those.
+    address = str(IPv4Address("10.0.0.0") + int(pod["metadata"]["uid"][:6], 16))
     ended = {"terminated": {"exitCode": 0, "reason": "Completed", "startedAt": now, "finishedAt": now}}
     return {
         "phase": "Succeeded" if is_of_job else "Running",
-        "podIP": "127.0.0.1",
-        "podIPs": [{"ip": "127.0.0.1"}],
+        "podIP": address,
+        "podIPs": [{"ip": address}],
         "startTime": now,
         "conditions": [
             {"type": kind, "status": "False" if is_of_job and kind != "PodScheduled" else "True",

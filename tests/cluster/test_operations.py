@@ -8,16 +8,17 @@ from pathlib import Path
 import pytest
 
 from local.processes import ROOT
-from tests.cluster.control_plane import ControlPlane
+from tests.cluster.control_plane import ControlPlane, Object
 from tests.cluster.nodes import acting_kubelets, build_pod_status
 from tests.cluster.test_scheduling import are_all_placed, is_ready, list_pods, running_production
 from tests.manifests.node_size import read_documented_node
 from tests.waiting import eventually
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(3600)]
 
 _OVERLAY = "manifests/overlays/production"
 _JOB = "/apis/batch/v1/namespaces/towerwatch/jobs/topics"
+_SLICES = "/apis/discovery.k8s.io/v1/namespaces/towerwatch/endpointslices"
 
 
 @pytest.fixture(scope="module")
@@ -42,45 +43,113 @@ def _run_block(cluster: ControlPlane, block: str) -> None:
         cwd=cluster.folder,
         capture_output=True,
         text=True,
-        timeout=900,
+        timeout=1800,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_job_goes_on_however_often_its_container_failed(production: ControlPlane) -> None:
-    """The controller of Jobs counts restarts, and gave this one up after the third until now."""
+def _let_fail(cluster: ControlPlane, name: str) -> None:
+    """Say, as its kubelet would, that the container of a Job's pod was begun anew fifty times, and is ready now."""
     (pod,) = eventually(
         lambda: [
             each
-            for each in list_pods(production)
-            if each["metadata"]["labels"]["app.kubernetes.io/name"] == "topics" and "nodeName" in each["spec"]
+            for each in list_pods(cluster)
+            if each["metadata"]["labels"]["app.kubernetes.io/name"] == name and "nodeName" in each["spec"]
         ],
-        "the pod of the Job",
+        f"the pod of the Job {name}",
     )
-    status = build_pod_status(pod, restarts=50) | {"phase": "Running"}
+    ready = {"type": "Ready", "status": "True"}
+    status = build_pod_status(pod, restarts=50) | {"phase": "Running", "conditions": [ready]}
     path = f"/api/v1/namespaces/towerwatch/pods/{pod['metadata']['name']}/status"
-    answer = production.api.patch(
-        path, json={"status": status}, headers={"Content-Type": "application/merge-patch+json"}
-    )
+    answer = cluster.api.patch(path, json={"status": status}, headers={"Content-Type": "application/merge-patch+json"})
     assert answer.is_success, answer.text
-    # A Job with an end, made after it: when the controller has judged that one, it has judged ours, too.
-    eventually(lambda: production.api.get(_JOB).json()["status"].get("active") == 1, "the Job being active")
-    conditions = {each["type"] for each in production.api.get(_JOB).json()["status"].get("conditions", ())}
-    assert not conditions & {"Failed", "FailureTarget"}
+
+
+def _list_conditions(cluster: ControlPlane, path: str) -> set[str]:
+    return {each["type"] for each in cluster.api.get(path).json().get("status", {}).get("conditions", ())}
+
+
+def test_the_job_goes_on_however_often_its_container_failed(production: ControlPlane) -> None:
+    """The controller of Jobs counts restarts, and gave this one up after the third until now.
+
+    Another Job like it, but for that limit, is told the same afterwards, and is given up.
+    """
+    spec = production.api.get(_JOB).json()["spec"]
+    limited = {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": "limited", "namespace": "towerwatch"},
+        "spec": {
+            "backoffLimit": 3,
+            "template": {
+                "metadata": {"labels": {"app.kubernetes.io/name": "limited"}},
+                "spec": spec["template"]["spec"],
+            },
+        },
+    }
+    answer = production.post("/apis/batch/v1/namespaces/towerwatch/jobs", limited)
+    assert answer.status_code == 201, answer.text
+    _let_fail(production, "topics")
+    _let_fail(production, "limited")
+    other = _JOB.replace("topics", "limited")
+    eventually(lambda: _list_conditions(production, other) & {"Failed", "FailureTarget"}, "the other Job's end", 600)
+    # The controller counts ready pods, and judges them, at once.
+    eventually(lambda: production.api.get(_JOB).json()["status"].get("ready") == 1, "the Job's pod being counted")
+    assert not _list_conditions(production, _JOB) & {"Failed", "FailureTarget"}
+    done = production.kubectl("-n", "towerwatch", "delete", "job", "limited", "--wait=false")
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_job_is_deleted_and_applied_again(production: ControlPlane) -> None:
     """As each upgrade does. It cannot be changed: an apply with another image is refused while it is there."""
     with acting_kubelets(production):
-        eventually(lambda: production.api.get(_JOB).json()["status"].get("succeeded") == 1, "the Job's success")
+        eventually(lambda: production.api.get(_JOB).json()["status"].get("succeeded") == 1, "the Job's success", 600)
         before = production.api.get(_JOB).json()["metadata"]["uid"]
         done = production.kubectl("-n", "towerwatch", "delete", "job", "topics", "--ignore-not-found")
         assert done.returncode == 0, done.stderr
         done = production.kubectl("apply", "-k", _OVERLAY)
         assert (done.returncode, done.stderr) == (0, "")
-        eventually(lambda: production.api.get(_JOB).json()["status"].get("succeeded") == 1, "its success again")
+        eventually(lambda: production.api.get(_JOB).json()["status"].get("succeeded") == 1, "its success again", 600)
         assert production.api.get(_JOB).json()["metadata"]["uid"] != before
+
+
+def test_each_service_finds_its_pods(production: ControlPlane) -> None:
+    """A Service whose selector or port finds nothing leads nowhere, and nothing says so."""
+    with acting_kubelets(production):
+        services = production.list_objects("/api/v1/namespaces/towerwatch/services")
+
+        def find_pods(service: Object) -> set[str]:
+            """Return the ready pods to which the Service leads on each of its ports."""
+            slices = [
+                each
+                for each in production.list_objects(_SLICES)
+                if each["metadata"]["labels"]["kubernetes.io/service-name"] == service["metadata"]["name"]
+                and len(each.get("ports") or ()) == len(service["spec"]["ports"])
+            ]
+            return {
+                endpoint["targetRef"]["name"]
+                for each in slices
+                for endpoint in each.get("endpoints") or ()
+                if endpoint["conditions"]["ready"]
+            }
+
+        def read_wanted(service: Object) -> set[str]:
+            """Return the pods with all labels of the Service's selector."""
+            selector = service["spec"]["selector"].items()
+            return {
+                pod["metadata"]["name"]
+                for pod in list_pods(production)
+                if selector <= pod["metadata"]["labels"].items()
+            }
+
+        assert len(services) >= len(("user-manager", "collector", "user-db", "data-db", "kafka", "prometheus"))
+        for service in services:
+            eventually(
+                lambda service=service: find_pods(service) == read_wanted(service) != set(),
+                f"the pods of {service['metadata']['name']}",
+                600,
+            )
 
 
 def _set_tag(cluster: ControlPlane, tag: str) -> None:
@@ -94,8 +163,8 @@ def _set_tag(cluster: ControlPlane, tag: str) -> None:
 def test_an_upgrade_goes_as_the_document_says(production: ControlPlane) -> None:
     """Each command ends well, and afterwards each pod of ours has the new image."""
     with acting_kubelets(production):
-        eventually(lambda: are_all_placed(production), "a node for each pod", 400)
-        eventually(lambda: all(is_ready(pod) for pod in list_pods(production)), "the pods being ready", 400)
+        eventually(lambda: are_all_placed(production), "a node for each pod", 600)
+        eventually(lambda: all(is_ready(pod) for pod in list_pods(production)), "the pods being ready", 600)
         _set_tag(production, "0.2.0")
         refused = production.kubectl("apply", "--dry-run=server", "-k", _OVERLAY)
         assert "field is immutable" in refused.stderr
@@ -109,7 +178,7 @@ def test_an_upgrade_goes_as_the_document_says(production: ControlPlane) -> None:
                 if "towerwatch" in container["image"]
             }
 
-        eventually(lambda: images() == {"registry.example.org/towerwatch:0.2.0"}, "the new image everywhere")
+        eventually(lambda: images() == {"registry.example.org/towerwatch:0.2.0"}, "the new image everywhere", 600)
 
 
 def test_pruning_leaves_what_is_named_and_nothing_else(production: ControlPlane) -> None:
