@@ -36,6 +36,9 @@ LONGEST_RANGE: Final = 40 * DAY
 """The longest range of windows, and how far back it may begin: former versions are kept for so long."""
 DEFAULT_WINDOWS: Final = {Window.ONE_HOUR: 48, Window.SIX_HOURS: 28, Window.ONE_DAY: 35}
 """Number of windows that are shown if nobody says which."""
+MOST_REPLAYED: Final = 12
+"""Former versions of an interest that are looked at, the latest ones: each costs a pass over the flights."""
+
 _BASE: Final = timedelta(weeks=5, days=1)
 """Longest time from a window back to the weeks that its usual follows from; clocks are moved by a day at most."""
 _LONG_LOOKBACK: Final = timedelta(hours=LOOKBACK_HOURS) + DAY
@@ -113,7 +116,7 @@ class WindowQueries:
         with self._database.reading() as session:
             row, since = _require_interest(session, request), _check_range(request, now)
             interest, set_at = row.value(), row.updated_at
-            former = load_versions(session, interest.interest_id, since)
+            former = load_versions(session, interest.interest_id, since)[-MOST_REPLAYED:]
             ends = load_known_ends(session, interest.airport, interest.direction)
             freshness = _build_freshness(ends, find_unheard_since(session, interest.airport, now), now)
             latest = _find_latest(interest, freshness.known_until, since, now)

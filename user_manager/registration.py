@@ -195,6 +195,7 @@ class Registrations:
         proof: str | None = None,
         *,
         name: str | None = None,
+        language: str | None = None,
         device: str | None = None,
         replaced: SessionSecret | None = None,
     ) -> ConfirmedAddress:
@@ -204,8 +205,9 @@ class Registrations:
         it need not own the address (ADR 28). Stores the time of confirmation, increases the version and publishes an
         event, but only if the address was unconfirmed or suppressed; then account mails to the mailbox are no longer
         stopped, mails to sign in need no pause any more, and all sessions of the account end. Only if the address was
-        unconfirmed, `name` becomes the person's name (None: it stays), and a session of the browser `device` starts
-        (None: none) in place of the session `replaced`, where a new token is handed out: it opens no more than that.
+        unconfirmed, `name` becomes the person's name (None: it stays). Where a new token is handed out, alerts are not
+        paused, corrections are as for a new account, `language` becomes the person's (None: it stays), and a session of
+        the browser `device` starts (None: none) in place of the session `replaced`: it opens no more than the token.
         Raises LinkForgedError, LinkExpiredError, LinkOrphanedError.
         """
         link = self._links.parse_confirmation_link(link_token)
@@ -226,6 +228,9 @@ class Registrations:
                     if proof is None or tokens.compute_digest(proof) != user.token_sha256:
                         new_token = tokens.generate_token()
                         user.token_sha256 = tokens.compute_digest(new_token)
+                        # A stranger who registered the address may have chosen these.
+                        user.paused, user.corrections = False, None
+                        user.language = language or user.language
                     user.name = user.name if name is None else name
                 delete_sessions_of_user(session, user.user_id)
                 if new_token is not None and device is not None:

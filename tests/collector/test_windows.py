@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 
+from collector import windows
 from collector.interest_requests import InterestRequest
 from collector.intervals import DAY, day_of
 from collector.window_verdicts import WhyUnknown
@@ -97,6 +98,19 @@ def test_each_version_has_the_alerts_of_its_time(service: Service, seed: int) ->
     assert len({alert.version for alert in alerts}) > 1
     judged = {window.version for window in shown.windows if window.breached}
     assert {alert.version for window in shown.windows for alert in [each.alert for each in window.alerts]} >= judged
+
+
+@ON_SQLITE
+def test_of_many_former_versions_the_latest_are_looked_at(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each costs a pass over the flights, and a person may have hundreds."""
+    monkeypatch.setattr(windows, "MOST_REPLAYED", 3)
+    interest = service.set(wish(direction=DEPARTURES, high=3), ANN)
+    for high in range(4, 10):
+        service.clock.advance(HOUR)
+        service.set(wish(direction=DEPARTURES, high=high), ANN)
+    service.cover(DEPARTURES, TODAY - 3 * DAY, TODAY)
+    shown = ask(service, interest.interest_id, NOON - 5 * DAY)
+    assert [each.interest.version for each in shown.former_versions] == [4, 5, 6]
 
 
 @ON_SQLITE

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect
+from sqlalchemy import select
 
 from collector.rest.window_answers import InterestWindows
 from tests import plain_http
@@ -17,6 +18,8 @@ from tests.web.checks import check_page
 from tests.web.site import Person, Site, SiteVisit
 from tests.web.watched import list_interests, set_interest, store_flights
 from tests.web.windows_answers import INTEREST_ID, build_answer, build_interest, build_states
+from user_manager.accounts import AccountUpdate
+from user_manager.model import User
 
 PATIENCE_MS = 120_000
 STATES = tuple(build_states())
@@ -106,6 +109,21 @@ def test_without_airports_there_is_one_sentence_and_one_button(site: Site, brows
         check_page(visit)
         visit.page.get_by_role("link", name="Watch an airport").click()
         visit.page.wait_for_url("**/watch")
+
+
+@pytest.mark.parametrize("path", ["/", "/watch"])
+def test_whoever_gets_no_mails_is_told_why(site: Site, browser: Browser, ann: Person, path: str) -> None:
+    """All alerts are paused, or mails came back: else the cards would look as if all were well."""
+    site.accounts.accounts.update(ann.token, ann.email, None, AccountUpdate(paused=True))
+    with site.open(browser, path, person=ann, phone=True) as visit:
+        notice = visit.page.locator(".notice", has_text="All alerts are paused")
+        expect(notice.get_by_role("link")).to_have_attribute("href", "/account")
+        check_page(visit)
+        with site.accounts.database.transaction() as session:
+            user = session.scalars(select(User).where(User.email == ann.email)).one()
+            user.bounced_at, user.paused = (user.confirmed_at or user.created_at) + timedelta(seconds=1), False
+        visit.goto(path)
+        expect(visit.page.locator(".notice:visible")).to_contain_text("Mails to your address came back")
 
 
 def test_a_card_shows_what_the_collector_knows(site: Site, browser: Browser, ann: Person) -> None:

@@ -71,7 +71,8 @@ def build_pages_blueprint(
         return render_page(
             translate("link.confirm.title"),
             translate("link.confirm.text"),
-            facts=list_facts(account),
+            # Whoever presses the button of another's link would be signed in to an account that is not theirs.
+            facts=[(translate("link.fact.address"), account.email), *list_facts(account)],
             button=translate("link.confirm.button"),
             name=None if account.confirmed else account.name,
         )
@@ -88,6 +89,7 @@ def build_pages_blueprint(
             token,
             proof,
             name=_read_name(),
+            language=choose_language() if is_ours else None,
             device=describe_device(request.headers.get("User-Agent", "")) if is_ours else None,
             replaced=cookie.find_replaced_secret() if is_ours else None,
         )

@@ -3,7 +3,7 @@
 import {ApiError, href, request} from "./api.js";
 import {createChart} from "./chart.js";
 import {byId, el, fill} from "./dom.js";
-import {announce, describeError, poll, requireAccount, showError, startPage} from "./page.js";
+import {announce, buildAccountNotices, describeError, poll, requireAccount, showError, startPage} from "./page.js";
 import {formatInstant, t} from "./text.js";
 import {
   describeFreshness, describeInterest, describeMore, describeState, findChartLevels, findMeasure, findPause, findZone,
@@ -24,7 +24,7 @@ startPage(async (context) => {
   const add = el("a", {class: "button primary", href: href("/watch")}, t("home.watch"));
   fill(byId("page"),
     el("div", {class: "title-and-button"}, el("h1", null, t("home.title")), add),
-    account.confirmed ? null : el("p", {class: "notice"}, t("home.unconfirmed")),
+    ...buildAccountNotices(account),
     notices, list);
   cards.start(list, notices, add);
 });

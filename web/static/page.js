@@ -37,6 +37,18 @@ export function requireAccount(context) {
   throw new SignedOutError();
 }
 
+/** Return the notices of an account that gets no alerts: unconfirmed, not reached by mails, or paused. */
+export function buildAccountNotices(account) {
+  const notices = [];
+  if (!account.confirmed) notices.push(el("p", {class: "notice"}, t("home.unconfirmed")));
+  if (account.confirmed && account.suppressed) notices.push(el("p", {class: "notice"}, t("home.suppressed")));
+  if (account.paused) {
+    notices.push(el("p", {class: "notice"}, t("account.pause.is_paused"), " ",
+      el("a", {href: href("/account")}, t("home.paused_link"))));
+  }
+  return notices;
+}
+
 /** Show an error in the page's alert, in words that say what to do. */
 export function showError(error) {
   console.debug(error);

@@ -5,7 +5,7 @@ import {buildAirportField, loadAirports} from "./airport_field.js";
 import {createChart} from "./chart.js";
 import {byId, el, fill} from "./dom.js";
 import {LevelsForm} from "./levels_form.js";
-import {announce, requireAccount, startPage} from "./page.js";
+import {announce, buildAccountNotices, requireAccount, startPage} from "./page.js";
 import {describeRefusal, PreviewPanel} from "./preview_panel.js";
 import {t} from "./text.js";
 import {describeTraffic, findZone, nameAirport, nameCountry, nameWindow} from "./words.js";
@@ -88,7 +88,7 @@ class WatchPage {
       el("div", {class: "actions"}, this.save, el("a", {class: "button", href: href("/")}, t("watch.cancel"))));
     this.form = el("form", {novalidate: true, onsubmit: (event) => this.submit(event)}, choices, this.content);
     fill(byId("page"), el("h1", null, title),
-      this.account.confirmed ? null : el("p", {class: "notice"}, t("home.unconfirmed")),
+      ...buildAccountNotices(this.account),
       this.form);
   }
 

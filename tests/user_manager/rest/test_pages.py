@@ -12,6 +12,7 @@ from chassis.credentials import SessionSecret
 from chassis.db.database import Database
 from tests.user_manager.apps import build_app
 from tests.user_manager.conftest import ON_SQLITE, OPERATOR_TOKEN, Service
+from user_manager.accounts import AccountUpdate
 from user_manager.errors import TokenUnknownError
 from user_manager.links import CONFIRMATION_LINK_LIFETIME
 from user_manager.registration import Registration
@@ -94,6 +95,7 @@ def test_whoever_confirms_by_our_own_page_is_signed_in(client: FlaskClient, serv
     opened = client.get(path)
     assert opened.headers["Referrer-Policy"] == "same-origin", "else the form would not say where it comes from"
     assert 'value="Somebody"' in opened.text
+    assert "ann@example.org" in opened.text, "whoever follows another's link sees whose account it opens"
     own = {"Sec-Fetch-Site": "same-origin"}
     confirmed = client.post(path, headers=own, data={"name": " Zoë "})
     assert (confirmed.status_code, confirmed.text.count("Zoë")) == (200, 1)
@@ -104,6 +106,20 @@ def test_whoever_confirms_by_our_own_page_is_signed_in(client: FlaskClient, serv
     again = client.post(path, headers=own, data={"name": "Mallory"})
     assert "Set-Cookie" not in again.headers
     assert "Mallory" not in again.text
+
+
+def test_what_a_stranger_has_chosen_for_an_address_ends_when_its_owner_confirms(
+    client: FlaskClient, service: Service
+) -> None:
+    """Who registered the address may have paused its alerts; the owner, who reads the page in Italian, never knew."""
+    registration = service.register()
+    service.accounts.update(
+        registration.token, "ann@example.org", None, AccountUpdate(paused=True, corrections=False, language="en")
+    )
+    headers = {"Sec-Fetch-Site": "same-origin", "Accept-Language": "it"}
+    confirmed = client.post(build_path(service, registration, "confirm"), headers=headers)
+    account = service.accounts.get(find_token(confirmed), "ann@example.org")
+    assert (account.paused, account.corrections, account.language) == (False, True, "it")
 
 
 @pytest.mark.parametrize(
@@ -163,7 +179,7 @@ def test_the_page_shows_what_is_confirmed_as_text(client: FlaskClient, service: 
 
 def find_token(response: TestResponse) -> str:
     """Return the token that a page shows."""
-    found = re.search("<dt>Your token</dt><dd>([A-Za-z0-9_-]{43})</dd>", response.text)
+    found = re.search("<dt>(?:Your token|Il tuo token)</dt><dd>([A-Za-z0-9_-]{43})</dd>", response.text)
     assert found is not None
     return found[1]
 
