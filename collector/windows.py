@@ -45,7 +45,7 @@ _LONG_LOOKBACK: Final = timedelta(hours=LOOKBACK_HOURS) + DAY
 """Longest time from a window back to the one before it that is not skipped; clocks are moved by a day at most."""
 _SHORT_LOOKBACK: Final = timedelta(days=2)
 """The same at most airports: more is read only where that is not enough."""
-_FORM: Final = "1"
+_FORM: Final = "2"
 """Changes with what follows from the same stored values, so that nobody keeps an answer of before."""
 
 
@@ -55,10 +55,10 @@ class Freshness:
 
     known_until: datetime | None
     """Where what is known of all parts of the direction ends; None: of a part nothing is known."""
+    recorded_until: datetime | None
+    """Where the record of all parts ends, before which nothing is missing but gaps; None: a part has none."""
     is_live: bool
     """True if positions of all parts go beyond the record, and ended less than half an hour ago."""
-    is_recorded: bool
-    """True if the record covers some time of all parts."""
     unheard_since: datetime | None
     """Begin of the first day that was asked for, if the airport is unheard."""
 
@@ -72,7 +72,9 @@ class InterestWindows:
     freshness: Freshness
     windows: Sequence[JudgedWindow]
     former_versions: Sequence[FormerVersion]
-    """Those that were in force in the range, the oldest first."""
+    """Those that were in force in the range, the oldest first; of many the latest MOST_REPLAYED."""
+    earliest_begin: datetime
+    """The earliest begin of a range that may be requested: a midnight (UTC)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +150,7 @@ class WindowQueries:
         newest = windows if within == latest else judge_known_windows(history, versions, latest, ends)
         begin = windows[0].start if windows else since
         shown = [each for each in former if each.until > begin]
-        return InterestWindows(interest, find_state(interest, newest, now), freshness, windows, shown), tag
+        return InterestWindows(interest, find_state(interest, newest, now), freshness, windows, shown, since), tag
 
 
 def _require_interest(session: Session, request: WindowRequest) -> InterestRow:
@@ -241,13 +243,17 @@ def _needs_minutes(interest: Interest, known_from: datetime, within: range) -> b
 
 def _build_freshness(ends: Mapping[Direction, KnownEnds], unheard_since: datetime | None, now: datetime) -> Freshness:
     """Build the freshness from where what is known of each part of the direction ends."""
-    known = [each.known_until for each in ends.values()]
     return Freshness(
-        known_until=min([end for end in known if end is not None]) if None not in known else None,
+        known_until=_find_common_end([each.known_until for each in ends.values()]),
+        recorded_until=_find_common_end([each.recorded for each in ends.values()]),
         is_live=all(each.is_live(now) for each in ends.values()),
-        is_recorded=all(each.recorded is not None for each in ends.values()),
         unheard_since=unheard_since,
     )
+
+
+def _find_common_end(ends: Sequence[datetime | None]) -> datetime | None:
+    """Return the earliest of the ends of all parts of a direction; None if a part has none."""
+    return min([end for end in ends if end is not None]) if None not in ends else None
 
 
 def _digest(

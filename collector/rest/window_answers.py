@@ -104,7 +104,10 @@ class Freshness(BaseModel):
         description="`live`: positions go beyond the night's record, and are less than 30 minutes old; `record`: "
         "they do not; `none`: nothing is known of a direction of the interest."
     )
-    known_until: datetime | None = Field(description="The end of what is known of all directions; null: nothing is.")
+    known_until: datetime | None = Field(
+        description="The end of what is known of all directions: of the positions if `live`, else of the night's "
+        "record, where there is one. After it there may be hours that are known from positions. Null: nothing is known."
+    )
     unheard_since: datetime | None = Field(
         description="Begin of the first day of which flights were asked for, if the source never had one; else null."
     )
@@ -122,6 +125,8 @@ class Freshness(BaseModel):
             text = f"Live: known from positions until {until:%Y-%m-%d %H:%M} (UTC)."
         else:
             kind = FreshnessKind.RECORD
+            # Positions that ended a while ago may have pauses in between: all is known to the record's end only.
+            until = freshness.recorded_until or until
             text = f"Known until {until:%Y-%m-%d %H:%M} (UTC)."
         return cls(kind=kind, known_until=until, unheard_since=unheard, text=text)
 
@@ -266,8 +271,10 @@ class InterestWindows(BaseModel):
     freshness: Freshness
     windows: list[InterestWindow]
     former_versions: list[FormerInterest] = Field(
-        description="The versions that were in force in this range before the present one, the oldest first."
+        description="The versions that were in force in this range before the present one, the oldest first; of many "
+        "the latest twelve, and windows of before are shown as judged by none."
     )
+    earliest_begin: datetime = Field(description="The earliest `begin` that may be asked for.")
 
     @classmethod
     def build(cls, found: queries.InterestWindows, ends: LearningEnds) -> "InterestWindows":
@@ -280,4 +287,5 @@ class InterestWindows(BaseModel):
             freshness=Freshness.build(found.interest.airport, found.freshness),
             windows=[InterestWindow.build(each) for each in found.windows],
             former_versions=[FormerInterest.build(each) for each in found.former_versions],
+            earliest_begin=found.earliest_begin,
         )

@@ -65,6 +65,19 @@ def test_corrections_stand_beside_what_they_correct(site: Site, browser: Browser
         check_page(visit)
 
 
+def test_a_device_with_another_clock_shows_the_same(site: Site, browser: Browser, ann: Person) -> None:
+    """How far back is asked is the service's word: in the demo, for example, it is another year there."""
+    interest = set_interest(site, ann, high_value=20)
+    with site.open(browser, "/account", person=ann) as visit:
+        visit.page.clock.set_fixed_time(datetime(2040, 1, 1, tzinfo=UTC))
+        with visit.page.expect_response(lambda answer: "/windows?begin=" in answer.url) as asked:
+            visit.goto(f"/told?interest={interest['interest_id']}")
+        assert asked.value.status == 200
+        assert asked.value.json()["earliest_begin"] in asked.value.url.replace("%3A", ":")
+        expect(visit.page.locator(".told-head")).to_contain_text("New York")
+        assert visit.faults == []
+
+
 @pytest.mark.parametrize("state", STATES)
 @pytest.mark.parametrize("language", ["en", "it"])
 def test_each_state_is_told_in_the_readers_language(

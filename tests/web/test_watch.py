@@ -130,6 +130,22 @@ def test_a_finger_moves_the_level(site: Site, browser: Browser, ann: Person) -> 
         assert page.evaluate("scrollY") == scrolled
 
 
+def test_what_is_typed_over_an_airport_is_not_watched(site: Site, browser: Browser, ann: Person) -> None:
+    """Nothing can be saved while another text than the chosen airport's is in the field."""
+    with site.open(browser, "/watch", person=ann, phone=True) as visit:
+        page = visit.page
+        choose(page)
+        save = page.get_by_role("button", name="Watch this airport")
+        expect(save).to_be_visible()
+        page.get_by_role("combobox", name="Airport").fill("xyzzy")
+        expect(save).to_be_hidden()
+        page.keyboard.press("Enter")
+        assert list_interests(site, ann) == []
+        page.get_by_role("combobox", name="Airport").fill("")
+        choose(page)
+        expect(save).to_be_visible()
+
+
 def test_the_last_answer_wins(site: Site, browser: Browser, ann: Person) -> None:
     """An answer that comes late, to a level of before, is not shown over that of the present level."""
     with site.open(browser, "/watch", person=ann) as visit:

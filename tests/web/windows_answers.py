@@ -64,6 +64,7 @@ def build_answer(interest: Mapping[str, Any] | None = None, **members: Any) -> d
         "freshness": {"kind": "record", "known_until": show(hour), "unheard_since": None, "text": ""},
         "windows": windows,
         "former_versions": [],
+        "earliest_begin": show(hour - 40 * 24 * HOUR),
         **members,
     }  # fmt: skip
 

@@ -22,11 +22,16 @@ export function loadAirports() {
   return loading;
 }
 
-/** Return {element, input}: a labelled field that calls `onChoose(airport)` with what somebody chooses. */
+/** Return {element, input}: a labelled field that calls `onChoose(airport)` with what somebody chooses.
+ *
+ * It calls `onChoose(null)` once what is typed is another text than the chosen airport's: what is in the field and what
+ * is watched must be the same.
+ */
 export function buildAirportField(onChoose) {
   let found = [];
   let active = -1;
   let asked = 0;
+  let chosen = null; // the text of the airport that is chosen
 
   const list = el("ul", {id: "airport-list", role: "listbox", class: "options", "aria-label": t("search.list"), hidden: true});
   const count = el("p", {class: "unseen", role: "status"});
@@ -49,6 +54,10 @@ export function buildAirportField(onChoose) {
     asked += 1;
     const mine = asked;
     const typed = input.value;
+    if (chosen !== null && typed !== chosen) {
+      chosen = null;
+      onChoose(null);
+    }
     if (!typed.trim()) {
       close();
       fill(hint, t("search.hint"));
@@ -121,6 +130,7 @@ export function buildAirportField(onChoose) {
   function choose(at) {
     const airport = found[at];
     input.value = airport.isTyped ? airport.icao : `${airport.city || airport.name} (${airport.iata || airport.icao})`;
+    chosen = input.value;
     asked += 1;
     close();
     onChoose(airport);

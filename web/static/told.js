@@ -11,8 +11,6 @@ import {
 } from "./words.js";
 
 const EVERY_MS = 60_000;
-const DAY_MS = 86_400_000;
-const DAYS_BEFORE = 39; // with today 40, as many as the collector shows
 const PAGE = 60; // windows that are listed at once
 
 startPage(async (context) => {
@@ -72,21 +70,25 @@ class ToldPage {
   /** Keep what is shown of the chosen interest fresh. */
   watch() {
     this.stop?.();
-    Object.assign(this, {answer: null, etag: null, chart: null});
+    Object.assign(this, {answer: null, etag: null, chart: null, begin: null});
     fill(this.head, el("p", {class: "quiet"}, t("home.loading")));
     fill(this.chartPlace);
     fill(this.list);
     this.stop = poll(EVERY_MS, () => this.update());
   }
 
+  /** Ask for all windows that the service shows. Throws what the request throws but 404, which is said. */
   async update() {
     const {id} = this;
-    const midnight = Math.floor(Date.now() / DAY_MS) * DAY_MS;
-    const begin = new Date(midnight - DAYS_BEFORE * DAY_MS).toISOString();
+    const range = this.begin ? `?begin=${encodeURIComponent(this.begin)}` : "";
     let found;
     try {
-      found = await request("GET", `/interests/${id}/windows?begin=${encodeURIComponent(begin)}`, {ifNoneMatch: this.etag});
+      found = await request("GET", `/interests/${id}/windows${range}`, {ifNoneMatch: this.etag});
     } catch (error) {
+      if (error instanceof ApiError && error.status === 422 && this.begin && id === this.id) {
+        Object.assign(this, {begin: null, etag: null}); // a day has begun at the service
+        return this.update();
+      }
       if (!(error instanceof ApiError) || error.status !== 404 || id !== this.id) throw error;
       this.stop();
       fill(this.head, el("p", {class: "notice"}, t("watch.gone")));
@@ -94,6 +96,10 @@ class ToldPage {
     }
     if (id !== this.id) return;
     if (found.status !== 304) {
+      if (!this.begin) { // The service says how far back it goes: this device's clock may be another one.
+        this.begin = found.body.earliest_begin;
+        return this.update();
+      }
       this.etag = found.etag;
       this.answer = found.body;
       this.draw();

@@ -124,9 +124,12 @@ class WatchPage {
       this.clock);
   }
 
+  /** Show what can be chosen at an airport; null: none is chosen any more, and nothing can be saved. */
   chooseAirport(airport) {
     this.airport = airport;
-    this.content.hidden = false;
+    this.content.hidden = !airport;
+    this.asked += 1; // answers about another airport are not shown
+    if (!airport) return;
     announce(t("search.chosen", {airport: nameAirport(airport)}));
     this.onShape();
   }
@@ -269,6 +272,7 @@ class WatchPage {
   async submit(event) {
     event.preventDefault();
     fill(this.fault);
+    if (!this.airport) return;
     const fault = this.checkMembers() ?? (Object.keys(this.levels.build()).length ? null : t("watch.no_level"));
     if (fault) {
       this.showFault(fault);
