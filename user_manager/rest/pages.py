@@ -160,7 +160,11 @@ def build_pages_blueprint(
     @describe("Pause all alerts (RFC 8058)", answers=_ANSWERS)
     def unsubscribe(token: str) -> Response:
         accounts.unsubscribe(token)
-        return render_page(translate("link.unsubscribe.done_title"), translate("link.unsubscribe.done"))
+        return render_page(
+            translate("link.unsubscribe.done_title"),
+            translate("link.unsubscribe.done"),
+            onward=("/account", translate("link.unsubscribe.onward")),
+        )
 
     def render_problem_page(problem: Problem) -> Response:
         """Render the page for a problem, with its status and headers; the title names the failed action."""
