@@ -115,7 +115,7 @@ class Card {
     this.levels = el("p", {class: "card-levels"}, describeInterest(interest));
     this.more = el("p", {class: "quiet hint"});
     this.chartPlace = el("div", {class: "card-chart"}, el("p", {class: "quiet"}, t("home.loading")));
-    this.fresh = el("p", {class: "quiet hint"});
+    this.fresh = el("p", {class: "quiet hint card-fresh"});
     this.fault = el("p", {class: "card-fault", role: "alert"});
     this.pauseButton = el("button", {type: "button", "aria-expanded": "false", onclick: () => this.togglePause()}, t("card.pause"));
     this.pauses = el("div", {class: "card-pauses", hidden: true, role: "group", "aria-label": t("card.pause.label")});
