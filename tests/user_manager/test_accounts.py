@@ -77,9 +77,12 @@ def test_an_update_changes_fields_and_increases_the_version(service: Service) ->
     registration = service.register()
     before = registration.account
     after = service.accounts.update(
-        registration.token, before.email, before.version, AccountUpdate("Anna", "UTC", True, False)
+        registration.token,
+        before.email,
+        before.version,
+        AccountUpdate("Anna", "UTC", paused=True, corrections=False, language="it"),
     )
-    changes = {"name": "Anna", "time_zone": "UTC", "paused": True, "corrections": False}
+    changes = {"name": "Anna", "time_zone": "UTC", "paused": True, "corrections": False, "language": "it"}
     assert after == replace(before, version=before.version + 1, **changes)  # type: ignore[arg-type]
     resumed = service.accounts.update(registration.token, before.email, None, AccountUpdate(paused=False))
     assert (resumed.name, resumed.paused, resumed.version) == ("Anna", False, after.version + 1)
