@@ -93,7 +93,7 @@ def test_an_update_with_equal_values_keeps_the_version(service: Service) -> None
     """The version stays, so that no concurrent update is refused for it."""
     registration = service.register()
     same = service.accounts.update(
-        registration.token, "ann@example.org", None, AccountUpdate("Ann", "Europe/Rome", False)
+        registration.token, "ann@example.org", None, AccountUpdate("Ann", "Europe/Rome", paused=False)
     )
     assert same == registration.account
 
