@@ -43,6 +43,7 @@ def build_interest_set(interest: Interest, past: bool = False) -> interests_pb.I
         version=interest.version,
         high_percent=interest.high_percent,
         low_percent=interest.low_percent,
+        past=past,
     )
     value.effective_from.FromDatetime(interest.effective_from)
     if interest.aligned_to is not AlignedTo.UTC:
