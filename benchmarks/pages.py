@@ -37,7 +37,7 @@ _TIMEOUT_S: Final = 300
 
 @dataclass(frozen=True, slots=True)
 class PageFigures:
-    """What one run of Lighthouse says of a page."""
+    """The figures of a page from one run of Lighthouse."""
 
     scores: Mapping[str, float]
     """0 to 100 each, by the category's name."""
@@ -48,7 +48,7 @@ class PageFigures:
     first_paint_s: float
     """Seconds until something is painted, on the simulated phone (FCP)."""
     layout_shift: float
-    """How much moved that was already there (CLS)."""
+    """The cumulative layout shift (CLS)."""
 
     @classmethod
     def parse(cls, result: Mapping[str, Any]) -> "PageFigures":

@@ -11,7 +11,7 @@ from domain.interests import Interest
 
 
 class StateKind(StrEnum):
-    """What an interest says at present."""
+    """The present state of an interest."""
 
     FIRING = "firing"
     """The last window that was judged is in breach."""

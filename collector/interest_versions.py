@@ -63,9 +63,9 @@ class InterestVersionRow(Base):
     effective_from: Mapped[datetime] = mapped_column(UtcDateTime)
     version: Mapped[int] = mapped_column(BigInteger)
     since_at: Mapped[datetime] = mapped_column(UtcDateTime)
-    """When it was set."""
+    """The time at which it was set."""
     until_at: Mapped[datetime] = mapped_column(UtcDateTime)
-    """When it was changed or removed."""
+    """The time at which it was changed or removed."""
 
     def to_version(self) -> FormerVersion:
         """Return the row as a frozen value."""

@@ -1,4 +1,4 @@
-"""What is kept about a person, for themselves to read: read in pages, changing nothing. ADR 64."""
+"""The export of everything that the collector keeps about a person, read in pages. ADR 64."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ class StoredInterest:
 
 @dataclass(frozen=True, slots=True)
 class PersonRecord:
-    """What is counted of a person."""
+    """The counts that limit one person's changes."""
 
     paid: int
     """Microcredits; see `collector.settled.shares`."""
@@ -42,7 +42,7 @@ class PersonRecord:
     """Begin of the minute in which writes were counted last; None: none were."""
     writes: int
     past_windows_until: datetime | None
-    """When the past windows that the person's changes have had judged are paid off; None: none were."""
+    """The time at which the person's budget of past windows is whole again; None: none was used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class ExportPage:
     retired_notices: Sequence[str] = ()
     """ICAO codes that the person was told to be retired, in their order."""
     former_versions: Sequence[FormerVersion] = ()
-    """What the person's interests were before, the oldest first; at most MAX_VERSIONS."""
+    """Former versions of the person's interests, the oldest first; at most MAX_VERSIONS."""
     next_token: str = ""
     """The token of the next page; empty: this is the last one."""
 

@@ -57,7 +57,7 @@ class MovementGroup(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class StoredDirection:
-    """What is stored of one airport and direction, from some instant on."""
+    """The stored rows of one airport and direction, from some instant on."""
 
     direction: Direction
     covered: tuple[int, int] | None = None
@@ -88,7 +88,7 @@ class RebuiltMessage(NamedTuple):
     """A message, and its place in the order in which all messages of the airport were published."""
 
     at: int
-    """When it was published, as far as can be said."""
+    """The time of its publication, as far as the tables tell."""
     row_id: int
     """The lowest id of its flights' rows, or of the rows before it: the order of messages of the same instant."""
     observation: Observation

@@ -34,7 +34,7 @@ _UNDECIDED_FROM: Final = f"{(DAY_S - UNDECIDED_S) // HOUR_S:02}:{(DAY_S - UNDECI
 
 @dataclass(frozen=True, slots=True)
 class KnownEnds:
-    """Where what is known of one airport and direction ends."""
+    """The ends of the settled and the live coverage of one airport and direction."""
 
     recorded: datetime | None
     """The end of the settled coverage; None: there is none."""

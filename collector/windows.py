@@ -51,7 +51,7 @@ _FORM: Final = "2"
 
 @dataclass(frozen=True, slots=True)
 class Freshness:
-    """How fresh what is known of an interest's airport is."""
+    """The ends of the known flights of an interest's airport."""
 
     known_until: datetime | None
     """Where what is known of all parts of the direction ends; None: of a part nothing is known."""

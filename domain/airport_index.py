@@ -23,7 +23,7 @@ _KINDS: Final = "lms"
 
 @dataclass(frozen=True, slots=True)
 class AirportSize:
-    """How large an airport is."""
+    """The size of an airport."""
 
     kind: str
     """l, m or s: large, medium, small."""

@@ -75,7 +75,7 @@ class WindowExplanation:
     end: datetime
     count: int
     knowledge: Knowledge
-    """How much of the window's flights is known."""
+    """The part of the window's flights that is known."""
     bounds: tuple[BoundExplanation, ...]
     usual: str = ""
     """What is usual in the window, with the counts of the weeks before. Empty: nothing is, or no threshold asks."""

@@ -46,7 +46,7 @@ class VersionInForce:
 
 @dataclass(frozen=True, slots=True)
 class WindowHistory:
-    """What an airport's log makes of the windows of an interest."""
+    """The alerts and traffic that follow from an airport's log for the windows of an interest."""
 
     traffic: Traffic
     """After all messages."""

@@ -101,7 +101,7 @@ class CollectorClient:
             ),
             refused=f"The alert cannot be shown: {_REFUSED_FOR_NOW}",
         )
-        return decode_interest_or_refuse(answer.interest) if answer.HasField("interest") else None
+        return _decode_interest(answer.interest) if answer.HasField("interest") else None
 
     def delete_interest(self, user_id: UUID, interest_id: UUID) -> Interest | None:
         """Delete one interest of the user at the collector, and return it; None: the user has no such interest.
@@ -119,7 +119,7 @@ class CollectorClient:
             ),
             refused=f"The alert cannot be stopped: {_REFUSED_FOR_NOW}",
         )
-        return decode_interest_or_refuse(answer.interest) if answer.HasField("interest") else None
+        return _decode_interest(answer.interest) if answer.HasField("interest") else None
 
     def _call(self, method: Callable[..., R], request: Any, user_id: UUID, *, unavailable: str, refused: str) -> R:
         """Make one call about a user, and return its answer.
@@ -165,7 +165,7 @@ class CollectorClient:
         self._channel.close()
 
 
-def decode_interest_or_refuse(value: interests_pb.InterestSet) -> Interest:
+def _decode_interest(value: interests_pb.InterestSet) -> Interest:
     """Return the interest of a protobuf message. Raises CollectorRefusedError if this version cannot read it."""
     try:
         return decode_interest(value)

@@ -1,4 +1,4 @@
-"""What the collector keeps about a person, as its gRPC answers say it. Pure."""
+"""The collector's part of the export of a person's data, decoded from its gRPC answers. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,23 +31,23 @@ class FormerInterest:
 
     interest: Interest
     since: datetime
-    """When it was set."""
+    """The time at which it was set."""
     until: datetime
-    """When it was changed or removed."""
+    """The time at which it was changed or removed."""
 
 
 @dataclass(frozen=True, slots=True)
 class WriteRecord:
-    """What the collector counts of a person, so that nobody takes the place of others."""
+    """The collector's counts that limit one person's changes."""
 
     paid_microcredits: int
     """Millionths of the source's credits that count as paid."""
     minute: datetime | None
     """Begin of the minute in which changes were counted last; None: none were."""
     writes: int
-    """How many were counted in it."""
+    """The number of changes in that minute."""
     past_windows_until: datetime | None
-    """When the past windows that changes have had judged are paid off; None: none were."""
+    """The time at which the budget of past windows is whole again; None: none was used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class CollectorRecord:
     retired_notices: Sequence[str] = ()
     """ICAO codes of which the person was told that they were retired."""
     former_interests: Sequence[FormerInterest] = ()
-    """What the interests were before, the oldest first; also those that were removed."""
+    """Former versions of interests, the oldest first; also of removed ones."""
 
 
 def decode_record(user_id: UUID, pages: Sequence[service_pb.ExportPersonResponse]) -> CollectorRecord:

@@ -18,7 +18,7 @@ _MAX_NAME_LENGTH: Final = 100
 
 @dataclass(frozen=True, slots=True)
 class Newcomer:
-    """What is known of somebody who may have no account yet, beside the address."""
+    """The time zone and language of somebody who may have no account yet."""
 
     time_zone: str
     """IANA name."""

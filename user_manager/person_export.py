@@ -43,7 +43,7 @@ class RecordReader(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class MailCount:
-    """What is counted of the mails to an address that anybody can ask for."""
+    """The counts of the mails to an address that anybody can request."""
 
     scope: PauseScope
     mails: int
@@ -77,7 +77,7 @@ class OpenLink:
 
 @dataclass(frozen=True, slots=True)
 class MailState:
-    """What is kept of mails to a confirmed address: strangers, too, may have asked for them."""
+    """The stored state of the mails to a confirmed address; strangers, too, may have requested them."""
 
     counts: Sequence[MailCount]
     requested: Sequence[RequestedMail]

@@ -22,7 +22,7 @@ from domain.calendar import find_calendar
 
 
 class AlertKind(StrEnum):
-    """What an alert said of a threshold in a window."""
+    """The state of a threshold in a window that an alert reports."""
 
     FIRING = "firing"
     RESOLVED = "resolved"
@@ -31,7 +31,7 @@ class AlertKind(StrEnum):
 
 
 class FreshnessKind(StrEnum):
-    """Where the newest that is known of the airport comes from."""
+    """The source of the newest known flights of the airport."""
 
     LIVE = "live"
     RECORD = "record"
@@ -63,7 +63,7 @@ class WatchedAirport(BaseModel):
 
 
 class State(BaseModel):
-    """What an interest says at present, by the last window that was judged by its present version."""
+    """The present state of an interest, by the last window that its present version judged."""
 
     kind: StateKind = Field(
         description="`firing` or `normal` by the last window that was judged; `paused` until effective_from; "
@@ -98,7 +98,7 @@ class State(BaseModel):
 
 
 class Freshness(BaseModel):
-    """Up to when the airport's flights are known."""
+    """The time up to which the airport's flights are known."""
 
     kind: FreshnessKind = Field(
         description="`live`: positions go beyond the night's record, and are less than 30 minutes old; `record`: "

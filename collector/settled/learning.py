@@ -213,7 +213,7 @@ def compute_ordinary_price(targets: Sequence[CollectionTarget], *, are_corrected
 
 @dataclass(frozen=True, slots=True)
 class LearningEnds:
-    """From when on interests in percent will be judged, and what was known of the source when that was forecast."""
+    """The times from which interests in percent will be judged, with the state of the source at the forecast."""
 
     by_interest: Mapping[UUID, datetime]
     """By the id of an interest that is not judged yet."""

@@ -12,7 +12,7 @@ from notifier.mail.wording import describe_threshold
 
 @dataclass(frozen=True, slots=True)
 class InterestFooter:
-    """What the end of a mail says of one interest."""
+    """The lines about one interest at the end of a mail."""
 
     interest_id: UUID
     """Shown only where there is no link that changes the interest."""

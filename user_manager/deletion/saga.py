@@ -51,7 +51,7 @@ class DeletionStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DeletionProgress:
-    """How far a deletion is."""
+    """The progress of a deletion."""
 
     next_step: DeletionStep
 

@@ -60,7 +60,7 @@ class KeptFile:
 
 @dataclass(frozen=True, slots=True)
 class PageVariant:
-    """What a page depends on beside its path."""
+    """The parameters of a page beside its path."""
 
     language: str
     is_signed_in: bool
