@@ -116,7 +116,7 @@ def test_the_link_in_a_mail_stops_that_interest(interests: InterestStore, target
     path = service.links.build_alert_stop_url(interest.user_id, interest.interest_id).partition(".example")[2]
     foreign = service.links.build_alert_stop_url(interest.user_id, other.interest_id).partition(".example")[2]
     try:
-        assert "fewer than 5 in an hour" in app.test_client().get(path).text
+        assert "fewer than 5 flights in an hour" in app.test_client().get(path).text
         assert interests.get(interest.user_id, interest.interest_id) == interest
         assert "KJFK" not in app.test_client().post(foreign).text
         with ThreadPoolExecutor(2) as pool:

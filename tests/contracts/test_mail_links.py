@@ -9,7 +9,7 @@ from chassis.rpc import GrpcServer
 from collector.interests import InterestStore
 from local.kafka import Broker
 from local.mailbox.reading import get_plain_text, read_mails
-from tests.contracts.test_interests import SECRET, interests, service, set_interest, target
+from tests.contracts.test_interests import SECRET, collector_database, interests, service, set_interest, target
 from tests.notifier.alerts import ALERT
 from tests.notifier.process import build_alert_event, publish, running_mailbox, running_notifier
 from tests.ports import free_port
@@ -21,7 +21,7 @@ from user_manager.alert_stops import AlertStops
 from user_manager.collector_client import CollectorClient
 from user_manager.rpc import SERVICE_NAME, STATUSES, UserService
 
-__all__ = ["interests", "service", "target"]  # fixtures
+__all__ = ["collector_database", "interests", "service", "target"]  # fixtures
 
 
 def test_one_click_in_a_mail_stops_what_it_is_about(
@@ -57,7 +57,7 @@ def test_one_click_in_a_mail_stops_what_it_is_about(
         assert url.rpartition(".")[2] not in log
         browser = build_app(service).test_client()
         path = url.removeprefix("https://towerwatch.example")
-        assert "fewer than 5 in an hour" in browser.get(path).text
+        assert "fewer than 5 flights in an hour" in browser.get(path).text
         assert {each.interest_id for each in interests.list_of_user(ann.user_id)} == {
             interest.interest_id,
             other.interest_id,

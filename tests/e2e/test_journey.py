@@ -22,7 +22,7 @@ from tests.streams.browser import INSTALLED, PHONE, WIDE
 from tests.waiting import eventually
 from tests.web.checks import check_layout, check_requests
 from tests.web.conftest import browser
-from tests.web.site import PATIENCE_S, SiteVisit, wait_until_ready
+from tests.web.site import PATIENCE_S, SiteVisit, wait_until, wait_until_ready
 
 __all__ = ["browser", "port_base"]
 
@@ -219,9 +219,10 @@ class Journey:
 
 def wait_for_preview(page: Page) -> str:
     """Wait until no preview is asked for any more, and return its headline."""
-    page.wait_for_function(
+    wait_until(
+        page,
         """() => !document.querySelector(".preview[aria-busy]")
-          && document.querySelector(".preview-headline").textContent"""
+          && document.querySelector(".preview-headline").textContent""",
     )
     return page.locator(".preview-headline").text_content() or ""
 
@@ -241,7 +242,8 @@ def move_level(page: Page, wanted: int) -> int:
     for kind, at in (("touchStart", y), ("touchMove", (y + aim) / 2), ("touchMove", aim), ("touchEnd", None)):
         points = [] if at is None else [{"x": x, "y": at}]
         session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
-    page.wait_for_function(
+    wait_until(
+        page,
         "([low, high]) => { const at = Number(document.querySelector('.chart-handle').getAttribute('aria-valuenow'));"
         " return low <= at && at <= high; }",
         arg=[wanted - 1, wanted + 1],

@@ -142,6 +142,20 @@ def wait_until_ready(page: Page) -> None:
     page.wait_for_selector("html[data-ready]", state="attached", timeout=PATIENCE_S * 1000)
 
 
+def wait_until(page: Page, expression: str, arg: Any = None) -> None:
+    """Wait until a JavaScript expression is true in the page.
+
+    Playwright's `wait_for_function` cannot: unless the expression is true at once, it needs `eval` in the page, which
+    our Content-Security-Policy refuses.
+    """
+
+    def look() -> bool:
+        page.wait_for_timeout(1)  # the browser's events, such as held requests, are handled meanwhile
+        return bool(page.evaluate(expression, arg))
+
+    eventually(look, expression, PATIENCE_S)
+
+
 @contextmanager
 def running_site(folder: Path) -> Iterator[Site]:
     """Run both services on SQLite files in the folder, without Kafka, and the gateway before them, for the block."""

@@ -8,8 +8,9 @@ import pytest
 from playwright.sync_api import Browser
 
 from tests import plain_http
+from tests.waiting import eventually
 from tests.web.checks import check_accessibility, check_layout, check_page, measure_layout_shift
-from tests.web.site import Person, Site
+from tests.web.site import Person, Site, wait_until
 from user_manager.rest.web_files import PAGES
 
 LOOKS: Final = [
@@ -49,8 +50,10 @@ def test_the_checks_find_what_they_look_for(site: Site, browser: Browser) -> Non
         assert measure_layout_shift(visit.page) > 0.1
     with site.open(browser) as visit:
         visit.page.evaluate("fetch('http://192.0.2.1/').catch(() => {})")
-        visit.page.wait_for_function("true")
-        assert any("192.0.2.1" in each for each in visit.faults), "the policy refuses it, and the browser says so"
+        eventually(
+            lambda: visit.page.evaluate("true") and any("192.0.2.1" in each for each in visit.faults),
+            "the policy refuses it, and the browser says so",
+        )
 
 
 def test_nothing_in_a_page_runs_that_is_no_file_of_ours(site: Site, browser: Browser) -> None:
@@ -65,7 +68,7 @@ def test_nothing_in_a_page_runs_that_is_no_file_of_ours(site: Site, browser: Bro
                 <p id=styled style="color: rgb(1, 2, 3)">x</p><style>h1 { color: rgb(1, 2, 3) }</style>`);
             }"""
         )
-        visit.page.wait_for_function("document.images.length > 0 && document.images[0].complete")
+        wait_until(visit.page, "document.images.length > 0 && document.images[0].complete")
         assert visit.page.evaluate("window.hacked") is None
         colors = visit.page.evaluate(
             "['#styled', 'h1'].map((each) => getComputedStyle(document.querySelector(each)).color)"
@@ -84,7 +87,7 @@ def test_no_other_page_can_frame_ours(site: Site, browser: Browser) -> None:
         said: list[str] = []
         page.on("console", lambda message: said.append(message.text))
         page.set_content(f'<iframe src="{site.url}/"></iframe>')
-        page.wait_for_function("frames.length === 1")
+        wait_until(page, "frames.length === 1")
         page.wait_for_load_state("networkidle")
         assert any("frame" in each.lower() for each in said), said
         assert page.frames[-1].locator("form").count() == 0

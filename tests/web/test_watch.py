@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Error as PlaywrightError, Page, expect
 from tests import plain_http
 from tests.streams.browser import PHONE, WIDE
 from tests.web.checks import check_page
-from tests.web.site import Person, Site, SiteVisit, wait_until_ready
+from tests.web.site import Person, Site, SiteVisit, wait_until, wait_until_ready
 from tests.web.watched import list_interests, set_interest, store_flights
 
 PATIENCE_MS = 120_000
@@ -34,10 +34,10 @@ def choose(page: Page, typed: str = "kenn") -> None:
 
 def wait_for_preview(page: Page) -> str:
     """Wait until no preview is asked for any more, and return its headline."""
-    page.wait_for_function(
+    wait_until(
+        page,
         """() => !document.querySelector(".preview[aria-busy]")
           && document.querySelector(".preview-headline").textContent""",
-        timeout=PATIENCE_MS,
     )
     return page.locator(".preview-headline").text_content() or ""
 
@@ -123,7 +123,8 @@ def test_a_finger_moves_the_level(site: Site, browser: Browser, ann: Person) -> 
         for kind, at in (("touchStart", y), ("touchMove", y + 30), ("touchMove", y + 60), ("touchEnd", None)):
             points = [] if at is None else [{"x": x, "y": at}]
             session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
-        page.wait_for_function(
+        wait_until(
+            page,
             "(before) => Number(document.querySelector('.chart-handle').getAttribute('aria-valuenow')) < before",
             arg=before,
         )
@@ -162,7 +163,7 @@ def test_the_last_answer_wins(site: Site, browser: Browser, ann: Person) -> None
 
         page.route("**/interests/preview*", hold)
         page.fill("#high-level", "3")
-        page.wait_for_function("() => document.querySelector('.preview[aria-busy]')")
+        wait_until(page, "() => document.querySelector('.preview[aria-busy]')")
         while not held:
             page.wait_for_timeout(20)
         page.fill("#high-level", "100")
@@ -170,7 +171,7 @@ def test_the_last_answer_wins(site: Site, browser: Browser, ann: Person) -> None
         # The browser has given this request up; if not, its answer must not be shown.
         with contextlib.suppress(PlaywrightError):
             held[0].fulfill(json={"alerts": [], "windows": 24, "unknown": None, "notice": None, "suggestions": {}})
-        page.wait_for_function("() => !document.querySelector('.preview[aria-busy]')")
+        wait_until(page, "() => !document.querySelector('.preview[aria-busy]')")
         expect_headline(page, "^0 mails in 35 days$")
 
 

@@ -1,6 +1,7 @@
 """The handling of a mail that cannot be sent now, or never: each rule by an example."""
 
 import asyncio
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
@@ -279,7 +280,7 @@ def test_an_unavailable_user_manager_pauses_all_mails_briefly(monkeypatch: pytes
     """Mails that fail at the same time share one pause of a second: they are one failure, not many."""
     answers = SimulatedUserManager.find_contact
 
-    async def away(_self: SimulatedUserManager, _user_id: UUID) -> Contact | None:
+    async def away(_self: SimulatedUserManager, _user_id: UUID, _interest_ids: Collection[UUID] = ()) -> Contact | None:
         await asyncio.sleep(1)
         raise UserManagerUnavailable("UNAVAILABLE")
 

@@ -617,12 +617,13 @@ def test_a_deletion_in_progress_gets_202_and_a_location(
     assert accepted.status_code == 202
     place = accepted.headers["Location"]
     deletion_id = str(UUID(place.removeprefix("/deletions/")))
-    assert json_of(accepted) == {"deletion_id": deletion_id, "status": "in_progress"}
-    assert json_of(client.get(place)) == {"deletion_id": deletion_id, "status": "in_progress"}
+    begun = {"deletion_id": deletion_id, "status": "in_progress"}
+    assert json_of(accepted) == {**begun, "interests_deleted": None}
+    assert json_of(client.get(place)) == {**begun, "interests_deleted": True}
     assert status_of(client.get(ANNS, headers=headers)) == 401
     service.clock.advance(timedelta(hours=1))
     service.deletions.resume_due_deletions()
-    assert json_of(client.get(place)) == {"deletion_id": deletion_id, "status": "completed"}
+    assert json_of(client.get(place)) == {"deletion_id": deletion_id, "status": "completed", "interests_deleted": True}
     assert status_of(client.get(ANNS, headers=OPERATOR)) == 404
 
 
