@@ -256,7 +256,7 @@ class PercentLookback(Lookback):
         return self._judged.find_later(start, for_windows - 1)
 
 
-def count_windows(traffic: Traffic, direction: Direction, grid: Grid, measure: Measure) -> WindowCounts:
+def build_window_counts(traffic: Traffic, direction: Direction, grid: Grid, measure: Measure) -> WindowCounts:
     """Return the view of a traffic as windows of one grid and direction, for thresholds in one measure."""
     if measure is Measure.PERCENT:
         return PercentCounts(traffic, direction, grid)

@@ -14,7 +14,7 @@ from domain.grids import Grid, LocalGrid
 from domain.hourly_counts import DAY_HOURS, DAY_QUARTERS, HOUR_QUARTERS, QUARTER_S, HourlyCounts, QuarterDay
 from domain.interests import Direction
 from domain.measures import Measure
-from domain.percent_counts import count_windows
+from domain.percent_counts import build_window_counts
 from domain.rule import NO_STATES, StateRanges, judge
 from domain.traffic import DirectionTraffic, Traffic
 from domain.window_counts import WindowCounts
@@ -68,7 +68,7 @@ class PastStatements:
 
     def __init__(self, traffic: Traffic, direction: Direction, grid: Grid, measure: Measure = Measure.FLIGHTS) -> None:
         self._traffic, self._direction, self._grid, self._measure = traffic, direction, grid, measure
-        self._now = count_windows(traffic, direction, grid, measure)
+        self._now = build_window_counts(traffic, direction, grid, measure)
         self._parts = traffic.select_directions(direction)
         self._has_corrections = any(part.corrections or part.forgotten for part in self._parts)
         self._counts: dict[tuple[int, int], list[WindowCounts]] = {}
@@ -129,7 +129,7 @@ class PastStatements:
             counts = [self._now]
             if self.are_corrected(number, for_windows):
                 counts += [
-                    count_windows(self._build_traffic(each), self._direction, self._grid, self._measure)
+                    build_window_counts(self._build_traffic(each), self._direction, self._grid, self._measure)
                     for each in self._rewind(self._list_hours(number, for_windows))
                 ]
             counts.reverse()
