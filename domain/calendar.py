@@ -51,8 +51,8 @@ class LocalPlan(NamedTuple):
     starts: tuple[LocalStart, ...]
     """In the order of their begin; of two that begin at once, the shorter one first."""
     is_regular: bool
-    """True if all begin with an hour of UTC, and their base windows at the same hour, weeks before, and are as long as
-    most, as on all days of most zones without a change of clocks. False: not all do."""
+    """True if each window begins with an hour of UTC, and its base windows at the same hour, weeks before, and are as
+    long as most: so it is on all days of most zones without a change of clocks. False if one does not."""
 
 
 class Calendar:
@@ -149,7 +149,10 @@ class Calendar:
 
 
 def _is_regular(start: LocalStart) -> bool:
-    """Return True if a local window is as `LocalPlan.is_regular` says, else False."""
+    """Return True if a local window begins with an hour of UTC, and all its base windows do at the same hour.
+
+    False also if a base window is longer or shorter than most such windows.
+    """
     length = start.window.hours * HOUR_S
     begins = [start.begin - weeks * WEEK_HOURS * HOUR_S for weeks in range(1, WEEKS_BACK + 1)]
     return not start.begin % HOUR_S and start.bases == tuple((begin, begin + length) for begin in begins)

@@ -204,7 +204,10 @@ class TrafficChange:
         low: int | None,
         high: int | None,
     ) -> bool:
-        """Return the same as `has_no_breach`, for windows by the airport's clock."""
+        """Return True if the change certainly has no new alerts about windows by the airport's clock.
+
+        False if a breach is possible, as for `has_no_breach`, which has excluded corrections.
+        """
         first, last = _find_windows(grid, changed.first, changed.last_known)
         closed_until, before = grid.find_number(changed.covered_until), changed.covered_until_before
         if before is None or first < grid.find_number(before):

@@ -30,9 +30,9 @@ class StatementHistory(NamedTuple):
     states: frozenset[AlertState]
     """The states that were reported and not withdrawn: FIRING, STILL or both, or RESOLVED. Empty: none."""
     withdrawn_breaches: int
-    """How often a breach in the window was reported and then withdrawn."""
+    """Number of times that a breach in the window was reported and then withdrawn."""
     withdrawn_ends: int
-    """How often the end of a breach (RESOLVED) was reported and then withdrawn, or lapsed with its breach."""
+    """Number of times that an end of a breach (RESOLVED) was reported and then withdrawn, or lapsed with its breach."""
 
     def revision_of(self, state: AlertState) -> int:
         """Return the revision of a new statement with this state: how often such a statement was withdrawn before."""
