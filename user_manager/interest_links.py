@@ -28,7 +28,7 @@ class InterestLinks:
 def check_number_of_interests(numbers: Collection[int]) -> None:
     """Raise TooManyInterestsError if a call requests links to more interests than it may.
 
-    `numbers`: of the interests of each user.
+    `numbers`: the number of interests of each user of the call.
     """
     if sum(numbers) > MAX_INTERESTS_PER_CALL or any(each > MAX_INTERESTS_PER_USER for each in numbers):
         raise TooManyInterestsError(
