@@ -62,7 +62,7 @@ class WindowHistory:
 
 
 @dataclass(slots=True)
-class _RaisedAlerts:
+class _AlertsByWindow:
     """The alerts that were raised so far about the windows `within`."""
 
     within: range
@@ -88,7 +88,7 @@ def replay_windows(
     latest = versions[-1].interest
     calendar, traffic = find_calendar(latest.airport), NO_TRAFFIC
     needs_usual = any(has_percents(each.interest) for each in versions)
-    raised, waiting = _RaisedAlerts(within), list(versions)
+    raised, waiting = _AlertsByWindow(within), list(versions)
     closings: list[tuple[int, datetime]] = []
     for message in messages:
         while waiting and waiting[0].since <= message.at:
