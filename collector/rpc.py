@@ -215,7 +215,7 @@ def _to_person_record(record: PersonRecord) -> interests_pb.PersonRecord:
 
 
 def _to_feed_source(report: FeedReport) -> sources_pb.FeedSource:
-    """Return the message of a feed's report."""
+    """Return the protobuf message of a feed's report, with the airports that it covers and does not cover."""
     at = report.last_poll_at
     return sources_pb.FeedSource(
         name=report.feed,

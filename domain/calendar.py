@@ -135,7 +135,7 @@ class Calendar:
         return LocalGrid(window, self._zone, self.time_zone)
 
     def _splits_hours(self, day: int) -> bool:
-        """Return True if a window by this clock begins within an hour (UTC) of a UTC day (since 1970), not with it."""
+        """Return True if a window by this clock begins within an hour (UTC) of a UTC day (since 1970), else False."""
         offset = self._find_offset_of_day(day)
         if offset is not None and offset == self._find_offset_of_day(day + 1) and not offset % _HOUR:
             return False  # as nearly everywhere

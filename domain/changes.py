@@ -280,7 +280,8 @@ class TrafficChange:
     ) -> bool:
         """Return True if an interest with these values is to get an alert, by the statements that it got before.
 
-        The range alert must apply to the interest. True if the alert does not depend on earlier statements.
+        The range alert must apply to the interest. True if the alert does not depend on earlier statements. False if it
+        is only for interests that got another one before, and this one did not, or the other way round.
         """
         if range_alert.told is None:
             return True

@@ -150,7 +150,7 @@ Grid = Window | LocalGrid
 
 
 def splits_hours(grid: LocalGrid, day: int) -> bool:
-    """Return True if a window of the grid begins within an hour (UTC) of a UTC day (since 1970), not with it."""
+    """Return True if a window of the grid begins within an hour (UTC) of a UTC day (since 1970); False if none does."""
     number, end = grid.find_first_from(day * _DAY_S), (day + 1) * _DAY_S
     while (begin := grid.find_begin(number)) < end:
         if begin % HOUR_S:

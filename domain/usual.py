@@ -59,7 +59,7 @@ class Usual:
     both: dict[int, UsualDay] = field(default_factory=dict)
 
     def select_days(self, direction: Direction) -> dict[int, UsualDay]:
-        """Return the days of one direction."""
+        """Return the usual counts of one direction, by UTC day (since 1970)."""
         match direction:
             case Direction.ARRIVALS:
                 return self.arrivals

@@ -97,7 +97,7 @@ def compute_mail_wait(
 
 
 def has_room(in_all: int, counts: Sequence[int]) -> bool:
-    """Return True if one more mail may be counted, in all and for each network of its client. Pure.
+    """Return True if one more mail may be counted, in all and for each network of its client; else False. Pure.
 
     `counts` are those of all, of the widest network around the client, of the next one within it, and so on down to the
     client. The widest may have half of what is left, times the part of all that is left, and each one within it half of

@@ -118,7 +118,7 @@ class UserService(UserServiceServicer):
 
 
 def _encode_contact(contact: accounts.Contact) -> Contact:
-    """Translate a contact into its protobuf message."""
+    """Return the protobuf message of a contact, with its links."""
     account = contact.account
     return Contact(
         user_id=str(account.user_id),

@@ -126,7 +126,7 @@ class SessionCookie:
 
 
 def _has_bearer_header() -> bool:
-    """Return True if the request has the header `Authorization` with a bearer token, be it empty.
+    """Return True if the request has the header `Authorization` with a bearer token, be it empty; else False.
 
     Another scheme is of a proxy in front, which asks for a password.
     """

@@ -215,7 +215,7 @@ def _order_by_publication(pieces: Sequence[_Piece], target: RetainedCoverage) ->
 
 
 def _is_of_history(target: RetainedCoverage, flight: RetainedFlight) -> bool:
-    """Return True if a flight is published again as history: it lies in a stretch of history, and not in a live one."""
+    """Return True if a flight is published again as history: it lies in a stretch of history, in no live one."""
     at = flight.event_time
     if not any(each.begin <= at < each.end for each in target.list_history()):
         return False

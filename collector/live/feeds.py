@@ -46,7 +46,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class RoundPlan:
-    """What is asked in one round, and which airports are polled by it."""
+    """The regions that are requested in one round, and the airports that are polled by it."""
 
     requests: Sequence[Request]
     interval_s: float

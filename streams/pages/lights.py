@@ -110,7 +110,7 @@ def build_lights(answer: GetSourcesResponse | Unknown) -> SourcesShown:
 
 
 def _judge_record(record: RecordSource) -> SourceShown:
-    """Return the light of the night's record."""
+    """Build the light of the source of the night's record: its colour, and the reason in words."""
     left = record.credits.left
     behind = f"Known up to {format_duration(record.lag_seconds)} ago at the airport that is farthest behind"
     light, sentence = Light.GREEN, f"{behind}; a day comes in the morning after it."

@@ -141,7 +141,7 @@ class ModelListener:
         self._now: set[ModelAlert] = set()
 
     def hear(self, log: UsualLog, number: int) -> set[UUID]:
-        """Return the ids of the alerts that the first `number` messages of a log raise, without those of calls before."""
+        """Return the ids of the alerts that the first `number` messages raise, without those of earlier calls."""
         logs, for_usual = (
             [
                 build_filled_log((each for each in log.messages[:number] if each.direction is part), is_for_usual=usual)
