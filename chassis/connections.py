@@ -66,7 +66,7 @@ class TransferDeadlines:
 
 
 class ClientConnection(Protocol):
-    """An open connection, as the bound on their number sees it."""
+    """An open connection: the facts by which the bound on their number chooses the one that is closed."""
 
     client: str | None
     """The client (`identify_client`); None: a trusted proxy, whose connections are of many clients."""

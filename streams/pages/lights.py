@@ -70,7 +70,7 @@ LIGHT_WORDS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class SourceShown:
-    """A source of flights or positions with its light."""
+    """A source of flights or positions as the lights show it: its light with the reason, and what it last told."""
 
     name: str
     light: Light
