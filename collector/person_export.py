@@ -23,7 +23,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class StoredInterest:
-    """An interest with what only its row holds."""
+    """A stored interest, with the times at which it was set and changed, and its last version that was mailed."""
 
     interest: Interest
     created_at: datetime

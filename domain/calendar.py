@@ -36,7 +36,7 @@ first; None where there is none."""
 
 
 class LocalStart(NamedTuple):
-    """A window by an airport's clock, with its base windows."""
+    """A window by an airport's clock: its begin, its length, and its base windows."""
 
     begin: int
     """Seconds since 1970."""

@@ -61,7 +61,7 @@ class RoundPlan:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """A round is not due yet."""
+    """The answer that no round is due yet: the seconds until one may be, and the reason."""
 
     seconds: float
     """Of the service's clock."""

@@ -23,7 +23,7 @@ _MIN_LABEL_DISTANCE: Final = 15
 
 @dataclass(frozen=True, slots=True)
 class UsualBand:
-    """The field below what is usual in each window."""
+    """The SVG paths of a field that is as high, in each window, as the usual count: the field and its upper edge."""
 
     area: str
     """The field, as data of an SVG path; empty if nothing is usual in any window."""

@@ -23,7 +23,7 @@ class TrueState(NamedTuple):
 
 
 class Identity(NamedTuple):
-    """The identity of an aircraft."""
+    """The identity of an aircraft: its address, callsign and category, and the seed of its random features."""
 
     icao24: str
     callsign: str
