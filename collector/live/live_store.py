@@ -183,7 +183,7 @@ class LiveStore:
     def _encode_movements(
         self, published: Sequence[FoundMovement], settled: Mapping[Target, int]
     ) -> list[OutboxMessage]:
-        """Return the messages of movements, which cover nothing."""
+        """Encode movements as PARTIAL batches of their targets, which cover nothing; `settled`: the record's ends."""
         by_target: dict[Target, list[FoundMovement]] = {}
         for each in published:
             by_target.setdefault(each.target, []).append(each)
