@@ -113,7 +113,7 @@ class _LimitedConnection(RequestHandler):
         self._has_part = not self._messages
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """Keep the connection open for the answers that it owes, if the client will send no more; asyncio calls this.
+        """Return True, to keep the connection open, if answers are owed to a client that will send no more.
 
         The client may still read (RFC 9112, 9.6). Afterwards the connection is closed.
         """
@@ -180,7 +180,7 @@ class _LimitedConnection(RequestHandler):
 
     def _check_deadlines(self) -> None:
         """Abort the connection if the client has missed a deadline; else check again later."""
-        if self._deadlines.is_overdue(self._loop.time(), self._get_state(), self._received):
+        if self._deadlines.detect_missed_deadline(self._loop.time(), self._get_state(), self._received):
             self.abort()
         else:
             self._check_timer = self._loop.call_later(_CHECK_EVERY_S, self._check_deadlines)

@@ -44,8 +44,8 @@ class TransferDeadlines:
         self._receiving_since: float | None = now
         self._answering_since: float | None = None
 
-    def is_overdue(self, now: float, state: TransferState, requests: int) -> bool:
-        """Return True if the client has missed a deadline, after an observation of the connection.
+    def detect_missed_deadline(self, now: float, state: TransferState, requests: int) -> bool:
+        """Note the present state of the connection; return True if the client has missed a deadline, else False.
 
         `requests`: how many whole requests the connection has had. Stray line breaks between requests are none.
         """
@@ -66,7 +66,7 @@ class TransferDeadlines:
 
 
 class ClientConnection(Protocol):
-    """An open connection, as the bound on their number sees it."""
+    """An open connection: the facts by which the bound on their number chooses the one that is closed."""
 
     client: str | None
     """The client (`identify_client`); None: a trusted proxy, whose connections are of many clients."""

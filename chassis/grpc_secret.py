@@ -72,7 +72,7 @@ class SecretCheck(grpc.ServerInterceptor):  # type: ignore[misc, unused-ignore]
         return grpc.stream_stream_rpc_method_handler(_refuse)
 
     def _has_secret(self, details: grpc.HandlerCallDetails) -> bool:
-        """Return True if the call's metadata has one of the secrets; the time that this takes tells nothing of them."""
+        """Return True if the call's metadata has one of the secrets, else False, after a time that reveals neither."""
         shown = [value for key, value in details.invocation_metadata or () if key == METADATA_KEY]
         if len(shown) != 1:
             return False

@@ -86,7 +86,7 @@ class AllowedHosts:
 
 
 def _is_address(name: str) -> bool:
-    """Return True if a host is an IP address, and no name was resolved to get to it."""
+    """Return True if a host is an IP address, False if it is a name, which must be resolved."""
     try:
         return bool(ip_address(name))
     except ValueError:

@@ -46,7 +46,7 @@ _US: Final = timedelta(microseconds=1)
 
 
 class Provenance(StrEnum):
-    """Where a flight of a list comes from."""
+    """The source of a flight of a list."""
 
     SETTLED = "settled"
     """The source's record of finished flights."""

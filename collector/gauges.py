@@ -54,7 +54,10 @@ class AgreementGauges:
             self._distrusted.labels(direction=direction.value).set(0)
 
     def update(self) -> None:
-        """Load and set the gauges. Raises DatabaseUnavailableError; the gauges then keep their values."""
+        """Set the gauge of each direction to the number of airports that the database has as distrusted.
+
+        Raises DatabaseUnavailableError; the gauges then keep their values.
+        """
         with self._database.reading() as session:
             distrusted = [direction for _, direction in load_distrusted(session)]
         for direction in Direction.BOTH.parts:

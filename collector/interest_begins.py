@@ -1,4 +1,4 @@
-"""The instant that an interest is judged from: what a request may ask for, and what a new interest gets without."""
+"""The instant from which an interest is judged: the limits of what a request may set, and the default."""
 
 from datetime import datetime, timedelta
 from typing import Final
@@ -36,8 +36,8 @@ def find_last_collected_day(session: Session, request: InterestRequest, now: dat
 
     It is yesterday's if any of these directions was never collected. Never earlier than `OLDEST_LAST_DAY` before today:
     days of an airport that nobody had an interest in for weeks are not worth their credits. For windows by the
-    airport's clock it is the start of the last day by that clock that is collected from its begin to its end, if there
-    is one; else the first such day counts that will be.
+    airport's clock it is the start of the last day by that clock that is collected from its begin to its end. If there
+    is none, it is the start of the UTC day, too, and the first whole day by the airport's clock after it is judged.
     """
     parts = [part.value for part in request.direction.parts]
     query = select(CoverageRow).where(CoverageRow.airport == request.airport, CoverageRow.direction.in_(parts))

@@ -1,4 +1,4 @@
-"""What a person asks for: the fields of an interest to set, and new values for some of them."""
+"""The requests of a person: the fields of an interest to set, and new values for some of them."""
 
 from dataclasses import dataclass
 from datetime import datetime

@@ -37,9 +37,9 @@ class InterestState:
 
 
 def find_state(interest: Interest, windows: Sequence[JudgedWindow], now: datetime) -> InterestState:
-    """Return the present state of an interest from its last windows, in order of time.
+    """Return the present state of an interest, which follows from its last windows, in order of time.
 
-    LEARNING is not told from UNKNOWN here: it depends on a forecast.
+    It is UNKNOWN also for an interest that is LEARNING: to tell the two apart takes a forecast.
     """
     if interest.effective_from > now:
         return InterestState(StateKind.PAUSED)

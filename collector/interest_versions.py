@@ -1,4 +1,4 @@
-"""The table of the former versions of interests: what they were, and from when until when they were in force.
+"""The table of the former versions of interests, each with the time in which it was in force.
 
 A version is stored when it is changed or removed, and kept for KEPT_FOR, so that windows of before show which version
 judged them. Each function runs in the caller's transaction.
@@ -108,7 +108,7 @@ def keep_version(session: Session, row: InterestRow, now: datetime) -> None:
 
 
 def load_versions(session: Session, interest_id: UUID, since: datetime) -> list[FormerVersion]:
-    """Return the former versions of an interest that were in force at an instant or later, in their order."""
+    """Return the former versions of an interest that were in force at `since` or later, the oldest first."""
     query = (
         select(InterestVersionRow)
         .where(InterestVersionRow.interest_id == interest_id, InterestVersionRow.until_at >= since)
@@ -129,7 +129,7 @@ def delete_versions_of_user(session: Session, user_id: UUID) -> None:
 
 
 def delete_expired_versions(session: Session, now: datetime, limit: int) -> int:
-    """Delete at most `limit` former versions that were in force KEPT_FOR ago at the latest. Return how many."""
+    """Delete at most `limit` former versions that ended more than KEPT_FOR ago; return the number of deleted ones."""
     expired = select(InterestVersionRow.id).where(InterestVersionRow.until_at < now - KEPT_FOR).limit(limit)
     ids = session.scalars(expired).all()
     if ids:

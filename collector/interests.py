@@ -177,6 +177,7 @@ class InterestStore:
         """
 
         def work() -> Interest:
+            """Delete the interest in one transaction, and return it as it was."""
             with self._database.transaction() as session:
                 row = _require_owner(_load_and_lock_row(session, interest_id), user_id)
                 keep_version(session, row, self._clock.now())
@@ -341,7 +342,7 @@ def _delete_row_and_add_tombstone(session: Session, row: InterestRow) -> None:
 
 
 def _require_waiting_caller(session: Session, is_caller_waiting: Callable[[], bool]) -> None:
-    """Send what is left of a transaction to the database. Raises CallerGoneError if the caller waits no more."""
+    """Flush the session, which may take long, then raise CallerGoneError if the caller has stopped waiting."""
     session.flush()
     if not is_caller_waiting():
         raise CallerGoneError("The deadline has passed; nothing was removed.")

@@ -42,7 +42,7 @@ class Base(DeclarativeBase):
 
 
 class LiveOutcome(StrEnum):
-    """What has become of a movement that was published live."""
+    """The outcome of a movement that was published live."""
 
     PUBLISHED = "published"
     """The record of its day is not known yet."""
@@ -282,7 +282,7 @@ class SourceClockRow(Base):
 
 
 class EventLogRow(Base):
-    """What the log is that the events were published to, and what is noted of its readers. The table has one row."""
+    """The identity of the log that events are published to, and the state of its readers. The table has one row."""
 
     __tablename__ = "event_log"
     __table_args__ = TABLE_OPTIONS
@@ -363,7 +363,7 @@ class LiveCoverageRow(Base):
 
 
 class LiveAgreementRow(Base):
-    """How many movements of a UTC day live detection and the settled record share, by airport and direction."""
+    """The number of movements of a UTC day that live detection and the settled record share, by airport, direction."""
 
     __tablename__ = "live_agreement"
     __table_args__ = TABLE_OPTIONS

@@ -23,7 +23,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class StoredInterest:
-    """An interest with what only its row holds."""
+    """A stored interest, with the times at which it was set and changed, and its last version that was mailed."""
 
     interest: Interest
     created_at: datetime
@@ -72,7 +72,7 @@ class PersonExports:
     def load_page(self, user_id: UUID, token: str) -> ExportPage:
         """Return the page with this token, the first one if it is empty; a page without content for unknown users.
 
-        Raises BadCursorError for a token that is none of ours, and DatabaseUnavailableError.
+        Raises BadCursorError for a token that this service has not issued, and DatabaseUnavailableError.
         """
         after = _parse_token(token)
         with self._database.reading() as session:
@@ -108,7 +108,7 @@ def _parse_token(token: str) -> UUID | None:
 
 
 def _load_person(session: Session, user_id: UUID) -> PersonRecord | None:
-    """Return what is counted of a person; None if nothing is."""
+    """Return the counts that limit a person's changes; None if nothing was counted."""
     row = session.get(PersonRow, user_id)
     if row is None:
         return None
@@ -123,5 +123,5 @@ def _load_person(session: Session, user_id: UUID) -> PersonRecord | None:
 def _load_airports(
     session: Session, marks: type[UnheardNoticeRow] | type[RetiredNoticeRow], user_id: UUID
 ) -> Sequence[str]:
-    """Return the ICAO codes of the marks of one kind that a person has, in their order."""
+    """Return, in their order, the ICAO codes about which a person was notified; `marks`: the table of that notice."""
     return session.scalars(select(marks.airport).where(marks.user_id == user_id).order_by(marks.airport)).all()

@@ -245,7 +245,7 @@ def _rebuild_record(
 
 
 def _rebuild_flights_of_today(publication: _Publication, order: RecordOrder, row_id: int) -> Iterator[RebuiltMessage]:
-    """Yield the message of the flights from after the coverage, which came before the record of their day.
+    """Yield one PARTIAL message of the flights from after the coverage, which came before their day's record, or none.
 
     `row_id`: the lowest row of the last day that is covered.
     """

@@ -185,7 +185,7 @@ def _parse_interest_id(text: str) -> UUID:
 
 
 def _to_stored_interest(stored: StoredInterest) -> interests_pb.StoredInterest:
-    """Return the message of an interest as it is kept."""
+    """Return the protobuf message of a stored interest."""
     return interests_pb.StoredInterest(
         interest=build_interest_set(stored.interest),
         created_at=_to_timestamp(stored.created_at),
@@ -195,7 +195,7 @@ def _to_stored_interest(stored: StoredInterest) -> interests_pb.StoredInterest:
 
 
 def _to_former_interest(version: FormerVersion) -> interests_pb.FormerInterest:
-    """Return the message of a former version of an interest."""
+    """Return the protobuf message of a former version of an interest."""
     return interests_pb.FormerInterest(
         interest=build_interest_set(version.interest),
         since=_to_timestamp(version.since),
@@ -204,7 +204,7 @@ def _to_former_interest(version: FormerVersion) -> interests_pb.FormerInterest:
 
 
 def _to_person_record(record: PersonRecord) -> interests_pb.PersonRecord:
-    """Return the message of what is counted of a person."""
+    """Return the protobuf message of the counts that limit a person's changes."""
     until = record.past_windows_until
     return interests_pb.PersonRecord(
         paid=record.paid,
@@ -215,7 +215,7 @@ def _to_person_record(record: PersonRecord) -> interests_pb.PersonRecord:
 
 
 def _to_feed_source(report: FeedReport) -> sources_pb.FeedSource:
-    """Return the message of a feed's report."""
+    """Return the protobuf message of a feed's report, with the airports that it covers and does not cover."""
     at = report.last_poll_at
     return sources_pb.FeedSource(
         name=report.feed,

@@ -54,7 +54,7 @@ def find_unheard_since(session: Session, airport: str, now: datetime) -> datetim
 
 
 def _is_heard_live(session: Session, airport: str, now: datetime) -> bool:
-    """Return True if live coverage of the airport, in either direction, was published in the last days."""
+    """Return True if live coverage of the airport, in either direction, was published in the last days; else False."""
     query = select(LiveCoverageRow.id).where(
         LiveCoverageRow.airport == airport,
         LiveCoverageRow.direction.in_([part.value for part in Direction.BOTH.parts]),

@@ -1,9 +1,9 @@
 """The index of airports that the pages' search reads: those that a person may look for, the best known first.
 
-How well known an airport is, no table says that we may use. The index goes by `airport_sizes.csv`: large airports
-first, as OurAirports classes them (public domain), and of a kind those with the longest runways together. So London is
-Heathrow first, Gatwick next. Airfields without an IATA code and without a known runway are left out: most of the 28,000
-codes are such, and a person who knows the code can still type it.
+No table that we may use says how well known an airport is. So the index is ordered by `airport_sizes.csv`: large
+airports come first, as OurAirports classes them (public domain); within a class the one with the longest runways in all
+comes first. So London is Heathrow first, Gatwick next. Airfields without an IATA code and without a known runway are
+left out: most of the 28,000 codes are such, and a person who knows the code can still type it.
 """
 
 import csv

@@ -46,7 +46,7 @@ class Airport:
 
 @dataclass(frozen=True, slots=True)
 class FormerCode:
-    """What is known of a code that is in use no more."""
+    """A code that is no longer in use: its airport's code now, and the airport's name then."""
 
     current: str
     """The ICAO code that the same airport has now; empty if none is known."""

@@ -36,7 +36,7 @@ first; None where there is none."""
 
 
 class LocalStart(NamedTuple):
-    """A window by an airport's clock, with its base windows."""
+    """A window by an airport's clock: its begin, its length, and its base windows."""
 
     begin: int
     """Seconds since 1970."""
@@ -51,8 +51,8 @@ class LocalPlan(NamedTuple):
     starts: tuple[LocalStart, ...]
     """In the order of their begin; of two that begin at once, the shorter one first."""
     is_regular: bool
-    """True if all begin with an hour of UTC, and their base windows at the same hour, weeks before, and are as long as
-    most, as on all days of most zones without a change of clocks. False: not all do."""
+    """True if each window begins with an hour of UTC, and its base windows at the same hour, weeks before, and are as
+    long as most: so it is on all days of most zones without a change of clocks. False if one does not."""
 
 
 class Calendar:
@@ -135,7 +135,7 @@ class Calendar:
         return LocalGrid(window, self._zone, self.time_zone)
 
     def _splits_hours(self, day: int) -> bool:
-        """Return True if a window by this clock begins within an hour (UTC) of a UTC day (since 1970), not with it."""
+        """Return True if a window by this clock begins within an hour (UTC) of a UTC day (since 1970), else False."""
         offset = self._find_offset_of_day(day)
         if offset is not None and offset == self._find_offset_of_day(day + 1) and not offset % _HOUR:
             return False  # as nearly everywhere
@@ -149,7 +149,10 @@ class Calendar:
 
 
 def _is_regular(start: LocalStart) -> bool:
-    """Return True if a local window is as `LocalPlan.is_regular` says, else False."""
+    """Return True if a local window begins with an hour of UTC, and all its base windows do at the same hour.
+
+    False also if a base window is longer or shorter than most such windows.
+    """
     length = start.window.hours * HOUR_S
     begins = [start.begin - weeks * WEEK_HOURS * HOUR_S for weeks in range(1, WEEKS_BACK + 1)]
     return not start.begin % HOUR_S and start.bases == tuple((begin, begin + length) for begin in begins)

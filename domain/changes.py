@@ -204,7 +204,7 @@ class TrafficChange:
         low: int | None,
         high: int | None,
     ) -> bool:
-        """Return the same as `has_no_breach`, for windows by the airport's clock."""
+        """Return True if windows by the airport's clock certainly have no new alerts, False if a breach is possible."""
         first, last = _find_windows(grid, changed.first, changed.last_known)
         closed_until, before = grid.find_number(changed.covered_until), changed.covered_until_before
         if before is None or first < grid.find_number(before):
@@ -275,9 +275,9 @@ class TrafficChange:
         first_window: int,
         repeat: bool,
     ) -> bool:
-        """Return True if an interest with these values is to get an alert, by the statements that it got before.
+        """Return True if an interest with these values is to get an alert, False if its earlier statements exclude it.
 
-        The range alert must apply to the interest. True if the alert does not depend on earlier statements.
+        The range alert must apply to the interest. True also if the alert does not depend on earlier statements.
         """
         if range_alert.told is None:
             return True

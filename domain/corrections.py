@@ -124,7 +124,7 @@ class KnownDirection(NamedTuple):
     watermark: int | None
 
     @property
-    def tells_quarters(self) -> bool:
+    def has_quarters(self) -> bool:
         """True if any day has counts by quarter of an hour; False if all have them by hour alone."""
         return any(isinstance(day, QuarterDay) for day in self.counts.days)
 
@@ -147,7 +147,7 @@ def build_correction(
     changes = list_changes(old.counts, new.counts, since)
     is_correction = bool(filled) or _change_known(changes, (old.watermark or 0) // HOUR_S)
     quarters = None
-    if old.tells_quarters or new.tells_quarters or other.tells_quarters:
+    if old.has_quarters or new.has_quarters or other.has_quarters:
         quarters = QuarterDetail(
             _list_changed_quarters(old.counts, new.counts, since),
             _list_open_quarters(new),

@@ -34,7 +34,7 @@ class Knowledge(StrEnum):
 
 
 class Usualness(StrEnum):
-    """Why a window is not judged by thresholds in percent."""
+    """The reason for which a window is not judged by thresholds in percent."""
 
     UNREACHED = "not reached"
     """The coverage has not reached its start: what is usual in it is not fixed yet."""
@@ -60,7 +60,7 @@ class WindowVerdict:
     doubled_usual: int | None = None
     """Twice the count that is usual in the window; None: nothing is, or the interest has no threshold in percent."""
     unjudged: Usualness | None = None
-    """Why the interest's thresholds in percent are not judged here. None: they are, or there is none."""
+    """The reason for which thresholds in percent do not judge the window. None: they do, or the interest has none."""
     base_counts: tuple[int, ...] = ()
     """The counts of the same window of the weeks before, the latest first, as far as they are known now."""
 

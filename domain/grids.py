@@ -87,17 +87,17 @@ class LocalGrid:
         return place - bisect_right(self._skipped, place)
 
     def list_same_windows(self, number: int, weeks: int) -> tuple[int | None, ...]:
-        """Return the numbers of the windows with the local time of window `number` 7, 14, … days before, for `weeks`.
+        """Return, for each of `weeks` weeks before, the number of the window with the local time of window `number`.
 
-        The local time is that of which the window is named, also where clocks skip it and the window begins later. None
-        where clocks skipped the window from begin to end.
+        The local time is the one that names the window, also where clocks skip it and the window begins later. The
+        latest week comes first. None where clocks skipped the window from begin to end.
         """
         place, windows_a_week = self._find_place(number), 7 * DAY_HOURS // self.hours
         earlier = [place - back * windows_a_week for back in range(1, weeks + 1)]
         return tuple(None if each in self._skipped else each - bisect_right(self._skipped, each) for each in earlier)
 
     def _find_place(self, number: int) -> int:
-        """Return the local time of which window `number` is named, in windows since 1970 by the clock."""
+        """Return the local time that names window `number`, in windows since 1970 by the clock."""
         place = number
         for skipped in self._skipped:
             place += skipped <= place
@@ -150,7 +150,7 @@ Grid = Window | LocalGrid
 
 
 def splits_hours(grid: LocalGrid, day: int) -> bool:
-    """Return True if a window of the grid begins within an hour (UTC) of a UTC day (since 1970), not with it."""
+    """Return True if a window of the grid begins within an hour (UTC) of a UTC day (since 1970); False if none does."""
     number, end = grid.find_first_from(day * _DAY_S), (day + 1) * _DAY_S
     while (begin := grid.find_begin(number)) < end:
         if begin % HOUR_S:

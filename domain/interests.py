@@ -117,9 +117,9 @@ def _check_percent(bound: str, flights: int | None, percent: int | None, allowed
 
 
 def check_alignment(aligned_to: AlignedTo, window: Window) -> None:
-    """Raise InterestError unless windows of this length may begin by this clock.
+    """Raise InterestError unless windows of this length may be aligned to this clock.
 
-    By the airport's clock are windows of six hours and of a day.
+    Windows of six hours and of a day may be aligned to the airport's clock, windows of an hour only to UTC.
     """
     if aligned_to is AlignedTo.AIRPORT and window is Window.ONE_HOUR:
         raise InterestError("an hour is not aligned to the airport's clock: leave aligned_to out", "aligned_to")

@@ -1,8 +1,8 @@
-"""What one direction of an airport was told from positions (live), and what from the settled record since. Pure.
+"""The record of what was told of one direction of an airport from positions (live), and since by the settled record.
 
 Movements that are inferred from positions are told minutes after they happen; the source's settled record of the day
 comes later and has the last word. From this record the rule finds the alerts that only correct what was known live
-(`domain.changes.TrafficChange.find_corrected_count`). It is a function of the log alone.
+(`domain.changes.TrafficChange.find_corrected_count`). It is a function of the log alone. Pure.
 """
 
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ that breaks off every hour cannot fill the state."""
 
 
 class Provenance(StrEnum):
-    """Where a message of flights, or the fact that caused an alert, comes from."""
+    """The source of a message of flights, or of the fact that caused an alert."""
 
     SETTLED = "settled"
     """The source's record of finished flights."""

@@ -16,7 +16,7 @@ class Measure(StrEnum):
 
 
 class MeasuredThreshold(NamedTuple):
-    """One threshold of an interest."""
+    """One threshold of an interest: its measure, its bound, and its value in that measure."""
 
     measure: Measure
     bound: Bound

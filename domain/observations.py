@@ -49,17 +49,17 @@ class Observation:
     """Event time and fingerprint of flights that were published before and are taken back now. They are taken away
     before the new flights are counted. A flight that is not known, or no more, has no effect."""
     provenance: Provenance = Provenance.SETTLED
-    """Where all of it comes from."""
+    """The source of its flights and its coverage."""
     is_record_part: bool = False
     """True if it is PARTIAL and one of the parts in which the settled record of its interval comes; the last one is
     COMPLETE. False: it is whole, or it is not the record."""
     is_history: bool = False
-    """True if it is only told for what is usual: no window is judged that has a part of its interval, but for parts
-    that were covered before. False: its windows are judged."""
+    """True if its flights count only for what is usual: a window that overlaps its interval is not judged, unless the
+    overlap was covered before. False: its windows are judged."""
 
     @property
     def cause(self) -> Provenance:
-        """The provenance of the facts that it causes: RECENT if its flights came before the record of their day.
+        """The provenance of the alerts that it causes: RECENT if its flights came before the record of their day.
 
         Only a COMPLETE message, or a part of one, is the settled record; only the record retracts flights.
         """
@@ -91,10 +91,10 @@ class Observation:
         return tuple(compress(times, within)), tuple(compress(fingerprints, within))
 
     def may_correct(self, watermark: int | None) -> bool:
-        """Return True if it may change what is known: flights before `watermark`, or retracted flights.
+        """Return True if it may change known counts: it has flights before `watermark`, or retracts flights.
 
-        What is known may end within the watermark's hour: with a quarter of it, where windows are cut by quarters.
-        False if nothing was covered (`watermark` None).
+        False if it does neither, or if nothing was covered (`watermark` None). Known counts may end within the
+        watermark's hour: with a quarter of it, where windows are cut by quarters.
         """
         if watermark is None:
             return False

@@ -27,7 +27,7 @@ class PastWindow:
 def list_past_windows(interest: Interest, traffic: Traffic, since: datetime, until: datetime) -> list[PastWindow]:
     """Return the windows of an interest that begin at `since` or later and end at `until` or earlier, in order.
 
-    Also those of which nothing is known, so that a chart shows what is missing. `effective_from` does not matter.
+    Windows of which nothing is known are in it, so that a chart shows what is missing. `effective_from` is ignored.
     """
     grid = find_interest_grid(interest)
     counts = WindowCounts(traffic, interest.direction, grid)

@@ -203,7 +203,10 @@ def may_have_breach(
 def may_have_local_breach(
     windows: PercentCounts, numbers: range, for_windows: int, low: int | None, high: int | None
 ) -> bool:
-    """Return the same as `may_have_breach` for windows by the airport's clock."""
+    """Return True if one of some windows by the airport's clock, or of the `for_windows` before them, may breach.
+
+    False: none of them breaches. `low` and `high`: as for `may_have_breach`.
+    """
     judged = [*range(numbers.start, min(numbers.stop, windows.reached + 1))]
     if for_windows:
         judged += windows.list_earlier(numbers.start, for_windows)
@@ -256,8 +259,8 @@ class PercentLookback(Lookback):
         return self._judged.find_later(start, for_windows - 1)
 
 
-def count_windows(traffic: Traffic, direction: Direction, grid: Grid, measure: Measure) -> WindowCounts:
-    """Return the view of a traffic as windows of one grid and direction, for thresholds in one measure."""
+def build_window_counts(traffic: Traffic, direction: Direction, grid: Grid, measure: Measure) -> WindowCounts:
+    """Build the view of a traffic as windows of one grid and direction, for thresholds in one measure."""
     if measure is Measure.PERCENT:
         return PercentCounts(traffic, direction, grid)
     return WindowCounts(traffic, direction, grid)

@@ -106,7 +106,7 @@ def preview(interest: Interest, histories: Iterable[FlightHistory]) -> Preview:
 
 
 def preview_traffic(interest: Interest, traffic: Traffic) -> Preview:
-    """Return the same as `preview`, of its airport's traffic."""
+    """Return the preview of an interest, as `preview` does, from the traffic of its airport."""
     return Preview(
         alerts=tuple(compute_alerts(interest, NO_TRAFFIC, traffic)),
         counts=tuple(_list_counts(interest, traffic)),

@@ -60,9 +60,9 @@ class BoundExplanation:
     state: AlertState | None
     """None: the window is not judged, or not enough windows in a row are in breach."""
     said: bool
-    """True: an alert is due. False: none."""
+    """True if an alert is due, False if none is."""
     is_past: bool
-    """True: the count breaches the threshold, and the window counts in a run of such windows."""
+    """True if the count breaches the threshold and the window counts in a run of such windows, else False."""
     why: str
     """Reason of the judgement, in one sentence."""
 
@@ -78,7 +78,8 @@ class WindowExplanation:
     """The part of the window's flights that is known."""
     bounds: tuple[BoundExplanation, ...]
     usual: str = ""
-    """What is usual in the window, with the counts of the weeks before. Empty: nothing is, or no threshold asks."""
+    """The usual count in words, with the counts of the weeks before. Empty: the window has no usual count, or the
+    interest has no threshold in percent."""
 
     @property
     def has_alert(self) -> bool:
@@ -93,9 +94,9 @@ class WindowExplanation:
 
 
 def explain_windows(interest: Interest, judged: Iterable[WindowVerdict]) -> Iterator[WindowExplanation]:
-    """Yield the explanation of each window, in the order of `judged`, which must be the order of time.
+    """Yield the explanation of each verdict of `judged`, which must be in the order of time.
 
-    Counts, for each bound, the windows in breach in a row, which the reasons name.
+    For each bound it counts the windows in breach in a row, because the reasons name their number.
     """
     runs = dict.fromkeys(Bound, 0)
     grid = find_grid(interest.airport, interest.window, interest.aligned_to)
@@ -126,7 +127,7 @@ def explain_windows(interest: Interest, judged: Iterable[WindowVerdict]) -> Iter
 
 
 def _explain_unjudged(verdict: WindowVerdict, usual: str) -> str:
-    """Return why a window is not judged by a threshold in percent, in one sentence; `usual`: what is usual there."""
+    """Return why a threshold in percent does not judge a window, in one sentence; `usual`: its usual count in words."""
     match verdict.unjudged:
         case Usualness.SKIPPED:
             return f"It usually has {usual}, fewer than 5: it is skipped, and neither alerts nor ends a breach."

@@ -14,7 +14,7 @@ from domain.grids import Grid, LocalGrid
 from domain.hourly_counts import DAY_HOURS, DAY_QUARTERS, HOUR_QUARTERS, QUARTER_S, HourlyCounts, QuarterDay
 from domain.interests import Direction
 from domain.measures import Measure
-from domain.percent_counts import count_windows
+from domain.percent_counts import build_window_counts
 from domain.rule import NO_STATES, StateRanges, judge
 from domain.traffic import DirectionTraffic, Traffic
 from domain.window_counts import WindowCounts
@@ -30,9 +30,9 @@ class StatementHistory(NamedTuple):
     states: frozenset[AlertState]
     """The states that were reported and not withdrawn: FIRING, STILL or both, or RESOLVED. Empty: none."""
     withdrawn_breaches: int
-    """How often a breach in the window was reported and then withdrawn."""
+    """Number of times that a breach in the window was reported and then withdrawn."""
     withdrawn_ends: int
-    """How often the end of a breach (RESOLVED) was reported and then withdrawn, or lapsed with its breach."""
+    """Number of times that an end of a breach (RESOLVED) was reported and then withdrawn, or lapsed with its breach."""
 
     def revision_of(self, state: AlertState) -> int:
         """Return the revision of a new statement with this state: how often such a statement was withdrawn before."""
@@ -68,7 +68,7 @@ class PastStatements:
 
     def __init__(self, traffic: Traffic, direction: Direction, grid: Grid, measure: Measure = Measure.FLIGHTS) -> None:
         self._traffic, self._direction, self._grid, self._measure = traffic, direction, grid, measure
-        self._now = count_windows(traffic, direction, grid, measure)
+        self._now = build_window_counts(traffic, direction, grid, measure)
         self._parts = traffic.select_directions(direction)
         self._has_corrections = any(part.corrections or part.forgotten for part in self._parts)
         self._counts: dict[tuple[int, int], list[WindowCounts]] = {}
@@ -129,7 +129,7 @@ class PastStatements:
             counts = [self._now]
             if self.are_corrected(number, for_windows):
                 counts += [
-                    count_windows(self._build_traffic(each), self._direction, self._grid, self._measure)
+                    build_window_counts(self._build_traffic(each), self._direction, self._grid, self._measure)
                     for each in self._rewind(self._list_hours(number, for_windows))
                 ]
             counts.reverse()

@@ -35,7 +35,7 @@ _DAY: Final = timedelta(days=1)
 
 
 class Frequency(StrEnum):
-    """How often somebody wants a mail: about once in this time."""
+    """The frequency of mails that somebody wants: about one in this time."""
 
     MONTH = "month"
     WEEK = "week"

@@ -17,7 +17,7 @@ from domain.changes import TrafficChange
 from domain.grids import Grid
 from domain.interests import Direction, Interest
 from domain.measures import Measure, MeasuredThreshold, list_measured_thresholds
-from domain.percent_counts import count_windows
+from domain.percent_counts import build_window_counts
 from domain.range_alerts import RangeAlert
 from domain.rule import ThresholdRange, find_first_window, find_interest_grid, judge
 from domain.sorted_entries import SortedEntries, build_entry, get_interest_id
@@ -273,7 +273,7 @@ class ThresholdIndex:
         """
         breaches: Counter[tuple[Direction, Window, Bound]] = Counter()
         for group, (bound, _), entries in self._iterate_entries():
-            windows = count_windows(traffic, group.direction, group.grid, group.measure)
+            windows = build_window_counts(traffic, group.direction, group.grid, group.measure)
             if windows.closed_until is not None:
                 breaches[group.direction, group.grid.window, bound] += _count_interests_in_breach(
                     entries, group, bound, windows

@@ -47,7 +47,7 @@ class DirectionTraffic:
     forgotten: Mapping[int, int] = field(default_factory=dict)
     """By day (since 1970), the number of corrections that changed it and are kept no longer, because of too many."""
     live: LiveRecord | None = None
-    """What was told from positions; None: nothing ever was."""
+    """The record of what was told from positions; None: nothing ever was."""
     history: Intervals = ()
     """Intervals whose flights were told as history while nothing else covered them: known for what is usual, and never
     judged, also if they are covered later. Adjacent intervals are merged."""
@@ -61,7 +61,7 @@ class DirectionTraffic:
         an observation that is COMPLETE or GAP, to its begin if it is PARTIAL; an interval between the watermark and the
         begin, which the collector skipped, becomes a gap. COMPLETE also fills what was unknown in its interval: gaps in
         it are cut out; if it begins before the coverage, coverage begins there, with a gap up to the former start.
-        What is told as history changes neither the coverage nor its gaps: see `history`.
+        An observation of history changes neither the coverage nor its gaps: see `history`.
         """
         if observation.is_history:
             return self._fold_history(observation, splits)
@@ -103,7 +103,10 @@ class DirectionTraffic:
         return first if self.covered_from is None else min(first, self.covered_from)
 
     def is_known(self, begin: int, end: int) -> bool:
-        """Return True if all flights of [begin, end) (seconds since 1970) are known: covered, or as history."""
+        """Return True if all flights of [begin, end) (seconds since 1970) are known, by coverage or as history.
+
+        False if any part of it is neither covered nor history.
+        """
         is_within = self.covered_from is not None and self.covered_from <= begin and end <= (self.watermark or 0)
         if is_within and not (self.gaps and self.has_gap_in(begin, end)):
             return True
@@ -297,7 +300,7 @@ class Traffic:
     arrivals: DirectionTraffic = DirectionTraffic()
     departures: DirectionTraffic = DirectionTraffic()
     usual: Usual = NO_USUAL
-    """What is usual in the windows that were reached (`domain.usual_fold`). `fold` does not change it."""
+    """The usual counts of the windows that were reached (`domain.usual_fold`). `fold` does not change them."""
 
     def select_directions(self, direction: Direction) -> tuple[DirectionTraffic, ...]:
         """Return the traffic of each part of a direction: arrivals and departures for BOTH, else one."""

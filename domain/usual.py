@@ -32,9 +32,9 @@ _LARGEST: Final = 2 ** (8 * _NUMBER_BYTES) - 2
 _ALL_WINDOWS: Final = f"<{sum(_WINDOWS_A_DAY.values())}H"
 
 UsualDay = bytes
-"""What is usual in the windows of one UTC day: two bytes for each (little-endian), 24 hours, then four windows of six
-hours, then the day. 0: no usual; else the doubled usual and 1. Compact, because each message writes some of them. Of
-windows that were not reached yet it is what would be fixed now.
+"""The usual counts of the windows of one UTC day: two bytes for each (little-endian), 24 hours, then four windows of
+six hours, then the day. 0: no usual; else the doubled usual and 1. Compact, because each message writes some of them.
+Windows that were not reached yet have the usual that would be fixed now.
 
 After them come the windows by the airport's clock that begin on the day and have a usual, in the order of their begin:
 three bytes for each. The first is the quarter of an hour of the day (UTC) in which the window begins, with `_DAY_LONG`
@@ -59,7 +59,7 @@ class Usual:
     both: dict[int, UsualDay] = field(default_factory=dict)
 
     def select_days(self, direction: Direction) -> dict[int, UsualDay]:
-        """Return the days of one direction."""
+        """Return the usual counts of one direction, by UTC day (since 1970)."""
         match direction:
             case Direction.ARRIVALS:
                 return self.arrivals
@@ -119,7 +119,10 @@ def pack_local_usual(window: Window, begin: int, doubled: int) -> bytes:
 
 
 def copy_local_windows(packed: UsualDay, day: int, since: int) -> bytes:
-    """Return the local windows of a day (since 1970) that begin before `since` (seconds since 1970), to be kept."""
+    """Return the packed local windows of the day `packed` that begin before `since` (seconds since 1970).
+
+    `day`: its number since 1970.
+    """
     at = len(EMPTY_USUAL_DAY)
     while at < len(packed) and day * _DAY_S + (packed[at] & ~_DAY_LONG) * QUARTER_S < since:
         at += _LOCAL_BYTES
@@ -143,9 +146,9 @@ def pack_doubled_usual(doubled: Sequence[int]) -> UsualDay:
 
 
 def copy_windows(packed: UsualDay, whole: UsualDay, begin: int) -> UsualDay:
-    """Return the day `packed` with the windows of the day `whole` that start at the hour `begin` or later.
+    """Return a day of the windows of `packed` that start before the hour `begin`, and of the later ones of `whole`.
 
-    Of windows by UTC alone: local ones are left out.
+    It has the windows by UTC alone: local ones are left out.
     """
     if begin == 0:
         return whole

@@ -123,7 +123,7 @@ def _drop_days(days: dict[int, UsualDay], part: DirectionTraffic) -> dict[int, U
 
 
 def _find_known_from(after: DirectionTraffic, before: DirectionTraffic) -> int:
-    """Return the earliest known time of one direction after or before a message (seconds since 1970)."""
+    """Return the earliest time (seconds since 1970) from which one direction is known, after or before a message."""
     known_before = before.known_from
     if known_before is None or (after.known_from or 0) <= known_before:
         return after.known_from or 0
@@ -131,9 +131,9 @@ def _find_known_from(after: DirectionTraffic, before: DirectionTraffic) -> int:
 
 
 def _compute_day(parts: _Parts, day: int, since: int, calendar: Calendar, known: UsualDay) -> UsualDay:
-    """Return a UTC day with the usual, by what is known now, of the windows that start from `since` on.
+    """Return the usual counts of a UTC day, with those of the windows from `since` on computed from what is known now.
 
-    `since`: seconds since 1970; `known`: the day with the windows before.
+    Earlier windows stay as they are in `known`. `since`: seconds since 1970.
     """
     plan, local_plan = calendar.plan_day(day), calendar.plan_local_day(day)
     weeks = None
@@ -153,9 +153,9 @@ def _compute_day(parts: _Parts, day: int, since: int, calendar: Calendar, known:
 
 
 def _compute_irregular_day(parts: _Parts, day: int, begin: int, plan: Plan, known: UsualDay) -> UsualDay:
-    """Return a UTC day with the usual of the windows by UTC that start from hour `begin` on, found one by one.
+    """Return the usual counts of a UTC day, with those of the windows by UTC from hour `begin` on computed one by one.
 
-    `plan`: the base hours of the day; `known`: the day with the windows before.
+    Earlier windows stay as they are in `known`. `plan`: the base hours of the day.
     """
     packed = bytearray(copy_windows(known, EMPTY_USUAL_DAY, begin))
     for hour in range(day * DAY_HOURS + begin, (day + 1) * DAY_HOURS):
@@ -180,7 +180,7 @@ def _compute_local_windows(parts: _Parts, since: int, plan: LocalPlan) -> bytes:
 
 
 def _compute_regular_local_windows(weeks: Sequence[Sequence[int]], day: int, since: int, plan: LocalPlan) -> bytes:
-    """Return the same as `_compute_local_windows` for a regular plan whose base windows are all known.
+    """Return, faster, what `_compute_local_windows` returns for a regular plan whose base windows are all known.
 
     `weeks`: the counts of the 48 hours from the begin of each base day on; `day`: the plan's, since 1970.
     """
@@ -274,7 +274,7 @@ def _find_base_hour(plan: Plan, weeks: int, hour: int) -> int | None:
 
 
 def _fix_window(packed: bytearray, parts: _Parts, window: Window, number: int, bases: list[int | None]) -> None:
-    """Set in `packed`, a day, the usual of window `number` the median of its known base windows, if three are known.
+    """Write the usual of window `number` into the day `packed`: the median of its base windows, if three are known.
 
     `bases`: the hours (since 1970) at which they start, None where there is none. An hour at which no window of this
     length starts has no base window.
@@ -323,6 +323,6 @@ def list_base_counts(
     """Return the counts of the base windows of window `number` as far as they are known now, the latest week first.
 
     They are for a person to read beside the usual: a correction of a past week may have changed them since it was
-    fixed, and of weeks that are retained no longer nothing is known.
+    fixed, and weeks that are no longer retained are left out.
     """
     return tuple(flights for _, flights in find_base_windows(traffic, calendar, direction, grid, number))

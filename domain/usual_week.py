@@ -40,8 +40,8 @@ def list_usual_week(
 ) -> list[UsualWindow]:
     """Return what is usual in all windows of seven days from `since`, the begin of a day by the grid's clock, in order.
 
-    By the flights that are known now of the five weeks before, by the airport's clock (ICAO code): of a window that was
-    reached already, thresholds in percent were judged by what was known then.
+    It follows from the flights of the five weeks before that are known now, by the airport's clock (ICAO code). A
+    window that was reached already was judged by what was known then, which may differ.
     """
     calendar, first = find_calendar(airport), grid.find_number(seconds(since))
     found = []

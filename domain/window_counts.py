@@ -141,7 +141,7 @@ class WindowCounts:
         return any(part.has_history_in(begin, end) for part in self._directions)
 
     def _count_local_window(self, grid: LocalGrid, number: int) -> WindowCount:
-        """Return the same as `_count_window` for a window by the airport's clock, which is not whole hours everywhere.
+        """Return the count of a window by the airport's clock, which need not begin or end with an hour of UTC.
 
         It is lost if it begins or ends within an hour whose flights are only known together.
         """

@@ -62,14 +62,15 @@ class WindowHistory:
 
 
 @dataclass(slots=True)
-class _Telling:
-    """The alerts that were raised so far."""
+class _AlertsByWindow:
+    """The alerts that were raised so far about the windows `within`."""
 
     within: range
     alerts: dict[int, list[Alert]] = field(default_factory=dict)
+    """By window (since 1970), in the order in which they were raised."""
 
     def add(self, interest: Interest, before: Traffic, after: Traffic) -> None:
-        """Add the alerts of an interest that follow from a change, about the windows that are asked for."""
+        """Add the alerts about these windows that an interest gets when the traffic changes."""
         grid = find_interest_grid(interest)
         for alert in compute_alerts(interest, before, after, self.within):
             number = grid.find_number(int(alert.window_start.timestamp()))
@@ -87,11 +88,11 @@ def replay_windows(
     latest = versions[-1].interest
     calendar, traffic = find_calendar(latest.airport), NO_TRAFFIC
     needs_usual = any(has_percents(each.interest) for each in versions)
-    telling, waiting = _Telling(within), list(versions)
+    raised, waiting = _AlertsByWindow(within), list(versions)
     closings: list[tuple[int, datetime]] = []
     for message in messages:
         while waiting and waiting[0].since <= message.at:
-            telling.add(waiting.pop(0).interest, NO_TRAFFIC, traffic)
+            raised.add(waiting.pop(0).interest, NO_TRAFFIC, traffic)
         observation = message.observation
         before, traffic = (
             traffic,
@@ -104,13 +105,13 @@ def replay_windows(
             closings.append((covered, message.at))
         is_first_coverage = find_covered_until(before, latest.direction) is None
         for version in versions:
-            # What was known before the windows that are asked for says nothing of them.
+            # A message about an earlier time changes no alert of these windows.
             may_concern = is_first_coverage or observation.end > _find_earliest_concern(version.interest, within)
             if may_concern and version.is_in_force(message.at):
-                telling.add(version.interest, before, traffic)
+                raised.add(version.interest, before, traffic)
     for version in waiting:
-        telling.add(version.interest, NO_TRAFFIC, traffic)
-    return WindowHistory(traffic, telling.alerts, closings)
+        raised.add(version.interest, NO_TRAFFIC, traffic)
+    return WindowHistory(traffic, raised.alerts, closings)
 
 
 def find_covered_until(traffic: Traffic, direction: Direction) -> int | None:
@@ -134,5 +135,5 @@ def _find_earliest_concern(interest: Interest, within: range) -> int:
 
 
 def has_percents(interest: Interest) -> bool:
-    """Return True if a threshold of an interest is in percent of what is usual."""
+    """Return True if a threshold of an interest is in percent of what is usual, False if all are in flights."""
     return any(measure is Measure.PERCENT for measure, _, _ in list_measured_thresholds(interest))

@@ -11,7 +11,7 @@ from local.processes import ROOT
 FOLDER: Final = ROOT / ".towerwatch" / "compose"
 
 GIVEN_BY_OTHERS: Final = ("opensky_client_id", "opensky_client_secret", "smtp_username", "smtp_password")
-"""What OpenSky and the mail server give: empty files, which mean that there is none."""
+"""Secrets that OpenSky and the mail server issue; their files are made empty, which means that there is none."""
 
 _FOR_ALL_IN_ITS_CONTAINER: Final = 0o444
 """Compose mounts a secret with the rights of its file, and each container has another user; the folder is closed."""
@@ -35,7 +35,7 @@ def make_secrets(folder: Path) -> list[str]:
     made: list[str] = []
 
     def keep_or_make(name: str, content: str) -> str:
-        """Return a secret's content, which is `content` where there was none."""
+        """Return the content of a secret's file; write it with `content` first if there is no such file."""
         path = folder / name
         if not path.exists():
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

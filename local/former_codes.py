@@ -33,7 +33,7 @@ _ICAO: Final = re.compile(r"[A-Z0-9]{4}")
 
 @dataclass(frozen=True, slots=True)
 class KnownAirport:
-    """An airport of one table."""
+    """An airport as one version of the table of `airportsdata` has it."""
 
     icao: str
     iata: str

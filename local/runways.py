@@ -36,7 +36,7 @@ _METRES_PER_DEGREE: Final = 111_195.0
 
 
 def is_runway(row: Mapping[str, str]) -> bool:
-    """Return True if a row of the output has two thresholds that are the ends of one runway for airplanes."""
+    """Return True if the two thresholds of a row of the output are the ends of one runway for airplanes, else False."""
     if _HELIPAD.fullmatch(row["le"]) or _HELIPAD.fullmatch(row["he"]):
         return False
     try:

@@ -30,7 +30,7 @@ def encode_correction(state: state_pb2.CountCorrection, correction: Correction) 
 
 
 def decode_correction(state: state_pb2.CountCorrection) -> Correction:
-    """Decode a correction."""
+    """Decode the record of a correction from its protobuf message."""
     return Correction(
         number=state.number,
         watermark_before=state.watermark_before,

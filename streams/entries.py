@@ -35,7 +35,7 @@ LONGEST_HISTORY_DAYS: Final = 400
 """Most days that a setting may keep. Expired days are searched this far back, because the setting may be lowered."""
 
 _UsualDays = tuple[dict[int, UsualDay], dict[int, UsualDay]]
-"""What is usual by day (since 1970), as it is kept with the days of one direction: its own, and that of both."""
+"""The usual counts by day (since 1970) that are kept with the days of one direction: its own, and those of both."""
 _NOTHING_USUAL: Final[dict[int, UsualDay]] = {}
 
 _SEQUENCE_TAG: Final = 0x08

@@ -16,7 +16,7 @@ def encode_live_record(state: state_pb2.LiveRecord, live: LiveRecord) -> None:
 
 
 def decode_live_record(state: state_pb2.LiveRecord) -> LiveRecord:
-    """Decode a record."""
+    """Decode the record of what was told live from its protobuf message."""
     return LiveRecord(
         begin=state.begin,
         end=state.end,

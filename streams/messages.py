@@ -113,7 +113,7 @@ def decode_interest(value: bytes) -> Interest:
 
 
 def is_past_interest(value: bytes) -> bool:
-    """Return True if a value of interests.changed.v1 is published again because the log was lost, and was told.
+    """Return True if a value of interests.changed.v1 is published again because the log was lost; False if it is new.
 
     Raises UndecodableError.
     """

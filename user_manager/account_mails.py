@@ -75,7 +75,10 @@ class AccountMails:
         return new
 
     def are_mails_stopped(self, link_token: str) -> bool:
-        """Return True if account mails to the mailbox that the link names are stopped. Raises LinkForgedError."""
+        """Return True if account mails to the mailbox that the link names are stopped, False if they are sent.
+
+        Raises LinkForgedError.
+        """
         link = self._links.parse_stop_link(link_token)
         with self._database.reading() as session:
             mailbox = session.get(Mailbox, link.mailbox_hash)

@@ -99,7 +99,7 @@ class AccountPage:
 
 @dataclass(frozen=True, slots=True)
 class Confirmation:
-    """How far the confirmation of an account's address is."""
+    """The state of the confirmation of an account's address."""
 
     state: ConfirmationState
     requested_at: datetime

@@ -59,7 +59,10 @@ def parse_address(text: str, *, allow_test: bool) -> Address:
 
 
 def _parse_any_address(text: str, *, allow_test: bool) -> Address:
-    """Parse an address as `parse_address` does, with or without an encoded word. Raises AddressInvalidError."""
+    """Parse an address as `parse_address` does, but accept one that looks like an encoded word (RFC 2047).
+
+    Raises AddressInvalidError.
+    """
     try:
         valid = validate_email(text, check_deliverability=False, allow_smtputf8=False, test_environment=allow_test)
     except EmailNotValidError as error:

@@ -66,9 +66,9 @@ class CollectorRecord:
 
 
 def decode_record(user_id: UUID, pages: Sequence[service_pb.ExportPersonResponse]) -> CollectorRecord:
-    """Return what all pages of the answer about a person say together; there is one at least.
+    """Merge all pages of the collector's answer about a person, at least one, into one record.
 
-    Raises ValueError if they say what this version does not know, or something of another person.
+    Raises ValueError for a value that this version does not know, and for an interest of another person.
     """
     interests = tuple(_decode_stored_interest(each) for page in pages for each in page.interests)
     first = pages[0]
@@ -125,7 +125,7 @@ def decode_interest(message: interests_pb.InterestSet) -> Interest:
 
 
 def _decode_writes(person: service_pb.PersonRecord) -> WriteRecord:
-    """Return what is counted of a person."""
+    """Return the counts of a message that limit a person's changes."""
     return WriteRecord(
         person.paid,
         _to_instant(person.minute) if person.HasField("minute") else None,

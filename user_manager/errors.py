@@ -103,7 +103,7 @@ class TooManyUsersError(UserManagerError):
     """One call requested more users than the maximum."""
 
 
-class TooManyInterestsError(UserManagerError):
+class TooManyInterestLinksError(UserManagerError):
     """One call requested links to more interests than the maximum."""
 
 

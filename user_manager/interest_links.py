@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
-from user_manager.errors import TooManyInterestsError
+from user_manager.errors import TooManyInterestLinksError
 from user_manager.links import LinkSigner
 
 MAX_INTERESTS_PER_USER: Final = 200
@@ -26,12 +26,12 @@ class InterestLinks:
 
 
 def check_number_of_interests(numbers: Collection[int]) -> None:
-    """Raise TooManyInterestsError if a call requests links to more interests than it may.
+    """Raise TooManyInterestLinksError if a call requests links to more interests than it may.
 
-    `numbers`: of the interests of each user.
+    `numbers`: the number of interests of each user of the call.
     """
     if sum(numbers) > MAX_INTERESTS_PER_CALL or any(each > MAX_INTERESTS_PER_USER for each in numbers):
-        raise TooManyInterestsError(
+        raise TooManyInterestLinksError(
             f"Ask for links to at most {MAX_INTERESTS_PER_USER} interests of a user, and {MAX_INTERESTS_PER_CALL} in "
             "all, in one call."
         )

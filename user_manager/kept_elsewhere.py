@@ -1,4 +1,4 @@
-"""What else is kept about a person that the export does not hold: what, where, and for how long. Pure.
+"""The data about a person that the export does not hold: what they are, where they are, and for how long. Pure.
 
 Times are those of the topics' catalogue and of the services' own constants; a test compares them.
 """
@@ -16,7 +16,7 @@ NOTIFIER_STATUS_DAYS: Final = LONGEST_ABSENCE_DAYS + 1
 
 @dataclass(frozen=True, slots=True)
 class KeptElsewhere:
-    """Something that is kept about a person and is not in the export."""
+    """A kind of data that is kept about a person and is not in the export, in words for that person."""
 
     what: str
     where: str

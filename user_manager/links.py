@@ -195,7 +195,7 @@ class LinkSigner:
     def build_alert_stop_url(self, user_id: UUID, interest_id: UUID) -> str:
         """Build the link that removes one interest of a user; it never expires, so that the oldest mail's works.
 
-        Whether the interest exists, and is this user's, is for whoever removes it to find out.
+        It does not check that the interest exists and is this user's: the collector does when the link is used.
         """
         value = f"{user_id}~{interest_id}"
         return f"{self.public_url}/stop/{self._build_signer(_ALERT_STOP).sign(value).decode('ascii')}"

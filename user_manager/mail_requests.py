@@ -24,7 +24,7 @@ SIGN_IN_REQUEST_LIFETIME: Final = timedelta(days=1)
 
 
 class MailKind(StrEnum):
-    """What an account mail was requested for. The column holds these values."""
+    """The purpose of an account mail. The column holds these values."""
 
     CONFIRMATION = "confirmation"
     """To confirm the address; or to say that it has a confirmed account."""

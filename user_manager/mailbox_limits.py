@@ -97,7 +97,7 @@ def compute_mail_wait(
 
 
 def has_room(in_all: int, counts: Sequence[int]) -> bool:
-    """Return True if one more mail may be counted, in all and for each network of its client. Pure.
+    """Return True if one more mail may be counted, in all and for each network of its client; else False. Pure.
 
     `counts` are those of all, of the widest network around the client, of the next one within it, and so on down to the
     client. The widest may have half of what is left, times the part of all that is left, and each one within it half of
@@ -150,9 +150,9 @@ class MailboxLimits:
         return self._compute_hmac("sign-in link", address_digest)
 
     def compute_own_hashes(self, address_key: str) -> dict[PauseScope, str]:
-        """Return the hash of the row that counts the mails of each scope to this very address.
+        """Compute, for each scope, the hash of the row that counts the mails to this very address.
 
-        The rows that count those to all other spellings of a mailbox are nobody's own.
+        Rows that count the mails to all other spellings of a mailbox are left out: they belong to no one person.
         """
         signing_in = self._compute_hmac(f"{PauseScope.SIGN_IN}address", address_key)
         return {PauseScope.ACCOUNT: self.compute_proof_hash(address_key), PauseScope.SIGN_IN: signing_in}

@@ -20,7 +20,7 @@ class Base(DeclarativeBase):
 
 
 class ConfirmationState(StrEnum):
-    """How far the confirmation of an address is. The column holds the values that the notifier reports."""
+    """The state of the confirmation of an address. The column holds the values that the notifier reports."""
 
     CONFIRMED = "confirmed"
     """The address is confirmed, and no mail to it has come back since. Never stored."""
@@ -82,7 +82,7 @@ class User(Base):
 
     @property
     def suppressed(self) -> bool:
-        """Return True if mail to the address bounced after the address was last confirmed. ADR 19."""
+        """Return True if mail to the address bounced after the address was last confirmed, else False. ADR 19."""
         if self.bounced_at is None:
             return False
         return self.confirmed_at is None or self.bounced_at > self.confirmed_at

@@ -26,7 +26,7 @@ class Newcomer:
 
 
 def add_newcomer(session: Session, address: Address, newcomer: Newcomer, now: datetime) -> None:
-    """Insert an unconfirmed account with the address, unless it has an account, be it confirmed or not.
+    """Insert an unconfirmed account for the address, unless the address has an account already, confirmed or not.
 
     The person's name is the address's local part until they type another when they confirm. Nobody knows the account's
     token; no mail is requested. The caller holds the lock of the mailbox.

@@ -158,7 +158,7 @@ class PersonExports:
         return PersonExport(now, account, confirmation, *facts, views, mail_state, answers, deletion, record)
 
     def _load_mail_state(self, session: Session, user: User) -> MailState:
-        """Return what is kept of mails to the address of a confirmed account."""
+        """Return the stored state of the mails to the address of a confirmed account."""
         digest = user.address_digest or compute_address_digest(user.address_key)
         hashes = self._limits.compute_own_hashes(user.address_key)
         rows = ((scope, session.get(Mailbox, each)) for scope, each in hashes.items())
@@ -179,7 +179,7 @@ class PersonExports:
 
 
 def _load_pending_deletion(session: Session, user_id: UUID) -> PendingDeletion | None:
-    """Return the deletion of an account that exists; None if none was asked for, or it was called off."""
+    """Return the account's deletion that may still be cancelled; None if none was requested, or it was cancelled."""
     row = session.scalar(
         select(Deletion).where(Deletion.user_id == user_id, Deletion.step == DeletionStep.DELETE_INTERESTS)
     )

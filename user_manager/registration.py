@@ -166,7 +166,7 @@ class Registrations:
         return registration, True
 
     def _erase_unconfirmed_account(self, session: Session, address: Address) -> str | None:
-        """Erase the unconfirmed account with this address, if there is one; return how far its confirmation mail is."""
+        """Erase the unconfirmed account with this address; return the state of its mail, None if there is none."""
         query = select(User).where(User.address_key == address.key, User.confirmed.is_(False)).with_for_update()
         user = session.scalar(query)
         if user is None:

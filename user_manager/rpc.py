@@ -32,7 +32,7 @@ from user_manager.errors import (
     BadInstantError,
     SessionUnknownError,
     TokenUnknownError,
-    TooManyInterestsError,
+    TooManyInterestLinksError,
     TooManyUsersError,
 )
 from user_manager.interest_links import check_number_of_interests
@@ -45,7 +45,7 @@ STATUSES: Final[Mapping[type[Exception], grpc.StatusCode]] = {
     TokenUnknownError: grpc.StatusCode.UNAUTHENTICATED,
     SessionUnknownError: grpc.StatusCode.UNAUTHENTICATED,
     TooManyUsersError: grpc.StatusCode.INVALID_ARGUMENT,
-    TooManyInterestsError: grpc.StatusCode.INVALID_ARGUMENT,
+    TooManyInterestLinksError: grpc.StatusCode.INVALID_ARGUMENT,
     BadInstantError: grpc.StatusCode.INVALID_ARGUMENT,
     BadConfirmationStateError: grpc.StatusCode.INVALID_ARGUMENT,
     DatabaseUnavailableError: grpc.StatusCode.UNAVAILABLE,
@@ -94,7 +94,7 @@ class UserService(UserServiceServicer):
     ) -> GetContactsResponse:
         """Return the contacts of the requested users, with links to the requested interests; unknown ids are left out.
 
-        Raises TooManyUsersError, TooManyInterestsError.
+        Raises TooManyUsersError, TooManyInterestLinksError.
         """
         contacts = self._accounts.load_contacts(request.user_ids, _parse_interests(request))
         return GetContactsResponse(contacts=map(_encode_contact, contacts))
@@ -118,7 +118,7 @@ class UserService(UserServiceServicer):
 
 
 def _encode_contact(contact: accounts.Contact) -> Contact:
-    """Translate a contact into its protobuf message."""
+    """Return the protobuf message of a contact, with its links."""
     account = contact.account
     return Contact(
         user_id=str(account.user_id),
@@ -144,7 +144,7 @@ def _encode_contact(contact: accounts.Contact) -> Contact:
 def _parse_interests(request: GetContactsRequest) -> Mapping[UUID, Collection[UUID]]:
     """Return the ids of the interests that the request names, each once, by user. Ids that are no UUIDs are left out.
 
-    Raises TooManyInterestsError.
+    Raises TooManyInterestLinksError.
     """
     check_number_of_interests([len(each.interest_ids) for each in request.interests])
     return {

@@ -94,7 +94,7 @@ class Sessions:
             return [self._build_view(row, current_id) for row in rows]
 
     def end(self, credential: Credential, email: str, session_id: UUID) -> bool:
-        """End one session of the account with this address; return True if it is the one that has sent the request.
+        """End one session of the account with this address; return True if it is the caller's own, else False.
 
         Raises TokenUnknownError, SessionUnknownError, NotYoursError, AccountUnknownError, NoSuchSessionError.
         """

@@ -29,7 +29,7 @@ log = structlog.get_logger()
 
 
 class SignInOutcome(StrEnum):
-    """What became of an attempt to sign in by a link; a metric label."""
+    """The outcome of an attempt to sign in by a link; a metric label."""
 
     SIGNED_IN = "signed_in"
     EXPIRED = "expired"

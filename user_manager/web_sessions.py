@@ -30,7 +30,7 @@ MOST_SESSIONS: Final = 20
 
 @dataclass(frozen=True, slots=True)
 class SessionLifetimes:
-    """How long a session lasts: after its last use, and after signing in."""
+    """The lifetimes of a session: after its last use, and after signing in."""
 
     idle: timedelta = DEFAULT_IDLE
     """Time after the last use."""

@@ -94,10 +94,11 @@ class LeaseWatch:
         self._seen: tuple[object, ...] | None = None
         self._since = 0.0
 
-    def has_lapsed(self, lease: tuple[object, ...], elapsed: float) -> bool:
-        """Return True if this lease has been the same for `LEASE_S`, up to `elapsed` (seconds of a monotonic clock).
+    def detect_lapse(self, lease: tuple[object, ...], elapsed: float) -> bool:
+        """Note the present lease; return True if it has lapsed: it has been the same for `LEASE_S`. Else False.
 
-        Remembers the lease, and begins to count anew if it differs from the one that was seen last.
+        It counts anew if the lease differs from the one of the last call. `elapsed`: the present, in seconds of
+        a monotonic clock.
         """
         if lease != self._seen:
             self._seen, self._since = lease, elapsed
@@ -219,7 +220,7 @@ class Outbox:
             session.execute(insert(self.relay), relay_row)
             relay = session.execute(select(self.relay).with_for_update()).one()
         lease = (relay.owner, relay.leased_until, relay.next_sequence)
-        if relay.owner not in (None, owner) and not watch.has_lapsed(lease, elapsed):
+        if relay.owner not in (None, owner) and not watch.detect_lapse(lease, elapsed):
             return []
         numbered = self._load_sequenced(session)
         next_sequence = relay.next_sequence

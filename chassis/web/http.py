@@ -33,7 +33,7 @@ _MOST_FAULTS: Final = 20
 
 
 class Fault(BaseModel):
-    """What is wrong with one member of a body, or with one parameter."""
+    """A fault of one member of a body, or of one parameter."""
 
     field: str
     message: str

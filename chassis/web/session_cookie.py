@@ -66,7 +66,7 @@ class SessionCookie:
         return SessionSecret(found[0])
 
     def is_sent(self) -> bool:
-        """Return True if the present request comes from a browser that has a session, valid or not.
+        """Return True if the present request comes from a browser that has a session, valid or not; else False.
 
         A second cookie says so: the session's own is not sent when a link on a foreign page, or in a mail that is read
         there, leads here. It opens nothing, so that it may be sent then (SameSite=Lax).
@@ -88,7 +88,10 @@ class SessionCookie:
             raise Problem(403, fault)
 
     def is_own_origin(self) -> bool:
-        """Return True if a page of this service's origin has caused the present request (`require_own_origin`)."""
+        """Return True if a page of this service's origin has caused the present request.
+
+        False where `require_own_origin` raises: another page has, or it cannot be known of a request that writes.
+        """
         try:
             self.require_own_origin()
         except Problem:
@@ -123,7 +126,7 @@ class SessionCookie:
 
 
 def _has_bearer_header() -> bool:
-    """Return True if the request has the header `Authorization` with a bearer token, be it empty.
+    """Return True if the request has the header `Authorization` with a bearer token, be it empty; else False.
 
     Another scheme is of a proxy in front, which asks for a password.
     """

@@ -115,11 +115,13 @@ class _Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
         return TransferState.IDLE if self.request is None and self._answered else TransferState.RECEIVING
 
     def readable(self) -> bool:
-        """Return True if the loop should read from the client; closes the connection if a deadline is missed.
+        """Return True if the loop should read from the client, else False; close it if a deadline is missed.
 
         The loop calls this at least once a second.
         """
-        if self.connected and self._deadlines.is_overdue(time.monotonic(), self._get_state(), self._answered):
+        if self.connected and self._deadlines.detect_missed_deadline(
+            time.monotonic(), self._get_state(), self._answered
+        ):
             self.close_when_flushed = False
             self.handle_close()
             return False

@@ -38,7 +38,7 @@ async def has_notifier_read_everything(clients: LogClients) -> bool:
 
 
 async def _has_read_everything(clients: LogClients, group: str, topics: Iterable[Topic]) -> bool:
-    """Return True if a group has committed the end of every partition that has records, as of now.
+    """Return True if a group has committed the end of every partition that has records now, else False.
 
     A commit beyond the end is of an earlier log, and proves nothing.
     """

@@ -84,12 +84,13 @@ def republish(session: Session, told_flight_id: int) -> None:
 
 
 def encode_told(target: RetainedCoverage, flights: Sequence[RetainedFlight]) -> Iterator[OutboxMessage]:
-    """Yield the events of what was told of a target, as past: a new beginning, what was covered, and what came early.
+    """Yield the events that tell again, as past, what was told of a target before the log was lost.
 
-    `flights`: its flights in the order of their event times; those that were not told are ignored, but for those of
-    history, of which nothing is ever told. A day at a time is published, each with its flights, and with those from
-    before that no range covers. History comes where it came: what is usual in a window follows from what was known when
-    the coverage reached it.
+    They are a new beginning, the covered time a day at a time, and the flights that came before their time was covered.
+    A day comes with its flights, and with earlier ones that no range covers. History comes at the place where it came
+    the first time: what is usual in a window follows from what was known when the coverage reached it. `flights`: those
+    of the target, in the order of their event times; untold ones are ignored, except those of history, of which nothing
+    is ever told.
     """
     begin = target.find_begin()
     yield encode_new_beginning(target.airport, target.direction, begin, begin + DAY)
@@ -131,10 +132,11 @@ def encode_told(target: RetainedCoverage, flights: Sequence[RetainedFlight]) -> 
 
 
 def encode_untold(target: RetainedCoverage, flights: Sequence[RetainedFlight]) -> Iterator[OutboxMessage]:
-    """Yield the events of what was not told of a target yet: late flights of told days, days, and what came early.
+    """Yield the events that tell what was not told of a target yet, as when it was new.
 
-    `flights`: its flights in the order of their event times; those that were told are ignored, but for those that were
-    taken back with a day that was not told. At the end comes the live coverage that was not published.
+    They are late flights of told days, the untold days, flights that came before their time was covered, and at the end
+    the live coverage that was not published. `flights`: those of the target, in the order of their event times; told
+    ones are ignored, except those that were taken back with an untold day.
     """
     begin, told_until = target.find_begin(), _find_told_end(target)
     untold = [each for each in flights if not each.was_told and not _is_of_history(target, each)]
@@ -194,9 +196,10 @@ def _list_told_pieces(target: RetainedCoverage) -> list[_Piece]:
 
 
 def _order_by_publication(pieces: Sequence[_Piece], target: RetainedCoverage) -> Iterator[_Piece]:
-    """Yield the covered pieces in order, and each stretch of history where the coverage had come when it was published.
+    """Yield the covered pieces in order, and between them each stretch of history in its place of publication.
 
-    A piece that holds that time is cut in two there. Of one time, the newest history comes first.
+    Its place is where the coverage ended when it was published; a piece that holds that instant is cut in two there. Of
+    stretches with one place, the newest comes first.
     """
     history = sorted(target.list_history(), key=lambda each: (each.known_at or each.begin, -each.begin.timestamp()))
     for piece in pieces:
@@ -212,7 +215,7 @@ def _order_by_publication(pieces: Sequence[_Piece], target: RetainedCoverage) ->
 
 
 def _is_of_history(target: RetainedCoverage, flight: RetainedFlight) -> bool:
-    """Return True if a flight is published again with history: it lies in a stretch of it, and was not live."""
+    """Return True if a flight is published again as history: it lies in a stretch of history, in no live one."""
     at = flight.event_time
     if not any(each.begin <= at < each.end for each in target.list_history()):
         return False

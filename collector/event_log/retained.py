@@ -1,4 +1,4 @@
-"""What is published again to a lost log, as loaded from the database: coverage, flights, and what was live.
+"""The coverage, flights and live movements that are published again to a lost log, as loaded from the database.
 
 Each function runs in the caller's transaction.
 """
@@ -39,7 +39,7 @@ Stretch = tuple[datetime, datetime]
 
 @dataclass(frozen=True, slots=True)
 class HistoryStretch:
-    """A stretch [begin, end) that was published as history, and when: for what is usual, and not to be judged."""
+    """A stretch [begin, end) that was published as history: its flights count for what is usual and are not judged."""
 
     begin: datetime
     end: datetime
@@ -67,7 +67,7 @@ class RetainedCoverage:
     may hold them."""
 
     def find_begin(self) -> datetime:
-        """Return where what is published again begins: REPUBLISHED_DAYS before its end, or later."""
+        """Return the instant from which the target is published again: REPUBLISHED_DAYS before its end, or later."""
         begin = min(
             [self.covered_from, *(begin for begin, _ in self.live), *(stretch.begin for stretch in self.history)]
         )
@@ -86,7 +86,7 @@ class RetainedCoverage:
 
 
 def cut_out(stretch: Stretch, others: Iterable[Stretch]) -> list[Stretch]:
-    """Return what is left of a stretch without some others, which are in order and do not overlap."""
+    """Return the parts of a stretch that lie in none of some others, which are in order and do not overlap."""
     left, (begin, end) = [], stretch
     for other_begin, other_end in others:
         left.append((begin, min(other_begin, end)))
@@ -112,7 +112,7 @@ class RetainedFlight:
 
 @dataclass(slots=True)
 class UnpublishedLive:
-    """What was live and still in the outbox when the log was lost."""
+    """The live movements and live coverage that were still in the outbox when the log was lost."""
 
     flights: set[tuple[Target, PublishedFlight]] = field(default_factory=set)
     covered_from: dict[Target, datetime] = field(default_factory=dict)

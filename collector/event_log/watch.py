@@ -117,7 +117,7 @@ class EventLogWatch:
         return False
 
     async def _check(self) -> bool:
-        """Check the log once, and return True while it is being written anew.
+        """Check the log once; return True while it is being written anew, else False.
 
         Creates missing topics. Raises KafkaError, OSError or ChassisError.
         """

@@ -52,7 +52,7 @@ Raises KafkaError if another replica owns it, or if the broker is unavailable.
 
 
 class Collector(Protocol):
-    """What the leader runs: it begins a term, then collects what is due again and again.
+    """The collector that the leader runs: it begins a term, then collects what is due again and again.
 
     Calls of `collect` never overlap, but may be cancelled.
     """

@@ -130,7 +130,7 @@ def _complete_altitude(first: Fix, fix: Fix) -> Fix:
 
 
 def _has_come_in(track: Track, first: Fix, fix: Fix) -> bool:
-    """Return True if an aircraft has descended since it was first heard, as none does that takes off."""
+    """Return True if an aircraft has descended since it was first heard, as none does that takes off; else False."""
     if fix.on_ground or fix.altitude_m is None or first.altitude_m is None or first.on_ground:
         return False
     descended = first.altitude_m - fix.altitude_m

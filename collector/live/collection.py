@@ -301,7 +301,10 @@ class _FeedRunner:
             self._log_missing_database()
 
     def _is_report_due(self, elapsed: timedelta) -> bool:
-        """Return True if the present report tells something else than the stored one, or none was stored yet."""
+        """Return True if no report was stored yet, or the stored one is 5 s old and differs from the present one.
+
+        Else False.
+        """
         if self._reported is None:
             return True
         told, at = self._reported

@@ -107,7 +107,7 @@ def _detect_and_print_movements(chosen: argparse.Namespace, summary: _Summary) -
         summary.add_poll(poll)
         for movement in detector.observe(poll):
             if chosen.airport in (None, movement.airport):
-                rows.writerow(_describe(movement))
+                rows.writerow(_build_row(movement))
                 summary.found[_DIRECTIONS[movement.direction]] += 1
                 summary.airports.add(movement.airport)
         summary.undecided = detector.count_undecided(chosen.airport)
@@ -117,8 +117,8 @@ def _detect_and_print_movements(chosen: argparse.Namespace, summary: _Summary) -
             _print_line(f"{summary.describe()}, so far")
 
 
-def _describe(movement: Movement) -> tuple[str, str, str, int, str]:
-    """Return a movement as a row of the output."""
+def _build_row(movement: Movement) -> tuple[str, str, str, int, str]:
+    """Return a movement as a row of the output: dep or arr, icao24, airport, seconds since 1970, and its evidence."""
     return (
         _DIRECTIONS[movement.direction],
         movement.icao24,

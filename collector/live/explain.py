@@ -35,7 +35,10 @@ def explain_live(icao: str, reports: Sequence[FeedReport], now: datetime) -> str
 
 
 def _is_silent(report: FeedReport, now: datetime) -> bool:
-    """Return True if a feed's last poll is too old, or of the future by a clock that was set; False if it goes on."""
+    """Return True if a feed has no poll, or its last one is too old or, by a clock that was set, of the future.
+
+    False if the feed goes on.
+    """
     if report.last_poll_at is None:
         return True
     return abs(now.timestamp() - report.last_poll_at) > max(_SILENT_AFTER_S, report.interval_s + _LATE_REPORT_S)

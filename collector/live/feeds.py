@@ -46,7 +46,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class RoundPlan:
-    """What is asked in one round, and which airports are polled by it."""
+    """The regions that are requested in one round, and the airports that are polled by it."""
 
     requests: Sequence[Request]
     interval_s: float
@@ -61,7 +61,7 @@ class RoundPlan:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """A round is not due yet."""
+    """The answer that no round is due yet: the seconds until one may be, and the reason."""
 
     seconds: float
     """Of the service's clock."""

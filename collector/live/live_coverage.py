@@ -160,7 +160,10 @@ def _say_what_is_known(coverage: LiveCoverage, rules: CoverageRules) -> tuple[Li
 
 
 def _say_gap(coverage: LiveCoverage, until: Mapping[Direction, float]) -> tuple[LiveCoverage, list[CoverageStatement]]:
-    """Return the gap from the last statement of each direction to `until`; none for one that never was covered."""
+    """State a gap from the last statement of each direction to `until`; none of a direction that never was covered.
+
+    Returns the coverage after it, and the statements.
+    """
     said = dict(coverage.said_until or {})
     statements = [
         CoverageStatement(direction, Verdict.GAP, begin, until[direction])

@@ -47,7 +47,7 @@ def distrust_none(_session: Session) -> Collection[Target]:
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """What all feeds know of coverage when one of them is stored."""
+    """The coverage that all feeds together know of when one of them is stored."""
 
     stretches: Mapping[Target, Sequence[Stretch]]
     """What any feed covers and is not published yet, in order, without overlaps."""
@@ -57,7 +57,7 @@ class Expectation:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What a transaction has published."""
+    """The movements that a transaction has published."""
 
     movements: tuple[FoundMovement, ...]
     """Those that no other feed had found before."""
@@ -183,7 +183,7 @@ class LiveStore:
     def _encode_movements(
         self, published: Sequence[FoundMovement], settled: Mapping[Target, int]
     ) -> list[OutboxMessage]:
-        """Return the messages of movements, which cover nothing."""
+        """Encode movements as PARTIAL batches of their targets, which cover nothing; `settled`: the record's ends."""
         by_target: dict[Target, list[FoundMovement]] = {}
         for each in published:
             by_target.setdefault(each.target, []).append(each)
@@ -269,7 +269,7 @@ def build_flight(found: FoundMovement) -> Flight:
 
 
 def _build_row(feed: str, found: FoundMovement) -> dict[str, str | datetime]:
-    """Return the values of a movement's row."""
+    """Return the values of the columns of a movement's row, by name."""
     movement = found.movement
     return {
         "airport": movement.airport,

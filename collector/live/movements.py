@@ -169,7 +169,7 @@ class MovementDetector:
         return [each for each in found if each.event_time.timestamp() >= self._begun]
 
     def _is_watched(self, state: StateVector) -> bool:
-        """Return True if an aircraft that is not remembered is near an airfield, and low enough to use it."""
+        """Return True if an aircraft that is not remembered is near an airfield, low enough to use it; else False."""
         position = state.position
         if position is None or state.category in _NEVER or self._time - position.time > _OLDEST_AT_FIRST_S:
             return False
@@ -244,7 +244,7 @@ class MovementDetector:
             del self._tracks[state.icao24]
 
     def _may_have_landed(self, last: Fix, fix: Fix) -> bool:
-        """Return True if an aircraft was low and then not heard for so long that it may have landed meanwhile."""
+        """Return True if an aircraft was low, then unheard for so long that it may have landed since; else False."""
         if fix.time - last.time < _OUT_OF_SIGHT_S or last.altitude_m is None:
             return False
         near = self._airfields.find_near(last.latitude, last.longitude)
@@ -268,7 +268,7 @@ class MovementDetector:
             del self._tracks[icao24]
 
     def _has_landed(self, track: Track, fix: Fix, silence: float) -> bool:
-        """Return True if an aircraft on final has been silent for too long to have gone around."""
+        """Return True if an aircraft on final has been silent for too long to have gone around, else False."""
         return (
             track.approach is not None
             and (track.phase is Phase.AIRBORNE or track.has_flown_in)
@@ -286,7 +286,7 @@ class MovementDetector:
 
 
 def _has_left(fix: Fix, near: Sequence[Airfield]) -> bool:
-    """Return True if an aircraft is far from all airfields, or too high to land soon."""
+    """Return True if an aircraft is far from all airfields, or too high to land soon; False if it may land soon."""
     if not near:
         return True
     highest = max(each.elevation_m for each in near) + _LEFT_ABOVE_M

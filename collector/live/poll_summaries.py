@@ -25,7 +25,7 @@ _CELLS_PER_DEGREE: Final = 2
 
 
 class Hearing(NamedTuple):
-    """What one poll hears of an airport's sky."""
+    """The numbers of positions that one poll has of an airport's sky."""
 
     fresh_positions: int
     """Aircraft around the airport with a fresh position."""
@@ -63,7 +63,7 @@ class AirportGrid:
 
 
 def _is_low(state: StateVector, airfield: Airfield) -> bool:
-    """Return True if an aircraft is near the ground of an airfield, by its height alone.
+    """Return True if an aircraft is near the ground of an airfield, by its height alone; else False.
 
     Where the runways are not known, movements are found only from the ground: there only the ground counts.
     """
@@ -74,7 +74,7 @@ def _is_low(state: StateVector, airfield: Airfield) -> bool:
 
 
 def _is_near(state: StateVector, airfield: Airfield) -> bool:
-    """Return True if an aircraft is at most NEAR_KM from an airfield."""
+    """Return True if an aircraft is at most NEAR_KM from an airfield, else False."""
     if state.position is None:
         return False
     return math.hypot(*airfield.locate(state.position.latitude, state.position.longitude)) <= NEAR_KM * 1_000

@@ -34,7 +34,10 @@ class _Pauses:
         return self._clock.elapsed() >= self._until.get(source, timedelta(0))
 
     def note_result(self, result: RoundResult) -> None:
-        """Begin the pauses of the sources that refused a request."""
+        """Begin a pause of each source that refused a request (REFUSED_PAUSE), or required a pause (as long as that).
+
+        After any other failure there is none.
+        """
         for source, error in result.failures.items():
             if isinstance(error, SourceRefusedError):
                 self._until[source] = self._clock.elapsed() + REFUSED_PAUSE

@@ -22,7 +22,10 @@ class UnreadableRecordingError(Exception):
 
 
 def parse_poll(value: object) -> Poll:
-    """Return the poll that a JSON value is, in either form. Raises UnreadablePollError if it is none."""
+    """Parse a poll in OpenSky's form (`states`) or in that of readsb (`aircraft` or `ac`).
+
+    Raises UnreadablePollError for any other value.
+    """
     if isinstance(value, Mapping) and "states" in value:
         return parse_states(value)
     if isinstance(value, Mapping) and ("aircraft" in value or "ac" in value):

@@ -17,7 +17,7 @@ MOST_AIRPORTS: Final = 1_000
 
 @dataclass(frozen=True, slots=True)
 class FeedReport:
-    """What is known of a feed; times are Unix seconds."""
+    """The state of a feed, as operators see it; times are Unix seconds."""
 
     feed: str
     last_poll_at: float | None = None
@@ -39,7 +39,7 @@ class FeedReport:
 
 
 def encode_report(report: FeedReport) -> bytes:
-    """Return a report as JSON."""
+    """Encode a report as JSON, from which `decode_report` makes it again."""
     return json.dumps(
         {
             "last_poll_at": report.last_poll_at,

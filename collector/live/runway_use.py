@@ -136,7 +136,10 @@ def is_over_runway(fix: Fix, approach: Approach) -> bool:
 def _fit_final(
     fix: Fix, track: float, height: float, airfield: Airfield, end: RunwayEnd, x: float, y: float
 ) -> _RunwayFit | None:
-    """Return how a fix at these metres from the centre fits to the final of a direction; None if not at all."""
+    """Return how well a fix fits to the final approach of a runway's direction: heading, offset, glide path; or None.
+
+    `x`, `y`: metres east and north of the airfield's centre. None if one of the three does not fit at all.
+    """
     turn = _turn_between(track, end.heading_deg)
     if turn > 20.0:
         return None

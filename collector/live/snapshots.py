@@ -63,7 +63,7 @@ FORMAT: Final = _name_format()
 
 
 def dump_memory(memory: FeedMemory) -> bytes:
-    """Return a memory as bytes."""
+    """Encode the memory of a feed as bytes, from which `load_memory` makes it again."""
     detector = memory.detector
     value = {
         "detector": [detector.begun, detector.time, detector.poll, detector.step],
@@ -177,7 +177,7 @@ def _find_airfield(icao: str, airfields: AirfieldIndex) -> Airfield:
 
 
 def _dump_coverage(coverage: LiveCoverage) -> list[Any]:
-    """Return a coverage's values."""
+    """Return the fields of a coverage as a list, from which `_load_coverage` makes it again."""
     last, said = coverage.last, coverage.said_until
     return [
         coverage.row_since,
@@ -189,7 +189,7 @@ def _dump_coverage(coverage: LiveCoverage) -> list[Any]:
 
 
 def _load_coverage(values: list[Any]) -> LiveCoverage:
-    """Return the coverage of its values."""
+    """Return the coverage whose fields `_dump_coverage` has listed."""
     row_since, last, heard_since, low_at, said = values
     return LiveCoverage(
         row_since,

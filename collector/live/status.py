@@ -15,7 +15,7 @@ from collector.settled.quota import QuotaStore
 
 @dataclass(frozen=True, slots=True)
 class LiveState:
-    """A snapshot of live collection."""
+    """A snapshot of live collection: the report of each feed, and the day's credits for positions."""
 
     feeds: tuple[FeedReport, ...] = ()
     """The last stored report of each feed of this replica's settings."""

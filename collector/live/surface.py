@@ -86,7 +86,7 @@ def note_hovering(track: Track, fix: Fix, on: Airfield | None) -> None:
 
 
 def has_rolled_out(track: Track, fix: Fix, on: Airfield) -> bool:
-    """Return True if an aircraft on an airfield's ground has slowed down there, or stays.
+    """Return True if an aircraft on an airfield's ground has slowed down there, or stays; else False.
 
     If it never said that it is on the ground, it must have been on final, and be slow for longer. If we do not know the
     airfield's runways, it must have said so, and be slow for longer, too.
@@ -103,7 +103,10 @@ def has_rolled_out(track: Track, fix: Fix, on: Airfield) -> bool:
 
 
 def stands_at_first(fix: Fix, on: Airfield) -> bool:
-    """Return True if an aircraft says that it is on the ground when it is first heard, and its altitude agrees."""
+    """Return True if an aircraft, when it is first heard, says that it is on the ground, and its altitude agrees.
+
+    Else False.
+    """
     if not fix.on_ground or not on.ends:
         return False
     return fix.altitude_m is None or abs(fix.altitude_m - on.elevation_m) <= BAROMETER_SLACK_M

@@ -78,7 +78,7 @@ class Fix(NamedTuple):
 
 
 class Track:
-    """The memory of one aircraft; a few hundred bytes."""
+    """The memory of one aircraft: last fix, phase, what speaks for a take-off or a landing; a few hundred bytes."""
 
     __slots__ = (
         "airfield",

@@ -23,7 +23,7 @@ from collector.sources.readsb.pace import HostPaces
 
 @dataclass(frozen=True, slots=True)
 class LiveCollection:
-    """The live part of the service."""
+    """The wired parts of live collection: the collector, its feeds, their quota, and the clients to close."""
 
     collector: LiveCollector
     feeds: tuple[str, ...]

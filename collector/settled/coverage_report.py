@@ -134,7 +134,7 @@ class LiveReports:
 
 
 def _load_live_reports(session: Session, icao: str, begin: datetime, end: datetime) -> dict[Direction, LiveReport]:
-    """Return what is known of both directions' live coverage, with the stretches that overlap [begin, end)."""
+    """Load for each direction the live stretches in [begin, end), the last agreements, and whether it is trusted."""
     distrusted = find_distrusted(session, icao)
     return {
         part: LiveReport(

@@ -53,7 +53,7 @@ _LONGEST_PAUSE: Final = DAY
 
 @dataclass(frozen=True, slots=True)
 class RecordTiming:
-    """The settings that decide when evidence calls are made, and when a record counts as whole."""
+    """The two delays by which evidence calls are made: the first after a day's end, the second after the first."""
 
     asked_after: timedelta
     """Time after the end of a day (UTC midnight) at which the first call about its record may be made."""

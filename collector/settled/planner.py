@@ -266,8 +266,8 @@ def count_due_calls(targets: Iterable[CollectionTarget]) -> int:
 def choose_calls_of_airport(calls: Iterable[ApiCall], airport: str) -> list[ApiCall]:
     """Return copies of the due calls that are for one airport, and of the evidence calls, in their order.
 
-    They do not overtake the other airports' calls: the price of each call that is left out before them is added to
-    their `ahead_credits`, and all bills get the level of the first due one.
+    They do not overtake the other airports' calls. The price of each call that is left out before a call is added to
+    its `ahead_credits`, and each bill gets the level of the first bill among all due calls.
     """
     level = None
     ahead = 0

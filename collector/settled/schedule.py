@@ -214,7 +214,7 @@ def _find_correction(row: CoverageRow, timing: CollectionTiming, now: datetime) 
 
 @dataclass(slots=True)
 class _TargetDemand:
-    """How many interests want one airport and direction, and by person since when and from when."""
+    """The interests in one airport and direction: their number, and by person the times that decide the first day."""
 
     interests: int = 0
     people: dict[UUID, datetime] = field(default_factory=dict)

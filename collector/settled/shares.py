@@ -127,7 +127,7 @@ def order_fairly(waiting: Sequence[WaitingCalls], payments: Payments) -> Iterato
 
 
 class _FairQueue:
-    """The state of one run of `order_fairly`: what each person has paid, and which of the calls are served."""
+    """The state of one run of `order_fairly`: the calls, what each person has paid, and a heap of people's turns."""
 
     def __init__(self, waiting: Sequence[WaitingCalls], payments: Payments) -> None:
         self._waiting = waiting

@@ -18,7 +18,7 @@ _RANKS: Final = {source: rank for rank, source in enumerate(reversed(PositionSou
 
 @dataclass(frozen=True, slots=True)
 class MergedPoll:
-    """The polls of several sources as one, and the sources that had no part in it because of their time."""
+    """The polls of several sources as one, and the sources that it leaves out, each with its difference in time."""
 
     poll: Poll
     """Its time is that of the latest poll that counts, so that no position in it is later; `now` if none counts."""

@@ -36,7 +36,7 @@ class Box:
             raise ValueError(f"{self} is no box on the globe")
 
     def contains(self, latitude: float, longitude: float) -> bool:
-        """Return True if a position (degrees) is in the box or on its edge; 180° and −180° are the same meridian."""
+        """Return True if a position (degrees) is in the box or on its edge, else False; 180° and −180° are the same."""
         east = _normalize_longitude(longitude) * _CENTS
         is_between = self.west <= east <= self.east or (abs(east) == 18_000 and self.west <= -east <= self.east)
         return is_between and self.south <= latitude * _CENTS <= self.north
@@ -66,7 +66,7 @@ class World:
 
 @dataclass(frozen=True, slots=True)
 class OwnReceivers:
-    """What the account's own receivers hear, wherever they are."""
+    """The region that the account's own receivers hear, wherever they are."""
 
     def compute_price(self) -> int:
         """Return 0: the source charges nothing for it."""

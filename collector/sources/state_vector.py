@@ -28,7 +28,7 @@ _LAST_SECOND: Final = 4_102_444_800.0
 
 
 class PositionSource(StrEnum):
-    """How the ground learned an aircraft's position."""
+    """The technique by which the ground learned an aircraft's position."""
 
     ADS_B = "ads-b"
     """Sent by the aircraft itself, also where another station sent it on (ADS-R)."""
@@ -64,7 +64,7 @@ class Position(NamedTuple):
 
 
 class StateVector(NamedTuple):
-    """What a source knows of one aircraft; None is what it does not know.
+    """The state of one aircraft as a source knows it; None is what it does not know.
 
     Only `icao24` and `contact_time` are always there. Altitude, velocity and the rest may be newer than the position.
     """
@@ -118,7 +118,7 @@ class FieldReader:
         self.dropped: Counter[str] = Counter()
 
     def read_number(self, name: str, value: object, low: float, high: float) -> float | None:
-        """Return a number from `low` to `high`; anything else is dropped: also NaN, infinity, texts and booleans."""
+        """Return a number from `low` to `high`; None for anything else, also NaN, infinity, texts and booleans."""
         if value is None:
             return None
         if (type(value) is float or type(value) is int) and low <= value <= high:
@@ -172,7 +172,7 @@ class FieldReader:
         return ""
 
     def read_icao24(self, value: object) -> str | None:
-        """Return an ICAO address in lower case; other identities (`~` first: no ICAO address) are dropped."""
+        """Return an ICAO address in lower case; None for any other identity (`~` first: no ICAO address)."""
         if isinstance(value, str):
             address = value.strip(" ").lower()
             if len(address) == 6 and not address.strip("0123456789abcdef") and address not in UNASSIGNED_ADDRESSES:

@@ -29,7 +29,7 @@ _QUARTER: Final = timedelta(minutes=15)
 _QUARTERS_APART: Final = 12
 """Largest change of the offset from UTC within the weeks before, in quarters of an hour."""
 _REMEMBERED: Final = timedelta(days=31)
-"""How long before a window the windows before it are searched for; earlier ones are ignored."""
+"""Time before a window in which the windows before it are searched for; earlier ones are ignored."""
 
 
 @dataclass(frozen=True)
@@ -178,8 +178,8 @@ class PercentTruth:
     def _is_in_breach(self, judged: Sequence[_Judged], at: datetime) -> bool:
         """Return True if the last windows, as many as the interest wants in a row, are past the threshold.
 
-        `at`: the start of the window for which that is asked; windows over 31 days before it, by the clock by
-        which they begin, are ignored.
+        False if one of them is not, or if there are fewer. `at`: the start of the window that is judged; windows that
+        begin more than 31 days before it, by the clock by which windows begin, are ignored.
         """
         zone = self._zone if self._is_local else UTC
         since = at.astimezone(zone).replace(tzinfo=None) - _REMEMBERED

@@ -33,7 +33,7 @@ _EDGE: Final = timedelta(seconds=90)
 
 
 class Statement(NamedTuple):
-    """What an alert speaks of: a window of an interest, and its breach or the end of one."""
+    """The subject of an alert: a window of an interest, and its breach or the end of one."""
 
     airport: str
     direction: Direction

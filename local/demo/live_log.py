@@ -122,7 +122,7 @@ def merge_stretches(stretches: Iterable[tuple[int, int]]) -> list[tuple[int, int
 
 @dataclass(frozen=True, slots=True)
 class RaisedAlerts:
-    """How many alerts follow from the log, and how many of them the stream has raised."""
+    """The number of alerts that follow from the log, and of those that the stream has raised."""
 
     computed: int
     raised: int

@@ -48,7 +48,7 @@ class DeliveredAlert:
 
 @dataclass(frozen=True, slots=True)
 class LiveRun:
-    """What a live run has published and mailed."""
+    """The messages that a live run has published, and its mails."""
 
     settled: LiveLog
     """The log once the night's record of all days was in it."""

@@ -20,7 +20,7 @@ class Route:
     """The service that answers; None: the gateway answers with a redirect to `replacement`."""
     is_prefix: bool = True
     replacement: str | None = None
-    """What stands in place of `path` in the request that the service gets; None: the path is unchanged."""
+    """The path that replaces `path` in the request that the service gets; None: the path is unchanged."""
     referrer_policy: str = "no-referrer"
     """The header Referrer-Policy. By default no referrer: a link in a mail works for everybody who has its address."""
 

@@ -17,7 +17,7 @@ READ_WITHIN_S: Final = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """A service, and the session by which it is asked."""
+    """A service behind the gateway: its authority (host and port), and the HTTP session for requests to it."""
 
     authority: str
     """Its host and port, or any name for a socket: each request has a header `Host` of its own."""

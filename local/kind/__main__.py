@@ -30,7 +30,7 @@ SCENARIO_S: Final = 180.0
 
 
 def main() -> int:
-    """Run the command and return the exit status: 0 for success, 1 for missing or unexpected mails, 2 for an error.
+    """Run up, down, demo or secrets. Return 0 for success, 1 for missing or unexpected mails, 2 for an error.
 
     Before 2, one sentence on standard error gives the reason. 130 after Ctrl-C.
     """

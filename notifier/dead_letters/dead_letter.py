@@ -131,7 +131,7 @@ class DeadLetterFilter:
     """Dead-lettered before this time."""
 
     def matches(self, letter: DeadLetter) -> bool:
-        """Return True if a dead letter fulfils all conditions."""
+        """Return True if a dead letter fulfils all conditions, False if it fails one."""
         return (
             self.reason.casefold() in letter.reason.casefold()
             and (self.topic is None or self.topic == letter.source_topic)

@@ -34,7 +34,7 @@ _Statement = tuple[_Threshold, datetime, bool, int]
 
 
 def is_lifetime_over(batch: AlertBatch, policy: MailPolicy, now: datetime, wall_now: datetime) -> bool:
-    """Return True if the lifetime of a batch is over: by the clock or by its number of attempts.
+    """Return True if the lifetime of a batch is over, by the clock or by its number of attempts; else False.
 
     If the batch became too old already, only the number of attempts since then counts. `now`, `wall_now`: as in
     `compute_lifetime_start`.
@@ -86,7 +86,7 @@ class _CatchUpContents:
         """The highest revision of the reported ends of breaches, by threshold and window."""
 
     def add(self, batch: AlertBatch) -> None:
-        """Add the alerts of a batch."""
+        """Record the statements of a batch's alerts, so that `has_counterpart_in` knows them."""
         for each in (raised.alert for raised in batch.alerts):
             if each.state is AlertState.WITHDRAWN:
                 self._withdrawn.add(_get_statement(each))

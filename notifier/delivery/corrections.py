@@ -149,7 +149,10 @@ class CorrectionDelivery(AlertDelivery):
         return select_undelivered(self._store, mail)
 
     def _compose(self, _mail: PlannedMail, alerts: Sequence[RaisedAlert], contact: Contact) -> EmailMessage | None:
-        """Return the mail with the corrections that remain, None if none does; without any an ordinary mail."""
+        """Compose the mail of corrections with the outcomes that remain; None if no outcome does.
+
+        Alerts of which none is a correction get an ordinary mail.
+        """
         reported = [each.alert for each in alerts]
         cause, now = min(each.cause_published_at for each in alerts), self._clock.wall.now()
         if not self._counts_as_mail(alerts):

@@ -25,7 +25,7 @@ class PendingEvent:
 
 
 class ConfirmationState(StrEnum):
-    """How far a confirmation mail is, as its owner may see it."""
+    """The state of a confirmation mail, as its owner may see it."""
 
     WAITING = "waiting"
     """It could not be sent yet, and will be tried again."""

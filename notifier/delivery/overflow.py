@@ -41,7 +41,7 @@ class WaitingTopic(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _LastRead:
-    """When a record of alerts.waiting.v1 was due, and when it was handled."""
+    """The times at which a record of alerts.waiting.v1 was due, and was handled."""
 
     due: datetime
     at: datetime

@@ -81,7 +81,7 @@ def drop_queued(store: DeliveryStore, groups: Iterable[Iterable[AlertBatch]], no
 
 
 def follows_unmailed(store: DeliveryStore, event: EventT[bytes], alerts: Sequence[RaisedAlert]) -> bool:
-    """Return True if one of these alerts follows an alert that is not among them and has no delivery status."""
+    """Return True if one of these alerts follows another, not among them, that has no delivery status; else False."""
     ids = {each.alert.alert_id for each in alerts}
     followed = {id_ for each in alerts for id_ in _list_followed(each.alert)} - ids
     return any(store.find_status(event, each) is None for each in followed)

@@ -32,7 +32,7 @@ _NUMBERS: Final = {3: "three", 4: "four", 5: "five"}
 
 @dataclass(frozen=True, slots=True)
 class _BreachesBefore:
-    """The windows in breach just before an alert's window, without those that its threshold skips."""
+    """The run of windows in breach that ends right before an alert's window, without those that its threshold skips."""
 
     windows: tuple[WindowFacts, ...]
     """The latest first."""

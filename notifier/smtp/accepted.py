@@ -8,7 +8,7 @@ _MAX_SERVERS: Final = 64
 
 
 class AcceptedRecipients:
-    """When each mail server last accepted a mail, for its last two different recipients.
+    """The times at which each mail server last accepted a mail, for its last two different recipients.
 
     Servers are told apart by IP address and port: of several behind one host name, one may relay and another not. Only
     in memory: after a restart nothing is known, which proves nothing against any address.

@@ -379,7 +379,7 @@ def _is_positive(phase: Phase, reply: SmtpReply) -> bool:
 
 
 def _is_tls_error(error: BaseException | None) -> bool:
-    """Return True if an error, or any error in its chain of causes, is an SSLError, so that TLS has failed."""
+    """Return True if an error, or an error in its chain of causes, is an SSLError: TLS has failed. Else False."""
     while error is not None:
         if isinstance(error, ssl.SSLError):
             return True

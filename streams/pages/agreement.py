@@ -68,7 +68,7 @@ def build_agreement(answer: GetAgreementResponse | Unknown) -> AirportAgreement:
 
 
 def _build_direction(direction: Direction, message: DirectionAgreement) -> AgreementShown:
-    """Build the agreement of one direction."""
+    """Build, from the collector's message, what the page shows of the agreement of one direction."""
     return AgreementShown(
         direction,
         message.is_trusted,

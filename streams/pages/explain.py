@@ -87,21 +87,21 @@ def explain_interest(join_state: JoinState, interest: Interest, now: datetime) -
     )
 
 
-def fold_equal_windows(windows: Sequence[WindowExplanation]) -> list[WindowExplanation]:
+def merge_unknown_windows(windows: Sequence[WindowExplanation]) -> list[WindowExplanation]:
     """Return the windows, with neighbouring unknown windows that have the same explanation merged into one.
 
     `windows`: the newest first. Windows with an alert, and those of which all flights are known, stay as they are.
     """
-    folded: list[WindowExplanation] = []
+    merged: list[WindowExplanation] = []
     for each in windows:
-        newer = folded[-1] if folded else None
+        newer = merged[-1] if merged else None
         unknown = _describe_unknown(each)
         is_same = newer is not None and newer.start == each.end and _describe_unknown(newer) == unknown
         if newer is not None and unknown is not None and is_same:
-            folded[-1] = replace(newer, start=each.start)
+            merged[-1] = replace(newer, start=each.start)
         else:
-            folded.append(each)
-    return folded
+            merged.append(each)
+    return merged
 
 
 def _describe_unknown(window: WindowExplanation) -> tuple[Knowledge, int, tuple[str, ...]] | None:

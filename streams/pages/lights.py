@@ -70,7 +70,7 @@ LIGHT_WORDS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class SourceShown:
-    """A source of flights or positions with its light."""
+    """A source of flights or positions as the lights show it: its light with the reason, and what it last told."""
 
     name: str
     light: Light
@@ -110,7 +110,7 @@ def build_lights(answer: GetSourcesResponse | Unknown) -> SourcesShown:
 
 
 def _judge_record(record: RecordSource) -> SourceShown:
-    """Return the light of the night's record."""
+    """Build the light of the source of the night's record: its colour, and the reason in words."""
     left = record.credits.left
     behind = f"Known up to {format_duration(record.lag_seconds)} ago at the airport that is farthest behind"
     light, sentence = Light.GREEN, f"{behind}; a day comes in the morning after it."

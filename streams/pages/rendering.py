@@ -14,7 +14,7 @@ from domain.windows import Window
 from streams.pages import wording
 from streams.pages.airport import AirportDetail
 from streams.pages.charts import build_chart
-from streams.pages.explain import WINDOWS_PER_PAGE, InterestExplanation, describe_interest, fold_equal_windows
+from streams.pages.explain import WINDOWS_PER_PAGE, InterestExplanation, describe_interest, merge_unknown_windows
 from streams.pages.lights import LIGHT_WORDS, describe_credits
 from streams.pages.overview import AIRPORTS_PER_PAGE, SHOWN_HOURS, SHOWN_SECONDS, Overview
 from streams.pages.provenance_lane import describe_knowledge
@@ -129,7 +129,7 @@ def render_explanation(explanation: InterestExplanation, page: int, only_said: b
     return _TEMPLATES.get_template("explain.html").render(
         explanation=explanation,
         condition=describe_interest(explanation),
-        windows_shown=fold_equal_windows(windows[(page - 1) * WINDOWS_PER_PAGE : page * WINDOWS_PER_PAGE]),
+        windows_shown=merge_unknown_windows(windows[(page - 1) * WINDOWS_PER_PAGE : page * WINDOWS_PER_PAGE]),
         page=page,
         pages=pages,
         only_said=only_said,

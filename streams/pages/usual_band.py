@@ -1,4 +1,4 @@
-"""What is usual in the windows of a chart, and the levels that thresholds in percent make of it, for the templates.
+"""The usual counts of a chart's windows, and the levels that thresholds in percent make of them, for the templates.
 
 Both may have a different height in each window, so each is one SVG path; its horizontal unit is a window, its vertical
 one a pixel from the top. The template stretches them to the width of the chart.
@@ -23,7 +23,7 @@ _MIN_LABEL_DISTANCE: Final = 15
 
 @dataclass(frozen=True, slots=True)
 class UsualBand:
-    """The field below what is usual in each window."""
+    """The SVG paths of a field that is as high, in each window, as the usual count: the field and its upper edge."""
 
     area: str
     """The field, as data of an SVG path; empty if nothing is usual in any window."""

@@ -130,9 +130,9 @@ def _classify_coverage(
 ) -> WindowCoverage:
     """Return one direction's coverage of the window [start, end).
 
-    A gap comes before closed or open. A window before the kept coverage is FROM_HISTORY if the history has its hours,
-    else UNCOVERED; FROM_HISTORY is also what was told as history for what is usual. `hour`: the window's first hour, in
-    hours since 1970; `start` and `end`: in seconds since 1970.
+    A window with a gap is GAP, whether it is closed or open. A window before the kept coverage is FROM_HISTORY if the
+    history has its hours, else UNCOVERED; a window that was published as history, for what is usual, is FROM_HISTORY,
+    too. `hour`: the window's first hour, in hours since 1970; `start` and `end`: in seconds since 1970.
     """
     if direction_traffic.covered_from is None or direction_traffic.watermark is None:
         return WindowCoverage.UNCOVERED

@@ -60,7 +60,7 @@ class ComparedAlert:
     partition: int
     """Partition of alerts.raised.v1 in which the alert lies, or would lie."""
     cause_ms: int
-    """When the event that caused the alert was published (milliseconds since 1970)."""
+    """Time at which the event that caused the alert was published (milliseconds since 1970)."""
     is_percent: bool = False
     """True: its threshold is in percent of what is usual. False: in flights."""
     aligned_to: AlignedTo = AlignedTo.UTC
@@ -68,8 +68,8 @@ class ComparedAlert:
     def list_hours(self, usual: Usual) -> range:
         """Return the hours (since 1970) whose counts decide the alert: its window and the `for_windows` windows before.
 
-        With percents these are the last that were not skipped; `usual`: what is usual at the airport. Where that is
-        retained no more, all hours in which they are sought.
+        With percents the windows before are the last that were not skipped; `usual`: the usual counts of the airport.
+        If these are no longer retained, all hours are returned in which such windows are searched for.
         """
         grid = find_grid(self.airport, self.window, self.aligned_to)
         number = grid.find_number(self.window_start)

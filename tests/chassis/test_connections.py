@@ -228,21 +228,23 @@ def test_no_order_of_bytes_keeps_a_connection_without_a_request(
     deadlines, now = TransferDeadlines(0.0), 0.0
     for pause, state in steps:
         now += pause
-        assert deadlines.is_overdue(now, state, 0) == (now > REQUEST_WITHIN_S)
+        assert deadlines.detect_missed_deadline(now, state, 0) == (now > REQUEST_WITHIN_S)
 
 
 def test_an_idle_connection_is_kept_for_its_own_time_and_each_request_has_a_new_deadline() -> None:
     """Proxies keep connections for 60 s, and a request that begins late has all of its time."""
     deadlines = TransferDeadlines(0.0)
-    assert not deadlines.is_overdue(1, TransferState.HANDLING, 0)
-    assert not deadlines.is_overdue(1000, TransferState.HANDLING, 0), "the service's own time has no deadline here"
-    assert not deadlines.is_overdue(1000 + IDLE_WITHIN_S - 1, TransferState.IDLE, 1)
-    assert not deadlines.is_overdue(1000 + IDLE_WITHIN_S - 1, TransferState.RECEIVING, 1)
-    assert not deadlines.is_overdue(1000 + IDLE_WITHIN_S - 2 + REQUEST_WITHIN_S, TransferState.RECEIVING, 1)
-    assert deadlines.is_overdue(1000 + IDLE_WITHIN_S + REQUEST_WITHIN_S, TransferState.IDLE, 1)
-    assert not deadlines.is_overdue(2000, TransferState.ANSWERING, 2)
-    assert not deadlines.is_overdue(2000 + ANSWER_WITHIN_S, TransferState.ANSWERING, 2)
-    assert deadlines.is_overdue(2001 + ANSWER_WITHIN_S, TransferState.ANSWERING, 2)
+    assert not deadlines.detect_missed_deadline(1, TransferState.HANDLING, 0)
+    assert not deadlines.detect_missed_deadline(1000, TransferState.HANDLING, 0), (
+        "the service's own time has no deadline here"
+    )
+    assert not deadlines.detect_missed_deadline(1000 + IDLE_WITHIN_S - 1, TransferState.IDLE, 1)
+    assert not deadlines.detect_missed_deadline(1000 + IDLE_WITHIN_S - 1, TransferState.RECEIVING, 1)
+    assert not deadlines.detect_missed_deadline(1000 + IDLE_WITHIN_S - 2 + REQUEST_WITHIN_S, TransferState.RECEIVING, 1)
+    assert deadlines.detect_missed_deadline(1000 + IDLE_WITHIN_S + REQUEST_WITHIN_S, TransferState.IDLE, 1)
+    assert not deadlines.detect_missed_deadline(2000, TransferState.ANSWERING, 2)
+    assert not deadlines.detect_missed_deadline(2000 + ANSWER_WITHIN_S, TransferState.ANSWERING, 2)
+    assert deadlines.detect_missed_deadline(2001 + ANSWER_WITHIN_S, TransferState.ANSWERING, 2)
 
 
 @dataclass(eq=False)

@@ -1,4 +1,4 @@
-"""What a cluster of docs/deployment.md has before Towerwatch comes: definitions of the gateway's kinds, and storage."""
+"""The parts of a cluster of docs/deployment.md that Towerwatch finds there: the gateway's kinds, and storage."""
 
 from typing import Final
 

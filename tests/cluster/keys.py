@@ -18,7 +18,7 @@ CLIENTS: Final = {
     "controller-manager": ("system:kube-controller-manager", None),
     "scheduler": ("system:kube-scheduler", None),
 }
-"""Who has a kubeconfig, with the user and the group that the API server reads from its certificate."""
+"""The clients that get a kubeconfig, with the user and the group that the API server reads from its certificate."""
 
 CONTEXT: Final = "kind-towerwatch"
 """The name of the cluster in each kubeconfig: the one of `make kind-up`, which its commands name."""
@@ -31,7 +31,7 @@ _Certificate = tuple[x509.Certificate, ec.EllipticCurvePrivateKey]
 def make_keys(folder: Path, server: str) -> None:
     """Write an authority, the API server's certificate, the keys of service accounts, and a kubeconfig for each client.
 
-    `server` is the API server's URL on 127.0.0.1. All keys are new, and for a day.
+    `server` is the API server's URL on 127.0.0.1. All keys are new; their certificates are valid for a day.
     """
     folder.mkdir(mode=0o700, parents=True)
     authority = _make_certificate("towerwatch-test", None)

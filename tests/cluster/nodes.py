@@ -48,9 +48,9 @@ def add_node(cluster: ControlPlane, name: str, zone: str, cpus: float, memory_gi
 
 @contextmanager
 def acting_kubelets(cluster: ControlPlane) -> Iterator[None]:
-    """Act during the block as the nodes' kubelets would, were all containers well.
+    """Report to the API server, during the block, what the nodes' kubelets would report if all containers ran well.
 
-    A pod on a node becomes running and ready, or, of a Job, succeeds; one that is deleted is gone.
+    A pod on a node becomes running and ready; a pod of a Job succeeds; a deleted pod disappears.
     """
     stopping = threading.Event()
     faults: list[BaseException] = []
@@ -76,7 +76,7 @@ def acting_kubelets(cluster: ControlPlane) -> Iterator[None]:
 
 
 def _act_on_pod(api: httpx.Client, pod: Object) -> None:
-    """Do what the kubelet of a pod's node would do next; nothing for a pod without a node."""
+    """Make the next change of a pod that the kubelet of its node would make; do nothing for a pod without a node."""
     metadata = pod["metadata"]
     path = f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}"
     if "nodeName" not in pod["spec"]:
@@ -97,7 +97,10 @@ def _is_of_job(pod: Object) -> bool:
 
 
 def build_pod_status(pod: Object, restarts: int = 0) -> Object:
-    """Return the status of a pod whose containers are ready after so many restarts; of a Job's that have succeeded."""
+    """Return the status of a pod whose containers are ready, or, if it is of a Job, have succeeded.
+
+    `restarts`: number of restarts of each container so far.
+    """
     is_of_job = _is_of_job(pod)
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     # An address of its own, and none of loopback: the controller of EndpointSlices refuses those.

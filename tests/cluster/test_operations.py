@@ -36,7 +36,7 @@ def _read_block(heading: str, begin: str) -> str:
 
 
 def _run_block(cluster: ControlPlane, block: str) -> None:
-    """Run shell commands of the document where the manifests are; fails if one fails."""
+    """Run shell commands of the document in the folder of the manifests, and assert that none fails."""
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", block],
         env=cluster.environment(),
@@ -50,7 +50,7 @@ def _run_block(cluster: ControlPlane, block: str) -> None:
 
 
 def _let_fail(cluster: ControlPlane, name: str) -> None:
-    """Say, as its kubelet would, that the container of a Job's pod was begun anew fifty times, and is ready now."""
+    """Report, as its kubelet would, that the container of a Job's pod was restarted fifty times, and is ready now."""
     (pod,) = eventually(
         lambda: [
             each

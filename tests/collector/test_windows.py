@@ -21,8 +21,8 @@ TODAY = day_of(NOON)
 HOUR = timedelta(hours=1)
 
 
-def draw_wish(chance: random.Random) -> InterestRequest:
-    """Return any interest in flights, with thresholds near what a window has in a `Story`."""
+def draw_request(chance: random.Random) -> InterestRequest:
+    """Draw a request for an interest with thresholds in flights, near the count of a window in a `Story`."""
     window = chance.choice([*Window])
     direction = chance.choice([*Direction])
     usual = window.hours * 1.3 * len(direction.parts)
@@ -44,7 +44,7 @@ def draw_wish(chance: random.Random) -> InterestRequest:
 def test_the_alerts_are_those_of_the_stream(service: Service, seed: int) -> None:
     """Ids and order, whatever the record, positions, corrections and reconciliation brought, and in any window."""
     chance = random.Random(seed)
-    wanted = draw_wish(chance)
+    wanted = draw_request(chance)
     interest = service.set(wanted, ANN)
     story = Story(service, chance, is_live=seed % 3 > 0, late_share=0.1 if seed % 2 else 0)
     story.run(24 * 6)

@@ -47,18 +47,18 @@ def tell_stream(database: Database, airport: str = AIRPORT) -> list[Alert]:
 
 
 def ask(service: Service, interest_id: UUID, begin: datetime | None = None) -> InterestWindows:
-    """Return the windows of an interest from an instant on."""
+    """Return Ann's answer about the windows of an interest from an instant on; None: the last windows."""
     queries = WindowQueries(service.database, service.clock, TIMING.corrections_after)
     return queries.find_windows(WindowRequest(ANN, interest_id, begin, None))[0]
 
 
 def list_alert_ids(shown: InterestWindows) -> list[UUID]:
-    """Return the ids of the alerts of an answer, in the order of windows, and within a window of raising."""
+    """Return the ids of the alerts in an answer, by window, and within a window in the order of raising."""
     return [said.alert.alert_id for window in shown.windows for said in window.alerts]
 
 
 def expect_ids(alerts: Sequence[Alert], shown: InterestWindows) -> list[UUID]:
-    """Return the ids of the alerts about the windows of an answer, in the order of windows, then of raising."""
+    """Return the ids of those `alerts` that are about windows of an answer, in the order of `list_alert_ids`."""
     starts = {window.start for window in shown.windows}
     of_windows = [each for each in alerts if each.window_start in starts]
     return [each.alert_id for each in sorted(of_windows, key=lambda each: each.window_start)]
@@ -66,7 +66,7 @@ def expect_ids(alerts: Sequence[Alert], shown: InterestWindows) -> list[UUID]:
 
 @dataclass
 class Story:
-    """Days of an airport, hour by hour: what flies, what is heard live, and what the source learns late."""
+    """A simulation of an airport, hour by hour: flights, live movements, and flights that the source adds late."""
 
     service: Service
     chance: random.Random
@@ -87,7 +87,7 @@ class Story:
         self._heard: list[tuple[Direction, datetime, list[tuple[int, datetime]]]] = []
 
     def fly_before(self, days: int) -> None:
-        """Add the flights of the days before now."""
+        """Give the source the flights of this many days before now, none of them late."""
         now = self.service.clock.now()
         for hour in range(days * 24):
             begin = now - days * DAY + hour * HOUR
@@ -97,9 +97,13 @@ class Story:
                 self.source.available.append(build_flight(at, 10, self._number))
 
     def run(self, hours: int, changes: Sequence[tuple[int, InterestRequest]] = ()) -> None:
-        """Let hours go by; `changes`: after so many of them, the requests that Ann makes."""
+        """Advance the clock by this many hours, with flights, live movements and a collection in each.
+
+        `changes`: requests of Ann, each after a number of hours.
+        """
 
         async def lead() -> None:
+            """Collect as the leader of one term."""
             term = await self._collector.begin_term()
             for hour in range(hours):
                 for after, request in changes:
@@ -156,6 +160,6 @@ class Story:
         self._heard.clear()
 
     def _draw_number(self) -> int:
-        """Return the flights of an hour."""
+        """Draw the number of flights of an hour."""
         usual = [0, 1, 1, 2] if self.chance.random() < 0.7 else range(5)
         return round(self.chance.choice(usual) * self.rate)

@@ -51,7 +51,7 @@ def compose(text: str) -> _Compose:
 
 
 def _fill_in(value: Any, variables: dict[str, str]) -> Any:
-    """Replace variables in all texts, as compose does: `${NAME:-default}`, `${NAME:?why it is needed}`, `$$`."""
+    """Return a value with all variables replaced, as compose does: `${NAME:-default}`, `${NAME:?reason}`, `$$`."""
     if isinstance(value, dict):
         return {key: _fill_in(each, variables) for key, each in value.items()}
     if isinstance(value, list):

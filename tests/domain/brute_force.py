@@ -27,7 +27,7 @@ class Log:
     """Start and end of coverage; None: never covered."""
     gaps: list[tuple[datetime, datetime]]
     history: list[tuple[datetime, datetime]] = field(default_factory=list)
-    """What was told for what is usual alone: no window that has a part of it is judged, not even early."""
+    """Intervals that count only for what is usual: a window that overlaps one is not judged, not even early."""
 
     def has_history_in(self, begin: datetime, end: datetime) -> bool:
         """Return True if a part of [begin, end) is history."""

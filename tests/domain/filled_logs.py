@@ -87,9 +87,9 @@ filled_logs_of_days = st.integers(0, 2**32).map(lambda seed: generate_filled_log
 
 
 def build_filled_log(log: Iterable[Observation], *, is_for_usual: bool = False) -> Log:
-    """Return the model's log of one direction from its observations: what was ever COMPLETE is known, nothing else.
+    """Build the model's log of one direction from its observations: what was ever COMPLETE is known, nothing else.
 
-    What was told as history, when it was not known otherwise, is never judged. `is_for_usual`: it is known then.
+    `is_for_usual`: True, and what came as history is known; False, and it is never judged, if it was not known before.
 
     Between the earliest begin of a COMPLETE interval and the end of coverage, whatever lies in none of these intervals
     is a gap. The end of coverage never moves back: it is the latest end of COMPLETE and GAP and the latest begin of

@@ -29,7 +29,7 @@ from tests.domain.filled_logs import build_filled_log
 from tests.domain.usual_logs import ModelUsual, UsualLog
 
 REACH = timedelta(days=31)
-"""How long before a window the windows before it are searched for: as many as that has where no clock changes."""
+"""Time before a window in which the windows before it are searched for: as many as it has where no clock changes."""
 
 
 @dataclass
@@ -44,14 +44,17 @@ class _Windows:
     places: Mapping[datetime, int]
     """The windows' places in their order."""
     reach: int
-    """How many windows back windows are searched for."""
+    """Number of windows before a window in which the windows before it are searched for."""
 
     def count(self, start: datetime) -> int:
         """Return the flights that are known in the window."""
         return bisect_left(self.flights, self.ends[start]) - bisect_left(self.flights, start)
 
     def is_known(self, start: datetime | None, of: datetime) -> bool:
-        """Return True if the window, as a neighbour of the window `of`, has a usual, and is covered without a gap."""
+        """Return True if the window can be compared with the window `of`: it has a usual and is covered without a gap.
+
+        False also if it is None, or too far before `of`.
+        """
         if start is None or self.places[of] - self.places[start] > self.reach or self.usual[start] is None:
             return False
         return all(
@@ -138,7 +141,7 @@ class ModelListener:
         self._now: set[ModelAlert] = set()
 
     def hear(self, log: UsualLog, number: int) -> set[UUID]:
-        """Return the ids of the alerts that message `number` of a log raises, after all messages before it."""
+        """Return the ids of the alerts that the first `number` messages raise, without those of earlier calls."""
         logs, for_usual = (
             [
                 build_filled_log((each for each in log.messages[:number] if each.direction is part), is_for_usual=usual)
@@ -151,7 +154,7 @@ class ModelListener:
         return {compute_statement_id(self._interest, each) for each in self._teller.tell(self._now)}
 
     def hear_late(self) -> set[UUID]:
-        """Return the ids of the alerts of an equal interest that is set now."""
+        """Return the ids of the alerts that an equal interest would get if it was set now."""
         return {compute_statement_id(self._interest, each) for each in self._teller.tell_late(self._now)}
 
     def list_states(self) -> set[ModelAlert]:

@@ -114,7 +114,7 @@ def test_quarters_are_counted_only_on_days_in_whose_hours_a_window_begins(airpor
     assert isinstance(day, QuarterDay) is is_split
 
 
-def test_a_day_that_tells_quarters_is_a_value():
+def test_a_day_that_has_quarters_is_a_value():
     """Days with equal quarters are equal, others not, also with equal hours; copies keep the quarters."""
     first, moved = [0] * 96, [0] * 96
     first[4], moved[5] = 1, 1

@@ -206,7 +206,7 @@ def list_local_windows(zone: str, window: str, since: datetime) -> Iterator[tupl
 
 
 class ModelUsual:
-    """What is usual in the windows of one length and direction, as it is fixed message by message.
+    """The model of the usual counts of windows of one length and direction, which are fixed message by message.
 
     The model keeps all flights, and finds base windows by stepping through the local time.
     """
@@ -218,10 +218,10 @@ class ModelUsual:
         self.ends: dict[datetime, datetime] = {}
         """The end of each window that was reached, by its start."""
         self.fixed: dict[datetime, float | None] = {}
-        """By start of a window that was reached, what is usual; None: nothing is. Medians of integers are exact."""
+        """The usual count by start of each window that was reached; None: none. Medians of integers are exact."""
 
     def fix_reached(self, logs: list[Log]) -> None:
-        """Fix what is usual in the windows that the coverage of all directions has reached, after a message."""
+        """Fix the usual counts of the windows that the coverage of all directions has reached now."""
         if any(log.covered is None for log in logs):
             return
         reached = min(log.covered[1] for log in logs)

@@ -25,15 +25,15 @@ from towerwatch.interests.v1.interest_service_pb2_grpc import (
 from user_manager.collector_record import CollectorRecord
 
 
-class FakeInterestDeleter:
-    """A fake of the collector's client. It records the user ids of all calls, or raises `failure` if that is set."""
+class FakeCollectorClient:
+    """A fake of user_manager's client of the collector, on a dict of interests; raises `failure` if that is set."""
 
     def __init__(self) -> None:
         self.deleted: list[UUID] = []
         self.interests: dict[UUID, Interest] = {}
         """The interests that exist, by id."""
         self.records: dict[UUID, CollectorRecord] = {}
-        """What it keeps about each user."""
+        """The record that `export_person` returns, by user."""
         self.failure: Exception | None = None
 
     def delete_interests(self, user_id: UUID) -> None:
@@ -43,21 +43,21 @@ class FakeInterestDeleter:
         self.deleted.append(user_id)
 
     def load_interest(self, user_id: UUID, interest_id: UUID) -> Interest | None:
-        """Return the user's interest, or raise `failure`."""
+        """Return the user's interest, None if there is none, or raise `failure`."""
         if self.failure is not None:
             raise self.failure
         interest = self.interests.get(interest_id)
         return interest if interest is not None and interest.user_id == user_id else None
 
     def delete_interest(self, user_id: UUID, interest_id: UUID) -> Interest | None:
-        """Delete and return the user's interest, or raise `failure`."""
+        """Delete and return the user's interest, None if there is none, or raise `failure`."""
         interest = self.load_interest(user_id, interest_id)
         if interest is not None:
             del self.interests[interest_id]
         return interest
 
     def export_person(self, user_id: UUID) -> CollectorRecord:
-        """Return what it keeps about the user, or raise `failure`."""
+        """Return the user's entry of `records`, an empty record if there is none, or raise `failure`."""
         if self.failure is not None:
             raise self.failure
         return self.records.get(user_id, CollectorRecord())

@@ -1,4 +1,4 @@
-"""What pods ask of nodes, and the nodes that docs/deployment.md asks for."""
+"""The resources that the pods request, and the nodes that docs/deployment.md asks for."""
 
 import re
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ def read_node_too_small() -> tuple[float, float]:
 
 
 def list_pieces(rendered: Rendered) -> list[Piece]:
-    """Return what pods ask for: the most replicas of each owner; with nginx, which the gateway's controller makes."""
+    """Return the requests of the pods of each owner with its most replicas, and of the controller's nginx."""
     most = {
         each["spec"]["scaleTargetRef"]["name"]: each["spec"]["maxReplicas"]
         for each in rendered.resources_of("HorizontalPodAutoscaler")

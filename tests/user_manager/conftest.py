@@ -11,7 +11,7 @@ from chassis.credentials import SessionSecret
 from chassis.db.database import Database
 from chassis.metrics import Metrics, ServiceIdentity
 from tests.fakes.clock import FakeClock
-from tests.fakes.collector import FakeInterestDeleter
+from tests.fakes.collector import FakeCollectorClient
 from towerwatch.users.v1.events_pb2 import UserChanged
 from user_manager.access import AccountAuthorizer
 from user_manager.account_mails import AccountMails
@@ -44,7 +44,7 @@ class Service:
     """All use cases of one replica of user_manager, with their database, fake collector, clock and metrics."""
 
     database: Database
-    interests: FakeInterestDeleter = field(default_factory=FakeInterestDeleter)
+    interests: FakeCollectorClient = field(default_factory=FakeCollectorClient)
     clock: FakeClock = field(default_factory=FakeClock)
     rates: MailRates = field(default_factory=lambda: MailRates(per_client=1_000_000, in_all=1_000_000))
     """All requests of a test come from one client."""

@@ -51,18 +51,18 @@ class DeletionStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DeletionProgress:
-    """The progress of a deletion."""
+    """The progress of a deletion, which follows from the step that comes next."""
 
     next_step: DeletionStep
 
     @property
     def are_interests_deleted(self) -> bool:
-        """Return True if the interests are deleted, after which there is no way back."""
+        """Return True if the interests are deleted, after which there is no way back; False if not yet."""
         return self.next_step is not DeletionStep.DELETE_INTERESTS
 
     @property
     def is_account_deleted(self) -> bool:
-        """Return True if the account and all personal data are deleted; what follows concerns nobody."""
+        """Return True if the account and all personal data are deleted; False if not. Later steps concern nobody."""
         return self.next_step not in (DeletionStep.DELETE_INTERESTS, DeletionStep.ERASE_ACCOUNT)
 
     @property

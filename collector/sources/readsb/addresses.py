@@ -23,7 +23,7 @@ _SAFE: Final = "/%:=&~+!$,;'@()*?{}"
 
 @dataclass(frozen=True, slots=True)
 class ReadsbAddress:
-    """Where a source is asked: a file, a URL, or a URL's template that takes a region. Its `repr` is safe to log."""
+    """The address of a source: a file, a URL, or a URL's template that takes a region. Its `repr` is safe to log."""
 
     name: str
     """What logs and metrics call the source: `url-` and its number in the setting."""

@@ -4,7 +4,7 @@ from typing import NamedTuple, Protocol
 
 
 class TrueState(NamedTuple):
-    """Where an aircraft really is, and how it really moves."""
+    """The true position and movement of an aircraft, before any error of a report."""
 
     latitude: float
     longitude: float
@@ -23,7 +23,7 @@ class TrueState(NamedTuple):
 
 
 class Identity(NamedTuple):
-    """Who an aircraft is."""
+    """The identity of an aircraft: its address, callsign and category, and the seed of its random features."""
 
     icao24: str
     callsign: str

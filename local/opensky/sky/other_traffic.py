@@ -91,7 +91,7 @@ class PassingAircraft:
         self._leg = StraightLeg(move_point(nearest, heading, -length / 2), move_point(nearest, heading, length / 2))
 
     def locate(self, time: float) -> TrueState | None:
-        """Return its state at an instant; None while it is out of reach."""
+        """Return the true state at an instant (Unix seconds); None while the aircraft is out of reach."""
         place = (time - self._begin) * self._speed
         if not 0.0 <= place <= self._leg.length:
             return None
@@ -113,7 +113,7 @@ class Vehicle:
         self._elevation_m, self._offset = airfield.elevation_m, _VEHICLE_LAP_S * draw(seed, 1)
 
     def locate(self, time: float) -> TrueState | None:
-        """Return its state at an instant: it is always at work."""
+        """Return the true state at an instant (Unix seconds), never None: a vehicle is always at work."""
         turned = 2 * pi * ((time + self._offset) % _VEHICLE_LAP_S) / _VEHICLE_LAP_S
         pose = self._leg.locate(self._leg.length * (0.5 + 0.45 * sin(turned)))
         speed = 0.45 * self._leg.length * 2 * pi / _VEHICLE_LAP_S * sin(turned + pi / 2)
@@ -137,7 +137,7 @@ class Helicopter:
         self._near, self._settings = near, settings
 
     def locate(self, time: float) -> TrueState | None:
-        """Return its state at an instant; None while it waits with its transponder off."""
+        """Return the true state at an instant (Unix seconds); None while it waits with its transponder off."""
         second = (time + self._offset) % _HELICOPTER_CYCLE_S - _HELICOPTER_GROUND_S
         if second > self._flying_s + _HELICOPTER_GROUND_S:
             return None

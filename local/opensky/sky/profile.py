@@ -38,7 +38,7 @@ _DESCENT_HEIGHTS: Final[Knots] = ((19_000, 995), (63_000, 3_000), (255_000, 12_5
 
 
 class Kinematics(NamedTuple):
-    """Where along its path an aircraft is, and how it moves."""
+    """The place of an aircraft along its path, and its movement there."""
 
     pose: Pose
     height_m: float
@@ -64,7 +64,10 @@ class ImpossibleFlightError(Exception):
 
 
 def interpolate(knots: Knots, place: float) -> tuple[float, float]:
-    """Return the value at a place, and its slope there."""
+    """Return the value at a place, by straight lines between the knots, and the slope there.
+
+    Before the first knot and after the last one the value is constant.
+    """
     if place <= knots[0][0]:
         return knots[0][1], 0.0
     if place >= knots[-1][0]:

@@ -45,7 +45,7 @@ _OF_THE_AIRCRAFT: Final = 11 << 40
 
 
 class Report(NamedTuple):
-    """What a source says of an aircraft at an instant: the fields of OpenSky's state vector, in its units."""
+    """The report of a source on an aircraft at an instant: the fields of OpenSky's state vector, in its units."""
 
     icao24: str
     callsign: str | None
@@ -113,7 +113,7 @@ NETWORK: Final = Network()
 
 
 def can_hear(aircraft: Aircraft, listener: Listener, second: int, state: TrueState) -> bool:
-    """Return True if the listener hears an aircraft in this state at this second, dropouts aside."""
+    """Return True if the listener hears an aircraft in this state at this second, dropouts aside; else False."""
     if not listener.hears(state):
         return False
     return not listener.is_faint(state) or draw(aircraft.identity.seed ^ listener.salt, _FAINT + second) < _FAINT_SHARE

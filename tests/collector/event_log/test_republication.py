@@ -125,8 +125,9 @@ class Collector:
 
 
 Step = tuple[str, Direction, int, tuple[int, ...]]
-"""What happens: a day is covered, flights of today come early, flights come late, a day before all others comes as
-history, or an interest is set."""
+"""A step of a story: a day is covered, flights of today come early, flights come late, a day before all others comes as
+history, or an interest is set; with its direction, a number that chooses a day or an interest, and the minutes of the
+day at which there are flights."""
 
 steps = st.tuples(
     st.sampled_from(["day", "day", "day", "early", "history", "interest", "interest"]),

@@ -16,7 +16,7 @@ from streams.pages.explain import (
     InterestExplanation,
     describe_interest,
     explain_interest,
-    fold_equal_windows,
+    merge_unknown_windows,
 )
 from streams.pages.rendering import render_explanation
 from tests.domain.logs import BASE, an_interest, compute_expected_alerts, interests, interleaved
@@ -217,20 +217,20 @@ def test_the_page_shows_the_newest_windows_first_and_can_show_only_alerts() -> N
 def test_hours_of_one_gap_are_one_row() -> None:
     """Windows that are unknown for the same reason are told once; what is known, or counts otherwise, stays apart."""
     explanation = build_explanation([seen(0, 1, FULL), seen(1, 5, (4.5,), Coverage.GAP), seen(5, 6)], an_interest())
-    folded = [each for each in fold_equal_windows(explanation.windows) if each.start >= BASE]
-    hours = [((each.start - BASE) // HOUR, (each.end - BASE) // HOUR, each.count) for each in folded]
+    merged = [each for each in merge_unknown_windows(explanation.windows) if each.start >= BASE]
+    hours = [((each.start - BASE) // HOUR, (each.end - BASE) // HOUR, each.count) for each in merged]
     assert hours == [(5, 6, 0), (4, 5, 1), (1, 4, 0), (0, 1, 3)]
     assert "Fri 8 Feb 01:00–04:00</th>" in render_explanation(explanation, 1, False, "w")
 
 
 @given(log=interleaved(), interest=interests)
 @settings(max_examples=30)
-def test_folded_windows_hide_no_alert_and_leave_no_hole(log, interest) -> None:
+def test_merged_windows_hide_no_alert_and_leave_no_hole(log, interest) -> None:
     """The rows are those of all windows, and each that was judged is one by itself."""
     windows = build_explanation(log, interest).windows
-    folded = fold_equal_windows(windows)
-    assert [each for each in folded if each.has_alert] == [each for each in windows if each.has_alert]
-    assert sum((each.end - each.start for each in folded), timedelta(0)) == sum(
+    merged = merge_unknown_windows(windows)
+    assert [each for each in merged if each.has_alert] == [each for each in windows if each.has_alert]
+    assert sum((each.end - each.start for each in merged), timedelta(0)) == sum(
         (each.end - each.start for each in windows), timedelta(0)
     )
 

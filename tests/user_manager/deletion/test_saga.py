@@ -14,7 +14,7 @@ from sqlalchemy import select
 from chassis.db.database import Database
 from chassis.errors import DatabaseUnavailableError
 from tests.fakes.clock import FakeClock
-from tests.fakes.collector import FakeInterestDeleter
+from tests.fakes.collector import FakeCollectorClient
 from tests.fakes.faulty_database import DatabaseFault, Faults, FaultyDatabase, Killed
 from tests.user_manager.conftest import OPERATOR_TOKEN, Service
 from user_manager.deletion.saga import LEASE_DURATION, DeletionStatus
@@ -32,7 +32,7 @@ from user_manager.registration import Registration
 ANN = "ann@example.org"
 
 
-class FaultyInterestDeleter(FakeInterestDeleter):
+class FaultyInterestDeleter(FakeCollectorClient):
     """A fake collector that holds the ids of users with interests, and whose next calls fail as planned."""
 
     def __init__(self) -> None:
@@ -364,7 +364,7 @@ def test_a_pivot_of_the_background_is_not_undone_by_its_requests_failure(environ
     environment.assert_converged(registration, gone=True)
 
 
-class _InterruptedInterestDeleter(FakeInterestDeleter):
+class _InterruptedInterestDeleter(FakeCollectorClient):
     """A fake collector that calls a function of the test before each deletion."""
 
     def __init__(self, meanwhile: Callable[[UUID], object], collector: FaultyInterestDeleter) -> None:
