@@ -146,11 +146,27 @@ export function explainUnknown(window) {
   return t(`why.${REASONS.has(window.why) ? window.why : "other"}`);
 }
 
-/** Return one alert of a window in words: what was said. */
-export function describeAlert(alert, interest) {
-  const flights = alert.flights === null || alert.flights === undefined ? null : countFlights(interest.direction, alert.flights);
-  const key = ["firing", "still"].includes(alert.state) ? `said.${alert.state}.${alert.bound}` : `said.${alert.state}`;
-  return flights === null ? t(`${key}.short`) : t(key, {flights});
+/** Return one alert of a window in words: what was said and, where the levels of its version are known, by which level.
+ *
+ * `raisedBy`: the interest as it was when the alert was raised, null if that is not kept any more; `usual`: what was
+ * usual in the window, null without percents.
+ */
+export function describeAlert(alert, interest, {raisedBy = null, usual = null} = {}) {
+  const isBreach = ["firing", "still"].includes(alert.state);
+  const key = isBreach ? `said.${alert.state}.${alert.bound}` : `said.${alert.state}`;
+  if (alert.flights === null || alert.flights === undefined) return t(`${key}.short`);
+  const flights = countFlights(interest.direction, alert.flights);
+  const level = raisedBy && readLevels(raisedBy)[alert.bound];
+  if (!level) return t(key, {flights});
+  const measure = level.measure === "percent" && usual !== null ? "usual" : level.measure;
+  const said = t(`said.${alert.state}.${alert.bound}.${measure}`, {flights, level: level.value, ...(measure === "usual" ? {usual} : {})});
+  return isBreach && raisedBy.for_windows > 1 ? `${said} ${t("said.in_a_row", {count: raisedBy.for_windows})}` : said;
+}
+
+/** Return a function that gives the interest of an answer as it was in a version; null if that is not kept any more. */
+export function findVersions({interest, former_versions: former = []}) {
+  const byVersion = new Map([...former, interest].map((each) => [each.version, {...interest, ...each}]));
+  return (version) => byVersion.get(version) ?? null;
 }
 
 /** Return the windows of an answer as charts and lists need them. */
