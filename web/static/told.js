@@ -118,7 +118,7 @@ class ToldPage {
       former.length ? el("details", null, el("summary", null, t("told.former", {count: former.length})),
         el("ul", {class: "then"}, [...former].reverse().map((each) => el("li", null, t("told.former.one", {
           levels: describeInterest({...interest, ...each}), from: formatInstant(each.since), until: formatInstant(each.until)}))))) : null,
-      el("p", {class: "quiet hint"}, `${describeFreshness(answer.freshness, this.zone)} ${t(this.zone === "UTC" ? "preview.by_utc" : "preview.by_airport")}`));
+      el("p", {class: "quiet hint"}, `${describeFreshness(answer, this.zone)} ${t(this.zone === "UTC" ? "preview.by_utc" : "preview.by_airport")}`));
     const options = {
       windows: this.windows, zone: this.zone, measure: findMeasure(interest), levels: findChartLevels(interest),
       name: t("card.chart", {airport: nameAirport(airport)}),
