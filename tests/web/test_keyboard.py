@@ -133,10 +133,10 @@ def test_what_was_told_is_read(site: Site, browser: Browser, ann: Person) -> Non
         entries = page.locator(".told-windows > li")
         expect(entries).to_have_count(5, timeout=PATIENCE_MS)
         press_on(page, "Only what I was told", "Space")
-        expect(entries).to_have_count(48)
+        expect(entries).to_have_count(48, timeout=PATIENCE_MS)
         press_on(page, "Your levels before")
         press_on(page, "As a table")
-        expect(page.locator(".chart-table tbody tr")).to_have_count(48)
+        expect(page.locator(".chart-table tbody tr")).to_have_count(48, timeout=PATIENCE_MS)
         walk(page)
 
 

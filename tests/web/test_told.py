@@ -131,7 +131,7 @@ def test_each_entry_says_by_which_level_and_why(site: Site, browser: Browser, an
         expect(entries).to_have_count(5, timeout=PATIENCE_MS)
         for at, texts in enumerate(said[language]):
             for text in texts:
-                expect(entries.nth(at)).to_contain_text(text)
+                expect(entries.nth(at)).to_contain_text(text, timeout=PATIENCE_MS)
         kinds, legend = (
             visit.page.locator(f"{place} .chart-mark").evaluate_all("all => all.map((each) => each.classList[1])")
             for place in (".told-windows", ".told-chart .chart-legend")

@@ -216,7 +216,7 @@ def test_in_percent_unusually_quiet_comes_first(site: Site, browser: Browser, an
         wait_for_preview(page)
         page.fill("#high-level", "21")
         page.check("input[value=percent]")
-        expect(page.locator("#high-on")).to_be_checked()
+        expect(page.locator("#high-on")).to_be_checked(timeout=PATIENCE_MS)
         assert not page.locator("#low-on").is_checked()
 
 
