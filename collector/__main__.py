@@ -22,6 +22,7 @@ from chassis.periodic import run_periodically
 from chassis.process import exit_with_error, load_settings_or_exit, serve
 from chassis.rpc import GrpcServer
 from chassis.web import openapi
+from chassis.web.dates import send_dates
 from chassis.web.http import create_app
 from chassis.web.session_cookie import SessionCookie
 from chassis.web.wsgi import HttpServer
@@ -178,6 +179,7 @@ async def _run(settings: CollectorSettings) -> None:
         lambda: schema.explain_unready() or comparison.explain_unready(),
         AllowedHosts((SERVICE, settings.public_url, *split_host_names(settings.allowed_hosts))),
     )
+    send_dates(app, clock)
     cookie = SessionCookie(settings.public_url)
     learning = LearningReports(database, clock, timing, quota, settings.live_departures_credits)
     operator_token = settings.operator_token.get_secret_value()

@@ -15,6 +15,7 @@ from chassis.db.database import Database
 from chassis.db.outbox import OutboxMessage
 from chassis.metrics import Metrics, ServiceIdentity
 from chassis.web import openapi
+from chassis.web.dates import send_dates
 from chassis.web.http import create_app
 from chassis.web.session_cookie import SessionCookie
 from collector.collection_requests import CollectionRequests
@@ -183,6 +184,7 @@ def app_of(database: Database, clock: Clock, users: Authenticator, limits: Perso
     """Return the Flask app with all routes of the collector, as `__main__` wires it."""
     metrics = Metrics(ServiceIdentity("collector", "local"))
     app = create_app("collector", metrics, PROBLEMS, explain_unready=lambda: None)
+    send_dates(app, clock)
     timing = CollectionTiming(
         RecordTiming(timedelta(hours=1), timedelta(hours=3)), timedelta(hours=1), timedelta(days=2)
     )

@@ -63,6 +63,11 @@ def check_accessibility(page: Page) -> None:
 def check_layout(page: Page) -> None:
     """Assert that nothing has moved while the page was built, nothing is too wide, and fingers hit each control."""
     assert measure_layout_shift(page) <= MOST_SHIFT
+    check_fit(page)
+
+
+def check_fit(page: Page) -> None:
+    """Assert that nothing is wider than the window, and that fingers hit each control."""
     wider = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
     assert wider <= 0, f"the page is {wider} px wider than the window"
     small = page.evaluate(_SMALL_TARGETS, SMALLEST_TARGET_PX)

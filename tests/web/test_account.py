@@ -73,6 +73,31 @@ def test_the_language_of_account_and_pages_is_changed(site: Site, browser: Brows
         check_page(visit)
 
 
+def test_the_switch_in_the_footer_changes_the_accounts_language_too(site: Site, browser: Browser, ann: Person) -> None:
+    """Mails are in the account's language: whoever reads Italian pages gets Italian mails. If the account cannot be
+    changed, that is said, and the page stays as it is; another tab, or no account, is only a page in that language."""
+    with site.open(browser, "/told", person=ann, phone=True) as visit:
+        page = visit.page
+        page.route("**/users/*", lambda route: route.fulfill(status=503, json={"detail": "x"}))
+        page.get_by_role("link", name="Italiano").click()
+        page.locator("#problem").get_by_text("cannot answer at the moment").wait_for()
+        assert page.get_attribute("html", "lang") == "en"
+        page.unroute("**/users/*")
+        page.get_by_role("link", name="Italiano").click()
+        page.wait_for_url("**/told?language=it")
+        wait_until_ready(page)
+        assert page.get_attribute("html", "lang") == "it"
+        assert load_user(site, ann)["language"] == "it"
+        page.get_by_role("link", name="English").click()
+        page.wait_for_url("**/told?language=en")
+        assert load_user(site, ann)["language"] == "en"
+    with site.open(browser, "/") as visit:
+        visit.page.get_by_role("link", name="Italiano").click()
+        visit.page.wait_for_url("**/?language=it")
+        assert (visit.faults, visit.foreign) == ([], [])
+    assert load_user(site, ann)["language"] == "en"
+
+
 def test_what_is_wrong_is_said_beside_the_field(site: Site, browser: Browser, ann: Person) -> None:
     """With what may be meant; the focus goes there, and nothing is changed."""
     with site.open(browser, "/account", person=ann) as visit:

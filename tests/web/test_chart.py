@@ -78,4 +78,6 @@ def test_the_scale_holds_all_bars_and_levels(
         "([windows, levels]) => window.chart.findTop(windows, 'flights', levels)", [windows, levels]
     )
     drawn = [window[name] for window in windows for name in ("flights", "usual") if window[name] is not None]
-    assert top >= max([5, *drawn, *(level for level in levels.values() if level is not None)])
+    needed = max([6, *drawn, *(level for level in levels.values() if level is not None)])
+    assert needed <= top <= 2 * needed
+    assert top % 2 == 0, "the numbers at the axis, the top and its half, are whole"

@@ -14,10 +14,11 @@ from sqlalchemy import select
 
 from collector.rest.window_answers import InterestWindows
 from tests import plain_http
+from tests.waiting import eventually
 from tests.web.checks import check_page
 from tests.web.site import Person, Site, SiteVisit
-from tests.web.watched import list_interests, set_interest, store_flights
-from tests.web.windows_answers import INTEREST_ID, build_answer, build_interest, build_states
+from tests.web.watched import find_today, list_interests, set_interest, store_flights
+from tests.web.windows_answers import INTEREST_ID, build_answer, build_interest, build_states, find_hour, show
 from user_manager.accounts import AccountUpdate
 from user_manager.model import User
 
@@ -58,12 +59,14 @@ WORDS = {
     "firing": ["Above your level", "31 departures"],
     "paused": ["Paused", "No mails until", "Resume"],
     "paused for good": ["Paused", "until you resume it, for a year at most"],
-    "learning": ["Learning", "What is usual here is not known before"],
+    "learning": ["Learning", "is learning what is usual here. Mails by percent come from"],
     "usual": ["Normal", "above 150 % of what is usual or below 50 % of what is usual"],
     "unheard": ["Not known", "Nobody has reported a flight here", "since 1 November"],
     "nothing yet": ["Not known", "Nothing has been collected yet"],
     "gap": ["Normal", "not known"],
     "live": ["Live: this minute", "live, to be confirmed"],
+    "late": ["all is known until", "for longer than usual: the source is late, or cannot be reached"],
+    "interrupted": ["all is known until", "It was live until", "comes with the night's record"],
 }
 
 
@@ -82,6 +85,9 @@ def test_a_card_says_its_state_in_words(
         for words in WORDS[state]:
             expect(card).to_contain_text(words, timeout=PATIENCE_MS)
         expect(card.locator("h2")).to_have_text("New York, JFK")
+        places = card.locator(".actions > :visible").evaluate_all("all => all.map((each) => each.offsetTop)")
+        assert len(set(places[:2])) == len(set(places[2:])) == 1, "the four buttons stand two by two"
+        assert len(places) == 4
         check_page(visit)
 
 
@@ -196,6 +202,96 @@ def test_an_airport_is_paused_and_resumed(
         (interest,) = list_interests(site, ann)
         assert datetime.fromisoformat(interest["effective_from"]) <= datetime.now(UTC) + timedelta(minutes=1)
         check_page(visit)
+
+
+@pytest.mark.parametrize("hours", [9, -9])
+def test_a_device_whose_clock_is_wrong_pauses_and_resumes_by_the_services(
+    site: Site, browser: Browser, ann: Person, hours: int
+) -> None:
+    """An hour's pause lasts an hour from the service's present on, and resuming ends it, whatever the device shows."""
+    set_interest(site, ann)
+    with site.open(browser, "/account", person=ann) as visit:
+        page = visit.page
+        page.clock.install(time=datetime.now(UTC) + timedelta(hours=hours))
+        visit.goto("/account")
+        expect(page.locator("#sessions")).to_contain_text("in use now")
+        visit.goto("/")
+        card = page.locator("article")
+        expect(card.locator(".badge").first).to_have_text("Normal", timeout=PATIENCE_MS)
+        card.get_by_role("button", name="Pause", exact=True).click()
+        card.get_by_role("button", name=re.compile("^For an hour")).click()
+        expect(card.locator(".badge").first).to_have_text("Paused", timeout=PATIENCE_MS)
+        (interest,) = list_interests(site, ann)
+        ahead = datetime.fromisoformat(interest["effective_from"]) - datetime.now(UTC)
+        assert timedelta(minutes=45) < ahead <= timedelta(minutes=61)
+        card.get_by_role("button", name="Resume", exact=True).click()
+        expect(card.locator(".badge").first).not_to_have_text("Paused", timeout=PATIENCE_MS)
+        (interest,) = list_interests(site, ann)
+        assert datetime.fromisoformat(interest["effective_from"]) <= datetime.now(UTC) + timedelta(seconds=3)
+        with answering(visit, lambda: build_states()["live"]):
+            visit.goto("/")
+            expect(card).to_contain_text("Live: this minute", timeout=PATIENCE_MS)
+        assert visit.faults == []
+
+
+def test_who_resumes_or_undoes_soon_is_told_of_windows_of_before(site: Site, browser: Browser, ann: Person) -> None:
+    """What was not known when the pause or the removal came is judged once it is known; what was known is not again."""
+    interest = set_interest(site, ann, effective_from=(find_today() - timedelta(days=9)).isoformat())
+    url = f"{site.url}/interests/{interest['interest_id']}/windows"
+    known = plain_http.get(url, headers=ann.headers).json()["freshness"]["known_until"]
+    with site.open(browser, "/", person=ann) as visit:
+        card = visit.page.locator("article")
+        expect(card.locator(".badge").first).to_have_text("Normal", timeout=PATIENCE_MS)
+        card.get_by_role("button", name="Pause", exact=True).click()
+        card.get_by_role("button", name=re.compile("^For a week")).click()
+        card.get_by_role("button", name="Resume", exact=True).click()
+        card.get_by_role("button", name="Pause", exact=True).wait_for()
+        (resumed,) = list_interests(site, ann)
+        assert (resumed["version"], resumed["effective_from"]) == (interest["version"] + 2, known)
+        card.get_by_role("button", name="Remove").click()
+        visit.page.locator("dialog").get_by_role("button", name="Remove").click()
+        visit.page.get_by_role("button", name="Undo").click()
+        expect(card.locator("h2")).to_have_text("New York, JFK", timeout=PATIENCE_MS)
+        (undone,) = list_interests(site, ann)
+        assert undone["interest_id"] != interest["interest_id"]
+        assert undone["effective_from"] == known
+    url = f"{site.url}/interests/{undone['interest_id']}/windows"
+    windows = plain_http.get(url, params={"begin": known}, headers=ann.headers).json()["windows"]
+    assert windows
+    assert {window["why_unknown"] for window in windows} <= {"not_collected", None}
+
+
+def test_after_a_long_pause_only_what_comes_is_judged(site: Site, browser: Browser, ann: Person) -> None:
+    """All that was before the pause is known: resuming makes the present the start, and what was in the pause stays."""
+    answer = build_states()["paused"]
+    former = {name: value for name, value in answer["interest"].items() if not name.startswith("learning")}
+    begin = find_hour() - timedelta(hours=30)
+    former |= {
+        "version": 2,
+        "effective_from": show(begin - timedelta(days=9)),
+        "since": show(begin - timedelta(days=9)),
+    }
+    answer["former_versions"] = [former | {"until": show(begin)}]
+    answer["freshness"]["known_until"] = show(begin + timedelta(hours=3))
+    for window in answer["windows"][-27:]:
+        window |= {"flights": None, "is_closed": False, "why_unknown": "not_collected"}
+    InterestWindows.model_validate_json(json.dumps(answer), extra="forbid")
+    sent: list[dict[str, Any]] = []
+
+    def change(route: Route) -> None:
+        if route.request.method == "PATCH":
+            sent.append(json.loads(route.request.post_data or ""))
+            route.fulfill(json=answer["interest"] | sent[-1])
+        else:
+            route.fallback()
+
+    with site.open(browser, "/account", person=ann) as visit, answering(visit, lambda: answer):
+        visit.page.route(f"**/interests/{INTEREST_ID}", change)
+        visit.goto("/")
+        visit.page.get_by_role("button", name="Resume", exact=True).click()
+        eventually(lambda: visit.page.evaluate("true") and sent, "the pause is ended")
+        late = datetime.now(UTC) - datetime.fromisoformat(sent[0]["effective_from"])
+        assert timedelta(seconds=-3) <= late < timedelta(minutes=5)
 
 
 def test_a_pause_of_what_was_changed_elsewhere_is_said(site: Site, browser: Browser, ann: Person) -> None:

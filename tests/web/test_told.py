@@ -13,7 +13,15 @@ from tests.web.checks import check_page
 from tests.web.site import Person, Site
 from tests.web.test_home import answering
 from tests.web.watched import set_interest, store_flights
-from tests.web.windows_answers import HOUR, INTEREST_ID, build_alert, build_answer, build_states, find_hour
+from tests.web.windows_answers import (
+    HOUR,
+    INTEREST_ID,
+    build_alert,
+    build_answer,
+    build_interest,
+    build_states,
+    find_hour,
+)
 
 PATIENCE_MS = 120_000
 STATES = tuple(build_states())
@@ -48,13 +56,13 @@ def test_corrections_stand_beside_what_they_correct(site: Site, browser: Browser
         page = visit.page
         windows = page.locator(".told-windows > li")
         expect(windows).to_have_count(3, timeout=PATIENCE_MS)
-        expect(windows.nth(0)).to_contain_text("Back to normal: 12 departures.")
-        expect(windows.nth(1)).to_contain_text("Above your level: 31 departures.")
+        expect(windows.nth(0)).to_contain_text("Back to normal: 12 departures, not above your 20.")
+        expect(windows.nth(1)).to_contain_text("31 departures, above your 20.")
         first = windows.nth(2)
         expect(first.locator(".mails > li")).to_have_count(1)
-        expect(first.locator(".mails > li")).to_contain_text("Above your level: 22 departures.")
+        expect(first.locator(".mails > li")).to_contain_text("22 departures, above your 20.")
         expect(first.locator(".correction")).to_have_text(
-            "Corrected later. Withdrawn: 19 departures, by what is known now."
+            "Corrected later. Withdrawn: 19 departures by what is known now; you are told above 20."
         )
         page.get_by_text("Your levels before: 1").click()
         expect(page.locator(".told-head")).to_contain_text("above 15 flights")
@@ -62,6 +70,74 @@ def test_corrections_stand_beside_what_they_correct(site: Site, browser: Browser
         page.get_by_label("Only what I was told").uncheck()
         expect(windows).to_have_count(48)
         expect(page.locator(".told-list")).to_contain_text("Not judged: a part of it was not collected.")
+        check_page(visit)
+
+
+def build_reasons() -> dict[str, Any]:
+    """Return an answer of an interest in percent with alerts of it, of a version in flights, and of one not kept."""
+    percent = build_interest(high_value=None, low_percent=50, high_percent=150, version=3)
+    answer = build_answer(percent)
+    for at, window in enumerate(answer["windows"]):
+        weeks = [{"window_start": window["window_start"], "flights": flights} for flights in (25, 27, 31, 26)]
+        window |= {"usual": 26.5, "base": weeks, "version": 3 if at > 20 else 2}
+    low, high = {"bound": "low", "flights": 4}, {"bound": "high", "flights": 44}
+    for at, alert in {
+        40: build_alert(1, "firing", **low),
+        35: build_alert(2, "firing", **high),
+        30: build_alert(3, "resolved", **low | {"flights": 14}),
+        15: build_alert(4, "still", **low, version=2),
+        10: build_alert(5, "firing", **high, version=1),
+    }.items():
+        answer["windows"][at] |= {"flights": alert["flights"], "alerts": [alert]}
+    answer["windows"][10] |= {"usual": None, "base": []}
+    hour = find_hour()
+    former = {name: value for name, value in answer["interest"].items() if not name.startswith("learning")}
+    levels = {"high_percent": None, "low_percent": None, "low_value": 5, "for_windows": 3, "repeat": True}
+    times = {name: f"{hour - days * 24 * HOUR:%Y-%m-%dT%H:%M:%SZ}" for name, days in (("since", 9), ("until", 1))}
+    answer["former_versions"] = [former | levels | times | {"version": 2}]
+    return answer
+
+
+@pytest.mark.parametrize("language", ["en", "it"])
+def test_each_entry_says_by_which_level_and_why(site: Site, browser: Browser, ann: Person, language: str) -> None:
+    """The level is that of the version that raised the alert; of a version that is not kept, none is made up."""
+    answer = build_reasons()
+    InterestWindows.model_validate_json(json.dumps(answer), extra="forbid")
+    said = {
+        "en": [
+            [
+                "4 departures where 26.5 are usual, below your 50 %.",
+                "The weeks before had 25, 27, 31, 26.",
+            ],
+            ["44 departures where 26.5 are usual, above your 150 %."],
+            ["Back to normal: 14 departures where 26.5 are usual, not below your 50 %."],
+            ["4 departures, still below your 5. It was so for 3 in a row."],
+            ["Above your level: 44 departures."],
+        ],
+        "it": [
+            ["4 partenze, di solito 26,5: sotto la tua soglia (50 %)."],
+            ["44 partenze, di solito 26,5: sopra la tua soglia (150 %)."],
+            ["Di nuovo normale: 14 partenze, di solito 26,5: non sotto la tua soglia (50 %)."],
+            ["4 partenze, ancora sotto la tua soglia (5). È stato così per 3 di seguito."],
+            ["Sopra la tua soglia: 44 partenze."],
+        ],
+    }
+    with (
+        site.open(browser, "/account", person=ann, phone=True, language=language) as visit,
+        answering(visit, lambda: answer),
+    ):
+        visit.goto(f"/told?interest={INTEREST_ID}")
+        entries = visit.page.locator(".told-windows > li")
+        expect(entries).to_have_count(5, timeout=PATIENCE_MS)
+        for at, texts in enumerate(said[language]):
+            for text in texts:
+                expect(entries.nth(at)).to_contain_text(text, timeout=PATIENCE_MS)
+        kinds, legend = (
+            visit.page.locator(f"{place} .chart-mark").evaluate_all("all => all.map((each) => each.classList[1])")
+            for place in (".told-windows", ".told-chart .chart-legend")
+        )
+        assert kinds == ["low", "high", "resolved", "low", "high"]
+        assert sorted(legend) == sorted(set(kinds)), "the marks of the list, the chart and its legend are the same"
         check_page(visit)
 
 

@@ -195,6 +195,31 @@ def test_suggestions_are_buttons_and_percents_are_levels_too(site: Site, browser
         check_page(visit)
 
 
+def test_in_percent_unusually_quiet_comes_first(site: Site, browser: Browser, ann: Person) -> None:
+    """Who has chosen nothing yet gets half of what is usual as the lower level, also where nothing is known; who has
+    chosen a level keeps the bound that they chose."""
+    with site.open(browser, "/watch", person=ann) as visit:
+        page = visit.page
+        choose(page)
+        wait_for_preview(page)
+        page.check("input[value=percent]")
+        mails = len(preview(site, ann, low_percent=50)["alerts"])
+        expect_headline(page, rf"^{mails} mails? in 35 days$")
+        assert (page.locator("#low-level").input_value(), page.locator("#high-level").input_value()) == ("50", "")
+        page.fill("#airport", "")
+        choose(page, "EDDF")
+        expect_headline(page, "Nothing is known of Frankfurt am Main, FRA yet")
+        assert page.locator("#low-level").input_value() == "50"
+        assert not page.locator("#high-on").is_checked()
+        visit.goto("/watch")
+        choose(page)
+        wait_for_preview(page)
+        page.fill("#high-level", "21")
+        page.check("input[value=percent]")
+        expect(page.locator("#high-on")).to_be_checked(timeout=PATIENCE_MS)
+        assert not page.locator("#low-on").is_checked()
+
+
 @pytest.mark.parametrize(
     ("typed", "said"),
     [("-1", "whole number from 0"), ("1.5", "whole number"), ("100001", "to 100,000"), ("", "Choose a level")],

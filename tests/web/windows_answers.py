@@ -87,11 +87,21 @@ def build_states() -> dict[str, dict[str, Any]]:
     )
     gap = build_answer()
     gap["windows"][20] |= {"flights": None, "is_closed": False, "why_unknown": "gap"}
+    record = {"kind": "record", "unheard_since": None, "text": ""}
     fresh = {"kind": "live", "known_until": show(datetime.now(UTC)), "unheard_since": None, "text": ""}
     live = build_answer(freshness=fresh)
     for window in live["windows"][-8:]:
         window["is_live"] = True
     live["windows"].append(build_window(hour, flights=3, is_closed=False, is_live=True))
+    known = hour - 40 * HOUR
+    late = build_answer(freshness=record | {"known_until": show(known)})
+    for window in late["windows"][-40:]:
+        window |= {"flights": None, "is_closed": False, "why_unknown": "not_collected"}
+    interrupted = build_answer(freshness=record | {"known_until": show(hour - 14 * HOUR)})
+    for window in interrupted["windows"][-14:-5]:
+        window["is_live"] = True
+    for window in interrupted["windows"][-5:]:
+        window |= {"flights": None, "is_closed": False, "why_unknown": "not_collected"}
     percent = build_interest(
         high_value=None, high_percent=150, low_percent=50, learning_until=show(hour + 400 * HOUR), learning="Wait."
     )
@@ -119,4 +129,6 @@ def build_states() -> dict[str, dict[str, Any]]:
         ),
         "gap": gap,
         "live": live,
+        "late": late,
+        "interrupted": interrupted,
     }  # fmt: skip

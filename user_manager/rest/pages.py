@@ -237,6 +237,7 @@ def render_page(
     title: str,
     text: str,
     *,
+    hint: str = "",
     facts: Sequence[tuple[str, str]] = (),
     button: str = "",
     field: tuple[str, str] | None = None,
@@ -247,12 +248,12 @@ def render_page(
 ) -> Response:
     """Render a page with a title, a text, a list of names and values, and a button that posts to the page's own URL.
 
-    No button if `button` is empty; `field` is the name and value of a hidden field that the button posts, too. If
-    `asks_email`, an address is typed beside the button, and posted as `email`; if `name` is not None, a person's name,
-    which it proposes. `onward` is the path and text of a link to another page of ours; `for_programs` are names and
-    values that few people need.
+    `hint` is a second text, after the facts. No button if `button` is empty; `field` is the name and value of a hidden
+    field that the button posts, too. If `asks_email`, an address is typed beside the button, and posted as `email`; if
+    `name` is not None, a person's name, which it proposes. `onward` is the path and text of a link to another page of
+    ours; `for_programs` are names and values that few people need.
     """
-    values = {"title": title, "text": text, "facts": facts, "button": button, "field": field}
+    values = {"title": title, "text": text, "hint": hint, "facts": facts, "button": button, "field": field}
     more = {"asks_email": asks_email, "name": name, "onward": onward, "for_programs": for_programs}
     return make_response(render_template("page.html", **values, **more))
 

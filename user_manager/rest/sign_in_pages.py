@@ -81,8 +81,18 @@ def build_sign_in_pages_blueprint(
         cookie.require_own_origin()
         limit.count_request()
         address = parse_address(request.form.get("email", ""), allow_test=allow_test_addresses)
-        sign_ins.request_link(address, identify_sender(), _read_newcomer())
-        return _set_status(render_page(translate("link.sign_in.asked_title"), translate("link.sign_in.asked")), 202)
+        newcomer = _read_newcomer()
+        sign_ins.request_link(address, identify_sender(), newcomer)
+        # The address is asked for once more and not repeated: so this page is the same for each of them.
+        page = render_page(
+            translate("link.sign_in.asked_title"),
+            translate("link.sign_in.asked"),
+            hint=translate("link.sign_in.asked_nothing"),
+            button=translate("link.sign_in.asked_again"),
+            asks_email=True,
+            field=("time_zone", newcomer.time_zone),
+        )
+        return _set_status(page, 202)
 
     @blueprint.get("/sign-in/<token>")
     @describe("Ask whether to sign in", answers=_ANSWERS)
@@ -116,7 +126,12 @@ def build_sign_in_pages_blueprint(
             limit.count_request()
             sign_ins.request_link_again(token, identify_sender())
             return _set_status(
-                render_page(translate("link.sign_in.asked_title"), translate("link.sign_in.again_text")),
+                render_page(
+                    translate("link.sign_in.asked_title"),
+                    translate("link.sign_in.again_text"),
+                    hint=translate("link.sign_in.asked_nothing"),
+                    onward=("/sign-in/mail", translate("link.sign_in.asked_again")),
+                ),
                 202,
             )
         try:

@@ -1,6 +1,7 @@
 /* The account: who one is, pause, browsers, token, export, deletion. */
 
 import {ApiError, href, request} from "./api.js";
+import {nowOfAccounts} from "./clock.js";
 import {byId, el, fill} from "./dom.js";
 import {announce, clearError, describeError, poll, requireAccount, showError, startPage} from "./page.js";
 import {formatAgo, formatInstant, language, t} from "./text.js";
@@ -156,7 +157,7 @@ function showZone() {
   const zone = byId("zone").value.trim();
   let hint = t("account.you.zone_hint");
   try {
-    if (zone) hint = t("account.you.zone_now", {time: formatInstant(new Date(), {zone, hour: "2-digit", minute: "2-digit"})});
+    if (zone) hint = t("account.you.zone_now", {time: formatInstant(nowOfAccounts(), {zone, hour: "2-digit", minute: "2-digit"})});
   } catch {
     // No zone of that name is known here; the server says what may be meant.
   }
@@ -195,7 +196,7 @@ function showSessions(sessions) {
 function buildSession(session) {
   const device = session.device || t("account.sessions.unknown");
   const since = formatInstant(session.created_at, {zone: user.time_zone, dateStyle: "medium"});
-  const used = session.is_current ? t("account.sessions.here") : t("account.sessions.used", {ago: formatAgo(session.last_used_at)});
+  const used = session.is_current ? t("account.sessions.here") : t("account.sessions.used", {ago: formatAgo(session.last_used_at, nowOfAccounts())});
   return el("li", {"data-current": session.is_current ? "yes" : null},
     el("div", null,
       el("strong", null, device), session.is_current && [" ", el("span", {class: "badge ok"}, t("account.sessions.current"))],

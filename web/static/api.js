@@ -1,5 +1,7 @@
 /* The REST of both services, at this page's own origin. */
 
+import {noteDate} from "./clock.js";
+
 const BASE = document.documentElement.dataset.base ?? "";
 const PATIENCE_MS = 30_000;
 
@@ -49,6 +51,7 @@ export async function request(method, path, {body, ifMatch, ifNoneMatch, signal,
       redirect: "error",
       signal: deadline.signal,
     });
+    noteDate(path, answer.headers.get("Date"));
     const content = await readJson(answer);
     if (answer.status >= 400) throw buildError(answer, content);
     const location = answer.headers.get("Location");

@@ -9,6 +9,7 @@ import {formatInstant, formatNumber, formatRange, t} from "./text.js";
 
 const TOP_ROOM = 18; // pixels above the highest bar, for marks
 const AXIS_ROOM = 20; // pixels below the bars, for days
+const NAMED_KINDS = ["high", "low", "live", "open", "unjudged", "gap"]; // of bars, in the order of the legend
 const FEWEST_USUAL = 5; // windows with less are not judged by percents (docs/adr/0050)
 
 /** Return what a bar is tall as: flights, or percent of what is usual; null: not known, or not judged by percents. */
@@ -31,12 +32,26 @@ export function findBreach(window, measure, levels) {
   return null;
 }
 
-/** Return a round number at or above `value`: 1, 2, 2.5 or 5 times a power of ten, at least 5. */
+/** Return a round, even number at or above `value`, at least 6: its half, which stands at the axis, is whole, too. */
 export function roundUp(value) {
-  const least = Math.max(value, 5);
+  const least = Math.max(value, 6);
   const power = 10 ** Math.floor(Math.log10(least));
-  const factor = [1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10].find((each) => each * power >= least);
-  return factor * power;
+  const factor = [1, 1.2, 1.6, 2, 3, 4, 5, 6, 8, 10].find((each) => each * power >= least);
+  return Math.round(factor * power);
+}
+
+/** Return the kind of mark of an alert: its bound while the level is crossed, else its state. */
+export function findMarkKind(alert) {
+  return ["firing", "still"].includes(alert.state) ? alert.bound : alert.state;
+}
+
+/** Build the mark of a kind as charts draw it, for legends and lists; screen readers pass it over. */
+export function buildMark(kind) {
+  return buildKey(svg("path", {class: `chart-mark ${kind}`, d: drawMark(kind, 7, 7)}));
+}
+
+function buildKey(...drawn) {
+  return svg("svg", {width: 14, height: 14, "aria-hidden": "true", class: "chart-key"}, drawn);
 }
 
 /** Return the top of the scale: room above all that is drawn. In percent what is very unusual is cut off. */
@@ -192,8 +207,7 @@ class Chart {
         svg("path", {class: "chart-hatch-line", d: "M0 6L6 0"}));
       drawn.unshift(svg("defs", {}, hatch), svg("path", {d: gap, fill: `url(#${this.hatchId()})`}));
     }
-    this.hasGap = Boolean(gap);
-    this.hasLive = Boolean(paths.live);
+    this.kinds = NAMED_KINDS.filter((kind) => paths[kind] || (kind === "gap" && gap));
     return drawn;
   }
 
@@ -241,7 +255,7 @@ class Chart {
     this.options.windows.forEach((window, at) => {
       const x = (at + 0.5) * this.bar;
       (window.alerts ?? []).forEach((alert, place) => {
-        const kind = ["firing", "still"].includes(alert.state) ? alert.bound : alert.state;
+        const kind = findMarkKind(alert);
         marks[kind] = `${marks[kind] ?? ""}${drawMark(kind, x, 8 - place * 3)}`;
       });
     });
@@ -249,22 +263,13 @@ class Chart {
     return Object.entries(marks).map(([kind, d]) => svg("path", {class: `chart-mark ${kind}`, d}));
   }
 
+  /** List what is drawn, each as it is drawn: bars and areas first, then the marks of what was said. */
   drawLegend() {
-    const shown = [...this.marks.map((kind) => ({kind, isMark: true}))];
-    if (this.hasUsual) shown.push({kind: "usual"});
-    if (this.hasLive) shown.push({kind: "live"});
-    if (this.hasGap) shown.push({kind: "gap"});
+    const bars = this.kinds.map((kind) => [svg("rect", {class: `chart-bar ${kind}`, x: 1, y: 2, width: 11, height: 10}), `chart.legend.${kind}`]);
+    const usual = [svg("rect", {class: "chart-band", x: 0, y: 4, width: 14, height: 8}), svg("line", {class: "chart-usual", x1: 0, x2: 14, y1: 4, y2: 4})];
     this.legend.replaceChildren(
-      ...shown.map(({kind, isMark}) =>
-        el("li", {},
-          svg("svg", {width: 14, height: 14, "aria-hidden": "true", class: "chart-key"},
-            isMark
-              ? svg("path", {class: `chart-mark ${kind}`, d: drawMark(kind, 7, 7)})
-              : kind === "usual"
-                ? [svg("rect", {class: "chart-band", x: 0, y: 4, width: 14, height: 8}), svg("line", {class: "chart-usual", x1: 0, x2: 14, y1: 4, y2: 4})]
-                : svg("rect", {class: `chart-bar ${kind}`, x: 1, y: 2, width: 11, height: 10})),
-          t(`chart.legend.${kind}`)),
-      ),
+      ...[...bars, ...(this.hasUsual ? [[usual, "chart.legend.usual"]] : [])].map(([drawn, key]) => el("li", {}, buildKey(drawn), t(key))),
+      ...this.marks.map((kind) => el("li", {}, buildMark(kind), t(`chart.legend.said.${kind}`))),
     );
   }
 
@@ -374,7 +379,7 @@ class Chart {
   }
 }
 
-/** Return the path of a mark around a point: up for high, down for low, a ring for back to normal, a cross for withdrawn. */
+/** Return the path of a mark around a point: up for high, down for low, a disc for back to normal, a cross for withdrawn. */
 function drawMark(kind, x, y) {
   const at = (dx, dy) => `${(x + dx).toFixed(1)} ${(y + dy).toFixed(1)}`;
   if (kind === "high") return `M${at(-5, 4)}L${at(0, -5)}L${at(5, 4)}z`;

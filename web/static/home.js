@@ -2,12 +2,13 @@
 
 import {ApiError, href, request} from "./api.js";
 import {createChart} from "./chart.js";
+import {now} from "./clock.js";
 import {byId, el, fill} from "./dom.js";
 import {announce, buildAccountNotices, describeError, poll, requireAccount, showError, startPage} from "./page.js";
 import {formatInstant, t} from "./text.js";
 import {
-  describeFreshness, describeInterest, describeMore, describeState, findChartLevels, findMeasure, findPause, findZone,
-  nameAirport, nameCountry, nameWindow, readWindows, explainUnknown,
+  describeFreshness, describeInterest, describeMore, describeState, findChartLevels, findFirstUntold, findMeasure, findPause,
+  findZone, nameAirport, nameCountry, nameWindow, readWindows, explainUnknown,
 } from "./words.js";
 
 const EVERY_MS = 30_000;
@@ -15,6 +16,7 @@ const AT_ONCE = 3; // requests at the same time: a person with many airports sha
 const HOUR_MS = 3_600_000;
 const DAY_MS = 24 * HOUR_MS;
 const LONGEST_PAUSE_MS = 365 * DAY_MS; // the service allows a day more
+const FARTHEST_BACK_MS = 29 * DAY_MS; // the service allows a day more
 
 startPage(async (context) => {
   const account = requireAccount(context);
@@ -119,7 +121,7 @@ class Card {
     this.fault = el("p", {class: "card-fault", role: "alert"});
     this.pauseButton = el("button", {type: "button", "aria-expanded": "false", onclick: () => this.togglePause()}, t("card.pause"));
     this.pauses = el("div", {class: "card-pauses", hidden: true, role: "group", "aria-label": t("card.pause.label")});
-    this.resume = el("button", {type: "button", hidden: true, onclick: () => this.moveStart(Date.now(), "card.resumed")}, t("card.resume"));
+    this.resume = el("button", {type: "button", hidden: true, onclick: () => this.goOn()}, t("card.resume"));
     const query = `?interest=${encodeURIComponent(this.id)}`;
     this.element = el("article", {class: "card airport-card", id: `interest-${this.id}`, "aria-labelledby": `name-${this.id}`},
       this.heading, this.place, this.state, this.levels, this.more, this.chartPlace, this.fresh, this.fault,
@@ -155,7 +157,7 @@ class Card {
     const zone = findZone(interest, answer.airport.time_zone);
     const state = describeState(answer, zone);
     fill(this.state, el("span", {class: `badge ${state.kind}`}, state.badge), " ", state.text);
-    fill(this.fresh, describeFreshness(answer.freshness, zone));
+    fill(this.fresh, describeFreshness(answer, zone));
     this.showPause();
     if (!isNew) return;
     const {airport} = answer;
@@ -197,11 +199,11 @@ class Card {
       this.closePauses();
       return;
     }
-    const tomorrow = new Date();
+    const tomorrow = new Date(now());
     tomorrow.setHours(24, 0, 0, 0);
     const choices = [
-      ["hour", Date.now() + HOUR_MS], ["tomorrow", tomorrow.getTime()], ["week", Date.now() + 7 * DAY_MS],
-      ["resume", Date.now() + LONGEST_PAUSE_MS],
+      ["hour", now() + HOUR_MS], ["tomorrow", tomorrow.getTime()], ["week", now() + 7 * DAY_MS],
+      ["resume", now() + LONGEST_PAUSE_MS],
     ];
     fill(this.pauses, choices.map(([key, until]) =>
       el("button", {type: "button", onclick: () => this.moveStart(until, "card.paused")}, t(`card.pause.${key}`, {until: formatInstant(new Date(until))}))));
@@ -224,9 +226,16 @@ class Card {
     await this.attempt(() => this.update());
   }
 
+  /** End the pause. A window of before it that was not known when it began is told still, once it is known. */
+  async goOn() {
+    await this.update().catch(() => {}); // with it comes the service's present time, and what was told until now
+    await this.moveStart(this.answer ? findResumption(this.answer) : now(), "card.resumed");
+  }
+
   async askRemoval() {
     const isMeant = await confirmRemoval(this.heading.textContent, describeInterest(this.interest));
     if (!isMeant) return;
+    await this.update().catch(() => {}); // so that an undo knows what was told already
     const {interest} = this;
     const removed = await this.attempt(() => request("DELETE", `/interests/${this.id}`));
     if (!removed) return;
@@ -241,8 +250,9 @@ class Card {
     const members = ["airport_icao", "direction", "window", "aligned_to", "high_value", "low_value", "high_percent",
       "low_percent", "for_windows", "repeat"];
     const body = Object.fromEntries(members.filter((name) => interest[name] !== null).map((name) => [name, interest[name]]));
-    // What was judged before is not judged again; a pause goes on.
-    body.effective_from = new Date(Math.max(Date.now(), new Date(interest.effective_from).getTime())).toISOString();
+    // What was judged before is not judged again, what was not known yet will be; a pause goes on.
+    const begin = findBegin(this.answer && findFirstUntold(this.answer));
+    body.effective_from = new Date(Math.max(begin, new Date(interest.effective_from).getTime())).toISOString();
     try {
       const found = await request("POST", "/interests", {body});
       this.cards.wanted = found.body.interest_id;
@@ -277,6 +287,23 @@ class Card {
       return null;
     }
   }
+}
+
+/** Return from when on an interest is to be judged that is paused: from the present or, if windows of before the pause are
+ * not known yet, from the first of these, which are told then. Those of the pause that are not known yet are told, too.
+ */
+function findResumption(answer) {
+  const at = (instant) => new Date(instant).getTime();
+  // A pause is a version of its own: the version before it was in effect until then.
+  const before = answer.former_versions.filter((each) => at(each.effective_from) < at(each.until)).at(-1);
+  const untold = findFirstUntold(answer);
+  if (!before || untold === null || untold >= at(before.until)) return now();
+  return Math.max(findBegin(untold), Math.min(at(before.effective_from), now()));
+}
+
+/** Return from when on an interest is to be judged of which everything was told until `untold` (null: not known). */
+function findBegin(untold) {
+  return untold === null || untold < now() - FARTHEST_BACK_MS ? now() : Math.min(untold, now());
 }
 
 /** Ask once whether an airport's interest is to be removed; resolves to the answer. */

@@ -111,9 +111,7 @@ export class LevelsForm {
     if (!this.isChosen) {
       const measure = isKnown ? this.levels.high.measure : "percent";
       for (const bound of BOUNDS) Object.assign(this.levels[bound], {measure, flights: null, percent: null});
-      const hasHigh = this.findSuggestion("high") !== null || !isKnown;
-      this.levels.high.isOn = hasHigh;
-      this.levels.low.isOn = !hasHigh;
+      this.turnOn(measure === "percent" || this.findSuggestion("high") === null ? "low" : "high");
     }
     for (const bound of BOUNDS) if (this.levels[bound].isOn) this.fillIn(bound);
     this.draw();
@@ -137,7 +135,17 @@ export class LevelsForm {
     level[level.measure] = this.findSuggestion(bound) ?? (level.measure === "percent" ? USUAL_PERCENTS[bound] : null);
   }
 
+  /** Turn on one bound alone. */
+  turnOn(only) {
+    for (const bound of BOUNDS) this.levels[bound].isOn = bound === only;
+  }
+
+  /** Measure in flights or percent. Who has chosen no level yet gets the common wish in percent: unusually quiet. */
   setMeasure(measure) {
+    if (!this.isChosen && measure === "percent") {
+      this.turnOn("low");
+      this.levels.low.percent = USUAL_PERCENTS.low;
+    }
     for (const bound of BOUNDS) {
       this.levels[bound].measure = measure;
       if (this.levels[bound].isOn) this.fillIn(bound);

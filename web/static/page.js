@@ -130,6 +130,7 @@ async function run(context, main) {
     context.account = found?.user ?? null;
     context.session = found?.session ?? null;
     showSignedOut(!context.account);
+    if (context.account) letLanguageLinksChangeAccount(context.account);
     if (!(context.account && followWayBack())) await main(context);
   } catch (error) {
     if (!(error instanceof SignedOutError)) showFailure(error, context);
@@ -185,6 +186,24 @@ function keepQueryInLanguageLinks() {
     const query = new URLSearchParams(location.search);
     query.set("language", link.hreflang);
     link.search = query.toString();
+  }
+}
+
+/** Let the links to other languages change the account's, too, in which mails are; the page follows once that is done. */
+function letLanguageLinksChangeAccount({email, language}) {
+  if (language === undefined) return; // a user_manager of before knows none
+  for (const link of document.querySelectorAll(".languages a")) {
+    link.onclick = async (event) => {
+      if (event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return; // another tab: only that page
+      event.preventDefault();
+      try {
+        await request("PATCH", `/users/${encodeURIComponent(email)}`, {body: {language: link.hreflang}, ifMatch: "*"});
+        location.assign(link.href);
+      } catch (error) {
+        showError(error);
+        byId("problem").scrollIntoView({block: "nearest"});
+      }
+    };
   }
 }
 

@@ -1,6 +1,7 @@
 /* What an interest would have meant: the mails of the last weeks, or what happens at an airport without data. */
 
 import {ApiError} from "./api.js";
+import {buildMark, findMarkKind} from "./chart.js";
 import {el, fill} from "./dom.js";
 import {describeError} from "./page.js";
 import {formatInstant, t} from "./text.js";
@@ -64,7 +65,7 @@ export class PreviewPanel {
       const start = alert.window_start;
       const window = {start, end: ends.get(start) ?? start};
       const said = {bound: alert.bound, state: alert.state.toLowerCase(), flights: alert.count};
-      return el("li", null, el("span", {class: `dot ${said.state === "firing" ? said.bound : said.state}`, "aria-hidden": "true"}),
+      return el("li", null, buildMark(findMarkKind(said)),
         el("span", null, `${nameWindow(window, shape, shape.zone)}: ${describeAlert(said, shape)}`));
     });
     const rest = items.splice(AT_FIRST);

@@ -50,7 +50,7 @@ export function formatRange(start, end, zone, options = {}) {
 }
 
 /** Return how long ago an instant is, in words: "3 minutes ago"; "in 2 hours" if it lies ahead. */
-export function formatAgo(instant, now = Date.now()) {
+export function formatAgo(instant, now) {
   const seconds = (new Date(instant).getTime() - now) / 1000;
   const words = new Intl.RelativeTimeFormat(LOCALE, {numeric: "auto"});
   for (const [unit, size] of [["day", 86_400], ["hour", 3_600], ["minute", 60]]) {

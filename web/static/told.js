@@ -1,13 +1,13 @@
 /* What I was told: an interest's windows of the last 40 days, what was said of each, and why not. */
 
 import {ApiError, href, request} from "./api.js";
-import {createChart} from "./chart.js";
+import {buildMark, createChart, findMarkKind} from "./chart.js";
 import {byId, el, fill} from "./dom.js";
 import {announce, poll, requireAccount, startPage} from "./page.js";
 import {formatInstant, t} from "./text.js";
 import {
   countFlights, describeAlert, describeFreshness, describeInterest, describeUsual, explainUnknown, findChartLevels,
-  findMeasure, findZone, nameAirport, nameWindow, readWindows,
+  findMeasure, findVersions, findZone, nameAirport, nameWindow, readWindows,
 } from "./words.js";
 
 const EVERY_MS = 60_000;
@@ -111,13 +111,14 @@ class ToldPage {
     const {interest, airport} = answer;
     this.zone = findZone(interest, airport.time_zone);
     this.windows = readWindows(answer);
+    this.findVersion = findVersions(answer);
     const former = answer.former_versions ?? [];
     fill(this.head,
       el("p", {class: "lead"}, `${nameAirport(airport)}. ${describeInterest(interest)}.`),
       former.length ? el("details", null, el("summary", null, t("told.former", {count: former.length})),
         el("ul", {class: "then"}, [...former].reverse().map((each) => el("li", null, t("told.former.one", {
           levels: describeInterest({...interest, ...each}), from: formatInstant(each.since), until: formatInstant(each.until)}))))) : null,
-      el("p", {class: "quiet hint"}, `${describeFreshness(answer.freshness, this.zone)} ${t(this.zone === "UTC" ? "preview.by_utc" : "preview.by_airport")}`));
+      el("p", {class: "quiet hint"}, `${describeFreshness(answer, this.zone)} ${t(this.zone === "UTC" ? "preview.by_utc" : "preview.by_airport")}`));
     const options = {
       windows: this.windows, zone: this.zone, measure: findMeasure(interest), levels: findChartLevels(interest),
       name: t("card.chart", {airport: nameAirport(airport)}),
@@ -133,9 +134,13 @@ class ToldPage {
     this.drawList();
   }
 
+  describeAlert(alert, window) {
+    return describeAlert(alert, this.answer.interest, {raisedBy: this.findVersion(alert.version), usual: window.usual});
+  }
+
   /** Return what was said of a window, or why nothing was, in one text. */
   describe(window) {
-    const said = window.alerts.map((alert) => describeAlert(alert, this.answer.interest));
+    const said = window.alerts.map((alert) => this.describeAlert(alert, window));
     return [...said, explainUnknown(window)].filter(Boolean).join(" ");
   }
 
@@ -178,10 +183,10 @@ class ToldPage {
         window.isClosed || window.flights === null ? null : el("span", {class: "badge"}, t("told.open"))),
       usual ? el("p", {class: "quiet hint"}, usual) : null,
       plain.length ? el("ul", {class: "mails"}, plain.map((alert) => el("li", null,
-        el("span", {class: `dot ${["firing", "still"].includes(alert.state) ? alert.bound : alert.state}`, "aria-hidden": "true"}),
-        el("div", null, describeAlert(alert, interest),
+        buildMark(findMarkKind(alert)),
+        el("div", null, this.describeAlert(alert, window),
           (corrections.get(alert.alert_id) ?? []).map((each) =>
-            el("p", {class: "correction"}, t("told.corrected", {text: describeAlert(each, interest)}))))))) : null,
+            el("p", {class: "correction"}, t("told.corrected", {text: this.describeAlert(each, window)}))))))) : null,
       why ? el("p", {class: "quiet"}, why) : null,
       !plain.length && !why && window.isClosed ? el("p", {class: "quiet"}, t(window.breached.length ? "told.lasts" : "told.quiet")) : null);
   }

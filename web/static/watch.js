@@ -8,7 +8,7 @@ import {LevelsForm} from "./levels_form.js";
 import {announce, buildAccountNotices, requireAccount, startPage} from "./page.js";
 import {describeRefusal, PreviewPanel} from "./preview_panel.js";
 import {t} from "./text.js";
-import {describeTraffic, findZone, nameAirport, nameCountry, nameWindow} from "./words.js";
+import {describeTraffic, findPause, findZone, nameAirport, nameCountry, nameWindow} from "./words.js";
 
 const DEBOUNCE_MS = 250;
 const NEVER = 100_000; // flights: the highest level that may be set, which asks for a chart without a mail
@@ -302,7 +302,7 @@ class WatchPage {
   async saveChange() {
     const {interest_id: id, version, effective_from: from} = this.interest;
     const body = {high_value: null, low_value: null, high_percent: null, low_percent: null, ...this.levels.build(), ...this.buildMembers()};
-    if (new Date(from) > new Date()) body.effective_from = from; // a pause goes on
+    if (findPause(this.interest) !== null) body.effective_from = from; // a pause goes on
     try {
       await request("PATCH", `/interests/${id}`, {body, ifMatch: `"${version}"`});
       return id;

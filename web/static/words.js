@@ -1,8 +1,10 @@
 /* What the collector's answers mean, in the page's language: airports, interests, their state, their windows. */
 
+import {now as findNow, PRECISION_MS} from "./clock.js";
 import {formatAgo, formatInstant, formatNumber, formatRange, language, t} from "./text.js";
 
 const FOR_A_YEAR_MS = 300 * 86_400_000; // A pause beyond this is one "until I resume": the service allows 366 days.
+const LATE_AFTER_MS = 37.5 * 3_600_000; // A day's record comes in the morning after it; operators are alerted then, too (CoverageLags).
 const REASONS = new Set([
   "not_collected", "gap", "before_coverage", "before_effective_from", "changed_before_judged", "usual_unknown",
   "usual_too_small", "usual_not_reached",
@@ -92,14 +94,14 @@ export function nameWindow({start, end}, interest, zone) {
 }
 
 /** Return until when an interest is paused: an instant, "resumed" for a pause without an end, or null. */
-export function findPause(interest, now = Date.now()) {
+export function findPause(interest, now = findNow()) {
   const from = new Date(interest.effective_from).getTime();
-  if (from <= now) return null;
+  if (from <= now + PRECISION_MS) return null;
   return from - now > FOR_A_YEAR_MS ? "resumed" : interest.effective_from;
 }
 
 /** Return the state of an interest as {kind, badge, text}: a kind for its colour, a word, and a sentence. */
-export function describeState(answer, zone, now = Date.now()) {
+export function describeState(answer, zone, now = findNow()) {
   const {interest, state, freshness} = answer;
   const pause = findPause(interest, now);
   if (pause !== null) {
@@ -132,12 +134,23 @@ export function describeState(answer, zone, now = Date.now()) {
   return {kind: "quiet", badge: t("state.unknown"), text};
 }
 
-/** Return how fresh what is known is, in words. */
-export function describeFreshness({kind, known_until: until, unheard_since: unheard}, zone) {
+/** Return how fresh what an answer tells is, in words; of a source that is late, what that means for the person. */
+export function describeFreshness({freshness, windows = []}, zone, now = findNow()) {
+  const {kind, known_until: until, unheard_since: unheard} = freshness;
   if (unheard) return t("fresh.unheard", {since: formatInstant(unheard, {zone: "UTC", day: "numeric", month: "long"})});
-  if (kind === "live") return t("fresh.live", {ago: formatAgo(until)});
-  if (kind === "record" && until) return t("fresh.record", {until: formatInstant(until, {zone})});
-  return t("fresh.none");
+  if (kind === "live") return t("fresh.live", {ago: formatAgo(until, now)});
+  if (kind !== "record" || !until) return t("fresh.none");
+  const known = t("fresh.record", {until: formatInstant(until, {zone})});
+  if (now - new Date(until).getTime() > LATE_AFTER_MS) return `${known} ${t("fresh.late")}`;
+  const live = windows.filter((each) => each.is_live && each.is_closed && each.window_end > until).at(-1);
+  return live ? `${known} ${t("fresh.interrupted", {until: formatInstant(live.window_end, {zone})})}` : known;
+}
+
+/** Return from when on nobody has been told anything: the end of the last window that is known or was alerted; null: unknown. */
+export function findFirstUntold({freshness, windows}) {
+  const ends = windows.filter((each) => each.is_closed || each.alerts.length).map((each) => each.window_end);
+  if (freshness.known_until) ends.push(freshness.known_until);
+  return ends.length ? Math.max(...ends.map((each) => new Date(each).getTime())) : null;
 }
 
 /** Return why a window is not judged, in words; null if it was. */
@@ -146,11 +159,27 @@ export function explainUnknown(window) {
   return t(`why.${REASONS.has(window.why) ? window.why : "other"}`);
 }
 
-/** Return one alert of a window in words: what was said. */
-export function describeAlert(alert, interest) {
-  const flights = alert.flights === null || alert.flights === undefined ? null : countFlights(interest.direction, alert.flights);
-  const key = ["firing", "still"].includes(alert.state) ? `said.${alert.state}.${alert.bound}` : `said.${alert.state}`;
-  return flights === null ? t(`${key}.short`) : t(key, {flights});
+/** Return one alert of a window in words: what was said and, where the levels of its version are known, by which level.
+ *
+ * `raisedBy`: the interest as it was when the alert was raised, null if that is not kept any more; `usual`: what was
+ * usual in the window, null without percents.
+ */
+export function describeAlert(alert, interest, {raisedBy = null, usual = null} = {}) {
+  const isBreach = ["firing", "still"].includes(alert.state);
+  const key = isBreach ? `said.${alert.state}.${alert.bound}` : `said.${alert.state}`;
+  if (alert.flights === null || alert.flights === undefined) return t(`${key}.short`);
+  const flights = countFlights(interest.direction, alert.flights);
+  const level = raisedBy && readLevels(raisedBy)[alert.bound];
+  if (!level) return t(key, {flights});
+  const measure = level.measure === "percent" && usual !== null ? "usual" : level.measure;
+  const said = t(`said.${alert.state}.${alert.bound}.${measure}`, {flights, level: level.value, ...(measure === "usual" ? {usual} : {})});
+  return isBreach && raisedBy.for_windows > 1 ? `${said} ${t("said.in_a_row", {count: raisedBy.for_windows})}` : said;
+}
+
+/** Return a function that gives the interest of an answer as it was in a version; null if that is not kept any more. */
+export function findVersions({interest, former_versions: former = []}) {
+  const byVersion = new Map([...former, interest].map((each) => [each.version, {...interest, ...each}]));
+  return (version) => byVersion.get(version) ?? null;
 }
 
 /** Return the windows of an answer as charts and lists need them. */

@@ -148,6 +148,8 @@ def test_the_form_asks_for_a_mail(client: FlaskClient, service: Service) -> None
     answers = [client.post("/sign-in/mail", data={"email": each}, headers=OWN) for each in (ANN, "nobody@example.org")]
     for answer in answers:
         assert_page(answer, 202, "Look into your mailbox")
+        assert 'type="email" name="email"' in answer.text, "the page leads on: to another mail, or another address"
+        assert "example.org" not in answer.text
     assert answers[0].text == answers[1].text
     assert dict(answers[0].headers) == dict(answers[1].headers)
     for wrong in ({}, {"email": ""}, {"email": "<b>x</b>"}):
