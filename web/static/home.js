@@ -1,6 +1,6 @@
 /* My airports: a card for each interest, which updates by itself. */
 
-import {ApiError, href, request} from "./api.js";
+import {ApiError, href, request, requestEarly} from "./api.js";
 import {createChart} from "./chart.js";
 import {byId, el, fill} from "./dom.js";
 import {announce, buildAccountNotices, describeError, poll, requireAccount, showError, startPage} from "./page.js";
@@ -16,6 +16,7 @@ const HOUR_MS = 3_600_000;
 const DAY_MS = 24 * HOUR_MS;
 const LONGEST_PAUSE_MS = 365 * DAY_MS; // the service allows a day more
 
+requestEarly("/interests");
 startPage(async (context) => {
   const account = requireAccount(context);
   const cards = new Cards();
