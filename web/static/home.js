@@ -114,7 +114,7 @@ class Card {
     this.place = el("p", {class: "quiet card-place"});
     this.state = el("p", {class: "card-state"});
     this.levels = el("p", {class: "card-levels"}, describeInterest(interest));
-    this.more = el("p", {class: "quiet hint"});
+    this.more = el("p", {class: "quiet hint"}, describeRest(interest));
     this.chartPlace = el("div", {class: "card-chart"}, el("p", {class: "quiet"}, t("home.loading")));
     this.fresh = el("p", {class: "quiet hint card-fresh"});
     this.fault = el("p", {class: "card-fault", role: "alert"});
@@ -163,7 +163,7 @@ class Card {
     fill(this.heading, nameAirport(airport));
     fill(this.place, [airport.name, nameCountry(airport.country)].filter(Boolean).join(" · "));
     fill(this.levels, describeInterest(interest));
-    fill(this.more, [...describeMore(interest), interest.notice].filter(Boolean).join(" "));
+    fill(this.more, describeRest(interest));
     const options = {
       windows: readWindows(answer),
       zone,
@@ -278,6 +278,11 @@ class Card {
       return null;
     }
   }
+}
+
+/** Return the further conditions of an interest, and what the service says of its airport's code. */
+function describeRest(interest) {
+  return [...describeMore(interest), interest.notice].filter(Boolean).join(" ");
 }
 
 /** Ask once whether an airport's interest is to be removed; resolves to the answer. */
