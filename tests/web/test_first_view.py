@@ -1,4 +1,4 @@
-"""The first view of each page with data in it: how much goes over the wire, and that nothing moves when data is late."""
+"""The first view of each page with data: how much goes over the wire, and that nothing moves when data is late."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +28,7 @@ SHOWN: Final = {
 }
 """Of each page what is shown once all data is there: a selector, and how many elements at least."""
 
+_MODULES: Final = "link[rel=modulepreload], script[type=module]"
 _PAINT: Final = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done())))"
 
 
@@ -40,7 +41,14 @@ def watcher(site: Site) -> tuple[Person, str]:
     since = (find_today() - timedelta(days=29)).isoformat()
     first = set_interest(site, person, effective_from=since)
     set_interest(
-        site, person, direction="both", window="1d", high_value=None, low_percent=80, for_windows=2, effective_from=since
+        site,
+        person,
+        direction="both",
+        window="1d",
+        high_value=None,
+        low_percent=80,
+        for_windows=2,
+        effective_from=since,
     )
     return person, str(first["interest_id"])
 
@@ -71,16 +79,20 @@ def is_complete(page: Page, path: str) -> bool:
 def test_the_first_view_with_data_is_small(
     site: Site, browser: Browser, watcher: tuple[Person, str], path: str
 ) -> None:
-    """Less than 150 kB over the wire, as the browser counts them, with headers, until nothing more is asked for."""
+    """Less than 150 kB over the wire, as the browser counts them, with headers; and the page names all its modules."""
     person, interest = watcher
     with opening(site, browser, person) as page:
         devtools = page.context.new_cdp_session(page)
         sizes: list[float] = []
         devtools.on("Network.loadingFinished", lambda event: sizes.append(event["encodedDataLength"]))
         devtools.send("Network.enable")
+        modules: set[str] = set()
+        page.on("request", lambda request: modules.update([request.url] if request.url.endswith(".js") else []))
         page.goto(site.url + path.format(id=interest))
         eventually(lambda: is_complete(page, path), f"the data of {path}", PATIENCE_S)
         page.wait_for_load_state("networkidle")
+        page_names = page.eval_on_selector_all(_MODULES, "found => found.map((each) => each.href || each.src)")
+        assert modules == set(page_names), "what a page does not name is asked for once another module has been read"
         assert len(sizes) >= 8
         assert 20_000 < sum(sizes) < MOST_BYTES
 
