@@ -5,7 +5,7 @@ The alerts are a function of the log; the log is rebuilt from the tables (`colle
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -87,6 +87,8 @@ class WindowRequest:
     """None: as many as DEFAULT_WINDOWS says."""
     end: datetime | None
     """None: to the end of what is known, with the window that is open then."""
+    is_whole: bool = False
+    """True: from the earliest begin that may be requested on; `begin` must be None then."""
 
 
 class WindowQueries:
@@ -106,6 +108,7 @@ class WindowQueries:
         now = self._clock.now()
         with self._database.reading() as session:
             row, since = _require_interest(session, request), _check_range(request, now)
+            request = _set_earliest_begin(request, since)
             ends = load_known_ends(session, row.airport, Direction(row.direction))
             return row.value(), _digest(session, row, since, ends, request, now)
 
@@ -117,6 +120,7 @@ class WindowQueries:
         now = self._clock.now()
         with self._database.reading() as session:
             row, since = _require_interest(session, request), _check_range(request, now)
+            request = _set_earliest_begin(request, since)
             interest, set_at = row.value(), row.updated_at
             former = load_versions(session, interest.interest_id, since)[-MOST_REPLAYED:]
             ends = load_known_ends(session, interest.airport, interest.direction)
@@ -164,6 +168,8 @@ def _require_interest(session: Session, request: WindowRequest) -> InterestRow:
 def _check_range(request: WindowRequest, now: datetime) -> datetime:
     """Return the earliest begin of a range. Raises BadRangeError unless the requested range may be shown."""
     begin, end, oldest = request.begin, request.end, day_of(now) - LONGEST_RANGE
+    if request.is_whole and begin is not None:
+        raise BadRangeError("whole=true begins as early as possible: send either begin or whole", "begin", "whole")
     if begin is not None and begin < oldest:
         raise BadRangeError(f"begin must be {oldest:%Y-%m-%d} or later: windows of before are not shown", "begin")
     if end is not None and end <= oldest:
@@ -174,6 +180,11 @@ def _check_range(request: WindowRequest, now: datetime) -> datetime:
         if end - begin > LONGEST_RANGE:
             raise BadRangeError(f"the range must be at most {LONGEST_RANGE.days} days", "begin", "end")
     return oldest
+
+
+def _set_earliest_begin(request: WindowRequest, oldest: datetime) -> WindowRequest:
+    """Return the request with its begin: the oldest one that may be requested, if it is for the whole range."""
+    return replace(request, begin=oldest) if request.is_whole else request
 
 
 def _find_latest(interest: Interest, known_until: datetime | None, oldest: datetime, now: datetime) -> range:

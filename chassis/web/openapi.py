@@ -29,6 +29,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 from werkzeug.routing import Rule
 
+from chassis.web.compression import compress_answer
 from chassis.web.http import (
     HeaderField,
     ProblemDetails,
@@ -75,6 +76,8 @@ class Operation:
     """The JSON schema of path parameters, by name."""
     auth: Literal["user", "operator", "session"] | None
     """Whose bearer token is required (a user's session is accepted, too), or that a session is; None: nothing."""
+    is_compressed: bool
+    """True if answers are compressed for clients that take that; False if never."""
 
 
 def describe(
@@ -87,6 +90,7 @@ def describe(
     headers: tuple[HeaderField, ...] = (),
     path: Mapping[str, Mapping[str, object]] | None = None,
     auth: Literal["user", "operator", "session"] | None = None,
+    is_compressed: bool = False,
 ) -> Callable[[Callable[..., Reply | Response]], Callable[..., Response]]:
     """Attach the OpenAPI description to a route's function; apply this decorator below the route's own decorator.
 
@@ -94,7 +98,8 @@ def describe(
     described here, or, for a page, a Response. `problems` are further statuses with problem details, besides those that
     follow from the other parameters: 401 and 403 for `auth`; 400, 413, 415 and 422 for a `body`; 400 for `headers`; and
     422 for parameters in the query that are not known. (A page ignores these: mail servers and others add some to
-    links.) `path` gives the schema of a path parameter where Flask's converter does not suffice. The decorated
+    links.) `path` gives the schema of a path parameter where Flask's converter does not suffice. With `is_compressed`
+    replies are compressed as `compress_answer` says: only for routes whose answers hold no secret. The decorated
     function raises TypeError if the reply's model is not the one described, KeyError if its status is not described.
     """
     is_page = any(each.body == "text/html" for each in answers.values())
@@ -105,7 +110,7 @@ def describe(
         *(() if is_page else (422,)),
         *((400,) if headers else ()),
     }
-    operation = Operation(summary, answers, frozenset(statuses), body, query, headers, path or {}, auth)
+    operation = Operation(summary, answers, frozenset(statuses), body, query, headers, path or {}, auth, is_compressed)
 
     def decorate(view: Callable[..., Reply | Response]) -> Callable[..., Response]:
         @wraps(view)
@@ -119,7 +124,8 @@ def describe(
             described = answers[reply.status].body
             if (None if reply.body is None else type(reply.body)) is not described:
                 raise TypeError(f"{view.__name__} answers {reply.status} with another body than it describes")
-            return reply.to_response()
+            response = reply.to_response()
+            return compress_answer(response) if is_compressed else response
 
         answer.operation = operation  # type: ignore[attr-defined]
         return answer

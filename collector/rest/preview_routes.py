@@ -26,6 +26,7 @@ def add_preview_route(routes: Blueprint, flights: FlightQueries, authenticate: C
         body=WantedInterest,
         answers={200: ResponseDescription(Preview)},
         problems=(503,),
+        is_compressed=True,
     )
     def preview_interest() -> Reply:
         """Reply with the alerts that an interest would have raised; store nothing."""

@@ -333,6 +333,9 @@ class WindowsQuery(_Query):
         description="Windows that start before this instant. Without it, and at most: to the end of what is known, "
         "with the window that is open then.",
     )
+    whole: bool = Field(
+        default=False, description="All windows that can be shown: `begin` is the earliest one that may be asked for."
+    )
 
 
 class AverageQuery(_Query):

@@ -172,7 +172,13 @@ def blueprint(
         return Reply(body, 201 if is_new else 200, headers)
 
     @routes.get("/interests")
-    @describe("List your interests", auth="user", answers={200: ResponseDescription(InterestsList)}, problems=(503,))
+    @describe(
+        "List your interests",
+        auth="user",
+        answers={200: ResponseDescription(InterestsList)},
+        problems=(503,),
+        is_compressed=True,
+    )
     def list_interests() -> Reply:
         """Reply with all interests of the caller, oldest first."""
         found = interests.list_of_user(authenticate_reader().user_id)
@@ -254,6 +260,7 @@ def blueprint(
         query=FlightsQuery,
         answers={200: ResponseDescription(FlightsPage, f"A page of flights. {_LINK_DESCRIPTION}")},
         problems=(400, 404, 503),
+        is_compressed=True,
     )
     def list_flights(icao: str) -> Reply:
         """Reply with a page of an airport's flights, with a link to the next page if there is one."""

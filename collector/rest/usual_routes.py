@@ -31,6 +31,7 @@ def add_usual_route(
         query=UsualQuery,
         answers={200: ResponseDescription(UsualWeek)},
         problems=(404, 503),
+        is_compressed=True,
     )
     def usual_week(icao: str) -> Reply:
         """Reply with what is usual at an airport in the windows of seven days from today on."""

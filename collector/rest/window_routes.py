@@ -50,12 +50,13 @@ def window_blueprint(
             304: ResponseDescription(description="Nothing has changed since.", headers=_ETAG),
         },
         problems=(404, 503),
+        is_compressed=True,
     )
     def interest_windows(interest_id: UUID) -> Reply:
         """Reply with the windows of one of the caller's interests, or 304 if the caller has this answer already."""
         caller = authenticate()
         query = parse_query(WindowsQuery)
-        request = WindowRequest(caller.user_id, interest_id, query.begin, query.end)
+        request = WindowRequest(caller.user_id, interest_id, query.begin, query.end, query.whole)
         interest, stored_tag = windows.find_tag(request)
         ends = learning_ends_of([interest])
         tag = _add_learning(stored_tag, ends, interest_id)

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -34,6 +35,9 @@ def build_airports_file() -> bytes:
 
 GENERATED: Final[Mapping[str, Callable[[], bytes]]] = {"airports.json": build_airports_file}
 """What builds each file that is not in the folder, by the name under which it is served; called once at the start."""
+
+_IMPORT: Final = re.compile(r"""^(?:import|export)\b[^;"]*"\./([\w.]+)";$""", re.MULTILINE)
+"""A line, or several, by which one of our modules imports another."""
 
 _TYPES: Final = {
     ".css": "text/css; charset=utf-8",
@@ -104,6 +108,20 @@ class WebFiles:
         self._static[name]
         return f"{self.base}/web/{self.version}/{name}"
 
+    def list_modules(self, name: str) -> list[str]:
+        """Return the names of all modules that a module imports, also through others, in alphabetical order.
+
+        A page names them, so that a browser asks for them together, and not for each once it has read another. Raises
+        KeyError if there is no such module, or one imports a file that is not there.
+        """
+        found: set[str] = set()
+        waiting = [name]
+        while waiting:
+            imported = _IMPORT.findall(self._static[waiting.pop()].content.decode())
+            waiting += [each for each in imported if each not in found]
+            found.update(imported)
+        return sorted(found - {name})
+
     def find_static(self, name: str) -> KeptFile | None:
         """Return the static file that is served under a name, or None if there is none."""
         return self._static.get(name)
@@ -120,6 +138,7 @@ class WebFiles:
             "languages": LANGUAGES,
             "t": texts.get,
             "static": self.build_url,
+            "list_modules": self.list_modules,
         }
 
     def _render(self, environment: Environment, path: str, variant: PageVariant) -> bytes:

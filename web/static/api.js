@@ -5,6 +5,9 @@ import {noteDate} from "./clock.js";
 const BASE = document.documentElement.dataset.base ?? "";
 const PATIENCE_MS = 30_000;
 
+/** Answers that were asked for early, by path; each is given once. */
+const early = new Map();
+
 /** An answer that is no success, or none at all (`status` 0). */
 export class ApiError extends Error {
   constructor(status, {detail = "", errors = [], retryAfter = null} = {}) {
@@ -25,6 +28,24 @@ export function href(path) {
   return BASE + path;
 }
 
+/** Send GET requests now whose answers the page will need, before it knows who is signed in.
+ *
+ * The first `request("GET", path)` of each returns, or throws, what comes. A browser without a session asks nothing.
+ */
+export function requestEarly(...paths) {
+  if (document.documentElement.dataset.session === "none") return;
+  for (const path of paths) {
+    const answer = request("GET", path);
+    answer.catch(() => {}); // who asks for it gets the error; nobody may, if the page shows the form that signs in
+    early.set(path, answer);
+  }
+}
+
+/** Forget the answers of `requestEarly` that nobody has asked for: they grow old. */
+export function forgetEarly() {
+  early.clear();
+}
+
 /** Send a request, and return `{status, body, etag, location}`; `body` is JSON, or null without one.
  *
  * `body` is sent as JSON; `ifMatch` and `ifNoneMatch` are ETags (an answer 304 is returned, not thrown). Throws ApiError
@@ -32,6 +53,11 @@ export function href(path) {
  * Nothing is tried again.
  */
 export async function request(method, path, {body, ifMatch, ifNoneMatch, signal, headers = {}} = {}) {
+  if (method === "GET" && early.has(path)) {
+    const answer = early.get(path);
+    early.delete(path);
+    return answer;
+  }
   const sent = {Accept: "application/json", ...headers};
   if (body !== undefined) sent["Content-Type"] = "application/json";
   if (ifMatch) sent["If-Match"] = ifMatch;

@@ -95,22 +95,26 @@ class Chart {
       const {scrollLeft, scrollWidth, clientWidth} = this.scroller;
       this.isAtEnd = scrollLeft + clientWidth >= scrollWidth - 2;
     });
-    new ResizeObserver(() => this.draw()).observe(this.plot);
-    this.draw();
+    this.plot.style.height = `${options.height ?? 180}px`;
+    // It is drawn once its width is known, before it is seen for the first time.
+    new ResizeObserver(() => {
+      this.isMeasured = true;
+      this.draw();
+    }).observe(this.plot);
   }
 
   update(changes) {
     Object.assign(this.options, changes);
-    this.draw();
+    if (this.isMeasured) this.draw();
     this.drawTable();
   }
 
   draw() {
     const {windows, measure, levels, height, minimumBar = 1.5} = this.options;
+    const room = Math.max(this.scroller.clientWidth, 50); // read before anything changes: else it costs a layout
     this.plot.style.height = `${height}px`;
     this.top = this.dragTop ?? findTop(windows, measure, levels);
     this.bottom = height - AXIS_ROOM;
-    const room = Math.max(this.scroller.clientWidth, 50);
     this.bar = Math.max(room / Math.max(windows.length, 1), minimumBar);
     const width = this.bar * windows.length;
     this.drawing.setAttribute("width", width);
@@ -162,14 +166,12 @@ class Chart {
     const {windows, zone} = this.options;
     const day = new Intl.DateTimeFormat("en-CA", {timeZone: zone, year: "numeric", month: "2-digit", day: "2-digit"});
     const drawn = [];
-    let before = windows.length ? day.format(new Date(windows[0].start)) : null;
     let lastLabel = -Infinity;
     windows.forEach((window, at) => {
-      const date = day.format(new Date(window.start));
-      if (date === before && at) return;
-      before = date;
       const x = at * this.bar;
       if (x - lastLabel < 56 || x > this.bar * windows.length - 30) return;
+      const [date, before] = [windows[at], windows[at - 1] ?? null].map((each) => each && day.format(new Date(each.start)));
+      if (date === before) return;
       lastLabel = x;
       drawn.push(svg("line", {class: "chart-tick", x1: x, x2: x, y1: this.bottom, y2: this.bottom + 5}));
       drawn.push(svg("text", {x: x + 3, y: this.bottom + 15}, formatInstant(window.start, {zone, day: "numeric", month: "short"})));

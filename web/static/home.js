@@ -1,6 +1,6 @@
 /* My airports: a card for each interest, which updates by itself. */
 
-import {ApiError, href, request} from "./api.js";
+import {ApiError, href, request, requestEarly} from "./api.js";
 import {createChart} from "./chart.js";
 import {now} from "./clock.js";
 import {byId, el, fill} from "./dom.js";
@@ -18,6 +18,7 @@ const DAY_MS = 24 * HOUR_MS;
 const LONGEST_PAUSE_MS = 365 * DAY_MS; // the service allows a day more
 const FARTHEST_BACK_MS = 29 * DAY_MS; // the service allows a day more
 
+requestEarly("/interests");
 startPage(async (context) => {
   const account = requireAccount(context);
   const cards = new Cards();
@@ -115,7 +116,7 @@ class Card {
     this.place = el("p", {class: "quiet card-place"});
     this.state = el("p", {class: "card-state"});
     this.levels = el("p", {class: "card-levels"}, describeInterest(interest));
-    this.more = el("p", {class: "quiet hint"});
+    this.more = el("p", {class: "quiet hint"}, describeRest(interest));
     this.chartPlace = el("div", {class: "card-chart"}, el("p", {class: "quiet"}, t("home.loading")));
     this.fresh = el("p", {class: "quiet hint card-fresh"});
     this.fault = el("p", {class: "card-fault", role: "alert"});
@@ -164,7 +165,7 @@ class Card {
     fill(this.heading, nameAirport(airport));
     fill(this.place, [airport.name, nameCountry(airport.country)].filter(Boolean).join(" · "));
     fill(this.levels, describeInterest(interest));
-    fill(this.more, [...describeMore(interest), interest.notice].filter(Boolean).join(" "));
+    fill(this.more, describeRest(interest));
     const options = {
       windows: readWindows(answer),
       zone,
@@ -304,6 +305,11 @@ function findResumption(answer) {
 /** Return from when on an interest is to be judged of which everything was told until `untold` (null: not known). */
 function findBegin(untold) {
   return untold === null || untold < now() - FARTHEST_BACK_MS ? now() : Math.min(untold, now());
+}
+
+/** Return the further conditions of an interest, and what the service says of its airport's code. */
+function describeRest(interest) {
+  return [...describeMore(interest), interest.notice].filter(Boolean).join(" ");
 }
 
 /** Ask once whether an airport's interest is to be removed; resolves to the answer. */

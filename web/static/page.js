@@ -1,6 +1,6 @@
 /* What all pages have in common: who is signed in, the navigation, errors in words, updates by themselves. */
 
-import {ApiError, href, request} from "./api.js";
+import {ApiError, forgetEarly, href, request, requestEarly} from "./api.js";
 import {byId, el, fill} from "./dom.js";
 import {loadTexts, t} from "./text.js";
 
@@ -19,6 +19,7 @@ class SignedOutError extends Error {}
  */
 export async function startPage(main) {
   const context = {account: null, session: null, reload: () => run(context, main)};
+  requestEarly("/session"); // while the texts come
   try {
     await loadTexts();
   } catch {
@@ -135,6 +136,7 @@ async function run(context, main) {
   } catch (error) {
     if (!(error instanceof SignedOutError)) showFailure(error, context);
   }
+  forgetEarly();
   document.documentElement.dataset.ready = "yes";
 }
 

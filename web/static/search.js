@@ -13,8 +13,11 @@ const LETTERS = {
   ß: "ss", æ: "ae", œ: "oe", ø: "o", ł: "l", đ: "d", ð: "d", þ: "th", ı: "i", ħ: "h", ŋ: "n",
 };
 
+const IS_ASCII = /^[\0-\x7f]*$/;
+
 /** Return a text as it is compared: lower case, without marks, words of letters and digits with one blank between. */
 export function fold(text) {
+  if (IS_ASCII.test(text)) return text.toLowerCase().replace(/[^a-z0-9]+/g, " ").trim(); // most names, in a tenth of the time
   return text
     .normalize("NFD")
     .toLowerCase()

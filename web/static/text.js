@@ -4,8 +4,7 @@
 export const language = document.documentElement.lang;
 
 const LOCALE = {en: "en-GB"}[language] ?? language;
-const plurals = new Intl.PluralRules(LOCALE);
-const numbers = new Intl.NumberFormat(LOCALE, {maximumFractionDigits: 2});
+const formatters = new Map();
 let texts = null;
 
 /** Load the catalogue of the page's language; the second call returns at once. */
@@ -24,7 +23,7 @@ export async function loadTexts() {
 export function t(key, values = {}) {
   const entry = texts?.[key];
   if (entry === undefined) throw new Error(`no text for ${key}`);
-  const text = typeof entry === "string" ? entry : (entry[plurals.select(values.count)] ?? entry.other);
+  const text = typeof entry === "string" ? entry : (entry[getFormatter("PluralRules").select(values.count)] ?? entry.other);
   return text.replace(/\{(\w+)\}/g, (_, name) => {
     if (!(name in values)) throw new Error(`no value for {${name}} of ${key}`);
     return typeof values[name] === "number" ? formatNumber(values[name]) : String(values[name]);
@@ -33,7 +32,7 @@ export function t(key, values = {}) {
 
 /** Return a number as the language writes it; `options` are those of Intl.NumberFormat. */
 export function formatNumber(number, options) {
-  return (options ? new Intl.NumberFormat(LOCALE, options) : numbers).format(number);
+  return getFormatter("NumberFormat", options ?? {maximumFractionDigits: 2}).format(number);
 }
 
 /** Return an instant (ISO text or Date) by the clock of `zone`, the browser's own without one.
@@ -52,7 +51,7 @@ export function formatRange(start, end, zone, options = {}) {
 /** Return how long ago an instant is, in words: "3 minutes ago"; "in 2 hours" if it lies ahead. */
 export function formatAgo(instant, now) {
   const seconds = (new Date(instant).getTime() - now) / 1000;
-  const words = new Intl.RelativeTimeFormat(LOCALE, {numeric: "auto"});
+  const words = getFormatter("RelativeTimeFormat", {numeric: "auto"});
   for (const [unit, size] of [["day", 86_400], ["hour", 3_600], ["minute", 60]]) {
     if (Math.abs(seconds) >= size) return words.format(Math.trunc(seconds / size), unit);
   }
@@ -62,5 +61,12 @@ export function formatAgo(instant, now) {
 function buildFormat(zone, options) {
   const usual = {day: "numeric", month: "short", hour: "2-digit", minute: "2-digit"};
   const chosen = Object.keys(options).length ? options : usual;
-  return new Intl.DateTimeFormat(LOCALE, {...chosen, hourCycle: "h23", timeZone: zone});
+  return getFormatter("DateTimeFormat", {...chosen, hourCycle: "h23", timeZone: zone});
+}
+
+/** Return a formatter of Intl. Each is made when it is first needed, and kept: making one takes longer than using it. */
+function getFormatter(kind, options = {}) {
+  const key = `${kind} ${JSON.stringify(options)}`;
+  if (!formatters.has(key)) formatters.set(key, new Intl[kind](LOCALE, options));
+  return formatters.get(key);
 }

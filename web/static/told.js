@@ -1,6 +1,6 @@
 /* What I was told: an interest's windows of the last 40 days, what was said of each, and why not. */
 
-import {ApiError, href, request} from "./api.js";
+import {ApiError, href, request, requestEarly} from "./api.js";
 import {buildMark, createChart, findMarkKind} from "./chart.js";
 import {byId, el, fill} from "./dom.js";
 import {announce, poll, requireAccount, startPage} from "./page.js";
@@ -13,12 +13,18 @@ import {
 const EVERY_MS = 60_000;
 const PAGE = 60; // windows that are listed at once
 
+requestEarly("/interests");
 startPage(async (context) => {
   requireAccount(context);
   const {interests} = (await request("GET", "/interests")).body;
   const page = new ToldPage(interests);
   page.start(new URLSearchParams(location.search).get("interest"));
 });
+
+/** Return the path of all windows of an interest that the service shows; the service knows how far back they go. */
+function pathOf(id) {
+  return `/interests/${encodeURIComponent(id)}/windows?whole=true`;
+}
 
 class ToldPage {
   constructor(interests) {
@@ -70,7 +76,7 @@ class ToldPage {
   /** Keep what is shown of the chosen interest fresh. */
   watch() {
     this.stop?.();
-    Object.assign(this, {answer: null, etag: null, chart: null, begin: null});
+    Object.assign(this, {answer: null, etag: null, chart: null});
     fill(this.head, el("p", {class: "quiet"}, t("home.loading")));
     fill(this.chartPlace);
     fill(this.list);
@@ -80,15 +86,10 @@ class ToldPage {
   /** Ask for all windows that the service shows. Throws what the request throws but 404, which is said. */
   async update() {
     const {id} = this;
-    const range = this.begin ? `?begin=${encodeURIComponent(this.begin)}` : "";
     let found;
     try {
-      found = await request("GET", `/interests/${id}/windows${range}`, {ifNoneMatch: this.etag});
+      found = await request("GET", pathOf(id), {ifNoneMatch: this.etag});
     } catch (error) {
-      if (error instanceof ApiError && error.status === 422 && this.begin && id === this.id) {
-        Object.assign(this, {begin: null, etag: null}); // a day has begun at the service
-        return this.update();
-      }
       if (!(error instanceof ApiError) || error.status !== 404 || id !== this.id) throw error;
       this.stop();
       fill(this.head, el("p", {class: "notice"}, t("watch.gone")));
@@ -96,10 +97,6 @@ class ToldPage {
     }
     if (id !== this.id) return;
     if (found.status !== 304) {
-      if (!this.begin) { // The service says how far back it goes: this device's clock may be another one.
-        this.begin = found.body.earliest_begin;
-        return this.update();
-      }
       this.etag = found.etag;
       this.answer = found.body;
       this.draw();

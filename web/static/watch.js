@@ -1,7 +1,7 @@
 /* Watch an airport: what to watch, and at once what it would have meant in the last weeks. */
 
-import {ApiError, href, request} from "./api.js";
-import {buildAirportField, loadAirports} from "./airport_field.js";
+import {ApiError, href, request, requestEarly} from "./api.js";
+import {buildAirportField} from "./airport_field.js";
 import {createChart} from "./chart.js";
 import {byId, el, fill} from "./dom.js";
 import {LevelsForm} from "./levels_form.js";
@@ -13,9 +13,10 @@ import {describeTraffic, findPause, findZone, nameAirport, nameCountry, nameWind
 const DEBOUNCE_MS = 250;
 const NEVER = 100_000; // flights: the highest level that may be set, which asks for a chart without a mail
 
+const id = new URLSearchParams(location.search).get("interest");
+if (id === null) requestEarly("/interests");
 startPage(async (context) => {
   const account = requireAccount(context);
-  const id = new URLSearchParams(location.search).get("interest");
   const page = new WatchPage(account);
   if (id === null) page.startNew(await loadInterests());
   else await page.startChange(id);
@@ -43,28 +44,26 @@ class WatchPage {
     this.mine = mine;
     this.field = buildAirportField((airport) => this.chooseAirport(airport));
     this.build(t("watch.title"), el("div", null, this.field.element, this.buildChoices()));
-    // The index comes while nobody waits for it.
-    (window.requestIdleCallback ?? setTimeout)(() => loadAirports().catch(() => {}));
   }
 
   /** Show the form of an interest that is there. Throws the request's error but 404, which is said. */
   async startChange(id) {
     let found;
     try {
-      found = await request("GET", `/interests/${encodeURIComponent(id)}`);
+      found = await loadWithAirport(id);
     } catch (error) {
       if (!(error instanceof ApiError) || (error.status !== 404 && error.status !== 405)) throw error;
       fill(byId("page"), el("h1", null, t("watch.change.title")), el("p", {class: "notice"}, t("watch.gone")),
         el("p", {class: "actions"}, el("a", {class: "button", href: href("/")}, t("watch.back"))));
       return;
     }
-    await this.showInterest(found.body);
+    await this.showInterest(found);
   }
 
-  async showInterest(interest) {
+  async showInterest({interest, airport}) {
     this.interest = interest;
     Object.assign(this, {direction: interest.direction, window: interest.window, isLocal: interest.aligned_to === "airport"});
-    this.airport = await findAirport(interest.airport_icao);
+    this.airport = airport;
     this.build(t("watch.change.title"), el("p", {class: "lead"}, `${nameAirport(this.airport)}: ${describeTraffic(interest)}`));
     this.levels.read(interest);
     this.content.hidden = false;
@@ -308,7 +307,7 @@ class WatchPage {
       return id;
     } catch (error) {
       if (!(error instanceof ApiError) || error.status !== 412) throw error;
-      const now = (await request("GET", `/interests/${id}`)).body;
+      const now = await loadWithAirport(id);
       this.shape = null;
       await this.showInterest(now);
       this.showFault(t("watch.changed_elsewhere"));
@@ -317,14 +316,10 @@ class WatchPage {
   }
 }
 
-/** Return an airport of the index by its ICAO code; what is known without it if it is not there. */
-async function findAirport(icao) {
-  const unknown = {icao, iata: "", city: "", name: "", country: "", timeZone: "UTC"};
-  try {
-    return (await loadAirports()).entries.find((each) => each.icao === icao) ?? unknown;
-  } catch {
-    return unknown;
-  }
+/** Return an interest and its airport, as the field gives one; the index of all airports is not loaded for it. */
+async function loadWithAirport(id) {
+  const {interest, airport} = (await request("GET", `/interests/${encodeURIComponent(id)}/windows`)).body;
+  return {interest, airport: {...airport, timeZone: airport.time_zone}};
 }
 
 function buildRadios(name, label, values, chosen, onChoose) {

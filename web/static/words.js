@@ -9,12 +9,14 @@ const REASONS = new Set([
   "not_collected", "gap", "before_coverage", "before_effective_from", "changed_before_judged", "usual_unknown",
   "usual_too_small", "usual_not_reached",
 ]);
-const countries = new Intl.DisplayNames(language, {type: "region", fallback: "code"});
+let countries = null;
 
 /** Return the name of an airport's country in the page's language; empty if its code is none. */
 export function nameCountry(code) {
   try {
-    return code ? countries.of(code) : "";
+    if (!code) return "";
+    countries ??= new Intl.DisplayNames(language, {type: "region", fallback: "code"});
+    return countries.of(code);
   } catch {
     return "";
   }

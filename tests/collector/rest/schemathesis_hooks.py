@@ -26,7 +26,8 @@ schemathesis.openapi.format(
 def before_call(_context: schemathesis.HookContext, case: schemathesis.Case, **_kwargs: object) -> None:
     """Write whole numbers as integers, put the high threshold above the low one, and give each bound one measure.
 
-    Windows by the airport's clock are no hours; a range of windows begins before it ends, and has at most 40 days.
+    Windows by the airport's clock are no hours; a range of windows begins before it ends, and has at most 40 days;
+    the whole range has no other begin.
     """
     if not is_valid_request(case):
         return
@@ -40,6 +41,8 @@ def _correct_query(query: dict[str, Any]) -> None:
     """Change parameters that do not go together; without `window` it is an hour. What is looked for has other names."""
     if query.get("aligned_to") == "airport" and query.get("window", "1h") == "1h":
         query["window"] = "6h"
+    if str(query.get("whole")).lower() == "true":
+        query.pop("begin", None)
     if "begin" in query and "end" in query:
         begin, end = sorted(datetime.fromisoformat(query[name]) for name in ("begin", "end"))
         end = min(max(end, begin + timedelta(minutes=30)), begin + LONGEST_RANGE)

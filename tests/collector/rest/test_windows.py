@@ -1,5 +1,6 @@
 """An interest's windows over HTTP: what they say, whom, in what range; an unchanged answer is not sent again."""
 
+import gzip
 from datetime import datetime, timedelta
 
 import pytest
@@ -215,6 +216,35 @@ def test_an_unchanged_answer_is_not_sent_again(client: FlaskClient, service: Ser
     assert len(set(seen)) == len(seen)
 
 
+def test_the_whole_range_is_that_from_the_earliest_begin_on(client: FlaskClient, service: Service) -> None:
+    """With the same ETag: nobody needs to know the service's clock to ask for it."""
+    interest = service.set(wish(high=2), ANN)
+    service.cover(DEPARTURES, TODAY - 60 * DAY, TODAY)
+    path = f"/interests/{interest.interest_id}/windows"
+    whole = client.get(f"{path}?whole=true", headers=ANNS)
+    spelled = client.get(f"{path}?begin={json_of(whole)['earliest_begin']}", headers=ANNS)
+    assert whole.json == spelled.json
+    assert whole.headers["ETag"] == spelled.headers["ETag"] != client.get(path, headers=ANNS).headers["ETag"]
+
+
+def test_a_compressed_answer_has_the_tag_of_the_plain_one(client: FlaskClient, service: Service) -> None:
+    """The tag is weak, so that either client is told that nothing has changed, by whichever it has."""
+    interest = service.set(wish(high=2), ANN)
+    service.cover(DEPARTURES, TODAY - 60 * DAY, TODAY)
+    path = f"/interests/{interest.interest_id}/windows?whole=true"
+    plain = client.get(path, headers=ANNS)
+    small = client.get(path, headers=ANNS | {"Accept-Encoding": "gzip"})
+    assert (plain.headers.get("Content-Encoding"), small.headers["Content-Encoding"]) == (None, "gzip")
+    assert gzip.decompress(small.data) == plain.data
+    assert len(small.data) < len(plain.data) / 8
+    assert plain.headers["ETag"] == small.headers["ETag"]
+    for coding in ("gzip", "identity"):
+        tagged = ANNS | {"If-None-Match": plain.headers["ETag"], "Accept-Encoding": coding}
+        unchanged = client.get(path, headers=tagged)
+        assert (unchanged.status_code, unchanged.data) == (304, b"")
+        assert unchanged.headers["Vary"] == small.headers["Vary"] == "Accept-Encoding"
+
+
 def test_only_the_owner_sees_the_windows(client: FlaskClient, service: Service) -> None:
     """Another's interest, one that is not there and one that was removed are the same to everybody else."""
     interest = service.set(wish(), ANN)
@@ -241,6 +271,8 @@ def test_only_the_owner_sees_the_windows(client: FlaskClient, service: Service) 
         ("begin=0001-01-01T00:00:00Z", "begin must be 2013-01-04 or later: windows of before are not shown"),
         ("end=2013-01-04T00:00:00Z", "end must be after 2013-01-04: windows of before are not shown"),
         ("begin=2013-02-12T22:00:00Z&end=9999-12-31T00:00:00Z", "the range must be at most 40 days"),
+        ("whole=true&begin=2013-02-12T22:00:00Z", "whole=true begins as early as possible: send either begin or whole"),
+        ("whole=true&end=2013-01-04T00:00:00Z", "end must be after 2013-01-04"),
         ("begin=yesterday", "begin: must be an instant like 2026-07-01T00:00:00Z"),
         ("begin=1360000000", "begin: must be an instant like 2026-07-01T00:00:00Z"),
         ("begin=9999-12-31T23:59:59-14:00", "begin: must be an instant in the years 1 to 9999"),
@@ -265,6 +297,10 @@ def test_a_range_that_cannot_be_shown_is_refused_with_the_reason(
         ("begin=2013-01-04T00:00:00Z", "2013-01-04T00:00:00Z", 961),
         ("end=2013-01-04T02:00:00Z", "2013-01-04T00:00:00Z", 2),
         ("begin=2013-02-20T00:00:00Z", None, 0),
+        ("whole=true", "2013-01-04T00:00:00Z", 961),
+        ("whole=true&end=2013-01-04T02:00:00Z", "2013-01-04T00:00:00Z", 2),
+        ("whole=true&end=2013-03-01T00:00:00Z", "2013-01-04T00:00:00Z", 961),
+        ("whole=false", "2013-02-11T01:00:00Z", 48),
     ],
 )
 def test_the_windows_that_start_in_the_range_are_shown(

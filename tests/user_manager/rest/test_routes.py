@@ -781,3 +781,10 @@ def test_no_metric_holds_an_address(client: FlaskClient) -> None:
     for endpoint in ("/users", "/users/{email}", "/users/{email}/token"):
         assert f'endpoint="{endpoint}"' in exposition
     assert "ann" not in exposition
+
+
+def test_no_answer_about_accounts_is_compressed(client: FlaskClient) -> None:
+    """They hold addresses, names and tokens, beside texts that others may have typed (BREACH, ADR 65)."""
+    operations = [view.operation for view in client.application.view_functions.values() if hasattr(view, "operation")]
+    assert len(operations) > 10
+    assert not any(each.is_compressed for each in operations)
