@@ -5,8 +5,7 @@ follows from the zone alone, and is kept for the next interest.
 """
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Iterator, Mapping, Sequence, Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import count, groupby

@@ -22,7 +22,8 @@ GRIDS: Final = ((Window.ONE_HOUR, AlignedTo.UTC), *((each, at) for each in list(
 MOMENTS: Final = tuple(
     datetime(*day, tzinfo=UTC)
     for day in (
-        (2011, 12, 30), (2013, 1, 20), (2013, 3, 10), (2013, 3, 31), (2013, 4, 7), (2013, 10, 6), (2013, 10, 27), (2013, 11, 3),
+        (2011, 12, 30), (2013, 1, 20), (2013, 3, 10), (2013, 3, 31), (2013, 4, 7), (2013, 10, 6), (2013, 10, 27),
+        (2013, 11, 3),
     )
 )  # fmt: skip
 """Days of which clocks change near most, somewhere."""
