@@ -220,7 +220,7 @@ class LearningEnds:
 
 
 def explain_learning(airport: str, learning_until: datetime, failed_at: datetime | None = None) -> str:
-    """Return in some sentences from when on windows are judged by percent, and what that depends on.
+    """Return in some sentences from when on windows are judged by percent at the earliest, and what that depends on.
 
     `failed_at`: time of the source's last call, if it failed.
     """
@@ -228,10 +228,10 @@ def explain_learning(airport: str, learning_until: datetime, failed_at: datetime
     if failed_at is not None:
         failure = f" The source did not answer at {failed_at:%-d %b %H:%M} UTC; while it does not, that moves on."
     return (
-        f"What is usual at {airport} is not known yet: no window that starts before "
-        f"{learning_until:%-d %b %H:%M} UTC is judged by percent, as far as can be said now.{failure} It takes three "
-        "earlier weeks, which are collected as long as the source answers and its credits allow. Airports that are "
-        "added later, by you or by others, have a share of the credits, and may make it later. "
+        f"What is usual at {airport} is not known yet: judged by percent are, at the earliest, windows that start at "
+        f"{learning_until:%-d %b %H:%M} UTC or later.{failure} A day that the source does not give moves it on. "
+        "It takes three earlier weeks, which are collected as long as the source answers and its credits allow. "
+        "Airports that are added later, by you or by others, have a share of the credits, and may make it later. "
         "What happens in a window is known after it: live within minutes, else in the night's record of the day after."
     )
 
