@@ -198,7 +198,7 @@ def test_an_incomplete_answer_covers_nothing_and_is_asked_for_again_hours_later(
     )
 )
 def test_a_target_is_refused_after_two_days_of_failures_without_a_long_pause(polls: list[tuple[int, str]]) -> None:
-    """Only while others are answered: neither an outage, nor a pause of more than 30 hours, nor an answer lies between."""
+    """Neither an outage, nor a pause of more than 30 hours, nor an answer lies between the first and the last."""
     failing, target, now = FailingTargets(), ("LICC", ARRIVALS), NOON
     failing.add_failure(("KJFK", ARRIVALS), NOON - 9 * DAY, is_outage=False)
     since: datetime | None = None
