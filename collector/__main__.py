@@ -40,6 +40,7 @@ from collector.live.status import LiveStatus
 from collector.live.wiring import build_live_collection
 from collector.model import OUTBOX
 from collector.person_export import PersonExports
+from collector.read_limits import ReadLimit
 from collector.rest import routes as rest
 from collector.rest.scheduler_answers import Scheduler
 from collector.rest.users import Authenticator
@@ -181,6 +182,7 @@ async def _run(settings: CollectorSettings) -> None:
     )
     send_dates(app, clock)
     cookie = SessionCookie(settings.public_url)
+    read_limit = ReadLimit(database, settings.build_person_limits(), metrics)
     learning = LearningReports(database, clock, timing, quota, settings.live_departures_credits)
     operator_token = settings.operator_token.get_secret_value()
     app.register_blueprint(
@@ -193,6 +195,7 @@ async def _run(settings: CollectorSettings) -> None:
             CoverageReports(database, clock, timing, live_status.explain_airport).load_report,
             lambda: Scheduler.build(status.load_state(), live_status.load_state()),
             WriteLimit(database, settings.build_person_limits(), metrics),
+            read_limit,
             learning.find_learning_ends,
             cookie.read_credential,
         )
@@ -202,6 +205,7 @@ async def _run(settings: CollectorSettings) -> None:
             WindowQueries(database, clock, timing.corrections_after),
             interests,
             users,
+            read_limit,
             learning.find_learning_ends,
             cookie.read_credential,
         )

@@ -107,6 +107,20 @@ class TooManyWritesError(LimitError):
         self.retry_after_s = retry_after_s
 
 
+class TooManyReadsError(LimitError):
+    """The person has sent too many requests within a minute whose answers cost much to compute."""
+
+    transient = True
+    limit = "reads"
+
+    def __init__(self, most: int, retry_after_s: int) -> None:
+        super().__init__(
+            f"You may ask for windows, previews and what is usual {most} times in a minute; come back in "
+            f"{retry_after_s} s. An answer that has not changed since (If-None-Match) does not count."
+        )
+        self.retry_after_s = retry_after_s
+
+
 class TooManyPastWindowsError(LimitError):
     """The person's changes of the last day have had as many past windows judged as one person may."""
 

@@ -127,6 +127,7 @@ class FlightRow(Base):
     __table_args__ = (
         UniqueConstraint("airport", "direction", "icao24", "first_seen", name="uq_flights_seen_once"),
         Index("ix_flights_event_time", "airport", "direction", "event_time"),
+        Index("ix_flights_latest", "airport", "direction", "id"),
         ForeignKeyConstraint(("airport", "direction"), ("coverage.airport", "coverage.direction")),
         TABLE_OPTIONS,
     )
@@ -185,10 +186,7 @@ class CreditsRow(Base):
 
 
 class PersonRow(Base):
-    """A row of a person: what they paid of the credits, their writes in the minute of the last one, and past windows.
-
-    Whoever adds an interest of a person holds the lock of this row.
-    """
+    """What limits and the fair queue count of a person; whoever adds an interest of theirs locks the row."""
 
     __tablename__ = "people"
     __table_args__ = TABLE_OPTIONS
@@ -200,6 +198,10 @@ class PersonRow(Base):
     """The minute of the last write, counted from the epoch."""
     writes: Mapped[int] = mapped_column(default=0)
     """Number of writes in that minute."""
+    read_minute: Mapped[int] = mapped_column(BigInteger, server_default="0", default=0)
+    """The minute of the last costly read, counted from the epoch."""
+    reads: Mapped[int] = mapped_column(server_default="0", default=0)
+    """Number of costly reads in that minute."""
     past_windows_until: Mapped[int] = mapped_column(BigInteger, server_default="0", default=0)
     """When the past windows that the person's changes have had judged are paid off, in milliseconds since the epoch."""
 
@@ -323,6 +325,7 @@ class LiveMovementRow(Base):
     __table_args__ = (
         UniqueConstraint("airport", "direction", "icao24", "event_time", name="uq_live_movements_once"),
         Index("ix_live_movements_event_time", "airport", "direction", "event_time"),
+        Index("ix_live_movements_latest", "airport", "direction", "id"),
         TABLE_OPTIONS,
     )
 
@@ -330,8 +333,7 @@ class LiveMovementRow(Base):
     airport: Mapped[str] = mapped_column(String(4))
     direction: Mapped[str] = mapped_column(String(10))
     icao24: Mapped[str] = mapped_column(String(6))
-    callsign: Mapped[str] = mapped_column(String(8))
-    """Empty if unknown."""
+    callsign: Mapped[str] = mapped_column(String(8))  # empty if unknown
     event_time: Mapped[datetime] = mapped_column(UtcDateTime)
     """As published: also what the stream knows the flight by."""
     evidence: Mapped[str] = mapped_column(String(20))
@@ -340,8 +342,7 @@ class LiveMovementRow(Base):
     """The feed of positions that showed it first."""
     found_at: Mapped[datetime] = mapped_column(UtcDateTime)
     """The stated time of the poll that revealed it."""
-    outcome: Mapped[str] = mapped_column(String(10))
-    """A value of `LiveOutcome`."""
+    outcome: Mapped[str] = mapped_column(String(10))  # a value of LiveOutcome
 
 
 class LiveCoverageRow(Base):

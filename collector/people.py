@@ -1,5 +1,5 @@
-"""Storage of the table `people`: what each person has paid of the credits, their writes of the present minute, and the
-past windows that their changes have had judged.
+"""Storage of the table `people`: what each person has paid of the credits, their writes and costly reads of the present
+minute, and the past windows that their changes have had judged.
 
 Each function runs in the caller's transaction. A person is a user id; there is no name.
 """
@@ -11,7 +11,7 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, case, delete, select, update
 from sqlalchemy.dialects import mysql, sqlite
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from collector.model import CreditsRow, InterestRow, PersonRow
 from collector.settled.quota import Bucket
@@ -71,13 +71,33 @@ def count_write(session: Session, user_id: UUID, minute: int) -> int:
     A replica whose clock is a minute behind counts in the other's minute. A minute farther ahead was stored by a wrong
     clock, and counts as none.
     """
-    is_same = PersonRow.minute.in_([minute, minute + 1])
+    return _count_in_minute(session, user_id, minute, PersonRow.minute, PersonRow.writes)
+
+
+def count_read(session: Session, user_id: UUID, minute: int) -> int:
+    """Count a costly read of a person in a minute (since the epoch), and return their number, as `count_write`."""
+    return _count_in_minute(session, user_id, minute, PersonRow.read_minute, PersonRow.reads)
+
+
+def _count_in_minute(
+    session: Session,
+    user_id: UUID,
+    minute: int,
+    last: InstrumentedAttribute[int],
+    number: InstrumentedAttribute[int],
+) -> int:
+    """Count one more in the column `number` of a person's row, if the minute in `last` is the present one; else begin.
+
+    Return the number of the minute so far.
+    """
+    is_same = last.in_([minute, minute + 1])
     values: dict[str, ColumnElement[Any]] = {  # in this order: MySQL assigns one after the other
-        "writes": case((is_same, PersonRow.writes + 1), else_=1),
-        "minute": case((is_same, PersonRow.minute), else_=minute),
+        number.key: case((is_same, number + 1), else_=1),
+        last.key: case((is_same, last), else_=minute),
     }
-    _upsert(session, [{"user_id": user_id, "paid": 0, "minute": minute, "writes": 1}], values)
-    return session.scalar(select(PersonRow.writes).where(PersonRow.user_id == user_id)) or 0
+    row = {"user_id": user_id, "paid": 0, "minute": 0, "writes": 0, last.key: minute, number.key: 1}
+    _upsert(session, [row], values)
+    return session.scalar(select(number).where(PersonRow.user_id == user_id)) or 0
 
 
 def pay_past_windows(session: Session, user_id: UUID, price_ms: int, most_ms: int, now_ms: int) -> int:
@@ -105,7 +125,7 @@ def delete_person(session: Session, user_id: UUID) -> None:
 
 
 def delete_idle_people(session: Session, minute: int) -> None:
-    """Delete the rows of people who have no interest, have nothing to pay off, and wrote nothing lately.
+    """Delete the rows of people who have no interest, have nothing to pay off, and wrote and read nothing lately.
 
     They have paid no more credits than the level, and no past windows are left to pay. `minute`: the present one. A
     person who comes again begins as with such a row. At most 500 rows are deleted in a call.
@@ -115,6 +135,7 @@ def delete_idle_people(session: Session, minute: int) -> None:
         .where(
             PersonRow.paid <= _load_level(session),
             PersonRow.minute < minute - 1,
+            PersonRow.read_minute < minute - 1,
             PersonRow.past_windows_until <= minute * _MINUTE_MS,
             PersonRow.user_id.not_in(select(InterestRow.user_id)),
         )

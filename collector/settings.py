@@ -124,6 +124,8 @@ class CollectorSettings(DatabaseSettings):
     """The most requests of one person in a minute that set, change or remove interests."""
     past_windows_per_day: int = Field(default=DEFAULT_LIMITS.past_windows_per_day, ge=1_000, le=1_000_000_000)
     """The most windows between `effective_from` and the present that one person's changes have judged in 24 hours."""
+    reads_per_minute: int = Field(default=DEFAULT_LIMITS.reads_per_minute, ge=1, le=1_000_000)
+    """The most requests of one person in a minute for windows, previews and what is usual, which cost much."""
     authentication_cache_s: float = Field(default=5.0, ge=0, le=60)
     """Seconds for which an answer of user_manager is cached; the contract allows 60."""
 
@@ -181,9 +183,13 @@ class CollectorSettings(DatabaseSettings):
         return file
 
     def build_person_limits(self) -> PersonLimits:
-        """Return the limits of what one person may set and write."""
+        """Return the limits of what one person may set, write and read."""
         return PersonLimits(
-            self.interests_per_person, self.airports_per_person, self.writes_per_minute, self.past_windows_per_day
+            self.interests_per_person,
+            self.airports_per_person,
+            self.writes_per_minute,
+            self.past_windows_per_day,
+            self.reads_per_minute,
         )
 
     def opensky_credentials(self) -> tuple[str, str] | None:

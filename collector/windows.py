@@ -45,7 +45,7 @@ _LONG_LOOKBACK: Final = timedelta(hours=LOOKBACK_HOURS) + DAY
 """Longest time from a window back to the one before it that is not skipped; clocks are moved by a day at most."""
 _SHORT_LOOKBACK: Final = timedelta(days=2)
 """The same at most airports: more is read only where that is not enough."""
-_FORM: Final = "2"
+_FORM: Final = "3"
 """Changes with what follows from the same stored values, so that nobody keeps an answer of before."""
 
 
@@ -277,8 +277,8 @@ def _digest(
 ) -> str:
     """Return a digest of all that the answer follows from.
 
-    Whatever is stored of a flight, a live movement or its outcome is stored with a row of a higher id, or with a change
-    of the coverage's row or the days of history.
+    Whatever is stored of a flight, a live movement or its outcome is stored with a row of the airport that has a higher
+    id, or with a change of the coverage's row or the days of history. An index finds the highest id at once.
     """
     cursors = select(CoverageRow).where(CoverageRow.airport == row.airport).order_by(CoverageRow.direction)
     columns = CoverageRow.__table__.columns.keys()
@@ -287,15 +287,22 @@ def _digest(
         (row.interest_id, row.version, row.updated_at, row.effective_from > now),
         (request.begin, request.end, oldest),
         [[getattr(each, name) for name in columns] for each in session.scalars(cursors)],
-        session.scalar(select(func.max(FlightRow.id))),
-        session.scalar(select(func.max(LiveMovementRow.id))),
+        [
+            session.scalar(
+                select(func.max(table.id)).where(table.airport == row.airport, table.direction == part.value)
+            )
+            for table in (FlightRow, LiveMovementRow)
+            for part in ends
+        ],
         [(part.value, astuple(each), each.is_live(now)) for part, each in ends.items()],
         session.execute(
             select(func.count(), func.min(HistoryDayRow.day)).where(
                 HistoryDayRow.airport == row.airport, HistoryDayRow.covered
             )
         ).one(),
-        session.scalar(select(func.max(NightlyRecordRow.whole_since))),
+        session.scalar(
+            select(func.max(NightlyRecordRow.whole_since)).where(NightlyRecordRow.direction.in_([*map(str, ends)]))
+        ),
         [(each.interest.version, each.until) for each in load_versions(session, row.interest_id, oldest)],
         find_unheard_since(session, row.airport, now),
     ]

@@ -42,6 +42,9 @@ class PersonLimits:
     """Requests that change interests, in one minute of the wall clock; what is refused counts as well."""
     past_windows_per_day: int = 40_000
     """Windows between `effective_from` and the present that the person's changes may have judged in 24 hours."""
+    reads_per_minute: int = 240
+    """Requests whose answers cost much to compute, in one minute of the wall clock; what is refused counts as well.
+    The pages of somebody with 50 interests make some 100, if all of these change all the time."""
 
 
 DEFAULT_LIMITS: Final = PersonLimits()

@@ -117,7 +117,7 @@ def _drop_days(days: dict[int, UsualDay], part: DirectionTraffic) -> dict[int, U
     For the days of both directions, `part` is that of the departures. Returns `days` itself if all are retained.
     """
     oldest = find_oldest_coverage(part.watermark or 0) // _DAY_S
-    if all(day >= oldest for day in days):
+    if min(days, default=oldest) >= oldest:
         return days
     return {day: packed for day, packed in days.items() if day >= oldest}
 

@@ -18,8 +18,10 @@ from collector.model import SourceClockRow
 from collector.settled.source_state import (
     LARGEST_CLOCK_ERROR,
     ClockComparison,
+    load_clock_checked,
     load_clock_comparison,
     may_trust_clock,
+    store_clock_kept,
 )
 
 log = structlog.get_logger()
@@ -28,13 +30,15 @@ PROBE_EVERY: Final = timedelta(minutes=10)
 """How often a source that compares clocks is asked while the clock is not trusted: its answer may end that."""
 
 NOT_TRUSTED: Final = (
-    "this machine's clock differs from the source's, was set, or was not compared with it for two days before this "
-    "start: set it right; nothing is covered live until both agree"
+    "this machine's clock differs from the source's, was set, or nothing has shown for two days before this start that "
+    "it was not: set it right; nothing is covered live until both agree"
 )
 """Why a feed does not poll."""
 
 _LONGEST_PROOF: Final = 2 * DAY
 """Age up to which a comparison of before this process shows that the clock is right."""
+_KEPT_EVERY: Final = timedelta(hours=1)
+"""How often it is stored that the clock was not set since the last comparison."""
 _STORED_WITHIN: Final = timedelta(minutes=10)
 """Time within which a comparison is stored, and so found by the next reading."""
 
@@ -60,14 +64,15 @@ class ClockTrust:
         self._compared_offset: timedelta | None = None
         """The offset when the stored comparison was made. None: that was before this process, or never."""
         self._probed_at: timedelta | None = None
+        self._kept_at: timedelta | None = None
 
     def read(self, session: Session) -> None:
         """Read the stored comparison, set `is_trusted` to whether the clock may be trusted now, and log a change.
 
         The error of the clock is that of the last comparison, plus what the clock was set by since; it must be at most
         an hour. However old a comparison of this process is, it holds: the elapsed time shows whether the clock was
-        set. One of before this process holds for two days. If nothing was ever compared, there is nothing to doubt the
-        clock by.
+        set. One of before this process holds for two days, counted from when a process that had made it, or believed
+        it, ran last (`keep`). If nothing was ever compared, there is nothing to doubt the clock by.
         """
         now, comparison = self._clock.now(), load_clock_comparison(session)
         reading = self._read_clock(now, comparison)
@@ -101,11 +106,23 @@ class ClockTrust:
         if self._compared_offset is None:
             if comparison.at - now > LARGEST_CLOCK_ERROR or not may_trust_clock(session, now):
                 return False
-            if now - comparison.at <= _LONGEST_PROOF:
+            if now - load_clock_checked(session, comparison) <= _LONGEST_PROOF:
                 self._compared_offset = offset
             return True
         error = timedelta(seconds=comparison.error_s) + offset - self._compared_offset
         return abs(error) <= LARGEST_CLOCK_ERROR
+
+    def must_keep(self) -> bool:
+        """Return True if `keep` is due: an hour after the last time, while the clock is as it was when compared."""
+        if self._last is None or self._last.comparison is None or self._compared_offset != self._last.offset:
+            return False
+        return self.is_trusted and (self._kept_at is None or self._clock.elapsed() - self._kept_at >= _KEPT_EVERY)
+
+    def keep(self, session: Session) -> None:
+        """Store that the clock was not set since the last comparison, for the next process; after `must_keep`."""
+        if self._last is not None and self._last.comparison is not None:
+            store_clock_kept(session, self._last.comparison, self._clock.now())
+        self._kept_at = self._clock.elapsed()
 
     def begin_poll(self, compares_clock: bool) -> bool:
         """Begin a poll of a feed if it may be made now, and return True.

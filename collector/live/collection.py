@@ -128,10 +128,14 @@ class _Shared:
         return self.wanted
 
     def _load_wanted(self) -> WantedAirports:
-        """Read the wanted airports, and whether the clock may be trusted."""
+        """Read the wanted airports, and whether the clock may be trusted; store once an hour that it was not set."""
         with self._database.reading() as session:
             self.trust.read(session)
-            return load_wanted(session, self.index)
+            wanted = load_wanted(session, self.index)
+        if self.trust.must_keep():
+            with self._database.transaction() as session:
+                self.trust.keep(session)
+        return wanted
 
     def gather_expectation(self) -> Expectation:
         """Return what all feeds cover and have not published, and what they will cover if they go on."""

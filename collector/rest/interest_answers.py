@@ -49,8 +49,9 @@ class Interest(BaseModel):
     version: int = Field(description="Grows with every change.")
     learning_until: datetime | None = Field(
         default=None,
-        description="Windows that start before are not judged by percent, because what is usual there is not known; as "
-        "far as can be said now. Null for an interest in flights, and once it is known.",
+        description="Windows that start before are not judged by percent, because what is usual there is not known. "
+        "Those after are judged at the earliest: it moves on while the source is unavailable, or if it does not give a "
+        "day that is needed. Null for an interest in flights, and once it is known.",
     )
     learning: str | None = Field(
         default=None, description="The same in words, with the reason; null where `learning_until` is null."

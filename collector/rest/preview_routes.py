@@ -15,7 +15,7 @@ from collector.rest.users import Caller
 def add_preview_route(routes: Blueprint, flights: FlightQueries, authenticate: Callable[[], Caller]) -> None:
     """Add to the collector's routes the one that previews an interest.
 
-    `authenticate` returns the user of the request, with a confirmed address.
+    `authenticate` returns the user of the request, with a confirmed address, and counts the costly read.
     """
 
     @routes.post("/interests/preview")
@@ -25,7 +25,7 @@ def add_preview_route(routes: Blueprint, flights: FlightQueries, authenticate: C
         query=PreviewQuery,
         body=WantedInterest,
         answers={200: ResponseDescription(Preview)},
-        problems=(503,),
+        problems=(429, 503),
         is_compressed=True,
     )
     def preview_interest() -> Reply:

@@ -26,12 +26,14 @@ from collector.errors import (
     TooManyAirportsError,
     TooManyInterestsError,
     TooManyPastWindowsError,
+    TooManyReadsError,
     TooManyWritesError,
     UserManagerUnavailableError,
     VersionMismatchError,
 )
 from collector.flights import FlightQueries
 from collector.interests import InterestStore
+from collector.read_limits import ReadLimit
 from collector.rest.answers import (
     Averages,
     CoverageWithEvidence,
@@ -74,6 +76,7 @@ PROBLEMS: Final[Mapping[type[Exception], ProblemKind]] = {
     TooManyInterestsError: ProblemKind(422),
     TooManyAirportsError: ProblemKind(422),
     TooManyWritesError: ProblemKind(429),
+    TooManyReadsError: ProblemKind(429),
     TooManyPastWindowsError: ProblemKind(429),
     BadRangeError: ProblemKind(422),
     domain.InterestError: ProblemKind(422, members={"high": "high_value", "low": "low_value"}),
@@ -106,6 +109,7 @@ def blueprint(
     coverage_of: Callable[[UUID, str], CoverageReport],
     status: Callable[[], Scheduler],
     write_limit: WriteLimit,
+    read_limit: ReadLimit,
     learning_ends_of: Callable[[Sequence[domain.Interest]], LearningEnds],
     read_credential: Callable[[], Credential] = read_bearer_token,
 ) -> Blueprint:
@@ -131,6 +135,12 @@ def blueprint(
         Raises NotConfirmedError for an unconfirmed address, NotAuthenticatedError, UserManagerUnavailableError.
         """
         return require_confirmed(authenticate_reader())
+
+    def authenticate_costly_reader() -> Caller:
+        """Return the user as `authenticate_confirmed_reader` does; count the read. Raises TooManyReadsError, too."""
+        caller = authenticate_confirmed_reader()
+        read_limit.count_read(caller.user_id)
+        return caller
 
     def authenticate_writer() -> Caller:
         """Return the user whose token the request bears, for a request that writes: a cached reply only while fresh.
@@ -365,8 +375,8 @@ def blueprint(
         require_operator()
         return Reply(status())
 
-    add_preview_route(routes, flights, authenticate_confirmed_reader)
-    add_usual_route(routes, flights, authenticate_confirmed_reader, _ICAO_PATH)
+    add_preview_route(routes, flights, authenticate_costly_reader)
+    add_usual_route(routes, flights, authenticate_costly_reader, _ICAO_PATH)
 
     @routes.after_request
     def keep_out_of_caches(response: Response) -> Response:

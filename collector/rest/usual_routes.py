@@ -20,7 +20,8 @@ def add_usual_route(
 ) -> None:
     """Add to the collector's routes the one that says what is usual at an airport in the windows of a week.
 
-    `authenticate` returns the user of the request, with a confirmed address; `path` describes the airport in the path.
+    `authenticate` returns the user of the request, with a confirmed address, and counts the costly read; `path`
+    describes the airport in the path.
     """
 
     @routes.get("/flights/<icao>/usual")
@@ -30,7 +31,7 @@ def add_usual_route(
         path=path,
         query=UsualQuery,
         answers={200: ResponseDescription(UsualWeek)},
-        problems=(404, 503),
+        problems=(404, 429, 503),
         is_compressed=True,
     )
     def usual_week(icao: str) -> Reply:

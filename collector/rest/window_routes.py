@@ -11,6 +11,7 @@ from chassis.web.http import Reply, parse_query, read_bearer_token
 from chassis.web.openapi import ResponseDescription, describe
 from chassis.web.preconditions import IF_NONE_MATCH, format_weak_tag, is_known_to_client
 from collector.interests import InterestStore
+from collector.read_limits import ReadLimit
 from collector.rest.requests import WindowsQuery
 from collector.rest.users import Authenticator, Caller, require_confirmed
 from collector.rest.window_answers import FormerInterests, InterestWindows
@@ -25,12 +26,14 @@ def window_blueprint(
     windows: WindowQueries,
     interests: InterestStore,
     users: Authenticator,
+    read_limit: ReadLimit,
     learning_ends_of: Callable[[Sequence[Interest]], LearningEnds],
     read_credential: Callable[[], Credential] = read_bearer_token,
 ) -> Blueprint:
     """Build the routes, for users with a confirmed address. Every response forbids caches to store it.
 
-    `learning_ends_of` returns until when interests in percent are not judged; `read_credential` what identifies the
+    `read_limit` counts the answers that are computed; `learning_ends_of` returns until when interests in percent are
+    not judged; `read_credential` what identifies the
     user of the present request.
     """
     routes = Blueprint("windows", __name__)
@@ -49,7 +52,7 @@ def window_blueprint(
             200: ResponseDescription(InterestWindows, headers=_ETAG),
             304: ResponseDescription(description="Nothing has changed since.", headers=_ETAG),
         },
-        problems=(404, 503),
+        problems=(404, 429, 503),
         is_compressed=True,
     )
     def interest_windows(interest_id: UUID) -> Reply:
@@ -62,6 +65,7 @@ def window_blueprint(
         tag = _add_learning(stored_tag, ends, interest_id)
         if is_known_to_client(tag):
             return Reply(status=304, headers={"ETag": format_weak_tag(tag)})
+        read_limit.count_read(caller.user_id)
         found, stored_tag = windows.find_windows(request)
         tag = _add_learning(stored_tag, ends, interest_id)
         return Reply(InterestWindows.build(found, ends), headers={"ETag": format_weak_tag(tag)})
@@ -87,5 +91,6 @@ def window_blueprint(
 
 
 def _add_learning(tag: str, ends: LearningEnds, interest_id: UUID) -> str:
-    """Return a tag that also changes with the time until which an interest learns."""
-    return hashlib.sha256(f"{tag} {ends.get(interest_id)}".encode()).hexdigest()[:32]
+    """Return a tag that also changes with the time until which an interest learns, and with a failure of the source."""
+    until = ends.get(interest_id)
+    return tag if until is None else hashlib.sha256(f"{tag} {until} {ends.failed_at}".encode()).hexdigest()[:32]

@@ -30,7 +30,7 @@ from collector.settled.differences import compare_with_stored
 from collector.settled.doubts import doubt_empty_correction, doubt_empty_day
 from collector.settled.duplicates import merge_duplicates
 from collector.settled.evidence import DEFAULT_BEACONS, GIVE_UP_AFTER, JITTER, EvidenceCall
-from collector.settled.failing_airports import RecordKey
+from collector.settled.failing_airports import FailingTargets, RecordKey
 from collector.settled.history_collection import HistoryCollector
 from collector.settled.planner import (
     RECENT_AGE,
@@ -90,6 +90,7 @@ class FlightCollector:
         self._live_credits = live_credits_per_day
         self._calls = SourceCalls(database, source, clock, quota)
         self._watch = RecordWatch(database, self._calls, clock, timing, beacons)
+        self._failing = FailingTargets()
         self._history = HistoryCollector(database, self._calls, self._watch, clock, timing)
         self._stored = metrics.counter("flights_stored_total", "Flights stored and published", "direction")
         self._changed = metrics.counter("flights_changed_total", "Stored flights that the source changed", "direction")
@@ -161,6 +162,7 @@ class FlightCollector:
                 if answer is None:
                     await asyncio.to_thread(self._log_deferred, calls[number:])
                     return False
+                self._failing.add_answer(target)
                 if _needs_confirmation(call, answer) and not await self._watch.confirm_zero(
                     term, call.interval, call.bill
                 ):
@@ -174,8 +176,11 @@ class FlightCollector:
                     raise
                 if call.record is None:
                     skipped.add(target)  # coverage has no holes
-                    if is_useless_answer(error):
-                        await asyncio.to_thread(self._defer_or_give_up, term, call)
+                    is_useless = is_useless_answer(error)
+                    now = self._clock.now()
+                    is_outage = not self._watch.has_answer(now)
+                    if self._failing.add_failure(target, now, is_outage=is_outage) or is_useless:
+                        await asyncio.to_thread(self._defer_or_give_up, term, call, is_useless=is_useless)
             except ConcurrentCollectionError as error:
                 skipped.add(target)
                 log.warning("collection.failed", airport=target[0], direction=target[1], reason=str(error))
@@ -196,19 +201,20 @@ class FlightCollector:
         calls = list_due_calls(targets, now, schedule.payments, evidence, left)
         return calls if airport is None else choose_calls_of_airport(calls, airport)
 
-    def _defer_or_give_up(self, term: Term, call: ApiCall) -> None:
-        """Ask the call's target again some hours later, because its answer cannot be counted.
+    def _defer_or_give_up(self, term: Term, call: ApiCall, *, is_useless: bool) -> None:
+        """Ask the call's target again some hours later if its answer cannot be counted (`is_useless`).
 
-        If the interval is as old as a day whose record is given up, this is the source's last word, and the interval
-        becomes a gap: but only while other answers can be counted, because the source's format may have changed. Raises
-        SupersededError, DatabaseUnavailableError.
+        If the interval is as old as a day whose record is given up, this is the source's last word, as is a failure
+        that has lasted for days, and the interval becomes a gap: but only while other answers can be counted, because
+        of an outage, or because the source's format may have changed. Raises SupersededError, DatabaseUnavailableError.
         """
         interval, now = call.interval, self._clock.now()
         is_old = not call.correction and now >= interval.end + GIVE_UP_AFTER
         with self._database.transaction() as session, suppress(ConcurrentCollectionError):
             require_term(session, term)
             key = {"airport": interval.airport, "direction": interval.direction.value}
-            session.merge(LastPollRow(**key, asked_at=now, uncounted_begin=interval.begin, uncounted_at=now))
+            if is_useless:
+                session.merge(LastPollRow(**key, asked_at=now, uncounted_begin=interval.begin, uncounted_at=now))
             if is_old and self._watch.has_answer(now):
                 give_up_interval(session, call)
                 log.warning("collection.given_up", airport=interval.airport, day=f"{interval.begin:%F}")

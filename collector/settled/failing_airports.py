@@ -25,6 +25,38 @@ _REMEMBERED_FOR: Final = timedelta(days=7)
 _NEVER: Final = datetime.min.replace(tzinfo=UTC)
 _ANSWERS_COUNT_FOR: Final = timedelta(hours=30)
 """Time for which an answer shows that the source answers: there is one each night, but not at the same hour."""
+_REFUSED_FOR: Final = timedelta(days=2)
+"""Time for which all calls for an airport's own flights fail before the source is taken to refuse them: longer than
+_ANSWERS_COUNT_FOR, so that others were answered since the first failure."""
+
+
+class FailingTargets:
+    """The airports and directions whose calls for their own flights fail, each with the first and the last failure.
+
+    It is kept in memory: a new leader begins anew, which makes it later.
+    """
+
+    def __init__(self) -> None:
+        self._failures: dict[tuple[str, Direction], tuple[datetime, datetime]] = {}
+
+    def add_failure(self, target: tuple[str, Direction], now: datetime, *, is_outage: bool) -> bool:
+        """Take note of a failed call; return True if the source refuses the target for days, else False.
+
+        `is_outage`: True if the source has answered nobody lately; then, and after a long time without a call, the days
+        begin anew.
+        """
+        if is_outage:
+            self._failures.pop(target, None)
+            return False
+        first, last = self._failures.get(target, (now, now))
+        if not timedelta(0) <= now - last <= _ANSWERS_COUNT_FOR:
+            first = now
+        self._failures[target] = first, now
+        return now - first >= _REFUSED_FOR
+
+    def add_answer(self, target: tuple[str, Direction]) -> None:
+        """Take an airport and direction as one that does not fail, because the source has answered."""
+        self._failures.pop(target, None)
 
 
 class FailingAirports:

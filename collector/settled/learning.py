@@ -9,12 +9,12 @@ from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from itertools import count
 from typing import Final
 from uuid import UUID
 
 from collector.intervals import DAY, Interval, day_of
 from collector.settled.history import MORNING, HistoryTarget, order_history
+from collector.settled.learning_windows import KnownDays, KnownTimes, find_first_judged
 from collector.settled.planner import (
     OLD_PRICE,
     RECENT_PRICE,
@@ -26,14 +26,15 @@ from collector.settled.planner import (
 from collector.settled.shares import Payments
 from domain.calendar import find_calendar
 from domain.grids import Grid
-from domain.hourly_counts import DAY_HOURS
 from domain.interests import Direction, Interest
 from domain.rule import find_interest_grid
-from domain.usual import FEWEST_BASE_WINDOWS
-from domain.windows import instant, seconds
+from domain.windows import HOUR_S, instant, seconds
 
 _FARTHEST: Final = 60 * DAY
 """How far ahead the forecast goes. Three weeks of coverage give a usual; after a change of clocks it takes more."""
+_ALMOST_A_SECOND: Final = timedelta(microseconds=999_999)
+"""Added to an instant, so that `seconds` rounds it up."""
+_DAY_S: Final = 24 * HOUR_S
 _EVIDENCE_PRICE: Final = 20 * RECENT_PRICE
 """Credits of a day for the evidence of the night's record, with a repetition or two of each call."""
 
@@ -72,53 +73,46 @@ class Forecast:
         """
         if interest.high_percent is None and interest.low_percent is None:
             return None
-        keys = [(interest.airport, part) for part in interest.direction.parts]
+        start = self.find_first_judged(interest.airport, interest.direction, find_interest_grid(interest))
+        return start if start is not None and start > interest.effective_from else None
+
+    def find_first_judged(self, airport: str, direction: Direction, grid: Grid) -> datetime | None:
+        """Return the start of the first window of a grid from which on all windows of a day will have a usual.
+
+        None if those to come have one already, and if the history is not in the forecast. If there is none within 60
+        days, the first window after. A window that has fewer than three base windows because of a change of clocks is
+        ignored: it will never have a usual.
+        """
+        keys = [(airport, part) for part in direction.parts]
         if any(key not in self.history for key in keys):
             return None
+        calendar = find_calendar(airport)
         reached = min(self._find_reached(key) for key in keys)
-        present = replace(self, expected={key: {} for key in keys})
-        grid = find_interest_grid(interest)
         first = grid.find_number(seconds(reached)) + 1  # a window that starts at `reached` is reached
-        if present.is_judged_from(keys, grid, first):
+        present = KnownTimes([self._find_known_days(key) for key in keys])
+        if find_first_judged(calendar, grid, range(first, first + 1), present) == first:
             return None
-        for number in count(first):
-            start = instant(grid.find_begin(number))
-            if start >= reached + _FARTHEST or self.is_judged_from(keys, grid, number):
-                return start if start > interest.effective_from else None
-        raise AssertionError("windows do not end")
+        stop = grid.find_first_from(seconds(reached + _FARTHEST + _ALMOST_A_SECOND))
+        times = KnownTimes([replace(self._find_known_days(key), expected=self._list_known_times(key)) for key in keys])
+        return instant(grid.find_begin(find_first_judged(calendar, grid, range(first, stop), times)))
 
-    def is_judged_from(self, keys: Sequence[Key], grid: Grid, first: int) -> bool:
-        """Return True if all windows of a day from window `first` on will have a usual; False if one will not.
+    def _find_known_days(self, key: Key) -> KnownDays:
+        """Return the days of an airport and direction that are known at present, or will be by the coverage alone."""
+        until = seconds(self._find_reached(key) + _ALMOST_A_SECOND)
+        return KnownDays(frozenset(seconds(day) // _DAY_S for day in self.history[key].covered), -(-until // _DAY_S))
 
-        A window that has fewer than three base windows because of a change of clocks is ignored: it will never have a
-        usual. False if no window is left.
+    def _list_known_times(self, key: Key) -> dict[int, int]:
+        """Return from which begin (seconds since 1970) on windows find each day of history known when they are reached.
+
+        A window is reached with the coverage up to its start. The record of a day comes after its end, live at once.
         """
-        calendar = find_calendar(keys[0][0])
-        judged = 0
-        for number in range(first, first + DAY_HOURS // grid.hours):
-            at = instant(grid.find_begin(number))
-            bases = [(instant(each[0]), instant(each[1])) for each in calendar.list_base_windows(grid, number) if each]
-            if len(bases) < FEWEST_BASE_WINDOWS:
-                continue
-            if sum(self._is_known(keys, *base, at) for base in bases) < FEWEST_BASE_WINDOWS:
-                return False
-            judged += 1
-        return judged > 0
-
-    def _is_known(self, keys: Sequence[Key], begin: datetime, end: datetime, at: datetime) -> bool:
-        """Return True if a base window [begin, end) will be known, in all directions, when that at `at` is reached."""
-        days = {day_of(begin), day_of(end - timedelta(seconds=1))}
-        return all(self._is_day_known(key, day, at) for key in keys for day in days)
-
-    def _is_day_known(self, key: Key, day: datetime, at: datetime) -> bool:
-        """Return True if a day will be known when a window that starts at `at` is reached, else False."""
-        target = self.history[key]
-        if day in target.covered or self._find_reached(key) <= day:
-            return True
-        expected = self.expected[key].get(day)
-        # A window is reached with the coverage up to its start. The record of a day comes after its end, live at once.
-        reached_at = at if key in self.live_until else day_of(at - timedelta(seconds=1)) + DAY
-        return expected is not None and expected <= reached_at
+        expected = self.expected[key].items()
+        if key in self.live_until:
+            return {seconds(day) // _DAY_S: seconds(at + _ALMOST_A_SECOND) for day, at in expected}
+        return {
+            seconds(day) // _DAY_S: (-(-seconds(at + _ALMOST_A_SECOND) // _DAY_S) - 1) * _DAY_S + 1
+            for day, at in expected
+        }
 
     def _find_reached(self, key: Key) -> datetime:
         """Return the end of the coverage of an airport and direction, live or settled."""
@@ -226,7 +220,7 @@ class LearningEnds:
 
 
 def explain_learning(airport: str, learning_until: datetime, failed_at: datetime | None = None) -> str:
-    """Return in some sentences from when on windows are judged by percent, and what that depends on.
+    """Return in some sentences from when on windows are judged by percent at the earliest, and what that depends on.
 
     `failed_at`: time of the source's last call, if it failed.
     """
@@ -234,10 +228,10 @@ def explain_learning(airport: str, learning_until: datetime, failed_at: datetime
     if failed_at is not None:
         failure = f" The source did not answer at {failed_at:%-d %b %H:%M} UTC; while it does not, that moves on."
     return (
-        f"What is usual at {airport} is not known yet: no window that starts before "
-        f"{learning_until:%-d %b %H:%M} UTC is judged by percent, as far as can be said now.{failure} It takes three "
-        "earlier weeks, which are collected as long as the source answers and its credits allow. Airports that are "
-        "added later, by you or by others, have a share of the credits, and may make it later. "
+        f"What is usual at {airport} is not known yet: judged by percent are, at the earliest, windows that start at "
+        f"{learning_until:%-d %b %H:%M} UTC or later.{failure} A day that the source does not give moves it on. "
+        "It takes three earlier weeks, which are collected as long as the source answers and its credits allow. "
+        "Airports that are added later, by you or by others, have a share of the credits, and may make it later. "
         "What happens in a window is known after it: live within minutes, else in the night's record of the day after."
     )
 

@@ -11,7 +11,7 @@ from chassis.db.database import Database
 from collector.intervals import DAY
 from collector.model import LiveCoverageRow
 from collector.settled.history_schedule import load_forecast_history
-from collector.settled.learning import Budget, Key, LearningEnds, compute_ordinary_price, expect_history
+from collector.settled.learning import Budget, Forecast, Key, LearningEnds, compute_ordinary_price, expect_history
 from collector.settled.quota import QuotaStore
 from collector.settled.schedule import CollectionTiming, load_schedule
 from collector.settled.source_failure import load_failure
@@ -42,10 +42,14 @@ class LearningReports:
         now = self._clock.now()
         wanted = {(each.airport, part) for each in learners for part in each.direction.parts}
         with self._database.reading() as session:
+            live_until = _load_live_ends(session, wanted, now)
+            learners = self._select_unjudged(session, learners, live_until, now)
+            if not learners:
+                return LearningEnds({})
+            wanted = {(each.airport, part) for each in learners for part in each.direction.parts}
             schedule = load_schedule(session, self._timing, now)
             history = load_forecast_history(session, schedule, now)
             balance = self._quota.load_balance(session, now)
-            live_until = _load_live_ends(session, wanted, now)
             failure = load_failure(session)
         price = compute_ordinary_price(
             schedule.targets, are_corrected=bool(self._timing.corrections_after), live_credits=self._live_credits
@@ -57,6 +61,22 @@ class LearningReports:
             {interest_id: end for interest_id, end in ends.items() if end is not None},
             None if failure is None else failure.at,
         )
+
+    def _select_unjudged(
+        self, session: Session, learners: list[Interest], live_until: Mapping[Key, datetime], now: datetime
+    ) -> list[Interest]:
+        """Return the interests that are not judged by what is known now; all if they are not in one airport alone.
+
+        It looks at that airport alone: the forecast, for which everybody's wishes count, is only made for those.
+        """
+        airport = learners[0].airport
+        if any(each.airport != airport for each in learners):
+            return learners
+        schedule = load_schedule(session, self._timing, now, airport)
+        history = load_forecast_history(session, schedule, now)
+        keys = [(each.airport, each.direction) for each in history]
+        present = Forecast(dict(zip(keys, history, strict=True)), {key: {} for key in keys}, live_until, now)
+        return [each for each in learners if present.find_learning_end(each) is not None]
 
 
 def _load_live_ends(session: Session, wanted: Collection[Key], now: datetime) -> Mapping[Key, datetime]:

@@ -3,8 +3,9 @@
 Each function runs in the caller's transaction.
 """
 
+import json
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import structlog
@@ -19,6 +20,7 @@ from collector.model import (
     ForeignAnswerRow,
     InterestRow,
     LastPollRow,
+    LiveStateRow,
     NightlyRecordRow,
     SourceClockRow,
     UnheardRow,
@@ -30,6 +32,9 @@ LARGEST_CLOCK_ERROR: Final = timedelta(hours=1)
 """If our clock is off by more than this, nothing of an answer is stored: the wrong interval would be covered."""
 
 _ROW_ID: Final = 1
+_KEPT: Final = "clock kept"
+"""No feed has this name: the row stands in the table of the feeds' states, and is of another format."""
+_KEPT_FORMAT: Final = "clock-1"
 _FARTHEST_AHEAD: Final = DAY
 """An instant farther ahead of now than this was stored by a wrong clock."""
 
@@ -86,20 +91,39 @@ def load_clock_comparison(session: Session) -> ClockComparison | None:
     return None if row is None else ClockComparison(row.compared_at, row.error_s)
 
 
+def store_clock_kept(session: Session, comparison: ClockComparison, now: datetime) -> None:
+    """Store that our clock was not set since a comparison, as the process knows that runs since then.
+
+    So the comparison holds for the next process, too, however long the source is unavailable.
+    """
+    body = json.dumps({"compared_at": comparison.at.timestamp()}).encode()
+    session.merge(LiveStateRow(feed=_KEPT, format=_KEPT_FORMAT, stated_at=now.timestamp(), body=body))
+
+
+def load_clock_checked(session: Session, comparison: ClockComparison) -> datetime:
+    """Return when our clock was known to be what the last comparison says: at its time, or while a process ran on."""
+    row = session.get(LiveStateRow, _KEPT)
+    if row is None or row.format != _KEPT_FORMAT:
+        return comparison.at
+    if json.loads(row.body)["compared_at"] != comparison.at.timestamp():
+        return comparison.at  # compared anew since then
+    return max(datetime.fromtimestamp(row.stated_at, UTC), comparison.at)
+
+
 def may_trust_clock(session: Session, now: datetime) -> bool:
     """Return False if our clock is known or suspected to be wrong, else True.
 
     Known: it was off by more than LARGEST_CLOCK_ERROR at the last comparison. Suspected: there are interests, so that
-    the clocks are compared every day, but the last comparison is more than two days away from `now`. The clock may have
-    jumped since, or the source may have been unavailable.
+    the clocks are compared every day, but the last comparison, and the last time at which a process knew that the clock
+    was not set since, are more than two days away from `now`. The clock may have jumped since.
     """
-    row = session.get(SourceClockRow, _ROW_ID)
-    if row is None:
+    comparison = load_clock_comparison(session)
+    if comparison is None:
         return True
-    if abs(row.error_s) > LARGEST_CLOCK_ERROR.total_seconds():
+    if abs(comparison.error_s) > LARGEST_CLOCK_ERROR.total_seconds():
         return False
     is_watching = session.scalar(select(InterestRow.interest_id).limit(1)) is not None
-    return not is_watching or abs(now - row.compared_at) <= 2 * DAY
+    return not is_watching or abs(now - load_clock_checked(session, comparison)) <= 2 * DAY
 
 
 def reset_future_instants(session: Session, now: datetime) -> None:

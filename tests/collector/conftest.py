@@ -1,6 +1,7 @@
 """Fixtures: a collector on a database of its own, with a clock that the test moves."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
@@ -25,6 +26,7 @@ from collector.interests import InterestStore
 from collector.intervals import DAY, FARTHEST_BACK, day_of
 from collector.live.status import LiveStatus
 from collector.model import OUTBOX, SCHEMA, CoverageRow, FlightRow, NightlyRecordRow
+from collector.read_limits import ReadLimit
 from collector.rest.routes import DESCRIPTION, PROBLEMS, blueprint
 from collector.rest.scheduler_answers import Scheduler
 from collector.rest.users import Authenticator
@@ -56,7 +58,13 @@ BUDGET = 400
 """Credits per day."""
 FEEDS = ("opensky", "receivers")
 """The feeds of positions."""
-MANY = PersonLimits(interests=1_000, airports=1_000, writes_per_minute=100_000, past_windows_per_day=1_000_000)
+MANY = PersonLimits(
+    interests=1_000,
+    airports=1_000,
+    writes_per_minute=100_000,
+    past_windows_per_day=1_000_000,
+    reads_per_minute=100_000,
+)
 """Limits by person that no test of another rule reaches."""
 NOWHERE = "sqlite:////nowhere/at/all.db"
 """URL of a database that is unavailable."""
@@ -180,8 +188,14 @@ def users(authority: FakeAuthority) -> Iterator[Authenticator]:
     users.close()
 
 
-def app_of(database: Database, clock: Clock, users: Authenticator, limits: PersonLimits = MANY) -> Flask:
-    """Return the Flask app with all routes of the collector, as `__main__` wires it."""
+def app_of(
+    database: Database,
+    clock: Clock,
+    users: Authenticator,
+    limits: PersonLimits = MANY,
+    unix_time: Callable[[], float] = time.time,
+) -> Flask:
+    """Return the Flask app with all routes of the collector, as `__main__` wires it; costly reads have an own clock."""
     metrics = Metrics(ServiceIdentity("collector", "local"))
     app = create_app("collector", metrics, PROBLEMS, explain_unready=lambda: None)
     send_dates(app, clock)
@@ -190,6 +204,7 @@ def app_of(database: Database, clock: Clock, users: Authenticator, limits: Perso
     )
     status = SchedulerStatus(database, clock, timing, QuotaStore(BUDGET))
     live_status = LiveStatus(database, clock, FEEDS, QuotaStore(BUDGET, Bucket.STATES), metrics)
+    read_limit = ReadLimit(database, limits, metrics, unix_time)
     app.register_blueprint(
         blueprint(
             InterestStore(database, clock, limits),
@@ -200,6 +215,7 @@ def app_of(database: Database, clock: Clock, users: Authenticator, limits: Perso
             CoverageReports(database, clock, timing, live_status.explain_airport).load_report,
             lambda: Scheduler.build(status.load_state(), live_status.load_state()),
             WriteLimit(database, limits, metrics),
+            read_limit,
             LearningReports(database, clock, timing, QuotaStore(BUDGET)).find_learning_ends,
             COOKIE.read_credential,
         )
@@ -209,6 +225,7 @@ def app_of(database: Database, clock: Clock, users: Authenticator, limits: Perso
             WindowQueries(database, clock, timing.corrections_after),
             InterestStore(database, clock, limits),
             users,
+            read_limit,
             LearningReports(database, clock, timing, QuotaStore(BUDGET)).find_learning_ends,
             COOKIE.read_credential,
         )

@@ -72,6 +72,7 @@ def test_invalid_settings_are_all_reported_without_their_values(start: Start) ->
         "AIRPORTS_PER_PERSON": "0",
         "WRITES_PER_MINUTE": "0",
         "PAST_WINDOWS_PER_DAY": "999",
+        "READS_PER_MINUTE": "0",
         "HTTP_PORT": "0",
         "GRPC_PORT": "99999",
     }

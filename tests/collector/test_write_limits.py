@@ -190,14 +190,50 @@ def test_each_limit_is_a_clear_problem_and_is_counted(limited: FlaskClient) -> N
     assert str(ANN) not in exposed
 
 
+def test_costly_reads_of_a_person_are_limited_by_all_replicas_together(service: Service, users: Authenticator) -> None:
+    """Windows, previews and what is usual: 429 says when. Others, cheap reads and unchanged answers do not count."""
+    now = [1_000_000_010.0]
+    limits = PersonLimits(reads_per_minute=4)
+    one, other = (
+        app_of(service.database, service.clock, users, limits, lambda: now[0]).test_client() for _ in range(2)
+    )
+    windows = f"/interests/{service.set(wish(), ANN).interest_id}/windows"
+    preview = {**BODY, "airport_icao": "KJFK"}
+    first = one.get(windows, headers=ANNS)
+    assert first.status_code == 200
+    unchanged = ANNS | {"If-None-Match": first.headers["ETag"]}
+    for _ in range(9):
+        assert other.get(windows, headers=unchanged).status_code == 304
+        assert one.get("/interests", headers=ANNS).status_code == 200
+    assert other.post("/interests/preview", headers=ANNS, json=preview).status_code == 200
+    assert one.get("/flights/KJFK/usual?direction=departures&window=1h", headers=ANNS).status_code == 200
+    assert other.get(windows, headers=ANNS).status_code == 200
+    refused = [
+        one.get(windows, headers=ANNS),
+        other.post("/interests/preview", headers=ANNS, json=preview),
+        one.get("/flights/KJFK/usual?direction=departures&window=1h", headers=ANNS),
+    ]
+    for answer in refused:
+        assert status_of(answer) == 429
+        assert answer.headers["Retry-After"] == "11"
+        assert answer.json is not None
+        assert "4 times in a minute" in answer.json["detail"]
+    assert other.get(windows, headers=unchanged).status_code == 304
+    assert other.post("/interests/preview", headers=BOBS, json=preview).status_code == 200
+    assert 'reads_refused_total{node="local",service="collector"} 2.0' in one.get("/metrics").text
+    now[0] += 11
+    assert one.get(windows, headers=ANNS).status_code == 200
+
+
 def test_accounts_that_say_nothing_are_deleted(service: Service) -> None:
-    """Deleted is who has no interest, no more than the level, and no write lately; anybody else's account stays."""
+    """Deleted is who has no interest, no more than the level, and nothing counted lately; other accounts stay."""
     service.set(user_id=ANN)
     with service.database.transaction() as session:
         session.merge(CreditsRow(id=1, day=service.clock.now(), spent=0, unaccounted=0, live_spent=0, level=10))
+        session.add(PersonRow(user_id=UUID(int=5), read_minute=99, reads=1))
         rows = {BOB: (10, 5), CARL: (11, 5), UUID(int=4): (0, 99)}
         for person, (paid, minute) in rows.items():
             session.add(PersonRow(user_id=person, paid=paid, minute=minute, writes=1))
         session.flush()
         delete_idle_people(session, minute=100)
-        assert set(session.scalars(select(PersonRow.user_id))) == {ANN, CARL, UUID(int=4)}
+        assert set(session.scalars(select(PersonRow.user_id))) == {ANN, CARL, UUID(int=4), UUID(int=5)}

@@ -70,7 +70,7 @@ def generate_usual_log(chance: Random) -> UsualLog:
     day = seconds(chance.choice(CLOCKS[zone])) + chance.randint(-9, 9) * DAY_S
     directions = (Direction.DEPARTURES,) if chance.random() < 0.5 else Direction.BOTH.parts
     writer = _Writer(chance)
-    first = day - chance.choice((16, 22, 23, 28, 29, 35, 36, 38)) * DAY_S
+    first = day - chance.choice((16, 22, 28, 29, 35, 35, 36, 38)) * DAY_S
     past = [message for part in directions for message in writer.tell_past(part, first, day)]
     past.sort(key=lambda message: message.begin)
     present = writer.tell_present(directions, day)

@@ -58,7 +58,14 @@ class World:
         """Read what is stored, and return whether the clock is trusted."""
         with self.database.reading() as session:
             self.trust.read(session)
+        if self.trust.must_keep():
+            with self.database.transaction() as session:
+                self.trust.keep(session)
         return self.trust.is_trusted
+
+    def restart(self) -> None:
+        """Begin a new process, which knows what is stored alone."""
+        self.trust = ClockTrust(self.clock)
 
 
 @pytest.mark.parametrize("sign", [1, -1])
@@ -93,6 +100,39 @@ def test_a_comparison_of_before_the_process_holds_for_two_days(database: Databas
     assert world.is_trusted()
     world.clock.set_wall_clock(world.clock.now() + 2 * HOUR)
     assert not world.is_trusted()
+
+
+def test_a_restart_while_the_source_is_away_for_days_keeps_the_trust(database: Database) -> None:
+    """Two days count from when the process before ran last, not from the source's last answer."""
+    world = World(database)
+    world.compare(timedelta(0))
+    for _ in range(30):
+        assert world.is_trusted()
+        world.clock.advance(12 * HOUR)
+    world.restart()
+    assert world.is_trusted(), "twelve hours after the process before has read its clock"
+    world.clock.advance(timedelta(days=3))
+    assert world.is_trusted()
+    world.restart()
+    world.clock.advance(timedelta(days=2, hours=1))
+    assert not world.is_trusted(), "nobody knows what was done to the clock for two days"
+    world.compare(timedelta(0), live=True)
+    assert world.is_trusted()
+
+
+def test_a_clock_that_was_set_is_not_noted_as_kept(database: Database) -> None:
+    """Neither by the process that sees it, nor is a note of before a comparison believed after the next restart."""
+    world = World(database)
+    world.compare(timedelta(0))
+    assert world.is_trusted()
+    world.clock.advance(3 * timedelta(days=1))
+    world.clock.set_wall_clock(world.clock.now() + 5 * HOUR)
+    assert not world.is_trusted()
+    world.restart()
+    assert not world.is_trusted()
+    world.compare(2 * HOUR)
+    world.restart()
+    assert not world.is_trusted(), "the comparison itself says that the clock is wrong"
 
 
 @pytest.mark.parametrize("jump", [timedelta(hours=30), timedelta(hours=-5), timedelta(hours=2)])

@@ -6,7 +6,9 @@ from datetime import datetime, timedelta
 import pytest
 from flask.testing import FlaskClient
 
+from collector.errors import SourceUnavailableError
 from collector.intervals import DAY, day_of
+from collector.settled.source_failure import store_failure
 from domain.interests import Direction
 from domain.windows import AlignedTo, Window
 from tests.collector.conftest import ANN, ANNS, BOBS, NOON, UNCONFIRMED, Service, json_of, status_of, wish
@@ -243,6 +245,38 @@ def test_a_compressed_answer_has_the_tag_of_the_plain_one(client: FlaskClient, s
         unchanged = client.get(path, headers=tagged)
         assert (unchanged.status_code, unchanged.data) == (304, b"")
         assert unchanged.headers["Vary"] == small.headers["Vary"] == "Accept-Encoding"
+
+
+def test_what_happens_at_other_airports_changes_no_tag(client: FlaskClient, service: Service) -> None:
+    """Nor does the other direction: neither flights, nor what is live, nor coverage."""
+    interest = service.set(wish(high=2), ANN)
+    service.set(wish("KBOS"), ANN)
+    for icao in ("KJFK", "KBOS"):
+        service.cover(DEPARTURES, TODAY - 3 * DAY, TODAY, airport=icao)
+    path = f"/interests/{interest.interest_id}/windows"
+    tag = client.get(path, headers=ANNS).headers["ETag"]
+    service.store(DEPARTURES, TODAY - 5 * HOUR, airport="KBOS")
+    service.cover(DEPARTURES, TODAY - 3 * DAY, TODAY + HOUR, airport="KBOS")
+    publish_live(service.database, Direction.ARRIVALS, [(1, TODAY + HOUR)])
+    assert client.get(path, headers=ANNS | {"If-None-Match": tag}).status_code == 304
+    service.store(DEPARTURES, TODAY - 5 * HOUR)
+    assert client.get(path, headers=ANNS | {"If-None-Match": tag}).status_code == 200
+
+
+def test_the_tag_of_a_learning_interest_changes_with_the_failure_that_is_told(
+    client: FlaskClient, service: Service
+) -> None:
+    """The sentence names the source's failure, so a page must not keep the sentence of before."""
+    interest = service.set(wish(high=None, low_percent=50), ANN)
+    service.cover(DEPARTURES, TODAY - 3 * DAY, TODAY)
+    path = f"/interests/{interest.interest_id}/windows"
+    first = client.get(path, headers=ANNS)
+    with service.database.transaction() as session:
+        store_failure(session, SourceUnavailableError("away"), service.clock.now())
+    second = client.get(path, headers=ANNS | {"If-None-Match": first.headers["ETag"]})
+    assert second.status_code == 200
+    assert "did not answer" in str(json_of(second)["interest"]["learning"])  # type: ignore[index, call-overload]
+    assert client.get(path, headers=ANNS | {"If-None-Match": second.headers["ETag"]}).status_code == 304
 
 
 def test_only_the_owner_sees_the_windows(client: FlaskClient, service: Service) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings, strategies as st
 from collector.errors import IncompleteAnswerError, SourceError, SourceRefusedError, SourceUnavailableError
 from collector.intervals import DAY, day_of
 from collector.settled.evidence import NightlyRecord, NightlyRecords, RecordTiming, list_evidence_calls
-from collector.settled.failing_airports import FailingAirports
+from collector.settled.failing_airports import FailingAirports, FailingTargets
 from collector.settled.record_store import load_records
 from collector.sources.flight import Flight
 from domain.interests import Direction
@@ -190,3 +190,29 @@ def test_an_incomplete_answer_covers_nothing_and_is_asked_for_again_hours_later(
     source.failing = {}
     poll_hourly(service, collector, TODAY + 2 * DAY + HOUR)
     assert list_complete(service.database, "KJFK")[-1][1] == TODAY + DAY
+
+
+@given(
+    polls=st.lists(
+        st.tuples(st.integers(1, 40), st.sampled_from(["fails", "fails", "fails", "outage", "answers"])), max_size=30
+    )
+)
+def test_a_target_is_refused_after_two_days_of_failures_without_a_long_pause(polls: list[tuple[int, str]]) -> None:
+    """Neither an outage, nor a pause of more than 30 hours, nor an answer lies between the first and the last."""
+    failing, target, now = FailingTargets(), ("LICC", ARRIVALS), NOON
+    failing.add_failure(("KJFK", ARRIVALS), NOON - 9 * DAY, is_outage=False)
+    since: datetime | None = None
+    last = now
+    for hours, what in polls:
+        now += hours * HOUR
+        if what == "answers":
+            failing.add_answer(target)
+            since = None
+            continue
+        is_refused = failing.add_failure(target, now, is_outage=what == "outage")
+        if what == "outage":
+            since = None
+        elif since is None or now - last > 30 * HOUR:
+            since = now
+        last = now
+        assert is_refused == (since is not None and now - since >= 48 * HOUR)

@@ -9,6 +9,7 @@ from flask.testing import FlaskClient
 
 from collector.errors import SourceUnavailableError
 from collector.model import LiveCoverageRow
+from collector.settled.history_days import store_history_day
 from collector.settled.learning_reports import LearningReports
 from collector.settled.quota import QuotaStore
 from collector.settled.source_failure import clear_failure, store_failure
@@ -172,6 +173,34 @@ def test_rest_says_until_when_an_interest_learns(client: FlaskClient, service: S
     headers = {**ANNS, "If-Match": "*"}
     changed = json_of(client.patch(f"/interests/{created['interest_id']}", json=change, headers=headers))
     assert (changed["learning_until"], changed["learning"]) == (None, None)
+
+
+@ON_SQLITE
+def test_while_nothing_is_collected_the_forecast_moves_on(service: Service) -> None:
+    """Windows are judged at the earliest from then on: what was said is not said again once its time has passed."""
+    begin(service)
+    interest, said = service.set(wish(**PERCENT)), []
+    for _ in range(4):
+        until = say(service, interest, 4_000)
+        assert until is not None
+        assert until > service.clock.now() - DAY, "today's hours are reached with the record of the night"
+        said.append(until)
+        service.clock.advance(2 * DAY)
+    assert said == sorted(set(said))
+
+
+@ON_SQLITE
+def test_days_that_the_source_does_not_give_move_the_forecast(service: Service) -> None:
+    """Three base weeks must be known: with three of the five days of a weekday given up, that weekday is not judged."""
+    begin(service)
+    interest = service.set(wish(**PERCENT))
+    first = say(service, interest, 100_000)
+    assert first == TODAY + HOUR
+    with service.database.transaction() as session:
+        for week in (1, 2, 3):
+            store_history_day(session, "KJFK", "departures", TODAY - week * 7 * DAY, covered=False)
+    later = say(service, interest, 100_000)
+    assert later == TODAY + DAY, "the hours of today have two base weeks, those of tomorrow all"
 
 
 @ON_SQLITE

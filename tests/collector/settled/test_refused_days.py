@@ -233,6 +233,38 @@ def test_a_day_whose_answer_cannot_be_counted_becomes_a_gap_for_its_airport(
 
 
 @ON_SQLITE
+def test_a_day_that_fails_for_one_airport_alone_becomes_a_gap_a_week_after_its_end(service: Service) -> None:
+    """Whatever the failure is, if others are answered: the days after it are collected, not in thirty days only."""
+    service.set(wish("LICC", direction=ARRIVALS), ANN)
+    service.set(wish("KJFK", direction=ARRIVALS), BOB)
+    source = RefusingSource(service, lambda airport, _, begin: airport == "LICC" and begin == BAD_DAY)
+    collector = build_collector(service, source)
+    poll_hourly(service, collector, BAD_DAY + DAY + GIVE_UP_AFTER - HOUR, 6 * HOUR)
+    assert list_gaps(service, "LICC") == []
+    poll_hourly(service, collector, BAD_DAY + DAY + GIVE_UP_AFTER + 15 * HOUR, 6 * HOUR)
+    assert list_gaps(service, "LICC") == [(BAD_DAY, BAD_DAY + DAY)]
+    assert list_complete(service.database, "LICC")[-1][1] == BAD_DAY + DAY + GIVE_UP_AFTER
+    assert list_gaps(service, "KJFK") == []
+
+
+@ON_SQLITE
+def test_an_outage_for_all_or_of_hours_gives_no_day_up(service: Service) -> None:
+    """Old days are asked for until they are answered, if the airport fails since an hour or nobody is answered."""
+    service.set(wish("KJFK", direction=ARRIVALS), BOB)
+    service.set(wish("LICC", direction=ARRIVALS), ANN)
+    away = [(BAD_DAY + 12 * HOUR, BAD_DAY + 10 * DAY)]
+    source = RefusingSource(service, lambda *_: any(begin <= service.clock.now() < end for begin, end in away))
+    collector = build_collector(service, source)
+    poll_hourly(service, collector, BAD_DAY + 10 * DAY, 12 * HOUR)
+    back = service.clock.now()
+    source._is_refused = lambda airport, *_: airport == "LICC" and service.clock.now() < back + 40 * HOUR
+    poll_hourly(service, collector, back + 5 * DAY, 6 * HOUR)
+    for icao in ("KJFK", "LICC"):
+        assert list_gaps(service, icao) == []
+        assert list_complete(service.database, icao)[-1][1] >= BAD_DAY + 11 * DAY
+
+
+@ON_SQLITE
 def test_the_first_day_of_an_airport_is_given_up_too(service: Service) -> None:
     """Its coverage begins with the first flight of the days after it; what was not given is not zero."""
     service.set(wish("KJFK", direction=ARRIVALS), BOB)
