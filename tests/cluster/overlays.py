@@ -7,16 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import pytest
-
 from tests.cluster.control_plane import ControlPlane, Object, running_control_plane
 from tests.cluster.definitions import install_definitions
-from tests.manifests.rendering import OVERLAYS, Rendered, parse, prepare_manifests
+from tests.manifests.rendering import Rendered, parse, prepare_manifests
 
 NAMESPACES: Final = ("towerwatch", "towerwatch-gateway")
-
-EACH_OVERLAY: Final = [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in OVERLAYS]
-"""The overlays as a fixture's parameters: with `-n 2 --dist loadgroup` each has a process, and so one control plane."""
 
 
 @dataclass(frozen=True)

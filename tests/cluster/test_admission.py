@@ -10,20 +10,13 @@ import pytest
 import yaml
 
 from tests.cluster.control_plane import Object
-from tests.cluster.overlays import (
-    EACH_OVERLAY,
-    NAMESPACES,
-    Applied,
-    applied_overlay,
-    check_second_apply,
-    check_server_side_apply,
-)
-from tests.manifests.rendering import Pod
+from tests.cluster.overlays import NAMESPACES, Applied, applied_overlay, check_second_apply, check_server_side_apply
+from tests.manifests.rendering import OVERLAYS, Pod
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(3600)]
 
 
-@pytest.fixture(scope="module", params=EACH_OVERLAY)
+@pytest.fixture(scope="module", params=OVERLAYS)
 def applied(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Applied]:
     """Apply an overlay to an API server alone: no controller changes what it was given."""
     with applied_overlay(request.param, tmp_path_factory.mktemp(request.param), controls=False) as found:

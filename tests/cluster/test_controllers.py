@@ -6,20 +6,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.cluster.overlays import (
-    EACH_OVERLAY,
-    Applied,
-    applied_overlay,
-    check_second_apply,
-    check_server_side_apply,
-)
-from tests.manifests.rendering import Rendered
+from tests.cluster.overlays import Applied, applied_overlay, check_second_apply, check_server_side_apply
+from tests.manifests.rendering import OVERLAYS, Rendered
 from tests.waiting import eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.controllers, pytest.mark.timeout(3600)]
 
 
-@pytest.fixture(scope="module", params=EACH_OVERLAY)
+@pytest.fixture(scope="module", params=OVERLAYS)
 def applied(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Applied]:
     """Apply an overlay to a cluster without nodes."""
     with applied_overlay(request.param, tmp_path_factory.mktemp(request.param), controls=True) as found:
