@@ -62,3 +62,5 @@ wait $!
 if [ -x "$out/new/server" ]; then mv "$out/new/server" "$out/new/etcd"; fi
 mv "$out/new/"* "$out/"
 rmdir "$out/new"
+times >"$out/.times"
+echo "Built $* in $SECONDS s; CPU, user and system: $(tail -n 1 "$out/.times")"
