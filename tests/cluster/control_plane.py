@@ -70,11 +70,11 @@ class ControlPlane:
 
 
 @contextmanager
-def running_control_plane(folder: Path, *, schedules: bool) -> Iterator[ControlPlane]:
+def running_control_plane(folder: Path, *, controls: bool = True, schedules: bool) -> Iterator[ControlPlane]:
     """Run a control plane during the block, with its data and logs in `folder`; end its processes afterwards.
 
-    `schedules`: with the scheduler. Ports are free ones of loopback. The control plane knows no node: a test makes
-    them.
+    `controls`: with the controllers. `schedules`: with the scheduler. Ports are free ones of loopback. The control
+    plane knows no node: a test makes them.
     """
     client_port, peer_port, port = *_pair(), free_port()
     server, etcd = f"https://127.0.0.1:{port}", f"http://127.0.0.1:{client_port}"
@@ -128,19 +128,20 @@ def running_control_plane(folder: Path, *, schedules: bool) -> Iterator[ControlP
                 return False
 
         eventually(is_ready, "the API server's start", _STARTS_WITHIN_S)
-        stack.enter_context(
-            _running(
-                folder, "kube-controller-manager",
-                "--kubeconfig", str(keys / "controller-manager.conf"),
-                "--root-ca-file", str(keys / "ca.crt"),
-                "--service-account-private-key-file", str(keys / "accounts.key"),
-                "--use-service-account-credentials",
-                "--leader-elect=false",
-                "--secure-port", "0",
-                # Nodes of a test send no heartbeats.
-                "--node-monitor-grace-period", "24h",
-            )
-        )  # fmt: skip
+        if controls:
+            stack.enter_context(
+                _running(
+                    folder, "kube-controller-manager",
+                    "--kubeconfig", str(keys / "controller-manager.conf"),
+                    "--root-ca-file", str(keys / "ca.crt"),
+                    "--service-account-private-key-file", str(keys / "accounts.key"),
+                    "--use-service-account-credentials",
+                    "--leader-elect=false",
+                    "--secure-port", "0",
+                    # Nodes of a test send no heartbeats.
+                    "--node-monitor-grace-period", "24h",
+                )
+            )  # fmt: skip
         if schedules:
             stack.enter_context(
                 _running(

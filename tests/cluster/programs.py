@@ -17,11 +17,11 @@ _NO_GO: Final = 3
 
 
 def find_program(name: str) -> Path:
-    """Return the path of etcd, kubectl or a kube-… program; the first call builds what is not built.
+    """Return the path of etcd, kubectl or a kube-… program; the first call for each builds it, where it is not built.
 
     On a machine without Go the test is skipped, unless TOWERWATCH_REQUIRE_KUBERNETES is set. Fails if the build fails.
     """
-    status, said = _build()
+    status, said = _build(name)
     if status == _NO_GO:
         skip_unless_required("KUBERNETES", "Go is not installed, which builds Kubernetes (https://go.dev/doc/install)")
     if status != 0:
@@ -30,10 +30,10 @@ def find_program(name: str) -> Path:
 
 
 @cache
-def _build() -> tuple[int, str]:
-    """Run build.sh, which does nothing where all is built; return its exit status and what it said."""
+def _build(name: str) -> tuple[int, str]:
+    """Run build.sh, which does nothing where the program is built; return its exit status and what it said."""
     done = subprocess.run(
-        [ROOT / "tests" / "cluster" / "build.sh"], capture_output=True, text=True, check=False, env=os.environ
+        [ROOT / "tests" / "cluster" / "build.sh", name], capture_output=True, text=True, check=False, env=os.environ
     )
     return done.returncode, (done.stdout + done.stderr)[-3000:]
 

@@ -14,7 +14,7 @@ from tests.cluster.test_scheduling import are_all_placed, is_ready, list_pods, r
 from tests.manifests.node_size import read_documented_node
 from tests.waiting import eventually
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.controllers, pytest.mark.timeout(3600)]
 
 _OVERLAY = "manifests/overlays/production"
 _JOB = "/apis/batch/v1/namespaces/towerwatch/jobs/topics"

@@ -14,7 +14,7 @@ from tests.manifests.node_size import read_documented_node, read_node_too_small
 from tests.manifests.rendering import prepare_manifests
 from tests.waiting import eventually
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.controllers, pytest.mark.timeout(3600)]
 
 _PODS: Final = "/api/v1/namespaces/towerwatch/pods"
 _LEAST: Final = 17
