@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from chassis.credentials import Credential
 from chassis.db.database import Database
+from chassis.texts import DEFAULT_LANGUAGE
 from user_manager import tokens
 from user_manager.access import (
     ACCOUNT_EXISTS,
@@ -30,8 +31,6 @@ from user_manager.mailbox_limits import MailboxLimits
 from user_manager.model import ConfirmationState, MailRequest, User
 
 log = structlog.get_logger()
-
-DEFAULT_LANGUAGE: Final = "en"
 
 MAX_CONTACTS_PER_CALL: Final = 500
 """Maximum number of user ids in one call of `load_contacts`."""

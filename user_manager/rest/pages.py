@@ -5,11 +5,12 @@ from typing import Final
 
 from flask import Blueprint, Response, make_response, render_template, request
 
+from chassis.texts import DEFAULT_LANGUAGE
 from chassis.web.http import Problem, ProblemKind
 from chassis.web.openapi import ResponseDescription, describe
 from chassis.web.session_cookie import SessionCookie
 from user_manager.account_mails import AccountMails
-from user_manager.accounts import DEFAULT_LANGUAGE, Account, Accounts
+from user_manager.accounts import Account, Accounts
 from user_manager.devices import describe_device
 from user_manager.registration import Registrations
 from user_manager.rest.models import parse_person_name
