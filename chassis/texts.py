@@ -31,6 +31,7 @@ class Texts:
         """Create the texts of a language, a tag of LANGUAGES. Raises ValueError for a brace that encloses no name."""
         self.language: Final = language
         self.entries: Final = entries
+        self._fixed: Final = {key: each for key, each in entries.items() if isinstance(each, str) and "{" not in each}
         for key, entry in entries.items():
             for text in [entry] if isinstance(entry, str) else entry.values():
                 if any(len(each) == 1 for each in _BRACES.findall(text)):
@@ -41,6 +42,8 @@ class Texts:
 
         Raises KeyError for an unknown key or a missing value, TypeError if a text with plurals has no number as count.
         """
+        if not values and key in self._fixed:
+            return self._fixed[key]
         entry = self.entries[key]
         if not isinstance(entry, str):
             count = values["count"]
