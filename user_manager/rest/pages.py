@@ -15,7 +15,7 @@ from user_manager.devices import describe_device
 from user_manager.registration import Registrations
 from user_manager.rest.models import parse_person_name
 from user_manager.rest.routes import PROBLEMS
-from user_manager.rest.texts import choose_language, load_texts, translate
+from user_manager.rest.texts import choose_language, keep_chosen_language, load_texts, translate
 from user_manager.web_sessions import SessionLifetimes
 
 PAGE_HEADERS: Final = {
@@ -184,6 +184,7 @@ def build_pages_blueprint(
     @blueprint.after_request
     def add_security_headers(response: Response) -> Response:
         response.headers.update(PAGE_HEADERS)
+        keep_chosen_language(response)
         if request.path.startswith("/confirm/"):
             # It signs in, so its form says where it comes from: with no-referrer browsers would send `Origin: null`.
             response.headers["Referrer-Policy"] = "same-origin"

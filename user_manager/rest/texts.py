@@ -39,8 +39,11 @@ def choose_language() -> str:
 
 
 def keep_chosen_language(response: Response) -> None:
-    """Make the browser keep the language that the present request's query chooses, if it chooses one."""
+    """Make the browser keep the language that the present request's query chooses, if it chooses one.
+
+    Only of a page that is opened: the one POST that stops mails (RFC 8058, 3.2) comes without a browser.
+    """
     chosen = request.args.get("language", "")
-    if chosen in LANGUAGES:
+    if chosen in LANGUAGES and request.method == "GET":
         lifetime = _COOKIE_LIFETIME_S
         response.set_cookie(LANGUAGE_COOKIE, chosen, max_age=lifetime, path="/", httponly=True, samesite="Lax")
