@@ -21,6 +21,7 @@ DEFAULT_LANGUAGE: Final = "en"
 Entry = str | Mapping[str, str]
 """A text with {names} of values, or such a text for each plural category of CLDR, chosen by the value `count`."""
 
+_NUMBERS: Final = (int, float)
 _BRACES: Final = re.compile(r"\{\w+\}|[{}]")
 
 
@@ -47,12 +48,12 @@ class Texts:
         entry = self.entries[key]
         if not isinstance(entry, str):
             count = values["count"]
-            if not isinstance(count, int | float):
+            if not isinstance(count, _NUMBERS):
                 raise TypeError(f"{key} needs a number as count")
             entry = entry.get(_find_plural_category(self.language, count), entry["other"])
         for name, value in values.items():
             if type(value) is not str:
-                values[name] = self.format_number(value) if isinstance(value, int | float) else str(value)
+                values[name] = self.format_number(value) if isinstance(value, _NUMBERS) else str(value)
         return entry.format_map(values)
 
     def format_number(self, number: int | float) -> str:

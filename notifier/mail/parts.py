@@ -5,7 +5,7 @@ from base64 import b64encode
 from binascii import b2a_qp
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from typing import Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
@@ -157,4 +157,10 @@ def _wrap_line(line: str) -> str:
     if len(line) <= _LINE_WIDTH or " " not in line.strip():
         return line if line == _SIGNATURE else line.rstrip()
     indent = " " * (len(line) - len(line.lstrip(" -")))
-    return textwrap.fill(line, _LINE_WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    return _build_wrapper(indent).fill(line)
+
+
+@lru_cache(maxsize=64)
+def _build_wrapper(indent: str) -> textwrap.TextWrapper:
+    """Return what wraps lines whose further lines have this indent; cached."""
+    return textwrap.TextWrapper(_LINE_WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
