@@ -318,6 +318,7 @@ def _to_contact(user_id: UUID, message: ContactMessage, interest_ids: Iterable[U
         sign_in_url=message.sign_in_url,
         stop_url=message.stop_url,
         without_corrections=message.without_corrections,
+        language=message.language,
         interest_links=_read_interest_links(message, interest_ids),
     )
 

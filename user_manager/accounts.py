@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from chassis.credentials import Credential
 from chassis.db.database import Database
+from chassis.texts import DEFAULT_LANGUAGE
 from user_manager import tokens
 from user_manager.access import (
     ACCOUNT_EXISTS,
@@ -30,8 +31,6 @@ from user_manager.mailbox_limits import MailboxLimits
 from user_manager.model import ConfirmationState, MailRequest, User
 
 log = structlog.get_logger()
-
-DEFAULT_LANGUAGE: Final = "en"
 
 MAX_CONTACTS_PER_CALL: Final = 500
 """Maximum number of user ids in one call of `load_contacts`."""
@@ -135,6 +134,8 @@ class Contact:
     """Link that signs in to the confirmed account that the address has; empty if no mail with one was requested."""
     interest_links: tuple[InterestLinks, ...] = ()
     """Links to the interests that the mail is about."""
+    language: str = ""
+    """Tag of the language of mails to the owner; empty: the account has none."""
 
 
 class Accounts:
@@ -310,7 +311,8 @@ class Accounts:
             contacts = []
             for user in users:
                 interest_links = build_interest_links(self._links, user.user_id, wanted.get(user.user_id, ()))
-                contacts.append(replace(self._build_contact(session, user), interest_links=interest_links))
+                contact = replace(self._build_contact(session, user), interest_links=interest_links)
+                contacts.append(replace(contact, language=user.language or ""))
             missing = valid_ids - {user.user_id for user in users}
             requests = load_requests(session, missing) if missing else []
             return contacts + [self._build_request_contact(session, request) for request in requests]
@@ -340,6 +342,7 @@ class Accounts:
         a confirmed account that mail has the link that confirms whatever is registered with the address.
         """
         owner = find_account_of_address(session, request.address_digest)
+        language = (owner.language if owner is not None else None) or ""
         account = Account(
             user_id=request.request_id,
             email=request.email,
@@ -359,13 +362,13 @@ class Accounts:
         if owner is not None and owner.confirmed:
             if request.kind == MailKind.SIGN_IN:
                 sign_in_url = self._links.build_sign_in_url(owner.user_id, request.mail_id, request.requested_at)
-                return Contact(account, "", "", "", stop_url, sign_in_url)
+                return Contact(account, "", "", "", stop_url, sign_in_url, language=language)
             token_url = self._links.build_token_url(owner.user_id, owner.token_sha256)
-            return Contact(account, "", "", token_url, stop_url)
+            return Contact(account, "", "", token_url, stop_url, language=language)
         confirm_url = self._links.build_confirmation_url(
             request.request_id, request.requested_at, request.address_digest
         )
-        return Contact(account, confirm_url, "", "", stop_url)
+        return Contact(account, confirm_url, "", "", stop_url, language=language)
 
     def count(self) -> int:
         """Return the number of existing accounts."""

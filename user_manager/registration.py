@@ -15,9 +15,10 @@ from chassis.clock import Clock
 from chassis.credentials import Credential, SessionSecret
 from chassis.db.database import Database
 from chassis.errors import ContendedError
+from chassis.texts import DEFAULT_LANGUAGE
 from user_manager import events, tokens
 from user_manager.access import AccountAuthorizer, find_account, find_account_of_address
-from user_manager.accounts import DEFAULT_LANGUAGE, Account
+from user_manager.accounts import Account
 from user_manager.addresses import Address, compute_address_digest
 from user_manager.deletion.erasure import erase_account
 from user_manager.errors import (

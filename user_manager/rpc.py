@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final
 from uuid import UUID
 
@@ -36,6 +37,7 @@ from user_manager.errors import (
     TooManyUsersError,
 )
 from user_manager.interest_links import check_number_of_interests
+from user_manager.link_language import add_language
 from user_manager.model import ConfirmationState
 from user_manager.sessions import Sessions
 
@@ -118,8 +120,8 @@ class UserService(UserServiceServicer):
 
 
 def _encode_contact(contact: accounts.Contact) -> Contact:
-    """Return the protobuf message of a contact, with its links."""
-    account = contact.account
+    """Return the protobuf message of a contact. Its links open in the language of its mails."""
+    account, localize = contact.account, partial(add_language, language=contact.language)
     return Contact(
         user_id=str(account.user_id),
         email=account.email,
@@ -127,17 +129,22 @@ def _encode_contact(contact: accounts.Contact) -> Contact:
         time_zone=account.time_zone,
         confirmed=account.confirmed,
         paused=account.paused,
-        confirm_url=contact.confirm_url,
-        unsubscribe_url=contact.unsubscribe_url,
+        confirm_url=localize(contact.confirm_url),
+        unsubscribe_url=localize(contact.unsubscribe_url),
         suppressed=account.suppressed,
-        token_url=contact.token_url,
-        stop_url=contact.stop_url,
+        token_url=localize(contact.token_url),
+        stop_url=localize(contact.stop_url),
         without_corrections=not account.corrections,
-        sign_in_url=contact.sign_in_url,
+        sign_in_url=localize(contact.sign_in_url),
         interest_links=[
-            InterestLinks(interest_id=str(each.interest_id), change_url=each.change_url, stop_url=each.stop_url)
+            InterestLinks(
+                interest_id=str(each.interest_id),
+                change_url=localize(each.change_url),
+                stop_url=localize(each.stop_url),
+            )
             for each in contact.interest_links
         ],
+        language=contact.language,
     )
 
 

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from fractions import Fraction
-from typing import Final
 
+from chassis.texts import Texts
 from domain.airports import find_airport
 from domain.alerts import Alert, AlertState
 from domain.calendar import WEEKS_BACK
@@ -12,22 +12,8 @@ from domain.local_times import format_time, is_start_of_day
 from domain.usual import FEWEST_BASE_WINDOWS, compute_doubled_median
 from domain.windows import AlignedTo, Window
 from notifier.mail.levels import WindowFacts, is_breached, is_skipped, list_earlier_windows
-from notifier.mail.times import ReaderTimes
-from notifier.mail.wording import (
-    WINDOW_NOUN,
-    describe_breach,
-    format_count,
-    format_doubled,
-    format_level,
-    format_number,
-    format_windows,
-    get_bound_words,
-)
-
-EARLY: Final = "That was counted before the window ended; its final count may be higher."
-"""Added to an alert that may have been raised before its window ended."""
-
-_NUMBERS: Final = {3: "three", 4: "four", 5: "five"}
+from notifier.mail.times import find_zone
+from notifier.mail.wording import describe_breach, format_count, format_doubled, format_windows
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +28,7 @@ class _BreachesBefore:
     """False if all windows before that the alert knows of were in breach or skipped."""
 
 
-def describe_background(alert: Alert, now: datetime) -> list[str]:
+def describe_background(texts: Texts, alert: Alert, now: datetime) -> list[str]:
     """Return sentences about an alert's background, in this order, each only if it applies; the list may be empty.
 
     What is usual, and what the percent makes of it; that the final count may be higher (FIRING or STILL of a high
@@ -50,40 +36,53 @@ def describe_background(alert: Alert, now: datetime) -> list[str]:
     had lasted (RESOLVED, with its peak); the count of the window before (not after a sentence about a resolved breach);
     the range of the earlier counts, if two are known.
     """
-    sentences = describe_usual(alert)
+    sentences = describe_usual(texts, alert)
     is_breach = alert.state in (AlertState.FIRING, AlertState.STILL)
     # The first count that breaches is said at once, and may still grow.
     if alert.bound.can_breach_while_open and is_breach and alert.count == alert.threshold + 1:
-        ended = now >= alert.window_end
-        sentences.append(EARLY if ended else "The window has not ended yet; its final count may be higher.")
+        sentences.append(texts.get("early.ended" if now >= alert.window_end else "early.open"))
     before = _find_breaches_before(alert)
-    run, level = len(before.windows), describe_breach(alert)
-    if alert.state is AlertState.FIRING and alert.for_windows > 1:
-        in_a_row = f"{format_windows(alert.window, alert.for_windows)} in a row"
-        without = _describe_skipping(is_possible=_may_have_skipped(alert))
-        sentences.append(f"It has been so for {in_a_row}{without}, which is when you wanted to know.")
-    elif alert.state is AlertState.STILL and run:
-        without = _describe_skipping(is_possible=before.has_skipped)
-        sentences.append(f"It has been {level} {_format_duration(alert, before, run + 1)} now{without}.")
-    elif alert.state is AlertState.RESOLVED and run:
-        most = f", at its {get_bound_words(alert.bound).worst} {_format_peak(alert, before)}" if run > 1 else ""
-        without = _describe_skipping(is_possible=before.has_skipped)
-        sentences.append(f"Before, it was {level} {_format_duration(alert, before, run)}{without}{most}.")
+    run = len(before.windows)
+    sentences += _describe_duration(texts, alert, before)
     known = [each for each in alert.earlier if each is not None]
     if known and alert.earlier[-1] is not None and not (alert.state is AlertState.RESOLVED and run):
         _, last = list_earlier_windows(alert)[0]
-        sentences.append(f"The {WINDOW_NOUN[alert.window]} before had {_format_facts(alert, last)}.")
+        sentences.append(texts.get(f"background.before.{alert.window}", facts=_format_facts(texts, alert, last)))
     if len(known) > 1:
         low, high = min(known), max(known)
-        counts = f"between {format_number(low)} and {format_number(high)}"
-        counts = counts if low != high else f"always {format_number(low)}"
-        known_ones = "" if len(known) == len(alert.earlier) else ", as far as they are known"
-        earlier = format_windows(alert.window, len(alert.earlier))
-        sentences.append(f"In the {earlier} before{known_ones}, it was {counts}.")
+        between = texts.get("background.between", low=low, high=high)
+        counts = between if low != high else texts.get("background.always", count=low)
+        key = "background.range" if len(known) == len(alert.earlier) else "background.range.known"
+        windows = format_windows(texts, alert.window, len(alert.earlier))
+        sentences.append(texts.get(key, windows=windows, counts=counts))
     return sentences
 
 
-def describe_usual(alert: Alert) -> list[str]:
+def _describe_duration(texts: Texts, alert: Alert, before: _BreachesBefore) -> list[str]:
+    """Return a sentence about how long a breach has lasted, or had lasted if it ended; empty if there is none to say.
+
+    "At least" if its beginning is not known.
+    """
+    run, level = len(before.windows), describe_breach(texts, alert)
+    exact = "exact" if before.is_begin_known else "least"
+    if alert.state is AlertState.FIRING and alert.for_windows > 1:
+        windows = format_windows(texts, alert.window, alert.for_windows)
+        in_a_row = texts.get("in_a_row.windows", windows=windows)
+        skipping = _describe_skipping(texts, is_possible=_may_have_skipped(alert))
+        return [texts.get("background.lasts", in_a_row=in_a_row, skipping=skipping)]
+    skipping = _describe_skipping(texts, is_possible=before.has_skipped)
+    if alert.state is AlertState.STILL and run:
+        windows = format_windows(texts, alert.window, run + 1)
+        return [texts.get(f"background.still.{exact}", level=level, windows=windows, skipping=skipping)]
+    if alert.state is AlertState.RESOLVED and run:
+        windows, most = format_windows(texts, alert.window, run), ""
+        if run > 1:
+            most = texts.get(f"background.most.{alert.bound}", facts=_format_peak(texts, alert, before))
+        return [texts.get(f"background.was.{exact}", level=level, windows=windows, skipping=skipping, most=most)]
+    return []
+
+
+def describe_usual(texts: Texts, alert: Alert) -> list[str]:
     """Return two sentences: what is usual in an alert's window, and of what; and what its percent makes of that.
 
     The first has the counts of the weeks before if the usual is their median: a correction may have changed them since
@@ -91,37 +90,37 @@ def describe_usual(alert: Alert) -> list[str]:
     """
     if alert.percent is None or alert.doubled_usual is None:
         return []
-    days, which = _describe_base_windows(alert)
+    weekday, part = _describe_base_windows(texts, alert)
     known = len(alert.base_counts)
+    weekdays = texts.get(f"usual.weekdays.{weekday}")
     if known >= FEWEST_BASE_WINDOWS and compute_doubled_median(alert.base_counts) == alert.doubled_usual:
-        of_days = f"{'' if known == WEEKS_BACK else f'{_NUMBERS[known]} of '}the {_NUMBERS[WEEKS_BACK]} {days} before"
-        *others, last = map(format_number, alert.base_counts)
-        base = f"of {which}{of_days} ({', '.join(others)} and {last}, the latest first)"
+        some = "" if known == WEEKS_BACK else texts.get(f"usual.some.{known}")
+        *others, last = map(texts.format_number, alert.base_counts)
+        counts = texts.get("and", one=", ".join(others), other=last)
+        base = f"{part}{some}{weekdays}{texts.get('usual.counts', counts=counts)}"
     else:
-        base = f"of {which}the {_NUMBERS[WEEKS_BACK]} {days} before, as far as they were known when it began"
-    level = format_level(alert.bound, alert.percent, is_percent=True).removesuffix(" of usual").capitalize()
-    flights = f"{get_bound_words(alert.bound).breach} {format_count(alert.direction, alert.threshold)}"
+        base = f"{part}{weekdays}{texts.get('usual.as_far')}"
+    flights = format_count(texts, alert.direction, alert.threshold)
     return [
-        f"Usually there are {format_doubled(alert.doubled_usual)}: the median {base}.",
-        f"{level} of that is {flights}.",
+        texts.get("usual.median", usual=format_doubled(texts, alert.doubled_usual), base=base),
+        texts.get(f"level.{alert.bound}.of_that", count=alert.percent, flights=flights),
     ]
 
 
-def _describe_base_windows(alert: Alert) -> tuple[str, str]:
-    """Return the weekday of the base windows, "Fridays", and their part of it: "the same hour (from 19:00 …) of ".
+def _describe_base_windows(texts: Texts, alert: Alert) -> tuple[int, str]:
+    """Return the weekday (0: Monday) of the base windows, and which part of it they are.
 
-    By the airport's clock, or by UTC if no airport has the code. The part is empty for a whole day at the airport.
+    The part is " of the same hour (from 19:00 at the airport)": by the airport's clock, or by UTC if no airport has the
+    code. It is empty for a whole day at the airport.
     """
     airport = find_airport(alert.airport)
-    zone: tzinfo = (ReaderTimes.of(airport.time_zone, alert.window_start).zone if airport else None) or UTC
+    zone: tzinfo = (find_zone(airport.time_zone) if airport else None) or UTC
     start, end = alert.window_start.astimezone(zone), alert.window_end
-    days = f"{start:%A}s"
     is_whole_day = is_start_of_day(start, zone) and is_start_of_day(end, zone)
     if alert.window is Window.ONE_DAY and (alert.aligned_to is AlignedTo.AIRPORT or is_whole_day):
-        return days, ""
-    noun = {Window.ONE_HOUR: "hour", Window.SIX_HOURS: "six hours", Window.ONE_DAY: "24 hours"}[alert.window]
-    clock = "UTC" if airport is None else "at the airport"
-    return days, f"the same {noun} (from {format_time(start, zone)} {clock}) of "
+        return start.weekday(), ""
+    clock = "UTC" if airport is None else texts.get("usual.clock.airport")
+    return start.weekday(), texts.get(f"usual.part.{alert.window}", time=format_time(start, zone), clock=clock)
 
 
 def _find_breaches_before(alert: Alert) -> _BreachesBefore:
@@ -147,27 +146,20 @@ def _may_have_skipped(alert: Alert) -> bool:
     return len(run) < alert.for_windows - 1 or not all(is_breached(alert, each) for each in run)
 
 
-def _describe_skipping(*, is_possible: bool) -> str:
+def _describe_skipping(texts: Texts, *, is_possible: bool) -> str:
     """Return, if windows may have been skipped, the words that say which: ", leaving out those that …"; else ""."""
-    return ", leaving out those that usually have fewer than 5 flights" if is_possible else ""
+    return texts.get("background.skipping") if is_possible else ""
 
 
-def _format_duration(alert: Alert, before: _BreachesBefore, run: int) -> str:
-    """Return how long a breach of `run` windows has lasted: "for 3 hours", or "for at least 13 hours".
-
-    "At least" if the beginning is not known.
-    """
-    at_least = "" if before.is_begin_known else "at least "
-    return f"for {at_least}{format_windows(alert.window, run)}"
-
-
-def _format_peak(alert: Alert, before: _BreachesBefore) -> str:
+def _format_peak(texts: Texts, alert: Alert, before: _BreachesBefore) -> str:
     """Return the count of the worst window of a breach: "35"; in percent that farthest from usual: "2, usually 10"."""
     ordered = sorted(before.windows, key=lambda each: Fraction(each.flights or 0, each.doubled_usual or 1))
-    return _format_facts(alert, ordered[alert.bound.worst_of(range(len(ordered)))])
+    return _format_facts(texts, alert, ordered[alert.bound.worst_of(range(len(ordered)))])
 
 
-def _format_facts(alert: Alert, window: WindowFacts) -> str:
+def _format_facts(texts: Texts, alert: Alert, window: WindowFacts) -> str:
     """Return the count of a window, with what is usual in it if the threshold is in percent: "2", "2, usually 10"."""
-    usual = "" if alert.percent is None or window.doubled_usual is None else format_doubled(window.doubled_usual)
-    return f"{format_number(window.flights or 0)}{usual and f', usually {usual}'}"
+    count = texts.format_number(window.flights or 0)
+    if alert.percent is None or window.doubled_usual is None:
+        return count
+    return count + texts.get("usual.after", usual=format_doubled(texts, window.doubled_usual))

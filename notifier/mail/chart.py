@@ -12,10 +12,12 @@ from typing import Final, assert_never
 
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
+from chassis.texts import DEFAULT_LANGUAGE
 from domain.alerts import Bound
 from domain.measures import convert_to_flights
 from domain.usual import LEAST_DOUBLED_USUAL
-from notifier.mail.wording import format_level, format_number
+from notifier.mail.texts import find_mail_texts
+from notifier.mail.wording import format_level
 
 WIDTH: Final = 560
 """Pixels of the HTML page; the image has twice as many, for screens of high resolution."""
@@ -71,6 +73,8 @@ class MailChart:
     """The threshold in percent of what is usual; then `threshold` is not drawn. None: it is in flights."""
     usual: tuple[int | None, ...] = ()
     """With `percent`: for each window twice the usual count; None: nothing is usual there, or not known."""
+    language: str = DEFAULT_LANGUAGE
+    """Tag of the language of its words."""
 
     def list_levels(self) -> list[int | None]:
         """Return for each window the flights beyond which it is in breach; None: it is not judged."""
@@ -133,6 +137,7 @@ class _ChartPainter:
         self._image = image
         self._canvas = ImageDraw.Draw(image)
         self._chart = chart
+        self._texts = find_mail_texts(chart.language)
         self._levels = chart.list_levels()
         self._usual = [each / 2 for each in chart.usual if each is not None]
         highest = max([*(each for each in chart.counts if each is not None), *self._usual], default=0)
@@ -193,11 +198,11 @@ class _ChartPainter:
         while x < WIDTH - _SIDE_MARGIN:
             self._draw_line(x, y, min(x + 5, WIDTH - _SIDE_MARGIN), y, _BREACH)
             x += 9
-        self._draw_level_name(format_level(self._chart.bound, self._chart.threshold))
+        self._draw_level_name(format_level(self._texts, self._chart.bound, self._chart.threshold))
 
     def _draw_level_name(self, level: str) -> None:
         """Draw the name of the level at the upper right, with "far up" if it is far above all counts."""
-        text = f"your level: {level}{', far up' if self._is_far else ''}"
+        text = self._texts.get("chart.level.far" if self._is_far else "chart.level", level=level)
         self._draw_text(WIDTH - _SIDE_MARGIN, 20, text, _LARGE_FONT, _BREACH, "rm")
 
     def _draw_usual(self) -> None:
@@ -210,7 +215,7 @@ class _ChartPainter:
         if self._usual:
             self._fill_field(_LEFT_MARGIN, 14, _LEFT_MARGIN + 16, 26)
             self._draw_line(_LEFT_MARGIN, 14, _LEFT_MARGIN + 16, 14, _USUAL_EDGE)
-            self._draw_text(_LEFT_MARGIN + 22, 20, "usual", _LARGE_FONT, _FAINT, "lm")
+            self._draw_text(_LEFT_MARGIN + 22, 20, self._texts.get("chart.usual"), _LARGE_FONT, _FAINT, "lm")
 
     def _draw_levels(self) -> None:
         """Draw the level of each window as a line of steps, without those that are not judged, and its name.
@@ -226,7 +231,8 @@ class _ChartPainter:
                 if before is not None:
                     self._draw_line(x, before, x, y, _BREACH)
             before = y
-        self._draw_level_name(format_level(self._chart.bound, self._chart.percent or 0, is_percent=True))
+        percent = self._chart.percent or 0
+        self._draw_level_name(format_level(self._texts, self._chart.bound, percent, is_percent=True))
 
     def _fill_field(self, left: float, top: float, right: float, bottom: float) -> None:
         """Fill a rectangle of the field of what is usual."""
@@ -245,7 +251,7 @@ class _ChartPainter:
         Each is drawn on the background colour, and in the colour of breaches if it breaches the threshold. Unknown
         counts are skipped.
         """
-        shown = [format_number(each) if each is not None else "" for each in self._chart.counts]
+        shown = [self._texts.format_number(each) if each is not None else "" for each in self._chart.counts]
         font = _load_font(_LARGE_FONT)
         widest = max(font.getlength(each) for each in shown) / _SCALE
         every = max(-(-(widest + 4) // self._step), 1)

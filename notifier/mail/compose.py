@@ -37,6 +37,7 @@ from notifier.mail.subject import (
     format_unheard_subject,
 )
 from notifier.mail.summary import BreachRun, ThresholdSummary, find_time_range, group_by_threshold, select_latest
+from notifier.mail.texts import find_mail_texts
 from notifier.mail.threshold_charts import has_ended, render_charts
 from notifier.mail.times import ReaderTimes
 
@@ -114,26 +115,27 @@ def compose_alerts_mail(
     if not summaries:
         raise ValueError("a mail tells one alert at least")
     ordered = [alert for summary in summaries for alert in summary.alerts]
-    times = ReaderTimes.of(contact.time_zone, now)
+    texts = find_mail_texts(contact.language)
+    times = ReaderTimes.of(contact.time_zone, now, texts)
     mail_id = headers.compute_mail_id(ordered)
     mail = headers.create_mail(contact, sender, now, headers.format_message_id(mail_id, sender))
     is_single = len(ordered) == 1
     mail["Subject"] = format_subject(ordered[0], times) if is_single else format_summary_subject(summaries, times)
     headers.add_thread_headers(mail, ordered, sender)
     headers.add_list_headers(
-        mail, {each.airport for each in ordered}, find_unsubscription_url(ordered, contact), sender
+        mail, texts, {each.airport for each in ordered}, find_unsubscription_url(ordered, contact), sender
     )
     for alert in ordered:
         mail[ALERT_HEADER] = format_alert_header(select_header_fields(alert))
     mail[CAUSE_HEADER] = format_cause_header(cause_published_at)
     charts = render_charts(summaries, times, f"{mail_id}@{sender.domain}")
     values = build_common_values(contact) | {"pixels": (WIDTH, HEIGHT), "zone": find_zone_name(times, ordered)}
-    values["interests"] = build_footers(summaries, contact)
+    values["interests"] = build_footers(texts, summaries, contact)
     if is_single:
         values |= _build_alert_values(ordered[0], times, charts.get(summaries[0]), cause_published_at)
     else:
         values |= _build_alerts_values(summaries, times, charts)
-    set_body(mail, "alert" if is_single else "alerts", values, tuple(charts.values()))
+    set_body(mail, "alert" if is_single else "alerts", texts, values, tuple(charts.values()))
     return mail
 
 
@@ -153,12 +155,13 @@ def compose_catch_up_mail(
     """
     summaries = group_by_threshold({each.alert_id: each for each in listed}.values())
     ordered = [alert for summary in summaries for alert in summary.alerts]
-    times = ReaderTimes.of(contact.time_zone, now)
+    texts = find_mail_texts(contact.language)
+    times = ReaderTimes.of(contact.time_zone, now, texts)
     mail_id = headers.compute_mail_id(list({each.alert_id: each for each in alerts}.values()))
     mail = headers.create_mail(contact, sender, now, headers.format_message_id(mail_id, sender))
     mail["Subject"] = format_catch_up_subject(ordered, times)
     headers.add_list_headers(
-        mail, {each.airport for each in ordered}, find_unsubscription_url(ordered, contact), sender
+        mail, texts, {each.airport for each in ordered}, find_unsubscription_url(ordered, contact), sender
     )
     for alert in ordered:
         mail[ALERT_HEADER] = format_alert_header(select_header_fields(alert))
@@ -169,13 +172,13 @@ def compose_catch_up_mail(
     values |= _build_alerts_values(shown, times, charts)
     begin, end = find_time_range(ordered)
     values |= {
-        "headline": wording.format_catch_up_headline(len(ordered)),
-        "summary": f"They are about {times.format_range(begin, end)} UTC",
-        "explanation": wording.explain_catch_up(len(ordered)),
-        "omission": wording.format_omission([each for each in summaries if each not in shown]),
-        "interests": build_footers(shown, contact),
+        "headline": texts.get("catch_up.headline", count=len(ordered)),
+        "summary": texts.get("catch_up.summary", range=times.format_range(begin, end)),
+        "explanation": texts.get("catch_up.explanation", count=len(ordered)),
+        "omission": wording.format_omission(texts, [each for each in summaries if each not in shown]),
+        "interests": build_footers(texts, shown, contact),
     }
-    set_body(mail, "alerts", values, tuple(charts.values()))
+    set_body(mail, "alerts", texts, values, tuple(charts.values()))
     return mail
 
 
@@ -187,9 +190,10 @@ def compose_confirmation_mail(contact: Contact, confirmation_id: str, sender: Ad
     address, and UnprintableLink for a link that cannot stand in a mail: without it the mail is of no use.
     """
     mail = _create_account_mail(contact, confirmation_id, sender, now)
-    mail["Subject"] = "Confirm your address for Towerwatch"
+    texts = find_mail_texts(contact.language)
+    mail["Subject"] = texts.get("subject.confirmation")
     values = {"confirm_url": require_link(contact.confirm_url), "stop_url": sanitize_link(contact.stop_url)}
-    set_body(mail, "confirmation", values)
+    set_body(mail, "confirmation", texts, values)
     return mail
 
 
@@ -199,9 +203,10 @@ def compose_token_mail(contact: Contact, confirmation_id: str, sender: Address, 
     It has the link to a new token. See `compose_confirmation_mail` for its Message-ID and the errors.
     """
     mail = _create_account_mail(contact, confirmation_id, sender, now)
-    mail["Subject"] = "Your Towerwatch account"
+    texts = find_mail_texts(contact.language)
+    mail["Subject"] = texts.get("subject.token")
     values = {"token_url": require_link(contact.token_url), "stop_url": sanitize_link(contact.stop_url)}
-    set_body(mail, "token", values)
+    set_body(mail, "token", texts, values)
     return mail
 
 
@@ -211,9 +216,10 @@ def compose_sign_in_mail(contact: Contact, confirmation_id: str, sender: Address
     See `compose_confirmation_mail` for its Message-ID and the errors.
     """
     mail = _create_account_mail(contact, confirmation_id, sender, now)
-    mail["Subject"] = "Sign in to Towerwatch"
+    texts = find_mail_texts(contact.language)
+    mail["Subject"] = texts.get("subject.sign_in")
     values = {"sign_in_url": require_link(contact.sign_in_url), "stop_url": sanitize_link(contact.stop_url)}
-    set_body(mail, "sign_in", values)
+    set_body(mail, "sign_in", texts, values)
     return mail
 
 
@@ -234,19 +240,20 @@ def compose_unheard_mail(notice: UnheardNotice, contact: Contact, sender: Addres
     Its Message-ID depends on the notice's id and the sender's domain alone. Raises PermanentlyRefused for an invalid
     address.
     """
-    times = ReaderTimes.of(contact.time_zone, now)
+    texts = find_mail_texts(contact.language)
+    times = ReaderTimes.of(contact.time_zone, now, texts)
     name, city = wording.find_airport_names(notice.airport)
     mail = headers.create_mail(contact, sender, now, headers.format_message_id(notice.notice_id, sender))
-    mail["Subject"] = format_unheard_subject(notice)
-    headers.add_list_headers(mail, {notice.airport}, contact.unsubscribe_url, sender)
+    mail["Subject"] = format_unheard_subject(texts, notice)
+    headers.add_list_headers(mail, texts, {notice.airport}, contact.unsubscribe_url, sender)
     mail[NOTICE_HEADER] = format_notice_header(notice)
     values = build_common_values(contact) | {
         "airport": AirportSection(notice.airport, name, city, ()),
-        "statement": notice_wording.format_unheard_statement(notice),
+        "statement": notice_wording.format_unheard_statement(texts, notice),
         "explanation": notice_wording.explain_unheard(notice, times),
         "receivers_url": _RECEIVERS_URL,
     }
-    set_body(mail, "unheard", values)
+    set_body(mail, "unheard", texts, values)
     return mail
 
 
@@ -256,18 +263,19 @@ def compose_retired_mail(notice: RetiredNotice, contact: Contact, sender: Addres
     Its Message-ID depends on the notice's id and the sender's domain alone. Raises PermanentlyRefused for an invalid
     address.
     """
+    texts = find_mail_texts(contact.language)
     mail = headers.create_mail(contact, sender, now, headers.format_message_id(notice.notice_id, sender))
-    mail["Subject"] = format_retired_subject(notice)
-    headers.add_list_headers(mail, {notice.airport}, contact.unsubscribe_url, sender)
+    mail["Subject"] = format_retired_subject(texts, notice)
+    headers.add_list_headers(mail, texts, {notice.airport}, contact.unsubscribe_url, sender)
     mail[NOTICE_HEADER] = format_notice_header(notice)
     values = build_common_values(contact) | {
         "former": notice.airport,
         "successor": notice.successor,
         "heading": notice_wording.name_retired_airport(notice),
-        "statement": notice_wording.format_retired_statement(notice),
-        "consequence": notice_wording.explain_retirement(notice),
+        "statement": notice_wording.format_retired_statement(texts, notice),
+        "consequence": texts.get("retired.consequence", former=notice.airport),
     }
-    set_body(mail, "retired", values)
+    set_body(mail, "retired", texts, values)
     return mail
 
 
@@ -286,21 +294,21 @@ def _build_alert_values(
     alert: Alert, times: ReaderTimes, chart: InlineImage | None, cause_published_at: datetime
 ) -> dict[str, object]:
     """Return the variables of the templates `alert.txt` and `alert.html`, for a mail about one alert."""
-    fresh = describe_freshness(alert, cause_published_at)
+    texts = times.texts
+    fresh = describe_freshness(texts, alert, cause_published_at)
     name, city = wording.find_airport_names(alert.airport)
     return {
         "alert": alert,
         "airport": AirportSection(alert.airport, name, city, ()),
-        "status": wording.format_status(alert),
+        "status": wording.format_status(texts, alert),
         "tone": wording.choose_tone(alert),
-        "count": wording.format_number(alert.count),
-        "flights": wording.name_flights(alert.direction, alert.count),
-        "comparison": wording.format_comparison(alert),
-        "withdrawal": wording.format_withdrawal(alert) if alert.state is AlertState.WITHDRAWN else "",
-        "statement": wording.format_statement(alert),
-        "threshold": wording.describe_threshold(alert),
+        "count": texts.format_number(alert.count),
+        "flights": texts.get(f"flights.noun.{alert.direction}", count=alert.count),
+        "comparison": wording.format_comparison(texts, alert),
+        "withdrawal": wording.format_withdrawal(texts, alert) if alert.state is AlertState.WITHDRAWN else "",
+        "statement": wording.format_statement(texts, alert),
         "times": wording.format_times(alert, times),
-        "background": [*describe_background(alert, times.now), *([fresh] if fresh else [])],
+        "background": [*describe_background(texts, alert, times.now), *([fresh] if fresh else [])],
         "chart": chart,
     }
 
@@ -314,22 +322,26 @@ def _build_alerts_values(
     threshold, in the order of `summaries`. The explanation says where the alerts come from, if all from one source;
     else their lines say it. The omission is empty.
     """
-    alerts = [alert for summary in summaries for alert in summary.alerts]
-    sources = describe_sources(alerts)
+    alerts, texts = [alert for summary in summaries for alert in summary.alerts], times.texts
+    sources = describe_sources(texts, alerts)
     by_airport: dict[str, list[ThresholdSection]] = {}
     for summary in summaries:
         section = _build_threshold_section(summary, times, charts.get(summary), has_sources=not sources)
         by_airport.setdefault(summary.latest.airport, []).append(section)
     ended = sum(has_ended(each) for each in summaries)
     begin, end = find_time_range(alerts)
-    airports = f"{len(by_airport)} airport{'s' if len(by_airport) > 1 else ''}"
     return {
         "airports": [
             AirportSection(icao, *wording.find_airport_names(icao), tuple(sections))
             for icao, sections in by_airport.items()
         ],
-        "headline": wording.format_headline(len(summaries) - ended, ended),
-        "summary": f"{len(alerts)} alerts about {airports}, {times.format_range(begin, end)} UTC",
+        "headline": wording.format_headline(texts, len(summaries) - ended, ended),
+        "summary": texts.get(
+            "summary",
+            alerts=texts.get("alerts", count=len(alerts)),
+            airports=texts.get("airports", count=len(by_airport)),
+            range=times.format_range(begin, end),
+        ),
         "explanation": sources,
         "omission": "",
     }
@@ -347,8 +359,8 @@ def _build_threshold_section(
     shown = runs[-_MAX_LINES:]
     return ThresholdSection(
         latest=summary.latest,
-        threshold=wording.describe_threshold(summary.latest),
-        status=wording.format_status(summary.latest),
+        threshold=wording.describe_threshold(times.texts, summary.latest),
+        status=wording.format_status(times.texts, summary.latest),
         tone=wording.choose_tone(summary.latest),
         lines=tuple(_build_run_line(run, times, has_sources) for run in shown),
         omitted_runs=len(runs) - len(shown),
@@ -362,9 +374,10 @@ def _build_run_line(run: BreachRun, times: ReaderTimes, has_source: bool) -> Run
     `has_source`: the description ends with where the run's alerts come from, if that is recorded.
     """
     zone = times.local_zone(run.begin, run.end)
-    source = describe_source(run.alerts) if has_source else ""
+    source = describe_source(times.texts, run.alerts) if has_source else ""
+    description = describe_run(times.texts, run)
     return RunLine(
         utc_range=format_own_range(run.alerts[0], run.begin, run.end, times),
         local_range=times.format_local_range(run.begin, run.end, zone) if zone is not None else "",
-        description=describe_run(run) + (f" ({source})" if source else ""),
+        description=f"{description} ({source})" if source else description,
     )

@@ -57,6 +57,8 @@ class Contact:
     """The link "this was not me", which stops mails about accounts, by GET and POST; empty: no such link."""
     without_corrections: bool = False
     """True if the person wants no mails about what the settled record corrects."""
+    language: str = ""
+    """Tag of the language of mails to the person, "it"; empty or without a catalogue: English."""
     interest_links: Mapping[UUID, InterestLinks] = field(default_factory=dict)
     """The links to interests that mails to the user are about, by the interest's id."""
 

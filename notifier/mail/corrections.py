@@ -6,6 +6,7 @@ from email.headerregistry import Address
 from email.message import EmailMessage
 from typing import Final
 
+from chassis.texts import Texts
 from domain.alerts import Alert, AlertState
 from notifier.mail import headers, wording
 from notifier.mail.alert_header import (
@@ -28,6 +29,7 @@ from notifier.mail.own_windows import format_own_range
 from notifier.mail.parts import set_body
 from notifier.mail.subject import format_airports
 from notifier.mail.summary import ThresholdSummary, find_time_range, group_by_threshold, select_latest
+from notifier.mail.texts import find_mail_texts
 from notifier.mail.times import ReaderTimes
 
 _MAX_THRESHOLDS: Final = 30
@@ -35,11 +37,6 @@ _MAX_THRESHOLDS: Final = 30
 
 _MAX_LINES: Final = 24
 """Corrections of one threshold that are shown, the latest: a day of hours."""
-
-_EXPLANATION: Final = (
-    "The night's record of all flights corrects what was seen live. These corrections are about your levels; they are "
-    "told here once. If you want no such mails, set `corrections` to false in your Towerwatch account."
-)
 
 
 def compose_corrections_mail(
@@ -59,13 +56,16 @@ def compose_corrections_mail(
     """
     summaries = group_by_threshold({each.alert_id: each for each in listed}.values())
     ordered = [alert for summary in summaries for alert in summary.alerts]
-    times = ReaderTimes.of(contact.time_zone, now)
+    texts = find_mail_texts(contact.language)
+    times = ReaderTimes.of(contact.time_zone, now, texts)
     mail_id = headers.compute_mail_id(list({each.alert_id: each for each in alerts}.values()))
     mail = headers.create_mail(contact, sender, now, headers.format_message_id(mail_id, sender))
     airports = {each.airport for each in ordered}
-    headline, how_many = _format_headline(ordered, times), _count_corrections(len(ordered))
-    mail["Subject"] = f"{headline}: {how_many} ({format_airports(airports)})"
-    headers.add_list_headers(mail, airports, find_unsubscription_url(ordered, contact), sender)
+    headline, how_many = _format_headline(ordered, times), texts.get("corrections.count", count=len(ordered))
+    mail["Subject"] = texts.get(
+        "corrections.subject", headline=headline, corrections=how_many, airports=format_airports(texts, airports)
+    )
+    headers.add_list_headers(mail, texts, airports, find_unsubscription_url(ordered, contact), sender)
     for alert in ordered:
         mail[ALERT_HEADER] = format_alert_header(select_header_fields(alert))
     mail[CAUSE_HEADER] = format_cause_header(cause_published_at)
@@ -75,12 +75,14 @@ def compose_corrections_mail(
         "zone": find_zone_name(times, ordered),
         "airports": _build_sections(shown, times),
         "headline": headline,
-        "summary": f"{how_many}, {times.format_range(*find_time_range(ordered))} UTC",
-        "explanation": _EXPLANATION,
-        "omission": wording.format_omission([each for each in summaries if each not in shown]),
-        "interests": build_footers(shown, contact),
+        "summary": texts.get(
+            "corrections.summary", corrections=how_many, range=times.format_range(*find_time_range(ordered))
+        ),
+        "explanation": texts.get("corrections.explanation"),
+        "omission": wording.format_omission(texts, [each for each in summaries if each not in shown]),
+        "interests": build_footers(texts, shown, contact),
     }
-    set_body(mail, "alerts", values, ())
+    set_body(mail, "alerts", texts, values)
     return mail
 
 
@@ -91,8 +93,8 @@ def _format_headline(alerts: Sequence[Alert], times: ReaderTimes) -> str:
     """
     yesterday = times.now.astimezone(UTC).date() - timedelta(days=1)
     if all(each.window_start.astimezone(UTC).date() == yesterday for each in alerts):
-        return "Yesterday, as the record has it"
-    return f"{times.format_range(*_find_days(alerts))}, as the record has it"
+        return times.texts.get("corrections.yesterday")
+    return times.texts.get("corrections.days", range=times.format_range(*_find_days(alerts)))
 
 
 def _find_days(alerts: Sequence[Alert]) -> tuple[datetime, datetime]:
@@ -103,11 +105,6 @@ def _find_days(alerts: Sequence[Alert]) -> tuple[datetime, datetime]:
     return first, last + timedelta(days=1)
 
 
-def _count_corrections(how_many: int) -> str:
-    """Return "1 correction", "3 corrections"."""
-    return f"{wording.format_number(how_many)} correction{'' if how_many == 1 else 's'}"
-
-
 def _build_sections(summaries: Sequence[ThresholdSummary], times: ReaderTimes) -> list[AirportSection]:
     """Return the sections by airport, and in them by threshold, in the order of `summaries`, a line a correction."""
     by_airport: dict[str, list[ThresholdSection]] = {}
@@ -115,8 +112,8 @@ def _build_sections(summaries: Sequence[ThresholdSummary], times: ReaderTimes) -
         shown = summary.alerts[-_MAX_LINES:]
         section = ThresholdSection(
             latest=summary.latest,
-            threshold=wording.describe_threshold(summary.latest),
-            status=wording.format_status(summary.latest),
+            threshold=wording.describe_threshold(times.texts, summary.latest),
+            status=wording.format_status(times.texts, summary.latest),
             tone=wording.choose_tone(summary.latest),
             lines=tuple(_build_line(each, times) for each in shown),
             omitted_runs=len(summary.alerts) - len(shown),
@@ -136,11 +133,11 @@ def _build_line(alert: Alert, times: ReaderTimes) -> RunLine:
     return RunLine(
         utc_range=format_own_range(alert, begin, end, times),
         local_range=times.format_local_range(begin, end, zone) if zone is not None else "",
-        description=describe_correction(alert),
+        description=describe_correction(times.texts, alert),
     )
 
 
-def describe_correction(alert: Alert) -> str:
+def describe_correction(texts: Texts, alert: Alert) -> str:
     """Return one correction with both counts: "24 departures, not 19: more than your level of 20."
 
     In percent "4 departures, not 19, usually 27: below your level of 50 % of usual."
@@ -148,11 +145,12 @@ def describe_correction(alert: Alert) -> str:
     Without the second count if it was the same: another window of the run was corrected. A withdrawal ends with what is
     taken back.
     """
-    count = wording.format_count(alert.direction, alert.count)
+    count = wording.format_count(texts, alert.direction, alert.count)
     before = alert.count_before if alert.count_before is not None else alert.withdrawn_count
     if before is not None and before != alert.count:
-        count += f", not {wording.format_number(before)}"
-    sentence = f"{wording.compare_count(count, alert)}."
+        count = texts.get("corrections.instead", count=count, before=before)
+    sentence = f"{wording.compare_count(texts, count, alert)}."
     if alert.state is not AlertState.WITHDRAWN:
         return sentence
-    return f"{sentence} We take back {'that this had ended' if alert.reports_breach else 'the alert'}."
+    key = "corrections.takes_back.end" if alert.reports_breach else "corrections.takes_back.breach"
+    return texts.get(key, sentence=sentence)

@@ -4,20 +4,18 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Final
 
+from chassis.texts import Texts
 from domain.alerts import Alert
 from domain.live_record import Provenance
-from domain.windows import Window
 
 _LONGEST_DELAY: Final = timedelta(minutes=30)
 """Longer delays are not said: then the alert may follow from an interest that was set later, or the flights are not of
 today (a demo), and the delay is not that of seeing them."""
 
-_WINDOW_NOUN: Final = {Window.ONE_HOUR: "hour", Window.SIX_HOURS: "six hours", Window.ONE_DAY: "day"}
-
 _MINUTE: Final = timedelta(minutes=1)
 
 
-def describe_freshness(alert: Alert, cause_published_at: datetime) -> str:
+def describe_freshness(texts: Texts, alert: Alert, cause_published_at: datetime) -> str:
     """Return a sentence about where an alert comes from: "Seen live, 3 minutes after the hour ended."
 
     "Seen live, before the hour ended." if it was raised before that; "Seen live." if the delay is not known to be that
@@ -29,37 +27,39 @@ def describe_freshness(alert: Alert, cause_published_at: datetime) -> str:
         case None:
             return ""
         case Provenance.SETTLED:
-            return "From the night's record."
+            return texts.get("fresh.settled")
         case Provenance.RECENT:
-            return "From the source's flights of the day, before the night's record."
+            return texts.get("fresh.recent")
         case Provenance.LIVE:
             end = alert.window_end
-            ended = f"the {_WINDOW_NOUN[alert.window]} ended"
             if alert.window_start <= cause_published_at < end:
-                return f"Seen live, before {ended}."
+                return texts.get(f"fresh.live.before.{alert.window}")
             delay = cause_published_at - end
             if not timedelta(0) <= delay <= _LONGEST_DELAY:
-                return "Seen live."
-            minutes = max(round(delay / _MINUTE), 1)
-            return f"Seen live, {minutes} minute{'' if minutes == 1 else 's'} after {ended}."
+                return texts.get("fresh.live")
+            return texts.get(f"fresh.live.after.{alert.window}", count=max(round(delay / _MINUTE), 1))
 
 
-def describe_sources(alerts: Iterable[Alert]) -> str:
+def describe_sources(texts: Texts, alerts: Iterable[Alert]) -> str:
     """Return a sentence about where all of some alerts come from; empty if not from one source, or not recorded."""
     sources = {each.provenance for each in alerts}
     if sources == {Provenance.LIVE}:
-        return "All of it was seen live."
+        return texts.get("fresh.all.live")
     if sources == {Provenance.RECENT}:
-        return "All of it is from the source's flights of the day, before the night's record."
-    return "All of it is from the night's record." if sources == {Provenance.SETTLED} else ""
+        return texts.get("fresh.all.recent")
+    return texts.get("fresh.all.settled") if sources == {Provenance.SETTLED} else ""
 
 
-def describe_source(alerts: Iterable[Alert]) -> str:
+def describe_source(texts: Texts, alerts: Iterable[Alert]) -> str:
     """Return a note of where some alerts come from: "seen live", "from the night's record", or several; or nothing."""
     sources = {each.provenance for each in alerts}
     notes = {
-        Provenance.LIVE: "seen live",
-        Provenance.RECENT: "from the source before the night's record",
-        Provenance.SETTLED: "from the night's record",
+        Provenance.LIVE: "fresh.note.live",
+        Provenance.RECENT: "fresh.note.recent",
+        Provenance.SETTLED: "fresh.note.settled",
     }
-    return " and ".join(note for source, note in notes.items() if source in sources)
+    note = ""
+    for source, key in notes.items():
+        if source in sources:
+            note = texts.get("and", one=note, other=texts.get(key)) if note else texts.get(key)
+    return note

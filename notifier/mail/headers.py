@@ -10,10 +10,12 @@ from email.utils import format_datetime
 from typing import Final
 from uuid import UUID, uuid5
 
+from chassis.texts import DEFAULT_LANGUAGE, Texts
 from domain.alerts import Alert
 from notifier.errors import FailureReason, PermanentlyRefused
 from notifier.mail.contact import ENCODED_WORD_START, Contact, sanitize_link, sanitize_name
 from notifier.mail.serialization import WireMessage, build_from_header
+from notifier.mail.texts import find_mail_texts
 
 _NAMESPACE: Final = UUID("a3c1de4e-4a0f-5d0e-9a6a-3a6b0f7f6c52")
 """Of the ids of mails about several alerts (UUIDv5)."""
@@ -30,8 +32,8 @@ _UTF8_ADDRESS: Final = re.compile(rf"{_ATOM}(?:\.{_ATOM})*@{_ATOM}(?:\.{_ATOM})*
 def create_mail(contact: Contact, sender: Address, now: datetime, message_id: str) -> WireMessage:
     """Return a mail without body or subject, with the headers that every mail has (RFC 5322, 3.6).
 
-    The headers: Date (`now`), From (`sender`), To (the contact), Message-ID, and Auto-Submitted (RFC 3834). Raises
-    PermanentlyRefused for an invalid address.
+    The headers: Date (`now`), From (`sender`), To (the contact), Message-ID, Auto-Submitted (RFC 3834) and, if the mail
+    is not in English, Content-Language (RFC 3282). Raises PermanentlyRefused for an invalid address.
     """
     mail = WireMessage()
     mail["Date"] = format_datetime(now)
@@ -39,6 +41,9 @@ def create_mail(contact: Contact, sender: Address, now: datetime, message_id: st
     mail["To"] = _build_recipient(contact)
     mail["Message-ID"] = message_id
     mail["Auto-Submitted"] = "auto-generated"  # RFC 3834: no holiday replies, please
+    language = find_mail_texts(contact.language).language
+    if language != DEFAULT_LANGUAGE:  # without the header, mails are taken for English
+        mail["Content-Language"] = language
     return mail
 
 
@@ -74,7 +79,9 @@ def add_thread_headers(mail: EmailMessage, alerts: Sequence[Alert], sender: Addr
         mail["References"] = " ".join(format_message_id(each, sender) for each in roots)
 
 
-def add_list_headers(mail: EmailMessage, airports: Collection[str], unsubscribe_url: str, sender: Address) -> None:
+def add_list_headers(
+    mail: EmailMessage, texts: Texts, airports: Collection[str], unsubscribe_url: str, sender: Address
+) -> None:
     """Add List-Id (RFC 2919) and, if the link for it is valid, the headers to unsubscribe (RFC 2369, 8058).
 
     Only an HTTPS link also gets List-Unsubscribe-Post, for one click. A mail about one airport has that airport's list;
@@ -82,9 +89,10 @@ def add_list_headers(mail: EmailMessage, airports: Collection[str], unsubscribe_
     """
     if len(airports) == 1:
         [airport] = airports
-        mail["List-Id"] = f"Towerwatch alerts for {airport} <{airport.lower()}.alerts.{sender.domain}>"
+        name = texts.get("list.airport", airport=airport)
+        mail["List-Id"] = f"{name} <{airport.lower()}.alerts.{sender.domain}>"
     else:
-        mail["List-Id"] = f"Towerwatch alerts <alerts.{sender.domain}>"
+        mail["List-Id"] = f"{texts.get('list.all')} <alerts.{sender.domain}>"
     add_unsubscribe_headers(mail, unsubscribe_url)
 
 

@@ -4,10 +4,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
+from chassis.texts import Texts
 from domain.alerts import Alert
 from notifier.mail.contact import Contact, InterestLinks, is_printable_link, sanitize_link
 from notifier.mail.summary import ThresholdSummary
-from notifier.mail.wording import describe_threshold
+from notifier.mail.wording import describe_level, name_traffic
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +25,13 @@ class InterestFooter:
     """Empty: no link that can stand in a mail."""
 
 
-def build_footers(summaries: Sequence[ThresholdSummary], contact: Contact) -> list[InterestFooter]:
+def build_footers(texts: Texts, summaries: Sequence[ThresholdSummary], contact: Contact) -> list[InterestFooter]:
     """Return the footer of each interest that a mail shows, once, in the order of their first thresholds."""
     by_interest: dict[UUID, list[Alert]] = {}
     for summary in summaries:
         by_interest.setdefault(summary.latest.interest_id, []).append(summary.latest)
-    return [_build_footer(interest_id, alerts, contact.interest_links) for interest_id, alerts in by_interest.items()]
+    links = contact.interest_links
+    return [_build_footer(texts, interest_id, alerts, links) for interest_id, alerts in by_interest.items()]
 
 
 def find_unsubscription_url(alerts: Iterable[Alert], contact: Contact) -> str:
@@ -45,14 +47,21 @@ def find_unsubscription_url(alerts: Iterable[Alert], contact: Contact) -> str:
     return contact.unsubscribe_url
 
 
-def _build_footer(interest_id: UUID, alerts: Sequence[Alert], links: Mapping[UUID, InterestLinks]) -> InterestFooter:
+def _build_footer(
+    texts: Texts, interest_id: UUID, alerts: Sequence[Alert], links: Mapping[UUID, InterestLinks]
+) -> InterestFooter:
     """Return the footer of an interest; `alerts`: one for each of its thresholds."""
-    what, _, first_level = describe_threshold(alerts[0]).partition(": ")
-    levels = dict.fromkeys([first_level, *(describe_threshold(each).partition(": ")[2] for each in alerts[1:])])
+    first, *others = dict.fromkeys(describe_level(texts, each) for each in alerts)
+    levels = first
+    for level in others:
+        levels = texts.get("and", one=levels, other=level)
+    traffic = name_traffic(texts, alerts[0])
     own = links.get(interest_id, InterestLinks())
     return InterestFooter(
         interest_id=interest_id,
-        description=f"{alerts[0].airport}, {what[0].lower()}{what[1:]}: {' and '.join(levels)}",
+        description=texts.get(
+            "interest", airport=alerts[0].airport, traffic=f"{traffic[0].lower()}{traffic[1:]}", levels=levels
+        ),
         change_url=sanitize_link(own.change_url),
         stop_url=sanitize_link(own.stop_url),
     )

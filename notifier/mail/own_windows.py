@@ -5,10 +5,11 @@ from datetime import datetime, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
 
+from chassis.texts import Texts
 from domain.airports import find_airport
 from domain.alerts import Alert
 from domain.windows import AlignedTo, Window
-from notifier.mail.times import ReaderTimes
+from notifier.mail.times import ReaderTimes, find_zone
 
 _HOUR: Final = timedelta(hours=1)
 
@@ -16,7 +17,7 @@ _HOUR: Final = timedelta(hours=1)
 def find_own_zone(alert: Alert) -> ZoneInfo | None:
     """Return the zone by whose clock an alert's window begins; None: UTC, also if no airport has the code any more."""
     airport = find_airport(alert.airport) if alert.aligned_to is AlignedTo.AIRPORT else None
-    return None if airport is None else ReaderTimes.of(airport.time_zone, alert.window_start).zone
+    return None if airport is None else find_zone(airport.time_zone)
 
 
 def format_own_range(alert: Alert, begin: datetime, end: datetime, times: ReaderTimes) -> str:
@@ -27,8 +28,9 @@ def format_own_range(alert: Alert, begin: datetime, end: datetime, times: Reader
     zone = find_own_zone(alert)
     if zone is None:
         return f"{times.format_range(begin, end)} UTC"
-    odd = format_odd_length(alert.window, begin, end) if alert.count_windows(begin, end) == 1 else ""
-    return f"{times.format_range(begin, end, zone)}{odd} at {alert.airport}"
+    texts = times.texts
+    odd = format_odd_length(texts, alert.window, begin, end) if alert.count_windows(begin, end) == 1 else ""
+    return texts.get("at_airport", range=f"{times.format_range(begin, end, zone)}{odd}", airport=alert.airport)
 
 
 def format_shared_range(alerts: Sequence[Alert], times: ReaderTimes) -> str:
@@ -42,6 +44,6 @@ def format_shared_range(alerts: Sequence[Alert], times: ReaderTimes) -> str:
     return format_own_range(alerts[0], begin, end, times)
 
 
-def format_odd_length(window: Window, begin: datetime, end: datetime) -> str:
+def format_odd_length(texts: Texts, window: Window, begin: datetime, end: datetime) -> str:
     """Return the length of a window in which clocks change, " (23 hours)" or " (24.5 hours)"; else the empty text."""
-    return "" if end - begin == window.length else f" ({(end - begin) / _HOUR:g} hours)"
+    return "" if end - begin == window.length else texts.get("odd_length", hours=(end - begin) / _HOUR)

@@ -1,19 +1,24 @@
 """The MIME parts of a mail's body: a plain text, an HTML page with the same content, and the page's images."""
 
 import textwrap
-from base64 import encodebytes
+from base64 import b64encode
 from binascii import b2a_qp
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache, partial
 from typing import Final
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from markupsafe import Markup, escape
 
+from chassis.texts import Texts
 from notifier.mail.serialization import WireMessage
 
 _LINE_WIDTH: Final = 76
 """Characters of a line of the plain text."""
+
+_BASE64_LINE_LENGTH: Final = 76
+"""Characters of a line of an image (RFC 2045, 6.8)."""
 
 _SIGNATURE: Final = "-- "
 """The line that begins a signature: mail programs show the text after it less prominently (RFC 3676, 4.3)."""
@@ -46,24 +51,48 @@ def _load_templates() -> Environment:
     )
 
 
+@cache
+def _load_template(name: str) -> Template:
+    """Return the template with this file name; cached, since Jinja's own cache is slower."""
+    return _load_templates().get_template(name)
+
+
 def set_body(
-    mail: WireMessage, template: str, values: Mapping[str, object], images: Sequence[InlineImage] = ()
+    mail: WireMessage,
+    template: str,
+    texts: Texts,
+    values: Mapping[str, object],
+    images: Sequence[InlineImage] = (),
 ) -> None:
     """Set a mail's body: multipart/alternative of a text and an HTML page, rendered from the templates of this name.
 
-    The templates are `notifier/templates/<template>.txt` and `.html`; a variable that is missing in `values` raises
-    Jinja's UndefinedError. The text is wrapped to 76 characters. Also sets MIME-Version and Content-Type. The images
-    are related to the HTML part alone (RFC 2387 in RFC 2046, 5.1.4), so a reader of the text is not offered images to
-    save.
+    The templates are `notifier/templates/<template>.txt` and `.html`, which take their words from `texts` by `t(key)`;
+    a variable that is missing in `values` raises Jinja's UndefinedError. The text is wrapped to 76 characters. Also
+    sets MIME-Version and Content-Type. The images are related to the HTML part alone (RFC 2387 in RFC 2046, 5.1.4), so
+    a reader of the text is not offered images to save.
     """
-    text = _load_templates().get_template(f"{template}.txt").render(values)
-    html = _load_templates().get_template(f"{template}.html").render(values)
+    text = _load_template(f"{template}.txt").render(values, t=texts.get)
+    html = _load_template(f"{template}.html").render(values, t=partial(_get_markup, texts), language=texts.language)
     page = _build_text_part("html", _strip_indents(html))
     if images:
         # RFC 2387, 3.1: the type names the root part, to which the images belong.
         page = _build_multipart('multipart/related; type="text/html"', "page", page, *map(_build_image_part, images))
     mail["MIME-Version"] = "1.0"
     _set_parts(mail, "multipart/alternative", "forms", _build_text_part("plain", _wrap_text(text)), page)
+
+
+def _get_markup(texts: Texts, key: str, **values: object) -> Markup:
+    """Return the text of a key as HTML, with its values escaped; the catalogues themselves hold nothing to escape."""
+    if not values:
+        return _get_fixed_markup(texts, key)
+    escaped = {name: value if isinstance(value, int) else str(escape(value)) for name, value in values.items()}
+    return Markup(texts.get(key, **escaped))
+
+
+@cache
+def _get_fixed_markup(texts: Texts, key: str) -> Markup:
+    """Return the text of a key without values as HTML; cached."""
+    return Markup(texts.get(key))
 
 
 def _set_parts(mail: WireMessage, content_type: str, name: str, *parts: WireMessage) -> None:
@@ -99,7 +128,9 @@ def _build_image_part(image: InlineImage) -> WireMessage:
     part["Content-Transfer-Encoding"] = "base64"
     part["Content-Disposition"] = "inline"
     part["Content-ID"] = f"<{image.name}>"
-    part.set_payload(encodebytes(image.png).decode("ascii"))
+    text = b64encode(image.png).decode("ascii")  # `encodebytes` encodes line by line, in several times the time
+    lines = [text[at : at + _BASE64_LINE_LENGTH] for at in range(0, len(text), _BASE64_LINE_LENGTH)]
+    part.set_payload("\n".join(lines) + "\n")
     return part
 
 
@@ -126,4 +157,10 @@ def _wrap_line(line: str) -> str:
     if len(line) <= _LINE_WIDTH or " " not in line.strip():
         return line if line == _SIGNATURE else line.rstrip()
     indent = " " * (len(line) - len(line.lstrip(" -")))
-    return textwrap.fill(line, _LINE_WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    return _build_wrapper(indent).fill(line)
+
+
+@lru_cache(maxsize=64)
+def _build_wrapper(indent: str) -> textwrap.TextWrapper:
+    """Return what wraps lines whose further lines have this indent; cached."""
+    return textwrap.TextWrapper(_LINE_WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)

@@ -1,25 +1,19 @@
 """Subjects of the mails of alerts and notices; they say the most important facts of a mail."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
+from chassis.texts import Texts
 from domain.alerts import Alert, AlertState
 from domain.local_times import format_hours, format_time
-from domain.notices import RetiredNotice, UnheardNotice, format_day
+from domain.notices import RetiredNotice, UnheardNotice
 from domain.windows import AlignedTo, Window
 from notifier.mail.own_windows import format_own_range, format_shared_range
 from notifier.mail.runs import describe_run
 from notifier.mail.summary import ThresholdSummary, find_time_range
 from notifier.mail.times import ReaderTimes
-from notifier.mail.wording import (
-    describe_breach,
-    format_count,
-    format_number,
-    format_run,
-    format_usual,
-    has_other_count,
-)
+from notifier.mail.wording import describe_breach, format_count, format_run, format_usual, get_measure, has_other_count
 
 _MAX_LIST_LENGTH: Final = 70
 """Characters of the list of airports and their states in a subject; further entries are only counted."""
@@ -32,32 +26,34 @@ def format_subject(alert: Alert, times: ReaderTimes) -> str:
     What is said again after a withdrawal has "again after a further correction", its withdrawal "another correction".
     Of a threshold in percent: "KJFK: unusually quiet, 4 departures, usually 27, 00:00–01:00 UTC (19:00 local)".
     """
-    again = " again after a further correction" if alert.revision else ""
-    count = format_count(alert.direction, alert.count)
-    level, run, usual = describe_breach(alert), format_run(alert), format_usual(alert)
-    is_percent = alert.percent is not None
+    texts, is_again = times.texts, bool(alert.revision)
+    count, usual = format_count(texts, alert.direction, alert.count), format_usual(texts, alert)
+    level, run = describe_breach(texts, alert), format_run(texts, alert)
     if alert.aligned_to is AlignedTo.AIRPORT:
         time_range = format_own_range(alert, alert.window_start, alert.window_end, times)
     else:
         time_range = _format_time_range(alert.window_start, alert.window_end, times)
     match alert.state:
-        case AlertState.FIRING if is_percent:
-            text = f"{level}{run}{again}, {count}{usual}"
         case AlertState.FIRING:
-            text = f"{count}, {level}{run}{again}"
-        case AlertState.STILL if is_percent:
-            text = f"still {level}{again}, {count}{usual}"
+            key = f"subject.firing.{get_measure(alert)}"
         case AlertState.STILL:
-            text = f"{count}, still {level}{again}"
-        case AlertState.RESOLVED if is_percent:
-            text = f"no longer {level}{again}, {count}{usual}"
+            key = f"subject.still.{get_measure(alert)}"
         case AlertState.RESOLVED:
-            text = f"back to normal{again}, {count}, not {level}"
+            key = f"subject.resolved.{get_measure(alert)}"
         case AlertState.WITHDRAWN:
-            before = f" (not {format_number(alert.withdrawn_count or 0)})" if has_other_count(alert) else ""
-            verdict = f"still {level}" if alert.reports_breach else f"not {level}{run}"
-            correction = "another correction" if alert.revision else "correction"
-            text = f"{correction}, {count}{before}{usual}, {verdict}"
+            key = "subject.withdrawn"
+            if has_other_count(alert):
+                count = texts.get("subject.withdrawn.before", count=count, before=alert.withdrawn_count or 0)
+    text = texts.get(
+        key,
+        count=count,
+        usual=usual,
+        level=level,
+        run=run,
+        again=texts.get("run.again") if is_again else "",
+        correction=texts.get("correction.another" if is_again else "correction"),
+        verdict=texts.get("still", what=level) if alert.reports_breach else texts.get("not", what=f"{level}{run}"),
+    )
     return f"{alert.airport}: {text}, {time_range}"
 
 
@@ -69,17 +65,13 @@ def format_summary_subject(summaries: Sequence[ThresholdSummary], times: ReaderT
     describes that run instead, from its beginning to its end. The time is by the airport's clock if all windows are of
     one airport and begin by its clock, else in UTC.
     """
-    alerts = [alert for summary in summaries for alert in summary.alerts]
+    alerts, texts = [alert for summary in summaries for alert in summary.alerts], times.texts
     time_range = format_shared_range(alerts, times) or _format_time_range(*find_time_range(alerts), times)
     if len(summaries) == 1 and len(runs := summaries[0].split_into_runs()) == 1:
-        return f"{alerts[0].airport}: {describe_run(runs[0])}, {time_range}"
+        return f"{alerts[0].airport}: {describe_run(texts, runs[0])}, {time_range}"
     breached_first = sorted(summaries, key=lambda summary: not summary.latest.reports_breach)
-    states = list(dict.fromkeys(_format_latest_state(summary.latest) for summary in breached_first))
-    listed = states[:1]
-    while len(listed) < len(states) and len(", ".join((*listed, states[len(listed)]))) <= _MAX_LIST_LENGTH:
-        listed.append(states[len(listed)])
-    more = f" and {len(states) - len(listed)} more" if len(listed) < len(states) else ""
-    return f"{', '.join(listed)}{more} ({format_number(len(alerts))} alerts, {time_range})"
+    states = _list_first(texts, [_format_latest_state(texts, summary.latest) for summary in breached_first])
+    return texts.get("subject.alerts", states=states, alerts=texts.get("alerts", count=len(alerts)), range=time_range)
 
 
 def format_catch_up_subject(alerts: Sequence[Alert], times: ReaderTimes) -> str:
@@ -88,51 +80,58 @@ def format_catch_up_subject(alerts: Sequence[Alert], times: ReaderTimes) -> str:
     After 70 characters further airports are only counted ("and 3 more"). If all windows are by one airport's clock:
     "Mailed late: 2 alerts, Sun 10 Mar – Mon 11 Mar at KBOS".
     """
-    airports = format_airports({each.airport for each in alerts})
-    how_many = f"{format_number(len(alerts))} alert{'s' if len(alerts) > 1 else ''}"
-    own_range = format_shared_range(alerts, times)
+    texts = times.texts
+    how_many = texts.get("alerts", count=len(alerts))
+    own_range, airports = format_shared_range(alerts, times), format_airports(texts, {each.airport for each in alerts})
     time_range = own_range or f"{times.format_range(*find_time_range(alerts))} UTC ({airports})"
-    return f"Mailed late: {how_many}, {time_range}"
+    return texts.get("subject.catch_up", alerts=how_many, range=time_range)
 
 
-def format_airports(icaos: Collection[str]) -> str:
+def format_airports(texts: Texts, icaos: Collection[str]) -> str:
     """Return the codes of some airports in order: "KBOS, KJFK"; after 70 characters further ones are only counted."""
-    airports = sorted(icaos)
-    listed = airports[:1]
-    while len(listed) < len(airports) and len(", ".join((*listed, airports[len(listed)]))) <= _MAX_LIST_LENGTH:
-        listed.append(airports[len(listed)])
-    more = f" and {len(airports) - len(listed)} more" if len(listed) < len(airports) else ""
-    return f"{', '.join(listed)}{more}"
+    return _list_first(texts, sorted(icaos))
 
 
-def format_unheard_subject(notice: UnheardNotice) -> str:
+def format_unheard_subject(texts: Texts, notice: UnheardNotice) -> str:
     """Return the subject of a mail about an unheard airport: "KXYZ: no flight reported since 27 November 2026"."""
-    return f"{notice.airport}: no flight reported since {format_day(notice.since)}"
+    day = texts.format_date(notice.since.astimezone(UTC), "date.full")
+    return texts.get("subject.unheard", airport=notice.airport, day=day)
 
 
-def format_retired_subject(notice: RetiredNotice) -> str:
+def format_retired_subject(texts: Texts, notice: RetiredNotice) -> str:
     """Return the subject of a mail about a retired code: "UAFM: the airport's code is UCFM now"."""
-    if notice.successor:
-        return f"{notice.airport}: the airport's code is {notice.successor} now"
-    return f"{notice.airport}: no airport has this code any more"
+    key = "subject.retired.successor" if notice.successor else "subject.retired"
+    return texts.get(key, airport=notice.airport, successor=notice.successor)
 
 
-def _format_latest_state(alert: Alert) -> str:
+def _list_first(texts: Texts, names: Iterable[str]) -> str:
+    """Return some names, at least one, each once: "KBOS, KJFK"; after 70 characters further ones are only counted."""
+    each_once = list(dict.fromkeys(names))
+    listed = each_once[:1]
+    while len(listed) < len(each_once) and len(", ".join((*listed, each_once[len(listed)]))) <= _MAX_LIST_LENGTH:
+        listed.append(each_once[len(listed)])
+    first, others = ", ".join(listed), len(each_once) - len(listed)
+    return texts.get("and_more", listed=first, count=others) if others else first
+
+
+def _format_latest_state(texts: Texts, alert: Alert) -> str:
     """Return an airport and its state since an alert: "KJFK above 20", "KJFK back to normal", "KJFK not above 20".
 
     With a threshold in percent "KJFK unusually busy", "KJFK no longer unusually busy".
     What is said again after a withdrawal, or withdrawn again, has "again" added.
     """
-    again = " again" if alert.revision else ""
+    level = describe_breach(texts, alert)
     match alert.state:
         case AlertState.FIRING | AlertState.STILL:
-            state = describe_breach(alert)
+            state = level
+        case AlertState.RESOLVED if alert.percent is None:
+            state = texts.get("subject.state.resolved")
         case AlertState.RESOLVED:
-            state = "back to normal" if alert.percent is None else f"no longer {describe_breach(alert)}"
+            state = texts.get("no_longer", what=level)
         case AlertState.WITHDRAWN:
-            still = "still" if alert.reports_breach else "not"
-            state = f"{still} {describe_breach(alert)}"
-    return f"{alert.airport} {state}{again}"
+            state = texts.get("still" if alert.reports_breach else "not", what=level)
+    key = "subject.state.again" if alert.revision else "subject.state"
+    return texts.get(key, airport=alert.airport, state=state)
 
 
 def _format_time_range(start: datetime, end: datetime, times: ReaderTimes) -> str:
@@ -147,6 +146,7 @@ def _format_time_range(start: datetime, end: datetime, times: ReaderTimes) -> st
     zone = times.local_zone(start)
     if zone is None or (end - start) % Window.ONE_DAY.length == Window.ONE_DAY.length * 0:
         return f"{utc} UTC"
-    begin = start.astimezone(zone)
-    other_day = not obvious and begin.date() != start.astimezone(UTC).date()
-    return f"{utc} UTC ({f'{begin:%a} ' if other_day else ''}{format_time(start, zone)} local)"
+    begin, local, texts = start.astimezone(zone), format_time(start, zone), times.texts
+    if not obvious and begin.date() != start.astimezone(UTC).date():
+        local = f"{texts.format_date(begin, 'date.weekday')} {local}"
+    return f"{utc} UTC ({texts.get('times.local', range=local)})"

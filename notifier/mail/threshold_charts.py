@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import Final
 from zoneinfo import ZoneInfo
 
+from chassis.texts import Texts
 from domain.alerts import Alert
 from domain.local_times import format_time
 from domain.usual import LEAST_DOUBLED_USUAL
@@ -47,60 +48,70 @@ def _render_chart(summary: ThresholdSummary, times: ReaderTimes, name: str) -> I
     It shows the latest windows, at most 36; local times below the bars only if they differ from UTC and the windows are
     shorter than a day.
     """
-    latest = summary.latest
+    latest, texts = summary.latest, times.texts
     _, counts = summary.collect_chart_counts()
     starts = tuple(latest.find_earlier_start(back) for back in range(len(counts) - 1, -1, -1))
     zone = None if latest.window is Window.ONE_DAY else times.local_zone(latest.window_start)
     own_zone = find_own_zone(latest)
-    labels = _build_time_labels(starts, latest.window, own_zone or UTC, zone)
-    label_rows = ("UTC" if own_zone is None else latest.airport, "local" if zone is not None else "")
+    labels = _build_time_labels(texts, starts, latest.window, own_zone or UTC, zone)
+    local = texts.get("chart.local") if zone is not None else ""
+    label_rows = ("UTC" if own_zone is None else latest.airport, local)
     usual: list[int | None] = []
     if latest.percent is not None:
         known = collect_usual(summary.alerts)
         usual = [known.get(start) for start in starts]
-    chart = MailChart(tuple(counts), latest.threshold, latest.bound, labels, label_rows, latest.percent, tuple(usual))
-    return InlineImage(name, render_chart(chart), describe_chart(latest, counts, usual))
+    chart = MailChart(
+        tuple(counts),
+        latest.threshold,
+        latest.bound,
+        labels,
+        label_rows,
+        latest.percent,
+        tuple(usual),
+        texts.language,
+    )
+    return InlineImage(name, render_chart(chart), describe_chart(texts, latest, counts, usual))
 
 
-def describe_chart(alert: Alert, counts: list[int | None], usual: list[int | None]) -> str:
+def describe_chart(texts: Texts, alert: Alert, counts: list[int | None], usual: list[int | None]) -> str:
     """Return the counts of a chart, oldest first, and its threshold in words, for readers who do not see the image.
 
     `counts`: in the order of the windows; None becomes "unknown". `usual`: with a threshold in percent as many, twice
     what is usual; a count with a usual is "4 (usually 27)".
     """
-    texts = ["unknown" if each is None else wording.format_number(each) for each in counts]
+    shown = [texts.get("chart.alt.unknown") if each is None else texts.format_number(each) for each in counts]
     for at, doubled in enumerate(usual):
-        texts[at] += "" if doubled is None else f" (usually {wording.format_doubled(doubled)})"
-    shown = ", ".join(texts)
-    threshold, skipped = wording.format_number(alert.threshold), ""
-    if alert.percent is not None:
-        threshold = f"{wording.format_number(alert.percent)} % of usual"
-        if any(each is not None and each < LEAST_DOUBLED_USUAL for each in usual):
-            noun = wording.WINDOWS_NOUN[alert.window].capitalize()
-            skipped = f" {noun} that usually have fewer than 5 are not judged."
-    allowed = f"{wording.get_bound_words(alert.bound).within} {threshold}"
-    flights = wording.name_flights(alert.direction).capitalize()
-    return (
-        f"{flights} at {alert.airport} {wording.IN_A_WINDOW[alert.window]}, the latest last: {shown}. "
-        f"Within your level: {allowed}.{skipped}"
+        if doubled is not None:
+            usually = wording.format_doubled(texts, doubled)
+            shown[at] = texts.get("chart.alt.usual", count=shown[at], usual=usually)
+    number = alert.threshold if alert.percent is None else alert.percent
+    within = texts.get(f"within.{alert.bound}.{wording.get_measure(alert)}", count=number)
+    described = texts.get(
+        f"chart.alt.{alert.direction}",
+        airport=alert.airport,
+        in_window=texts.get(f"in_window.{alert.window}"),
+        counts=", ".join(shown),
+        within=within,
     )
+    if alert.percent is not None and any(each is not None and each < LEAST_DOUBLED_USUAL for each in usual):
+        return f"{described} {texts.get(f'chart.alt.skipped.{alert.window}')}"
+    return described
 
 
 @lru_cache(maxsize=512)  # the alerts of one night are about the same windows
 def _build_time_labels(
-    starts: tuple[datetime, ...], window: Window, own_zone: tzinfo, zone: ZoneInfo | None
+    texts: Texts, starts: tuple[datetime, ...], window: Window, own_zone: tzinfo, zone: ZoneInfo | None
 ) -> tuple[tuple[str, str], ...]:
     """Return for each bar of a chart its time by the windows' clock, and in the reader's time zone (empty without one).
 
     `own_zone`: the clock by which the windows begin. A local time that clocks show twice has its offset.
     """
-    return tuple(
-        (_format_bar_time(each.astimezone(own_zone), window), format_time(each, zone) if zone is not None else "")
-        for each in starts
-    )
+    own = [_format_bar_time(texts, each.astimezone(own_zone), window) for each in starts]
+    local = [format_time(each, zone) if zone is not None else "" for each in starts]
+    return tuple(zip(own, local, strict=True))
 
 
-def _format_bar_time(start: datetime, window: Window) -> str:
+def _format_bar_time(texts: Texts, start: datetime, window: Window) -> str:
     """Return the time at which a bar's window starts, "06:00"; at midnight, and for one-day windows, "8 Feb"."""
     day_begins = window is Window.ONE_DAY or start.hour == 0
-    return f"{start.day} {start:%b}" if day_begins else f"{start:%H:%M}"
+    return texts.format_date(start, "date.short") if day_begins else f"{start:%H:%M}"

@@ -1,10 +1,11 @@
-"""Windows as text: in UTC, and in the time zone of the mail's reader."""
+"""Windows as text: in UTC, and in the time zone and the language of the mail's reader."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Final
 from zoneinfo import ZoneInfo
 
+from chassis.texts import Texts
 from chassis.time_zones import list_time_zones
 from domain.local_times import format_hours, format_time, is_start_of_day, is_within_day
 
@@ -16,22 +17,19 @@ _HOUR: Final = timedelta(hours=1)
 class ReaderTimes:
     """Formats windows and dates for one reader: in UTC and, where it differs from UTC, in the reader's time zone.
 
-    Holds the zone and the time of writing, on which the shown dates depend.
+    Holds the zone, the time of writing and the texts of the reader's language, on which the shown dates depend.
     """
 
     zone: ZoneInfo | None
     """None: the reader has no time zone, or one that this machine does not know."""
     now: datetime
     """The time at which the mail is written: dates of this year are shown without the year."""
+    texts: Texts
 
     @classmethod
-    def of(cls, time_zone: str, now: datetime) -> "ReaderTimes":
+    def of(cls, time_zone: str, now: datetime, texts: Texts) -> "ReaderTimes":
         """Create the formatting for a reader with this time zone: an IANA name, or any other text for UTC alone."""
-        try:
-            zone = ZoneInfo(time_zone) if time_zone in list_time_zones() else None
-        except (ValueError, OSError, LookupError):  # not a name at all, a directory of names, an unknown name
-            zone = None
-        return cls(zone, now)
+        return cls(find_zone(time_zone), now, texts)
 
     def local_zone(self, start: datetime, end: datetime | None = None) -> ZoneInfo | None:
         """Return the reader's time zone if its clocks differ from UTC at some moment of [start, end), else None.
@@ -74,8 +72,8 @@ class ReaderTimes:
 
     def format_date(self, moment: datetime) -> str:
         """Return the date of a moment in its own time zone, "Fri 8 Feb", with the year if it is not that of `now`."""
-        year = f" {moment.year}" if moment.year != self.now.astimezone(moment.tzinfo).year else ""
-        return f"{moment:%a} {moment.day} {moment:%b}{year}"
+        is_this_year = moment.year == self.now.astimezone(moment.tzinfo).year
+        return self.texts.format_date(moment, "date.day" if is_this_year else "date.day_year")
 
     def is_date_obvious(self, start: datetime, end: datetime) -> bool:
         """Return True if [start, end), in UTC, needs no date: it began in the last 24 hours and lies within one day.
@@ -83,3 +81,11 @@ class ReaderTimes:
         A whole day is not obvious: it needs its date.
         """
         return is_within_day(start, end) and end - start < _DAY and timedelta(0) <= self.now - start < _DAY
+
+
+def find_zone(name: str) -> ZoneInfo | None:
+    """Return the time zone with an IANA name; None for any other text, and for a zone that this machine lacks."""
+    try:
+        return ZoneInfo(name) if name in list_time_zones() else None
+    except (ValueError, OSError, LookupError):  # not a name at all, a directory of names, an unknown name
+        return None

@@ -1,9 +1,10 @@
-"""The sentences and phrases of the mails of alerts: the same in the text and in the HTML."""
+"""The sentences and phrases of the mails of alerts, in the reader's language: the same in the text and in the HTML."""
 
 from collections.abc import Sequence
 from datetime import UTC
-from typing import Final, NamedTuple, assert_never
+from typing import Final
 
+from chassis.texts import Texts
 from domain.airports import find_airport
 from domain.alerts import Alert, AlertState, Bound
 from domain.interests import Direction
@@ -12,93 +13,50 @@ from notifier.mail.own_windows import find_own_zone, format_odd_length
 from notifier.mail.summary import ThresholdSummary
 from notifier.mail.times import ReaderTimes
 
-WINDOW_NOUN: Final = {Window.ONE_HOUR: "hour", Window.SIX_HOURS: "six hours", Window.ONE_DAY: "day"}
-WINDOWS_NOUN: Final = {Window.ONE_HOUR: "hours", Window.SIX_HOURS: "six-hour windows", Window.ONE_DAY: "days"}
-IN_A_WINDOW: Final = {Window.ONE_HOUR: "in an hour", Window.SIX_HOURS: "in six hours", Window.ONE_DAY: "in a day"}
+_MAX_OMITTED_AIRPORTS: Final = 20
+"""Airports that the sentence about omitted thresholds names."""
 
 
-class BoundWords(NamedTuple):
-    """The words for one bound in sentences about a threshold or a count."""
-
-    beyond: str
-    """The word for a count in breach, before the threshold: "above" 20."""
-    breach: str
-    """The words for flights in breach, before the threshold: "more than" 20."""
-    within: str
-    """The words for flights that are no breach, before the threshold: "at most" 20."""
-    worst: str
-    """The word for the worst of some counts, after "at its": at its "highest" 35."""
-    unusual: str
-    """The words for an airport whose count breaches a threshold in percent: "unusually busy"."""
+def get_measure(alert: Alert) -> str:
+    """Return the last part of the keys of texts about an alert's threshold: "flights" or "percent"."""
+    return "flights" if alert.percent is None else "percent"
 
 
-def get_bound_words(bound: Bound) -> BoundWords:
-    """Return the words for a bound."""
-    match bound:
-        case Bound.HIGH:
-            return BoundWords("above", "more than", "at most", "highest", "unusually busy")
-        case Bound.LOW:
-            return BoundWords("below", "fewer than", "at least", "lowest", "unusually quiet")
-        case _:
-            assert_never(bound)
-
-
-def format_number(value: int) -> str:
-    """Return a number with commas between thousands: "1,200"."""
-    return f"{value:,}"
-
-
-def name_flights(direction: Direction, count: int | None = None) -> str:
-    """Return the noun for the flights of a direction: "departures", "arrivals", "arrivals and departures".
-
-    In the singular for a count of 1, "departure"; `count` None: in the plural.
-    """
-    match direction:
-        case Direction.ARRIVALS:
-            return "arrival" if count == 1 else "arrivals"
-        case Direction.DEPARTURES:
-            return "departure" if count == 1 else "departures"
-        case Direction.BOTH:
-            return "arrival or departure" if count == 1 else "arrivals and departures"
-
-
-def format_count(direction: Direction, count: int) -> str:
+def format_count(texts: Texts, direction: Direction, count: int) -> str:
     """Return a count of flights with its noun: "24 departures", "1 arrival"."""
-    return f"{format_number(count)} {name_flights(direction, count)}"
+    return texts.get(f"flights.{direction}", count=count)
 
 
-def format_windows(window: Window, how_many: int) -> str:
+def format_windows(texts: Texts, window: Window, how_many: int) -> str:
     """Return a number of windows of one length in words: "3 hours", "1 six-hour window", "2 days"."""
-    if how_many == 1:
-        return {Window.ONE_HOUR: "1 hour", Window.SIX_HOURS: "1 six-hour window", Window.ONE_DAY: "1 day"}[window]
-    return f"{format_number(how_many)} {WINDOWS_NOUN[window]}"
+    return texts.get(f"windows.{window}", count=how_many)
 
 
-def format_doubled(doubled: int) -> str:
+def format_doubled(texts: Texts, doubled: int) -> str:
     """Return the half of a doubled number of flights: "27", "26.5", "1,200"."""
-    return format_number(doubled // 2) + (".5" if doubled % 2 else "")
+    return texts.format_number(doubled / 2 if doubled % 2 else doubled // 2)
 
 
-def format_usual(alert: Alert) -> str:
+def format_usual(texts: Texts, alert: Alert) -> str:
     """Return ", usually 27", to follow a count; empty if the threshold is in flights, or the usual is not known."""
     if alert.percent is None or alert.doubled_usual is None:
         return ""
-    return f", usually {format_doubled(alert.doubled_usual)}"
+    return texts.get("usual.after", usual=format_doubled(texts, alert.doubled_usual))
 
 
-def format_level(bound: Bound, threshold: int, *, is_percent: bool = False) -> str:
+def format_level(texts: Texts, bound: Bound, threshold: int, *, is_percent: bool = False) -> str:
     """Return a threshold as its bound's word and its number: "above 20" (high), "below 50 % of usual" (low)."""
-    return f"{get_bound_words(bound).beyond} {format_number(threshold)}{' % of usual' if is_percent else ''}"
+    return texts.get(f"level.{bound}.{'percent' if is_percent else 'flights'}", count=threshold)
 
 
-def describe_breach(alert: Alert) -> str:
+def describe_breach(texts: Texts, alert: Alert) -> str:
     """Return what a breach of the alert's threshold is, in few words: "above 20"; in percent "unusually busy"."""
     if alert.percent is not None:
-        return get_bound_words(alert.bound).unusual
-    return format_level(alert.bound, alert.threshold)
+        return texts.get(f"breach.{alert.bound}.percent")
+    return format_level(texts, alert.bound, alert.threshold)
 
 
-def format_in_a_row(alert: Alert) -> str:
+def format_in_a_row(texts: Texts, alert: Alert) -> str:
     """Return "3 hours in a row" if the threshold must be breached in several windows, else the empty text.
 
     In percent "3 times in a row": windows with a small usual may lie between.
@@ -106,28 +64,41 @@ def format_in_a_row(alert: Alert) -> str:
     if alert.for_windows <= 1:
         return ""
     if alert.percent is not None:
-        return f"{format_number(alert.for_windows)} times in a row"
-    return f"{format_windows(alert.window, alert.for_windows)} in a row"
+        return texts.get("in_a_row.times", count=alert.for_windows)
+    return texts.get("in_a_row.windows", windows=format_windows(texts, alert.window, alert.for_windows))
 
 
-def format_run(alert: Alert) -> str:
+def format_run(texts: Texts, alert: Alert) -> str:
     """Return `format_in_a_row` to follow a breach: " for 3 hours in a row", " 3 times in a row", or the empty text."""
-    in_a_row = format_in_a_row(alert)
-    return in_a_row and f"{' for ' if alert.percent is None else ' '}{in_a_row}"
+    in_a_row = format_in_a_row(texts, alert)
+    key = "run.windows" if alert.percent is None else "run.times"
+    return texts.get(key, in_a_row=in_a_row) if in_a_row else ""
 
 
-def describe_threshold(alert: Alert) -> str:
+def name_traffic(texts: Texts, alert: Alert) -> str:
+    """Return the flights that an alert's threshold counts, and in what time: "Departures in an hour"."""
+    return texts.get(f"traffic.{alert.direction}.{alert.window}")
+
+
+def describe_level(texts: Texts, alert: Alert) -> str:
+    """Return when an alert's threshold is breached: "more than 20", "below 50 % of usual, 3 times in a row"."""
+    level, in_a_row = _format_own_level(texts, alert), format_in_a_row(texts, alert)
+    return texts.get("threshold.level.run", level=level, in_a_row=in_a_row) if in_a_row else level
+
+
+def describe_threshold(texts: Texts, alert: Alert) -> str:
     """Return the threshold that an alert is about: "Departures in an hour: more than 20", or "…: below 50 % of usual".
 
     If it must be breached in several windows, adds ", 3 hours in a row".
     """
-    flights = f"{name_flights(alert.direction).capitalize()} {IN_A_WINDOW[alert.window]}"
+    return texts.get("threshold.line", traffic=name_traffic(texts, alert), level=describe_level(texts, alert))
+
+
+def _format_own_level(texts: Texts, alert: Alert) -> str:
+    """Return the level of an alert's threshold: "more than 20", or "below 50 % of usual"."""
     if alert.percent is not None:
-        level = format_level(alert.bound, alert.percent, is_percent=True)
-    else:
-        level = f"{get_bound_words(alert.bound).breach} {format_number(alert.threshold)}"
-    run = format_in_a_row(alert)
-    return f"{flights}: {level}{run and f', {run}'}"
+        return format_level(texts, alert.bound, alert.percent, is_percent=True)
+    return texts.get(f"threshold.{alert.bound}.flights", count=alert.threshold)
 
 
 def find_airport_names(icao: str) -> tuple[str, str]:
@@ -147,24 +118,21 @@ def format_airport(icao: str) -> str:
     return f"{name} ({icao}){f', {city},' if city else ''}"
 
 
-def format_status(alert: Alert) -> str:
+def format_status(texts: Texts, alert: Alert) -> str:
     """Return the state that an alert reports in a few words: "Above your level", "Back to normal", "Correction".
 
     With a threshold in percent "Unusually busy", "Still unusually busy", "No longer unusually busy": another count than
     the usual one is not said to be normal.
     """
-    if alert.percent is not None and alert.state is not AlertState.WITHDRAWN:
-        still = {AlertState.STILL: "still ", AlertState.RESOLVED: "no longer "}.get(alert.state, "")
-        return f"{still}{describe_breach(alert)}".capitalize()
     match alert.state:
-        case AlertState.FIRING:
-            return f"{get_bound_words(alert.bound).beyond.capitalize()} your level"
-        case AlertState.STILL:
-            return f"Still {get_bound_words(alert.bound).beyond} your level"
-        case AlertState.RESOLVED:
-            return "Back to normal"
         case AlertState.WITHDRAWN:
-            return "Correction"
+            return texts.get("status.withdrawn")
+        case AlertState.FIRING:
+            return texts.get(f"status.firing.{alert.bound}.{get_measure(alert)}")
+        case AlertState.STILL:
+            return texts.get(f"status.still.{alert.bound}.{get_measure(alert)}")
+        case AlertState.RESOLVED:
+            return texts.get(f"status.resolved.{alert.bound}.{get_measure(alert)}")
 
 
 def choose_tone(alert: Alert) -> str:
@@ -181,7 +149,7 @@ def choose_tone(alert: Alert) -> str:
             return alert.bound.value
 
 
-def format_comparison(alert: Alert) -> str:
+def format_comparison(texts: Texts, alert: Alert) -> str:
     """Return the comparison with the threshold that follows a count: "more than your level of 20".
 
     In percent with what is usual: "usually 27: below your level of 50 % of usual".
@@ -190,65 +158,70 @@ def format_comparison(alert: Alert) -> str:
     its last window alone may well be beyond the level. What is said again after a withdrawal ends with ", again after a
     further correction".
     """
-    again = ", again after a further correction" if alert.revision else ""
-    usual = ""
-    if alert.percent is None:
-        comparison = f"{get_bound_words(alert.bound).breach} your level of {format_number(alert.threshold)}"
-    else:
-        comparison = f"{get_bound_words(alert.bound).beyond} your level of {format_number(alert.percent)} % of usual"
-        usual = f"{format_usual(alert).removeprefix(', ')}: " if format_usual(alert) else ""
+    number = alert.threshold if alert.percent is None else alert.percent
+    comparison = texts.get(f"comparison.{alert.bound}.{get_measure(alert)}", count=number)
     match alert.state:
         case AlertState.FIRING:
-            return f"{usual}{comparison}{again}"
+            pass
         case AlertState.STILL:
-            return f"{usual}still {comparison}{again}"
+            comparison = texts.get("still", what=comparison)
         case AlertState.RESOLVED:
-            return f"{usual}no longer {comparison}{again}"
+            comparison = texts.get("no_longer", what=comparison)
+        case AlertState.WITHDRAWN if alert.reports_breach:
+            comparison = texts.get("still", what=comparison)
         case AlertState.WITHDRAWN:
-            if alert.reports_breach:
-                return f"{usual}still {comparison}"
-            run = format_in_a_row(alert)
-            return f"{usual}not {comparison}{run and f', {run}'}"
+            comparison = texts.get("not", what=comparison)
+            in_a_row = format_in_a_row(texts, alert)
+            if in_a_row:
+                comparison = texts.get("threshold.level.run", level=comparison, in_a_row=in_a_row)
+    if alert.revision and alert.state is not AlertState.WITHDRAWN:
+        comparison = texts.get("comparison.again", comparison=comparison)
+    if alert.percent is None or alert.doubled_usual is None:
+        return comparison
+    return texts.get("usual.before", usual=format_doubled(texts, alert.doubled_usual), comparison=comparison)
 
 
-def compare_count(count: str, alert: Alert) -> str:
+def compare_count(texts: Texts, count: str, alert: Alert) -> str:
     """Return a count, in words, with its comparison: "24 departures: more than your level of 20".
 
     In percent "4 departures, usually 27: below your level of 50 % of usual".
     """
-    return f"{count}{', ' if format_usual(alert) else ': '}{format_comparison(alert)}"
+    has_usual = alert.percent is not None and alert.doubled_usual is not None
+    return f"{count}{', ' if has_usual else ': '}{format_comparison(texts, alert)}"
 
 
-def format_statement(alert: Alert) -> str:
+def format_statement(texts: Texts, alert: Alert) -> str:
     """Return the whole alert in one to three sentences: airport, count and comparison with the threshold.
 
     RESOLVED begins with "KJFK is back to normal." ("… is no longer unusually quiet." in percent), WITHDRAWN with the
     sentences that take the earlier alert back.
     """
-    place, count = format_airport(alert.airport), format_count(alert.direction, alert.count)
-    compared = compare_count(count, alert)
+    place, count = format_airport(alert.airport), format_count(texts, alert.direction, alert.count)
+    compared = compare_count(texts, count, alert)
     match alert.state:
         case AlertState.FIRING | AlertState.STILL:
-            return f"{place} had {compared}."
+            return texts.get("statement.had", place=place, compared=compared)
         case AlertState.RESOLVED:
-            normal = "back to normal" if alert.percent is None else f"no longer {describe_breach(alert)}"
-            return f"{place} is {normal}. It had {compared}."
+            key = f"statement.resolved.{get_measure(alert)}"
+            return texts.get(key, place=place, compared=compared, level=describe_breach(texts, alert))
         case AlertState.WITHDRAWN:
-            return f"{format_withdrawal(alert)} {place} had {compared}."
+            had = texts.get("statement.had", place=place, compared=compared)
+            return f"{format_withdrawal(texts, alert)} {had}"
 
 
-def format_withdrawal(alert: Alert) -> str:
+def format_withdrawal(texts: Texts, alert: Alert) -> str:
     """Return the sentences that withdraw an earlier alert: what, why, and with the count before if it was another.
 
     A flight that no longer counts may have been moved to another window: the mail does not say that there was none.
     """
-    what = "that this had ended" if alert.reports_breach else "an earlier alert"
+    what = texts.get("withdrawal.what.end" if alert.reports_breach else "withdrawal.what.breach")
     # More flights end a breach of too few, and go on with one of too many.
     came_late = (alert.bound is Bound.LOW) is not alert.reports_breach
-    why = "flights turned up late" if came_late else "some flights were counted wrongly"
-    counted = f" We had counted {format_number(alert.withdrawn_count or 0)}." if has_other_count(alert) else ""
-    once_more = " once more" if alert.revision else ""
-    return f"We take back {what}{once_more}, because {why}.{counted}"
+    why = texts.get("withdrawal.why.late" if came_late else "withdrawal.why.wrong")
+    taken_back = texts.get("withdrawal.once_more" if alert.revision else "withdrawal", what=what, why=why)
+    if not has_other_count(alert):
+        return taken_back
+    return f"{taken_back} {texts.get('withdrawal.counted', count=alert.withdrawn_count or 0)}"
 
 
 def has_other_count(alert: Alert) -> bool:
@@ -259,59 +232,45 @@ def has_other_count(alert: Alert) -> bool:
     return alert.withdrawn_count is not None and alert.withdrawn_count != alert.count
 
 
-def format_headline(breached: int, ended: int) -> str:
+def format_headline(texts: Texts, breached: int, ended: int) -> str:
     """Return the headline of a mail about several alerts: "3 of your levels are passed, 2 back to normal".
 
     `breached`, `ended`: how many thresholds are in breach, and how many are not any more. If one is 0, the headline
     names the other alone; without breaches it is "Back to normal".
     """
     if not ended:
-        return "One of your levels is passed" if breached == 1 else f"{breached} of your levels are passed"
+        return texts.get("headline.breached", count=breached)
     if not breached:
-        return "Back to normal"
-    return f"{breached} of your levels {'is' if breached == 1 else 'are'} passed, {ended} back to normal"
+        return texts.get("headline.ended")
+    return texts.get("headline.both", count=breached, ended=ended)
 
 
 def format_times(alert: Alert, reader_times: ReaderTimes) -> list[tuple[str, str, str]]:
     """Return an alert's window as rows for a table: in UTC and, where it differs, in the reader's time zone.
 
-    A window by the airport's clock has a first row by that clock, with its length where clocks change. Each row: a
+    A window by the airport's clock, and no other, has a row before that in UTC: by that clock, with its length where
+    clocks change. Each row: a
     label ("At KJFK", "UTC", "Your time"), the window's time range, and the zone's name (empty for UTC).
     """
-    start, end = alert.window_start, alert.window_end
+    start, end, texts = alert.window_start, alert.window_end, reader_times.texts
     rows = [("UTC", reader_times.format_range(start, end, UTC), "")]
     own_zone = find_own_zone(alert)
     if own_zone is not None:
-        own = f"{reader_times.format_range(start, end, own_zone)}{format_odd_length(alert.window, start, end)}"
-        rows.insert(0, (f"At {alert.airport}", own, own_zone.key))
+        odd_length = format_odd_length(texts, alert.window, start, end)
+        own = f"{reader_times.format_range(start, end, own_zone)}{odd_length}"
+        rows.insert(0, (texts.get("times.airport", airport=alert.airport), own, own_zone.key))
     zone = reader_times.local_zone(start, end)
     if zone is not None:
-        rows.append(("Your time", reader_times.format_range(start, end, zone), zone.key))
+        rows.append((texts.get("times.yours"), reader_times.format_range(start, end, zone), zone.key))
     return rows
 
 
-def format_catch_up_headline(alerts: int) -> str:
-    """Return the first sentence of a catch-up mail, without its full stop, for a number of alerts."""
-    if alerts == 1:
-        return "We could not mail you 1 alert in time"
-    return f"We could not mail you {format_number(alerts)} alerts in time"
-
-
-def explain_catch_up(alerts: int) -> str:
-    """Return the sentences of a catch-up mail that say why the alerts are late and what follows from it."""
-    those, they = ("this alert", "It is") if alerts == 1 else ("these alerts", "They are")
-    return (
-        f"Towerwatch, or the way of its mails to you, was out of order when {those} came up. {they} told here once, "
-        "and by no other mail. Traffic may have changed since then: newer alerts come as usual."
-    )
-
-
-def format_omission(omitted: Sequence[ThresholdSummary]) -> str:
+def format_omission(texts: Texts, omitted: Sequence[ThresholdSummary]) -> str:
     """Return the sentence about the thresholds that a catch-up mail does not show; empty if it shows all."""
     if not omitted:
         return ""
-    alerts = sum(len(each.alerts) for each in omitted)
     airports = sorted({each.latest.airport for each in omitted})
-    names = ", ".join(airports[:20]) + (f" and {len(airports) - 20} more" if len(airports) > 20 else "")
-    more = "alert is" if alerts == 1 else "alerts are"
-    return f"{format_number(alerts)} more {more} not shown, to keep this mail short: at {names}"
+    names = ", ".join(airports[:_MAX_OMITTED_AIRPORTS])
+    if len(airports) > _MAX_OMITTED_AIRPORTS:
+        names = texts.get("and_more", listed=names, count=len(airports) - _MAX_OMITTED_AIRPORTS)
+    return texts.get("catch_up.omitted", count=sum(len(each.alerts) for each in omitted), airports=names)

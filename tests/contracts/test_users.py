@@ -128,7 +128,7 @@ def test_a_contact_arrives_as_the_account_is(service: Service, run_with_client: 
     registration = service.register("ann@example.org", "Ánn")
     service.confirm(registration)
     account = service.accounts.update(
-        registration.token, "ann@example.org", None, AccountUpdate(paused=True, corrections=False)
+        registration.token, "ann@example.org", None, AccountUpdate(paused=True, corrections=False, language="it")
     )
 
     async def use_client(contacts: ContactsClient) -> None:
@@ -140,7 +140,8 @@ def test_a_contact_arrives_as_the_account_is(service: Service, run_with_client: 
         assert (contact.confirmed, contact.paused, contact.suppressed) == (True, True, False)
         assert contact.without_corrections
         assert contact.confirm_url == ""
-        assert contact.unsubscribe_url == service.links.build_unsubscription_url(account.user_id)
+        assert contact.language == "it"
+        assert contact.unsubscribe_url == f"{service.links.build_unsubscription_url(account.user_id)}?language=it"
 
     run_with_client(use_client)
 

@@ -16,10 +16,12 @@ from domain.live_record import Provenance
 from domain.notices import RetiredNotice, UnheardNotice, compute_retired_notice_id, compute_unheard_notice_id
 from domain.windows import AlignedTo, Window
 from notifier.mail import Contact
+from notifier.mail.texts import find_mail_texts
 
 SENDER = Address("Towerwatch", addr_spec="alerts@example.org")
 NOW = datetime(2026, 11, 23, 5, 0, tzinfo=UTC)
 CAUSE = datetime(2026, 11, 23, 4, 59, 58, 123456, tzinfo=UTC)
+ENGLISH = find_mail_texts("en")
 
 ALERT = Alert(
     alert_id=UUID("5b2f3f0e-58a5-5f0b-9d4f-2a1f6f5d8c11"),

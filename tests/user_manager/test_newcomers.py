@@ -31,6 +31,7 @@ def test_a_newcomer_gets_an_account_that_the_mails_link_confirms(service: Servic
     assert not account.confirmed
     contact = service.load_contact("Ann.Lee@example.org")
     assert contact.sign_in_url == ""
+    assert contact.language == "it", "the mail is in the language of the page that asked for it"
     confirmed = service.registrations.confirm(contact.confirm_url.rpartition("/")[2], name="Ann", device="Firefox")
     assert (confirmed.account.user_id, confirmed.account.name) == (account.user_id, "Ann")
     assert confirmed.secret is not None

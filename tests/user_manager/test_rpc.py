@@ -24,6 +24,7 @@ from towerwatch.users.v1.user_service_pb2 import (
     VerifyUserRequest,
 )
 from towerwatch.users.v1.user_service_pb2_grpc import UserServiceStub, add_UserServiceServicer_to_server
+from user_manager.accounts import AccountUpdate
 from user_manager.rpc import SERVICE_NAME, STATUSES, UserService
 
 pytestmark = ON_SQLITE
@@ -176,6 +177,30 @@ def report_bounce(stub: UserServiceStub, user_id: str, bounced_at: datetime) -> 
     instant = Timestamp()
     instant.FromDatetime(bounced_at)
     stub.ReportBounce(ReportBounceRequest(user_id=user_id, bounced_at=instant), timeout=60)
+
+
+@pytest.mark.parametrize("language", ["it", "en", None])
+def test_a_contact_has_the_language_of_the_account(
+    stub: UserServiceStub, service: Service, language: str | None
+) -> None:
+    """Its mails are in it, and every link opens its page in it; without one the browser's language decides."""
+    registration = service.register()
+    interest_id, user_id = str(uuid4()), str(registration.account.user_id)
+    if language:
+        email = registration.account.email
+        service.accounts.update(registration.token, email, None, AccountUpdate(language=language))
+    request = GetContactsRequest(
+        user_ids=[user_id], interests=[MailedInterests(user_id=user_id, interest_ids=[interest_id])]
+    )
+    (contact,) = stub.GetContacts(request, timeout=60).contacts
+    assert contact.language == (language or "")
+    (links,) = contact.interest_links
+    urls = [contact.confirm_url, contact.unsubscribe_url, contact.stop_url, links.stop_url]
+    assert all(urls)
+    for url in urls:
+        assert url.partition("?")[2] == (f"language={language}" if language else "")
+    assert links.change_url.endswith(f"/watch?interest={interest_id}" + (f"&language={language}" if language else ""))
+    assert (contact.token_url, contact.sign_in_url) == ("", "")
 
 
 def test_a_bounce_is_seen_in_the_contact(stub: UserServiceStub, service: Service) -> None:

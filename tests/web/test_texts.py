@@ -10,7 +10,8 @@ from typing import Any, Final
 import pytest
 from babel import Locale
 
-from user_manager.rest.texts import LANGUAGES, WEB, Texts, load_texts
+from chassis.texts import LANGUAGES, Texts
+from user_manager.rest.texts import WEB, load_texts
 from user_manager.rest.web_files import WebFiles
 
 _REST: Final = WEB.parent / "user_manager" / "rest"

@@ -11,6 +11,7 @@ from uuid import UUID
 from flask import Blueprint, Response, make_response, redirect, render_template, request
 
 from chassis.credentials import SessionSecret
+from chassis.texts import Texts
 from chassis.web.http import Problem, ProblemKind
 from chassis.web.openapi import ResponseDescription, describe
 from user_manager.accounts import Account
@@ -19,7 +20,7 @@ from user_manager.deletion.saga import DeletionProgress, Deletions, DeletionStat
 from user_manager.errors import DeletionUnknownError
 from user_manager.rest.reading import CredentialReader
 from user_manager.rest.routes import PROBLEMS
-from user_manager.rest.texts import Texts, choose_language
+from user_manager.rest.texts import choose_language
 from user_manager.rest.web_files import WebFiles
 from user_manager.rest.web_pages import CONTENT_POLICY
 from user_manager.sessions import Sessions

@@ -3,10 +3,10 @@
 import json
 from typing import Final
 
+from chassis.texts import Texts
 from domain.airports import find_airport
 from domain.interests import Direction, Interest
 from domain.windows import AlignedTo, Window
-from user_manager.rest.texts import Texts
 
 _FLIGHTS: Final = {
     Direction.ARRIVALS: "link.interest.arrivals",

@@ -8,12 +8,12 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from pydantic.json_schema import SkipJsonSchema
 
 from chassis.text import has_control_characters, is_blank
+from chassis.texts import LANGUAGES
 from chassis.time_zones import list_time_zones, suggest_time_zone
 from chassis.web.numbers import FROM_QUERY
 from user_manager.accounts import Account, AccountUpdate, Confirmation
 from user_manager.deletion.saga import DeletionProgress, DeletionStatus
 from user_manager.model import ConfirmationState
-from user_manager.rest.texts import LANGUAGES
 from user_manager.sessions import SessionView
 
 MAX_NAME_LENGTH: Final = 100

@@ -5,16 +5,17 @@ from typing import Final
 
 from flask import Blueprint, Response, make_response, render_template, request
 
+from chassis.texts import DEFAULT_LANGUAGE
 from chassis.web.http import Problem, ProblemKind
 from chassis.web.openapi import ResponseDescription, describe
 from chassis.web.session_cookie import SessionCookie
 from user_manager.account_mails import AccountMails
-from user_manager.accounts import DEFAULT_LANGUAGE, Account, Accounts
+from user_manager.accounts import Account, Accounts
 from user_manager.devices import describe_device
 from user_manager.registration import Registrations
 from user_manager.rest.models import parse_person_name
 from user_manager.rest.routes import PROBLEMS
-from user_manager.rest.texts import choose_language, load_texts, translate
+from user_manager.rest.texts import choose_language, keep_chosen_language, load_texts, translate
 from user_manager.web_sessions import SessionLifetimes
 
 PAGE_HEADERS: Final = {
@@ -183,6 +184,7 @@ def build_pages_blueprint(
     @blueprint.after_request
     def add_security_headers(response: Response) -> Response:
         response.headers.update(PAGE_HEADERS)
+        keep_chosen_language(response)
         if request.path.startswith("/confirm/"):
             # It signs in, so its form says where it comes from: with no-referrer browsers would send `Origin: null`.
             response.headers["Referrer-Policy"] = "same-origin"

@@ -20,7 +20,7 @@ from user_manager.newcomers import Newcomer
 from user_manager.rest.models import is_time_zone
 from user_manager.rest.pages import PAGE_HEADERS, list_facts, render_page, render_problem
 from user_manager.rest.routes import PROBLEMS, identify_sender
-from user_manager.rest.texts import choose_language, translate
+from user_manager.rest.texts import choose_language, keep_chosen_language, translate
 from user_manager.sign_in import SignIns
 from user_manager.web_sessions import SessionLifetimes
 
@@ -156,6 +156,7 @@ def build_sign_in_pages_blueprint(
     @blueprint.after_request
     def add_security_headers(response: Response) -> Response:
         response.headers.update(_HEADERS)
+        keep_chosen_language(response)
         return response
 
     return blueprint

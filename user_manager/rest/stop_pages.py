@@ -11,7 +11,7 @@ from user_manager.alert_stops import AlertStops
 from user_manager.rest.interest_wording import describe_interest, format_request
 from user_manager.rest.pages import PAGE_HEADERS, render_page, render_problem
 from user_manager.rest.routes import PROBLEMS
-from user_manager.rest.texts import choose_language, load_texts, translate
+from user_manager.rest.texts import choose_language, keep_chosen_language, load_texts, translate
 
 _ANSWERS: Final = {
     200: ResponseDescription("text/html"),
@@ -76,6 +76,7 @@ def build_stop_pages_blueprint(stops: AlertStops) -> Blueprint:
     @blueprint.after_request
     def add_security_headers(response: Response) -> Response:
         response.headers.update(PAGE_HEADERS)
+        keep_chosen_language(response)
         return response
 
     return blueprint

@@ -12,9 +12,10 @@ from typing import Final
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from chassis.texts import LANGUAGES, Texts
 from domain.airport_index import build_airport_index, load_sizes
 from domain.airports import read_airports
-from user_manager.rest.texts import LANGUAGES, WEB, Texts, load_texts
+from user_manager.rest.texts import WEB, load_texts
 
 PAGES: Final[Mapping[str, str]] = {
     "/": "index.html",

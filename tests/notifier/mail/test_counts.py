@@ -10,7 +10,7 @@ from hypothesis import given, strategies as st
 from domain.alerts import Alert, AlertState, Bound
 from notifier.mail.runs import describe_run
 from notifier.mail.summary import BreachRun, ThresholdSummary, group_by_threshold
-from tests.notifier.alerts import ALERT
+from tests.notifier.alerts import ALERT, ENGLISH
 
 THRESHOLD = 10
 
@@ -35,7 +35,7 @@ def summarize(alerts: Sequence[Alert]) -> ThresholdSummary:
 
 def list_lines(alerts: Sequence[Alert]) -> list[str]:
     """Return the lines of a mail about these alerts of one threshold."""
-    return [describe_run(each) for each in summarize(alerts).split_into_runs()]
+    return [describe_run(ENGLISH, each) for each in summarize(alerts).split_into_runs()]
 
 
 def test_a_withdrawn_low_and_its_withdrawal_have_each_their_count() -> None:
@@ -136,7 +136,7 @@ def test_no_line_contradicts_its_level_and_each_count_was_said_by_its_own_alerts
         assert set(counts) <= said
         for each in run.breach_alerts:
             assert each.count in counts or (each.count == THRESHOLD + 1 and max(counts) > each.count)
-        assert describe_run(run)
+        assert describe_run(ENGLISH, run)
 
 
 @given(stories())

@@ -12,7 +12,7 @@ from domain.live_record import Provenance
 from domain.windows import Window
 from notifier.mail import compose_alert_mail, compose_alerts_mail
 from notifier.mail.freshness import describe_freshness
-from tests.notifier.alerts import ALERT, CAUSE, CONTACT, NOW, SENDER, alerts
+from tests.notifier.alerts import ALERT, CAUSE, CONTACT, ENGLISH, NOW, SENDER, alerts
 from tests.notifier.mail.test_catch_up import read_text
 
 LIVE = replace(ALERT, provenance=Provenance.LIVE)
@@ -41,13 +41,13 @@ END = ALERT.window_start + ALERT.window.length
 )
 def test_an_alert_says_how_fresh_it_is(alert: Alert, published_at: datetime, sentence: str) -> None:
     """A delay of years, as in a demo of old flights, or one that is no delay, is not said."""
-    assert describe_freshness(alert, published_at) == sentence
+    assert describe_freshness(ENGLISH, alert, published_at) == sentence
 
 
 @given(alert=alerts, published_at=st.datetimes(datetime(1990, 1, 1), datetime(2090, 1, 1), timezones=st.just(UTC)))
 def test_no_delay_is_said_that_is_none(alert: Alert, published_at: datetime) -> None:
     """Whatever the clocks show, the sentence names minutes of half an hour at most."""
-    words = describe_freshness(alert, published_at).split()
+    words = describe_freshness(ENGLISH, alert, published_at).split()
     minutes = [int(word) for word in words if word.isdigit()]
     assert all(1 <= each <= 30 for each in minutes)
     assert bool(words) is (alert.provenance is not None)

@@ -12,10 +12,10 @@ from notifier.mail.subject import format_catch_up_subject, format_subject, forma
 from notifier.mail.summary import group_by_threshold
 from notifier.mail.times import ReaderTimes
 from notifier.mail.wording import format_times
-from tests.notifier.alerts import ALERT
+from tests.notifier.alerts import ALERT, ENGLISH
 from tests.notifier.mail.test_compose import plain_text_of
 
-TIMES = ReaderTimes.of("Europe/Rome", datetime(2013, 3, 11, 12, tzinfo=UTC))
+TIMES = ReaderTimes.of("Europe/Rome", datetime(2013, 3, 11, 12, tzinfo=UTC), ENGLISH)
 SHORT_DAY = replace(
     ALERT,
     airport="KBOS",
@@ -89,6 +89,13 @@ def test_the_times_are_those_of_the_airport_of_utc_and_of_the_reader() -> None:
     ]
     by_utc = replace(SHORT_DAY, aligned_to=AlignedTo.UTC, own_end=None)
     assert [label for label, _, _ in format_times(by_utc, TIMES)] == ["UTC", "Your time"]
+
+
+def test_the_text_does_not_take_the_airports_zone_for_the_readers() -> None:
+    """The airport's day is named with the airport, and only the reader's own time with the reader's zone."""
+    text = plain_text_of(SHORT_DAY)
+    assert "Sun 10 Mar 2013 (23 hours) at KBOS, America/New_York" in text
+    assert text.count("in your time zone") <= 1
 
 
 def test_the_days_before_are_the_airports_too() -> None:

@@ -31,7 +31,7 @@ from notifier.mail.threshold_charts import describe_chart
 from notifier.mail.times import ReaderTimes
 from notifier.mail.wording import describe_threshold, format_statement, format_status
 from tests.domain.logs import an_interest
-from tests.notifier.alerts import ALERT, CAUSE, CONTACT, NOW, SENDER, delivered
+from tests.notifier.alerts import ALERT, CAUSE, CONTACT, ENGLISH, NOW, SENDER, delivered
 from tests.notifier.mail.test_compose import page_text_of, plain_text_of
 
 QUIET = replace(
@@ -47,7 +47,7 @@ QUIET = replace(
 )
 BUSY = replace(QUIET, bound=Bound.HIGH, count=41, threshold=40, percent=150, earlier=(20, 45))
 ON_TIME = datetime(2013, 2, 8, 2, tzinfo=UTC)
-TIMES = ReaderTimes.of("America/New_York", datetime(2013, 2, 9, 3, tzinfo=UTC))
+TIMES = ReaderTimes.of("America/New_York", datetime(2013, 2, 9, 3, tzinfo=UTC), ENGLISH)
 AT = "Fri 8 Feb 00:00–01:00 UTC (Thu 19:00 local)"
 
 
@@ -115,7 +115,7 @@ def test_base_counts_that_were_corrected_since_do_not_contradict_the_usual(
     changes: Mapping[str, object], base: str | None
 ) -> None:
     """Counts whose median is another one are left out: the usual is that of when the window began."""
-    usual, _ = describe_usual(replace(QUIET, **changes))  # type: ignore[arg-type]
+    usual, _ = describe_usual(ENGLISH, replace(QUIET, **changes))  # type: ignore[arg-type]
     if base is None:
         assert usual == (
             "Usually there are 27: the median of the same hour (from 19:00 at the airport) of the five Thursdays "
@@ -139,7 +139,7 @@ def test_base_counts_that_were_corrected_since_do_not_contradict_the_usual(
 def test_the_weeks_before_are_told_by_the_airports_clock(airport: str, window: Window, start: int, base: str) -> None:
     """A window of several hours is named by its begin there; a whole day of the airport is the day alone."""
     at = ALERT.window_start + timedelta(hours=start)
-    assert base in describe_usual(replace(QUIET, airport=airport, window=window, window_start=at))[0]
+    assert base in describe_usual(ENGLISH, replace(QUIET, airport=airport, window=window, window_start=at))[0]
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_a_window_by_the_airports_clock_is_named_by_it(
         QUIET, airport=airport, window=window, window_start=start, aligned_to=AlignedTo.AIRPORT, own_end=own_end
     )
     assert format_subject(alert, TIMES) == subject
-    assert base in describe_usual(alert)[0]
+    assert base in describe_usual(ENGLISH, alert)[0]
 
 
 def test_a_day_that_begins_at_one_o_clock_is_a_whole_day() -> None:
@@ -176,9 +176,9 @@ def test_a_day_that_begins_at_one_o_clock_is_a_whole_day() -> None:
         QUIET, airport="HECA", window=Window.ONE_DAY, window_start=start, aligned_to=AlignedTo.AIRPORT,
         own_end=start + timedelta(hours=23),
     )  # fmt: skip
-    assert "the median of the five Fridays before" in describe_usual(local)[0]
+    assert "the median of the five Fridays before" in describe_usual(ENGLISH, local)[0]
     by_utc = replace(local, aligned_to=AlignedTo.UTC, own_end=None)
-    assert "the same 24 hours (from 01:00 at the airport) of the five Fridays" in describe_usual(by_utc)[0]
+    assert "the same 24 hours (from 01:00 at the airport) of the five Fridays" in describe_usual(ENGLISH, by_utc)[0]
 
 
 def test_several_alerts_are_grouped_by_percent_and_each_line_says_what_was_usual() -> None:
@@ -196,7 +196,7 @@ def test_several_alerts_are_grouped_by_percent_and_each_line_says_what_was_usual
     (group,) = group_by_threshold([ended, first, still])
     (run,) = group.split_into_runs()
     line = "unusually quiet for 2 hours: 4 to 6 departures, usually 20 to 27, then no longer, with 25, usually 25"
-    assert describe_run(run) == line
+    assert describe_run(ENGLISH, run) == line
     assert format_summary_subject([group], TIMES).startswith(f"KJFK: {line}, Fri 8 Feb 00:00–03:00 UTC")
     night = replace(
         ended, window_start=first.window_start + 9 * hour, earlier=(4, 6, *[0] * 7), earlier_usual=(54, 40, *[0] * 7)
@@ -204,7 +204,7 @@ def test_several_alerts_are_grouped_by_percent_and_each_line_says_what_was_usual
     (run,) = group_by_threshold([first, replace(still, window_start=night.window_start - hour), night])[
         0
     ].split_into_runs()
-    assert describe_run(run).startswith("unusually quiet: 4 to 6 departures, usually 20 to 27, then")
+    assert describe_run(ENGLISH, run).startswith("unusually quiet: 4 to 6 departures, usually 20 to 27, then")
     other = replace(BUSY, interest_id=UUID(int=1), alert_id=UUID(int=3))
     text = plain_text_of(first, still, ended, other)
     assert "Departures in an hour: below 50 % of usual. No longer unusually quiet." in text
@@ -217,14 +217,14 @@ def test_several_alerts_are_grouped_by_percent_and_each_line_says_what_was_usual
 def test_a_correction_says_both_counts_and_what_is_usual() -> None:
     """In the mail of corrections, in a line of a mail of several alerts, and in a mail of its own."""
     told = replace(QUIET, corrects=True, count_before=19)
-    assert describe_correction(told) == "4 departures, not 19, usually 27: below your level of 50 % of usual."
+    assert describe_correction(ENGLISH, told) == "4 departures, not 19, usually 27: below your level of 50 % of usual."
     taken_back = replace(QUIET, state=AlertState.WITHDRAWN, count=15, withdrawn_count=4, for_windows=2)
-    assert describe_correction(taken_back) == (
+    assert describe_correction(ENGLISH, taken_back) == (
         "15 departures, not 4, usually 27: not below your level of 50 % of usual, 2 times in a row. "
         "We take back the alert."
     )
     (run,) = group_by_threshold([replace(taken_back, for_windows=1)])[0].split_into_runs()
-    assert describe_run(run) == "correction: 15 departures, not 4, usually 27; not unusually quiet"
+    assert describe_run(ENGLISH, run) == "correction: 15 departures, not 4, usually 27; not unusually quiet"
 
 
 @dataclass
@@ -314,7 +314,7 @@ def test_no_sentence_is_untrue(seed: int) -> None:
 
         flights, usual = story.find_facts(alert.window, number)
         assert usual is not None
-        usual_sentence, level_sentence, *rest = describe_background(alert, NOW)
+        usual_sentence, level_sentence, *rest = describe_background(ENGLISH, alert, NOW)
         said = re.match(r"Usually there are ([\d.,]+): the median of (.*)\.", usual_sentence)
         assert said is not None
         assert read_usual(said[1]) == usual
@@ -336,7 +336,7 @@ def test_no_sentence_is_untrue(seed: int) -> None:
             and is_breached(judged[run])
         ):
             run += 1
-        assert f"usually {said[1]}: " in format_statement(alert)
+        assert f"usually {said[1]}: " in format_statement(ENGLISH, alert)
         for sentence in rest:
             lasted = re.search(r"(It has been|Before, it was) unusually \w+ for (at least )?(\d+) ", sentence)
             if lasted is not None:
@@ -373,7 +373,7 @@ def test_no_line_of_several_alerts_is_untrue(seed: int, share: int) -> None:
         assert len({alert.percent for alert in group.alerts}) == 1
         assert format_summary_subject([group], TIMES)
         for run in group.split_into_runs():
-            line, alert = describe_run(run), run.alerts[0]
+            line, alert = describe_run(ENGLISH, run), run.alerts[0]
             begin, end = (int(moment.timestamp()) - story.first_day * 86400 for moment in (run.begin, run.end))
             length = alert.window.hours * 3600
             numbers = range(begin // length, end // length)
@@ -388,7 +388,7 @@ def test_no_line_of_several_alerts_is_untrue(seed: int, share: int) -> None:
 def test_the_chart_in_words_says_what_is_usual_in_each_window() -> None:
     """For readers who do not see the image; and which windows are not judged."""
     night = replace(QUIET, earlier=(20, None, 1), earlier_usual=(40, None, 9))
-    assert describe_chart(night, [20, None, 1, 4], [40, None, 9, 53]) == (
+    assert describe_chart(ENGLISH, night, [20, None, 1, 4], [40, None, 9, 53]) == (
         "Departures at KJFK in an hour, the latest last: 20 (usually 20), unknown, 1 (usually 4.5), 4 (usually 26.5). "
         "Within your level: at least 50 % of usual. Hours that usually have fewer than 5 are not judged."
     )
@@ -400,12 +400,15 @@ def test_the_chart_in_words_says_what_is_usual_in_each_window() -> None:
 def test_words_of_percents_and_flights_are_told_apart() -> None:
     """The threshold and the state in words; the other measure's words are in neither."""
     assert (
-        describe_threshold(replace(QUIET, for_windows=2))
+        describe_threshold(ENGLISH, replace(QUIET, for_windows=2))
         == "Departures in an hour: below 50 % of usual, 2 times in a row"
     )
-    assert describe_threshold(replace(ALERT, for_windows=2)) == "Departures in an hour: more than 20, 2 hours in a row"
-    assert [format_status(replace(BUSY, state=state)) for state in AlertState] == [
+    assert (
+        describe_threshold(ENGLISH, replace(ALERT, for_windows=2))
+        == "Departures in an hour: more than 20, 2 hours in a row"
+    )
+    assert [format_status(ENGLISH, replace(BUSY, state=state)) for state in AlertState] == [
         "Unusually busy", "No longer unusually busy", "Still unusually busy", "Correction",
     ]  # fmt: skip
-    assert describe_usual(ALERT) == []
+    assert describe_usual(ENGLISH, ALERT) == []
     assert WindowFacts(None, None).flights is None

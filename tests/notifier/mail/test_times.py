@@ -13,7 +13,7 @@ from domain.windows import Window
 from notifier.mail import compose_alert_mail, compose_alerts_mail
 from notifier.mail.threshold_charts import _build_time_labels
 from notifier.mail.times import ReaderTimes
-from tests.notifier.alerts import ALERT, CAUSE, CONTACT, SENDER, delivered
+from tests.notifier.alerts import ALERT, CAUSE, CONTACT, ENGLISH, SENDER, delivered
 
 
 def at(text: str) -> datetime:
@@ -99,7 +99,7 @@ def test_lines_about_several_alerts_are_told_apart() -> None:
 def test_ranges_over_a_change_of_clocks(zone: str, start: str, length: timedelta, text: str) -> None:
     """Days of 23 and 25 hours are their date; a day that does not exist is never named; no range seems empty."""
     begin = at(start)
-    assert ReaderTimes.of(zone, begin).format_range(begin, begin + length, ZoneInfo(zone)) == text
+    assert ReaderTimes.of(zone, begin, ENGLISH).format_range(begin, begin + length, ZoneInfo(zone)) == text
 
 
 @pytest.mark.parametrize(
@@ -115,12 +115,12 @@ def test_ranges_over_a_change_of_clocks(zone: str, start: str, length: timedelta
 )
 def test_local_times_are_shown_where_they_differ_from_utc(start: str, hours: int, is_shown: bool) -> None:
     """The reader's zone is shown for a window in which its clocks differ from UTC, if only for a part of it."""
-    times = ReaderTimes.of("Europe/London", at(start))
+    times = ReaderTimes.of("Europe/London", at(start), ENGLISH)
     assert (times.local_zone(at(start), at(start) + timedelta(hours=hours)) is not None) is is_shown
 
 
 def test_the_bars_of_a_chart_are_told_apart() -> None:
     """The labels below the bars of the two hours differ; all others are hours alone."""
     starts = tuple(at("2026-10-24 23:00") + timedelta(hours=each) for each in range(4))
-    labels = _build_time_labels(starts, Window.ONE_HOUR, UTC, ZoneInfo("Europe/Rome"))
+    labels = _build_time_labels(ENGLISH, starts, Window.ONE_HOUR, UTC, ZoneInfo("Europe/Rome"))
     assert [local for _, local in labels] == ["01:00", "02:00 CEST", "02:00 CET", "03:00"]

@@ -8,11 +8,12 @@ from uuid import UUID
 
 import pytest
 
+from chassis.texts import LANGUAGES
 from collector.rest.requests import WantedInterest
 from domain.interests import Direction, Interest
 from domain.windows import AlignedTo, Window
 from user_manager.rest.interest_wording import describe_interest, format_request
-from user_manager.rest.texts import LANGUAGES, load_texts
+from user_manager.rest.texts import load_texts
 
 INTEREST = Interest(
     interest_id=UUID(int=7),

@@ -48,7 +48,8 @@ def read_page(response: object) -> str:
         assert part in headers["Content-Security-Policy"]
     assert headers["Referrer-Policy"] == "no-referrer"
     assert headers["Cache-Control"] == "no-store"
-    assert not {"Set-Cookie", "Location"} & {*headers.keys()}
+    assert "Location" not in headers
+    assert all(each.startswith("language=") for each in headers.getlist("Set-Cookie"))
     text = response.text  # type: ignore[attr-defined]
     assert "<script" not in text
     return unescape(text)
@@ -100,6 +101,19 @@ def test_one_post_stops_one_alert(client: FlaskClient, service: Service, body: b
         "airport_icao": interest.airport, "direction": "departures", "window": "1h", "low_value": 5,
     }  # fmt: skip
     assert "<button" not in page
+
+
+def test_a_link_opens_in_the_language_that_it_names(client: FlaskClient, service: Service) -> None:
+    """Whatever the browser prefers: button and outcome, and the pages after it; but one click has no cookie."""
+    add(service)
+    path, english = f"{build_path(service)}?language=it", {"Accept-Language": "en"}
+    response = client.post(path, data={"List-Unsubscribe": "One-Click"}, headers=english)
+    assert "Set-Cookie" not in response.headers
+    assert "Questo avviso è stato fermato" in read_page(response)
+    add(service)
+    assert "partenze dall’aeroporto" in read_page(client.get(path, headers=english))
+    assert '<html lang="it"' in client.get("/", headers=english).text
+    assert '<html lang="en"' in client.get("/?language=en", headers=english).text
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
@@ -209,7 +223,7 @@ def test_the_pages_speak_the_language_of_their_visitor(client: FlaskClient, serv
     page = read_page(client.post(path))
     assert "<h1>Questo avviso è stato fermato</h1>" in page
     assert f"partenze dall’aeroporto {KENNEDY}, meno di 5 voli in un’ora" in page
-    assert "Segui di nuovo un aeroporto</a>" in page
+    assert "Osserva di nuovo un aeroporto</a>" in page
     assert 'con il tuo token e questo JSON: {"airport_icao": "KJFK"' in page
     for method in ("GET", "POST"):
         page = read_page(client.open(path, method=method))
