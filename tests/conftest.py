@@ -12,9 +12,9 @@ from tests.skips import summarize_skips
 
 pytest_plugins = ["tests.flights_fixture", "tests.kafka_fixture", "tests.mariadb_fixture"]
 
-# No deadline: a timed assertion on a shared machine tests the machine. Each run draws new examples; where CI is set they
-# are the same for the same code, unless the run asks for others. `.ci/run` asks for those of the day (ADR 68):
-# `--hypothesis-profile=fresh --hypothesis-seed=N` repeats it. Where CI is set, profiles inherit `derandomize`.
+# No deadline: a timed assertion on a shared machine tests the machine. Each run draws new examples; where CI is set
+# they are the same for the same code, which profiles inherit, unless the run asks for others. `.ci/run` asks for those
+# of the day (ADR 68): `--hypothesis-profile=fresh --hypothesis-seed=N` repeats it.
 settings.register_profile("fresh", deadline=None, print_blob=True, derandomize=False)
 settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "fresh")
