@@ -41,6 +41,7 @@ from collector.windows import WindowQueries
 from collector.write_limits import PersonLimits, WriteLimit
 from domain.interests import Direction, Interest
 from domain.windows import Window
+from tests.copied_tables import create_tables
 from tests.fakes.authority import FakeAuthority
 from tests.fakes.clock import FakeClock
 
@@ -168,7 +169,7 @@ class Service:
 def service(database_url: str) -> Iterator[Service]:
     """Yield a collector on an empty database, at noon."""
     database = Database(database_url)
-    SCHEMA.create_all(database.engine)
+    create_tables(database, SCHEMA)
     clock = FakeClock(NOON)
     yield Service(InterestStore(database, clock), CollectionRequests(database), database, clock)
     database.close()

@@ -23,6 +23,7 @@ from collector.rpc import SERVICE_NAME, STATUSES, InterestService
 from domain.interests import Direction, Interest
 from domain.windows import AlignedTo, Window
 from tests.collector.conftest import MANY
+from tests.copied_tables import create_tables
 from tests.fakes.clock import FakeClock
 from tests.ports import free_port
 from tests.user_manager.apps import build_app
@@ -41,7 +42,7 @@ SECRET = "the-secret-of-the-services"
 def collector_database(tmp_path: Path) -> Iterator[Database]:
     """Yield an empty SQLite database with the collector's schema."""
     database = Database(f"sqlite:///{tmp_path}/collector.db")
-    COLLECTOR_SCHEMA.create_all(database.engine)
+    create_tables(database, COLLECTOR_SCHEMA)
     yield database
     database.close()
 
@@ -68,7 +69,7 @@ def target(interests: InterestStore, collector_database: Database) -> Iterator[s
 def service(tmp_path: Path) -> Iterator[Service]:
     """Yield user_manager's use cases on an empty SQLite database."""
     database = Database(f"sqlite:///{tmp_path}/user_manager.db")
-    SCHEMA.create_all(database.engine)
+    create_tables(database, SCHEMA)
     yield Service(database)
     database.close()
 

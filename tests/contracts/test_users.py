@@ -14,6 +14,7 @@ from chassis.rpc import GrpcServer
 from notifier import contacts as contacts_module
 from notifier.contacts import MAX_USERS_PER_REQUEST, ContactsClient
 from notifier.delivery.interfaces import ConfirmationState as ReportedState
+from tests.copied_tables import create_tables
 from tests.ports import free_port
 from tests.user_manager.conftest import Service
 from towerwatch.users.v1.user_service_pb2_grpc import add_UserServiceServicer_to_server
@@ -32,7 +33,7 @@ RunTest = Callable[[ClientTest], None]
 def service(tmp_path: Path) -> Iterator[Service]:
     """Yield user_manager's use cases on an empty SQLite database."""
     database = Database(f"sqlite:///{tmp_path}/user_manager.db")
-    SCHEMA.create_all(database.engine)
+    create_tables(database, SCHEMA)
     yield Service(database)
     database.close()
 

@@ -10,6 +10,7 @@ from sqlalchemy import select
 from chassis.credentials import SessionSecret
 from chassis.db.database import Database
 from chassis.metrics import Metrics, ServiceIdentity
+from tests.copied_tables import create_tables
 from tests.fakes.clock import FakeClock
 from tests.fakes.collector import FakeCollectorClient
 from towerwatch.users.v1.events_pb2 import UserChanged
@@ -132,6 +133,6 @@ class Service:
 def service(database_url: str) -> Iterator[Service]:
     """Yield a service on an empty database; the test runs on SQLite and on MariaDB, except with `ON_SQLITE`."""
     database = Database(database_url)
-    SCHEMA.create_all(database.engine)
+    create_tables(database, SCHEMA)
     yield Service(database)
     database.close()

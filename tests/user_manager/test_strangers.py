@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from chassis.db.database import Database
+from tests.copied_tables import create_tables
 from tests.user_manager.conftest import Service
 from user_manager.addresses import Address, normalize_mailbox
 from user_manager.errors import (
@@ -33,7 +34,7 @@ class OwnerAndStranger(RuleBasedStateMachine):
         super().__init__()
         self.numbers = itertools.count()
         self.database = Database("sqlite://")
-        SCHEMA.create_all(self.database.engine)
+        create_tables(self.database, SCHEMA)
         self.service = Service(self.database)
         self.tokens: dict[str, dict[str, set[str]]] = {who: {each: set() for each in ADDRESSES} for who in PEOPLE}
         self.requested_at: dict[str, list[datetime]] = {each: [] for each in ADDRESSES}

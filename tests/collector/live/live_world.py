@@ -47,6 +47,7 @@ from local.opensky.sky.settings import SkySettings
 from local.opensky.state_faults import StateFaultPlan
 from local.opensky.state_requests import AIRCRAFT_PATH, StateRequests
 from tests.collector.conftest import wish
+from tests.copied_tables import create_tables
 from tests.fakes.clock import FakeClock
 from tests.fakes.faulty_database import DatabaseFault, FaultyDatabase, Killed
 from tests.local.opensky.conftest import CREDENTIALS, serve_app
@@ -215,7 +216,7 @@ def running_world(
     `receiver_faults`: those of a receiver near the airports; None: there is none.
     """
     database = Database(database_url)
-    SCHEMA.create_all(database.engine)
+    create_tables(database, SCHEMA)
     clock = FakeClock(BEGIN)
     interests = InterestStore(database, clock)
     for airport in AIRPORTS:

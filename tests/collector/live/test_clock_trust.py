@@ -26,6 +26,7 @@ from collector.sources.state_vector import Poll, Position
 from domain.interests import Direction
 from tests.collector.conftest import wish
 from tests.collector.live.test_feeds import build_state
+from tests.copied_tables import create_tables
 from tests.fakes.clock import FakeClock
 from towerwatch.topics import FLIGHTS_OBSERVED
 
@@ -36,7 +37,7 @@ HOUR = timedelta(hours=1)
 def database(database_url: str) -> Iterator[Database]:
     """A database with the collector's tables."""
     found = Database(database_url)
-    SCHEMA.create_all(found.engine)
+    create_tables(found, SCHEMA)
     yield found
     found.close()
 
@@ -171,7 +172,7 @@ def test_what_is_trusted_is_right(rounds: list[list[tuple[str, int]]], error: in
     only outside of rounds, as in the product, where it reads each half minute: within a round at most five minutes.
     """
     database = Database("sqlite://")
-    SCHEMA.create_all(database.engine)
+    create_tables(database, SCHEMA)
     world, off = World(database), timedelta(minutes=error)
     world.compare(off)
     world.is_trusted()

@@ -20,6 +20,7 @@ from collector.model import OUTBOX, SCHEMA, CoverageRow, LiveCoverageRow, LiveMo
 from domain.interests import Direction
 from tests.collector.conftest import ON_SQLITE
 from tests.collector.live.test_movements import AIRFIELDS
+from tests.copied_tables import create_tables
 from tests.fakes.clock import FakeClock
 from towerwatch.flights.v1 import events_pb2 as flights_pb
 
@@ -110,7 +111,7 @@ class StoreUnderTest:
 def stored(database_url: str) -> Iterator[StoreUnderTest]:
     """Yield a store on an empty database."""
     database = Database(database_url)
-    SCHEMA.create_all(database.engine)
+    create_tables(database, SCHEMA)
     yield StoreUnderTest(database)
     database.close()
 

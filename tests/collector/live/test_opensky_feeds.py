@@ -21,6 +21,7 @@ from collector.sources.regions import StatesRegion
 from collector.sources.state_vector import Poll
 from domain.interests import Direction
 from tests.collector.conftest import ON_SQLITE
+from tests.copied_tables import create_tables
 from tests.fakes.clock import FakeClock
 
 NOON: Final = datetime(2013, 2, 13, 12, tzinfo=UTC)
@@ -84,7 +85,7 @@ SUCCESS: Final = RoundResult({"opensky": {"box": POLL}}, {})
 def tested(database_url: str) -> Iterator[FeedUnderTest]:
     """Yield a feed with a day's credits, at noon."""
     database = Database(database_url)
-    SCHEMA.create_all(database.engine)
+    create_tables(database, SCHEMA)
     yield FeedUnderTest(database, FakeClock(NOON))
     database.close()
 

@@ -38,6 +38,7 @@ from domain.interests import Direction
 from domain.traffic import Coverage, DirectionTraffic, Observation
 from domain.windows import Window
 from tests.collector.conftest import ANN, BOB, NOON, NOWHERE, Service, outbox, prove_past_days, wish
+from tests.copied_tables import create_tables
 from tests.fakes.clock import FakeClock
 from tests.fakes.nightly_source import NightlySource, build_flight
 from towerwatch.flights.v1 import events_pb2 as flights_pb
@@ -789,7 +790,7 @@ def test_any_sequence_of_faults_leaves_neither_gap_nor_duplicate(flights: list[F
     with tempfile.TemporaryDirectory() as folder:
         database = Database(f"sqlite:///{folder}/collector.db")
         event.listen(database.engine, "connect", _disable_fsync)
-        SCHEMA.create_all(database.engine)
+        create_tables(database, SCHEMA)
         for airport in ("KJFK", "LICC"):
             InterestStore(database, clock).set(uuid4(), wish(airport, Direction.BOTH))
         source = NightlySource(clock, flights)

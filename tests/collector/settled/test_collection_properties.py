@@ -35,6 +35,7 @@ from collector.settled.schedule import CollectionTiming, list_due_evidence, load
 from collector.sources.flight import Flight
 from domain.interests import Direction
 from tests.collector.conftest import NOON, wish
+from tests.copied_tables import create_tables
 from tests.fakes.clock import FakeClock
 from tests.fakes.faulty_database import DatabaseFault, FaultyDatabase, Killed
 from tests.fakes.nightly_source import RECORD_AFTER, build_flight
@@ -164,7 +165,7 @@ class CollectionScenario:
         event.listen(
             self.database.engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=OFF") and None
         )
-        SCHEMA.create_all(self.database.engine)
+        create_tables(self.database, SCHEMA)
         self.interests = InterestStore(self.database, self.clock)
         self.users = {airport: uuid4() for airport in AIRPORTS}
         self.source = Source(self.clock)

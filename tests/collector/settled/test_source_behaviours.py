@@ -34,6 +34,7 @@ from domain.interests import Direction, Interest
 from domain.traffic import Coverage, Observation, Traffic
 from domain.windows import Window
 from tests.collector.conftest import wish
+from tests.copied_tables import create_tables
 from tests.fakes.clock import FakeClock
 from tests.fakes.nightly_source import build_flight
 from towerwatch.flights.v1 import events_pb2 as flights_pb
@@ -261,7 +262,7 @@ def test_whatever_the_source_does_covered_means_complete(behaviour: Behaviour, p
     with tempfile.TemporaryDirectory() as folder:
         database = Database(f"sqlite:///{folder}/collector.db")
         event.listen(database.engine, "connect", _disable_fsync)
-        SCHEMA.create_all(database.engine)
+        create_tables(database, SCHEMA)
         interests = InterestStore(database, clock)
         for airport in WATCHED:
             interests.set(UUID(int=1), wish(airport, Direction.BOTH, effective_from=BEGIN))
