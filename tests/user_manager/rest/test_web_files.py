@@ -25,9 +25,9 @@ def copy_web(folder: Path, beginnings: dict[str, str]) -> Path:
 
 def test_a_page_names_all_modules_that_its_script_needs(tmp_path: Path) -> None:
     """Each once, also those that import each other in a circle or over several lines; never the script itself."""
-    assert WebFiles().list_modules("account.js") == ["api.js", "dom.js", "page.js", "text.js"]
+    assert WebFiles().list_modules("account.js") == ["api.js", "clock.js", "dom.js", "page.js", "text.js"]
     files = WebFiles(folder=copy_web(tmp_path, {"text.js": ABOUT_LINES, "words.js": NO_IMPORT}))
-    assert files.list_modules("account.js") == ["api.js", "dom.js", "page.js", "text.js", "words.js"]
+    assert files.list_modules("account.js") == ["api.js", "clock.js", "dom.js", "page.js", "text.js", "words.js"]
     page = files.get_page("/account", PageVariant("en", True)).content.decode()
     named = re.findall(r'<link rel="modulepreload" href="/web/[^/]+/([^"]+)">', page)
     assert named == files.list_modules("account.js")
