@@ -88,8 +88,9 @@ def _read_flights(
     flights: Iterable[flights_pb.Flight], direction: Direction
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return the event times of flights, and their fingerprints: of departures first seen, of arrivals last seen."""
-    times = tuple(map(_READ_EVENT_TIME[direction], flights))
-    return times, compute_fingerprints([flight.icao24 for flight in flights], times)
+    messages = list(flights)  # each pass over a repeated field creates the Python objects of its messages anew
+    times = tuple(map(_READ_EVENT_TIME[direction], messages))
+    return times, compute_fingerprints([flight.icao24 for flight in messages], times)
 
 
 def decode_interest_key(key: bytes) -> tuple[str, UUID]:
