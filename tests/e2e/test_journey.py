@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Callable
 from datetime import datetime
+from html import escape
 from pathlib import Path
 from typing import Any, Final
 
@@ -159,7 +160,7 @@ class Journey:
             assert link is not None
             html = mail.message.get_body(("html",))
             assert html is not None
-            assert f'href="{link[0]}"' in html.get_content()
+            assert f'href="{escape(link[0])}"' in html.get_content()
             return link[0]
 
         page = visit.page
