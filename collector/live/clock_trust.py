@@ -39,6 +39,8 @@ _LONGEST_PROOF: Final = 2 * DAY
 """Age up to which a comparison of before this process shows that the clock is right."""
 _KEPT_EVERY: Final = timedelta(hours=1)
 """How often it is stored that the clock was not set since the last comparison."""
+_LARGEST_UNNOTICED: Final = timedelta(seconds=10)
+"""Change of the offset up to which the clock counts as not set: its two readings are not of one instant."""
 _STORED_WITHIN: Final = timedelta(minutes=10)
 """Time within which a comparison is stored, and so found by the next reading."""
 
@@ -113,8 +115,13 @@ class ClockTrust:
         return abs(error) <= LARGEST_CLOCK_ERROR
 
     def must_keep(self) -> bool:
-        """Return True if `keep` is due: an hour after the last time, while the clock is as it was when compared."""
-        if self._last is None or self._last.comparison is None or self._compared_offset != self._last.offset:
+        """Return True if `keep` is due: an hour after the last time, while the clock was not set since it was compared.
+
+        False also if nothing was compared, or the clock is not trusted.
+        """
+        if self._last is None or self._last.comparison is None or self._compared_offset is None:
+            return False
+        if abs(self._last.offset - self._compared_offset) > _LARGEST_UNNOTICED:
             return False
         return self.is_trusted and (self._kept_at is None or self._clock.elapsed() - self._kept_at >= _KEPT_EVERY)
 

@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 from hypothesis import example, given, settings, strategies as st
 
-from chassis.clock import ScaledClock
+from chassis.clock import ScaledClock, SystemClock
 from chassis.db.database import Database
 from chassis.metrics import Metrics, ServiceIdentity
 from collector.interests import InterestStore
@@ -326,3 +326,38 @@ def test_a_receiver_beside_a_wrong_clock_covers_nothing(database: Database) -> N
     asyncio.run(story())
     assert covered == [0]
     assert feed.polls > 10
+
+
+def test_a_restart_keeps_the_trust_on_a_clock_that_moves_between_two_readings(database: Database) -> None:
+    """A real clock: wall and elapsed time are read one after the other, so their difference varies by microseconds."""
+    world = World(database)
+    late = [timedelta(0)]
+    elapsed = world.clock.elapsed
+
+    def read_later() -> timedelta:
+        late[0] = timedelta(microseconds=(late[0].microseconds * 7 + 3) % 11)
+        return elapsed() + late[0]
+
+    world.clock.elapsed = read_later  # type: ignore[method-assign]
+    world.restart()
+    world.compare(timedelta(0))
+    for _ in range(30):
+        assert world.is_trusted()
+        world.clock.advance(12 * HOUR)
+    world.restart()
+    assert world.is_trusted(), "twelve hours after the process before has read its clock"
+
+
+def test_keep_is_due_each_hour_by_the_machines_own_clock(database: Database) -> None:
+    """With the product's clock: after two readings in a row it is still known that nobody has set it."""
+    clock = SystemClock()
+    world = World(database)
+    world.clock = clock  # type: ignore[assignment]
+    world.restart()
+    world.compare(timedelta(0))
+    due = []
+    for _ in range(20):
+        with database.reading() as session:
+            world.trust.read(session)
+        due.append(world.trust.must_keep())
+    assert all(due), due
