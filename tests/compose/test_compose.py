@@ -212,7 +212,10 @@ def test_the_environment_of_kafka_is_enough_for_its_scripts(compose: _Compose, t
     """start.sh writes the properties of the one node, whose quorum is named as the network names it."""
     kafka = compose["services"]["kafka"]
     script = (ROOT / "manifests/base/kafka/start.sh").read_text()
-    for path, here in (("/etc/towerwatch", str(ROOT / "manifests/base/kafka")), ("/tmp", str(tmp_path))):
+    for path, here in (
+        ("/tmp", str(tmp_path)),
+        ("/etc/towerwatch", str(ROOT / "manifests/base/kafka")),
+    ):  # may be in /tmp
         script = script.replace(path, here)
     (tmp_path / "start.sh").write_text(
         script.replace("/opt/kafka/bin/kafka-storage.sh", "true").replace(
