@@ -12,7 +12,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web import AppRunner
-from aiohttp.web_protocol import RequestHandler
+from aiohttp.web_protocol import RequestHandler, RequestPayloadError
 
 from chassis.clients import identify_client, is_trusted_peer
 from chassis.connections import IDLE_WITHIN_S, TransferDeadlines, TransferState, make_room
@@ -35,8 +35,11 @@ class BoundedAppRunner(AppRunner):
         `answers_after_end`: True if a client that has closed its sending direction is still answered; False if it
         counts as disconnected, because a server cannot distinguish the two. The other arguments are those of
         `AppRunner`.
+
+        Compressed bodies stay as they are: aiohttp would decompress them, so that their headers are no longer true of
+        them, and a small body may cost much memory and time.
         """
-        super().__init__(*args, keepalive_timeout=IDLE_WITHIN_S, **options)
+        super().__init__(*args, keepalive_timeout=IDLE_WITHIN_S, auto_decompress=False, **options)
         self._open: set[_LimitedConnection] = set()
         self._trusted_proxy = trusted_proxy
         self._answers_after_end = answers_after_end
@@ -128,7 +131,7 @@ class _LimitedConnection(RequestHandler):
 
         aiohttp calls this, also with the bytes of such a request.
         """
-        if not isinstance(options.get("exc_info"), HttpProcessingError):
+        if not isinstance(options.get("exc_info"), HttpProcessingError | RequestPayloadError):
             super().log_exception(*args, **options)
 
     def handle_error(

@@ -134,10 +134,15 @@ class Gateway:
 
 
 def _require_plain_coding(request: web.Request) -> None:
-    """Raise _RefusedError for a body in another transfer coding than `chunked`, which would be passed on undecoded."""
+    """Raise _RefusedError for a body in another transfer coding than `chunked`, or in a content coding.
+
+    The gateway passes bodies on undecoded, and no service decodes them.
+    """
     codings = [value.strip(" \t").lower() for value in request.headers.getall("Transfer-Encoding", [])]
     if codings and (codings != ["chunked"] or request.version < HttpVersion11):
         raise _RefusedError(HTTPStatus.NOT_IMPLEMENTED, problems.UNKNOWN_CODING)
+    if any(value.strip(" \t").lower() != "identity" for value in request.headers.getall("Content-Encoding", [])):
+        raise _RefusedError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, problems.COMPRESSED)
 
 
 class _Exchange:

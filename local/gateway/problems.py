@@ -16,6 +16,7 @@ NO_ROUTE: Final = "There is nothing at this address; what there is can be read a
 NO_PROXY: Final = "This address is no proxy: ask it for its own paths alone."
 TOO_LARGE: Final = "The body is larger than anything that Towerwatch reads."
 UNKNOWN_CODING: Final = "Send the body with a Content-Length, or by HTTP/1.1 in the transfer coding chunked alone."
+COMPRESSED: Final = "Send the body as it is: a body in a content coding, such as gzip, is not read."
 UNREADABLE_BODY: Final = "The body of the request cannot be read: its transfer coding is broken."
 
 

@@ -1,6 +1,7 @@
 """The bounds on HTTP connections: a client that sends or reads slowly is closed, and keeps nobody else out."""
 
 import asyncio
+import gzip
 import logging
 import resource
 import socket
@@ -156,6 +157,8 @@ def test_a_client_that_ends_within_a_request_is_closed(port: int) -> None:
         b"GET / HTTP/1.1\r\nHost: localhost\r\nX: private\x00\r\n\r\n",
         b"GET / HTTP/1.1\r\nprivate\r\n\r\n",
         b"\x16\x03\r\n\r\n",
+        b"POST /nope HTTP/1.1\r\nHost: localhost\r\nContent-Encoding: gzip\r\nContent-Length: 7\r\n\r\nprivate",
+        b"POST /nope HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n3\r\npri\r\nvate\r\n",
     ],
 )
 def test_a_malformed_request_leaves_nothing_in_the_log(
@@ -170,6 +173,16 @@ def test_a_malformed_request_leaves_nothing_in_the_log(
     of_requests = [each for each in caplog.records if each.name != "waitress.queue"]  # which a busy machine fills
     assert [each for each in of_requests if each.levelno >= logging.WARNING or each.exc_info] == []
     assert "private" not in caplog.text
+
+
+def test_a_compressed_body_stays_as_it_is() -> None:
+    """A handler gets the bytes that the headers speak of, of which some may stand for very many."""
+    at, body = free_port(), gzip.compress(bytes(1 << 20))
+    with serve_aiohttp(at), connect(at) as client:
+        head = "POST /read HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Encoding: gzip\r\n"
+        client.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        answer = b"".join(iter(lambda: client.recv(1 << 16), b""))
+    assert answer.partition(b"\r\n\r\n")[2] == body
 
 
 def test_a_byte_now_and_then_does_not_keep_a_request_open(port: int, monkeypatch: pytest.MonkeyPatch) -> None:

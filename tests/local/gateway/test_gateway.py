@@ -1,5 +1,6 @@
 """The gateway over real sockets: what it passes on, what it refuses, and what it says when no service answers."""
 
+import gzip
 import json
 import sys
 import threading
@@ -101,6 +102,7 @@ def test_the_documentation_is_below_a_path_of_its_own(gateway: RunningGateway) -
     assert [head.split(b" ")[1] for head in gateway.service.seen] == [b"/docs", b"/docs/a.js?v=1", b"/openapi.json"]
 
 
+COMPRESSED = gzip.compress(b"hello", mtime=0)
 CHUNKED = b"Transfer-Encoding: chunked\r\n"
 SECOND = b"GET /users HTTP/1.1\r\n" + HOST + b"\r\n"
 
@@ -125,6 +127,9 @@ SECOND = b"GET /users HTTP/1.1\r\n" + HOST + b"\r\n"
             ("an unknown coding", b"Transfer-Encoding: xchunked\r\n", b"0\r\n\r\n", 400),
             ("a coding before chunked", b"Transfer-Encoding: gzip, chunked\r\n", b"0\r\n\r\n", 501),
             ("chunked twice", CHUNKED + b"Transfer-Encoding: identity\r\n", b"0\r\n\r\n", 400),
+            ("a compressed body", b"Content-Encoding: gzip\r\nContent-Length: 25\r\n", COMPRESSED, 415),
+            ("a body that is said to be compressed", b"Content-Encoding: br\r\nContent-Length: 2\r\n", b"{}", 415),
+            ("two content codings", b"Content-Encoding: identity, gzip\r\nContent-Length: 2\r\n", b"{}", 415),
             ("a broken chunk", CHUNKED, b"zz\r\nhello\r\n0\r\n\r\n", 400),
             ("a chunk that is too long", CHUNKED, b"5\r\nhello!\r\n0\r\n\r\n", 400),
             ("a line break in an extension", CHUNKED, b'5;x="\n"\r\nhello\r\n0\r\n\r\n', 400),
