@@ -95,7 +95,7 @@ def _accounts() -> Flask:
 def _flights() -> Flask:
     """Create the app of collector with all of its routes."""
     app = create_app("collector", Metrics(ServiceIdentity("collector", "test")), collector_rest.PROBLEMS, lambda: None)
-    app.register_blueprint(collector_rest.blueprint(Mock(), Mock(), Mock(), "token", *(Mock() for _ in range(5))))
+    app.register_blueprint(collector_rest.blueprint(Mock(), Mock(), Mock(), "token", *(Mock() for _ in range(6))))
     app.register_blueprint(openapi.create_blueprint("flights", "1", ""))
     return app
 
