@@ -59,7 +59,10 @@ WORDS = {
     "firing": ["Above your level", "31 departures"],
     "paused": ["Paused", "No mails until", "Resume"],
     "paused for good": ["Paused", "until you resume it, for a year at most"],
-    "learning": ["Learning", "is learning what is usual here. Mails by percent come from"],
+    "learning": [
+        "Learning",
+        "learning what is usual here: it collects the weeks before. Alerts by percent come from",
+    ],
     "usual": ["Normal", "above 150 % of what is usual or below 50 % of what is usual"],
     "unheard": ["Not known", "Nobody has reported a flight here", "since 1 November"],
     "nothing yet": ["Not known", "Nothing has been collected yet"],
