@@ -63,15 +63,16 @@ def withdraw(state: str, **members: Any) -> dict[str, Any]:
             withdraw("resolved", flights=25),
             {},
             "We take back that it was no longer above 20: 25 departures by what is known now.",
-            "Ritiriamo l’avviso che il traffico non era più sopra la tua soglia (20): 25 partenze, per quanto si sa ora.",
+            "Ritiriamo l’avviso che il traffico non era più sopra la tua soglia (20): 25 partenze,"
+            " per quanto si sa ora.",
             id="end",
         ),
         pytest.param(
             withdraw("resolved", bound="low", flights=3),
             {"high_value": None, "low_percent": 50, "usual": 12.5},
             "We take back that it was no longer below 50 %: 3 departures by what is known now, where 12.5 are usual.",
-            "Ritiriamo l’avviso che il traffico non era più sotto la tua soglia (50 %): 3 partenze, per quanto si sa ora,"
-            " di solito 12,5.",
+            "Ritiriamo l’avviso che il traffico non era più sotto la tua soglia (50 %): 3 partenze,"
+            " per quanto si sa ora, di solito 12,5.",
             id="end in percent",
         ),
         pytest.param(

@@ -154,8 +154,8 @@ export function describeFreshness({freshness, windows = []}, zone, now = findNow
  * That is a window that is not known to its end, and of which nobody was told. If there is none, the end of the last one.
  */
 export function findFirstUntold({freshness, windows}) {
-  const known = freshness.known_until ? Date.parse(freshness.known_until) : -Infinity;
-  const untold = windows.find((each) => isAwaited(each, known));
+  const lastKnown = windows.findLastIndex((each) => each.is_closed);
+  const untold = windows.find((each, at) => isAwaited(each, at > lastKnown));
   if (untold) return Date.parse(untold.window_start);
   const end = windows.at(-1)?.window_end ?? freshness.known_until;
   return end ? Date.parse(end) : null;
@@ -163,11 +163,11 @@ export function findFirstUntold({freshness, windows}) {
 
 /** Return true if what becomes known of a window may still alert; false if it is known, was told, or is never judged.
  *
- * A gap is passed over once all after it is known, whatever was changed in it. `known`: the end of what is known.
+ * A gap is passed over unless it is the newest, whatever was changed in it: the windows after it would be told again.
  */
-function isAwaited({is_closed: isClosed, alerts, why_unknown: why, window_end: end}, known) {
+function isAwaited({is_closed: isClosed, alerts, why_unknown: why}, isNewest) {
   if (isClosed || alerts.length || ["before_coverage", "before_effective_from"].includes(why)) return false;
-  return !["gap", "changed_before_judged"].includes(why) || Date.parse(end) > known;
+  return isNewest || !["gap", "changed_before_judged"].includes(why);
 }
 
 /** Return from when on a paused interest is to be judged that is resumed now: from the present or, if a window that began
