@@ -64,6 +64,13 @@ def test_keys_are_sorted_and_texts_are_written_with_care(language: str) -> None:
             assert language == "en" or "'" not in text, key
 
 
+def test_an_italian_address_is_an_e_mail_address_and_a_message_is_a_mail() -> None:
+    """Italian calls the address "indirizzo e-mail", and we call what is sent to it "mail", never "e-mail"."""
+    for key, entry in load_catalogue("it").items():
+        for text in list_forms(entry):
+            assert not re.search(r"indirizzo mail|(?<!indirizzo )e-mail", text, re.IGNORECASE), key
+
+
 def test_both_languages_have_the_same_keys_names_and_plurals() -> None:
     """Each name of a value in one language is in the other; plurals have the forms of whole numbers."""
     english, italian = (load_catalogue(language) for language in LANGUAGES)

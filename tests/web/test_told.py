@@ -62,7 +62,7 @@ def test_corrections_stand_beside_what_they_correct(site: Site, browser: Browser
         expect(first.locator(".mails > li")).to_have_count(1)
         expect(first.locator(".mails > li")).to_contain_text("22 departures, above your 20.")
         expect(first.locator(".correction")).to_have_text(
-            "Corrected later. Withdrawn: 19 departures by what is known now; you are told above 20."
+            "Corrected later. We take back the alert above 20: 19 departures by what is known now."
         )
         page.get_by_text("Your levels before: 1").click()
         expect(page.locator(".told-head")).to_contain_text("above 15 flights")
@@ -111,14 +111,14 @@ def test_each_entry_says_by_which_level_and_why(site: Site, browser: Browser, an
             ],
             ["44 departures where 26.5 are usual, above your 150 %."],
             ["Back to normal: 14 departures where 26.5 are usual, not below your 50 %."],
-            ["4 departures, still below your 5. It was so for 3 in a row."],
+            ["4 departures, still below your 5. It was so for 3 hours in a row."],
             ["Above your level: 44 departures."],
         ],
         "it": [
             ["4 partenze, di solito 26,5: sotto la tua soglia (50 %)."],
             ["44 partenze, di solito 26,5: sopra la tua soglia (150 %)."],
             ["Di nuovo normale: 14 partenze, di solito 26,5: non sotto la tua soglia (50 %)."],
-            ["4 partenze, ancora sotto la tua soglia (5). È stato così per 3 di seguito."],
+            ["4 partenze, ancora sotto la tua soglia (5). È stato così per 3 ore di fila."],
             ["Sopra la tua soglia: 44 partenze."],
         ],
     }

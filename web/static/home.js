@@ -7,8 +7,8 @@ import {byId, el, fill} from "./dom.js";
 import {announce, buildAccountNotices, describeError, poll, requireAccount, showError, startPage} from "./page.js";
 import {formatInstant, t} from "./text.js";
 import {
-  describeFreshness, describeInterest, describeMore, describeState, findChartLevels, findFirstUntold, findMeasure, findPause,
-  findZone, nameAirport, nameCountry, nameWindow, readWindows, explainUnknown,
+  describeFreshness, describeInterest, describeMore, describeState, findBegin, findChartLevels, findMeasure, findPause,
+  findResumption, findZone, nameAirport, nameCountry, nameWindow, readWindows, explainUnknown,
 } from "./words.js";
 
 const EVERY_MS = 30_000;
@@ -16,7 +16,6 @@ const AT_ONCE = 3; // requests at the same time: a person with many airports sha
 const HOUR_MS = 3_600_000;
 const DAY_MS = 24 * HOUR_MS;
 const LONGEST_PAUSE_MS = 365 * DAY_MS; // the service allows a day more
-const FARTHEST_BACK_MS = 29 * DAY_MS; // the service allows a day more
 
 requestEarly("/interests");
 startPage(async (context) => {
@@ -227,7 +226,7 @@ class Card {
     await this.attempt(() => this.update());
   }
 
-  /** End the pause. A window of before it that was not known when it began is told still, once it is known. */
+  /** End the pause. A window that began before it and is not known to its end yet is told, once it is. */
   async goOn() {
     await this.update().catch(() => {}); // with it comes the service's present time, and what was told until now
     await this.moveStart(this.answer ? findResumption(this.answer) : now(), "card.resumed");
@@ -252,7 +251,7 @@ class Card {
       "low_percent", "for_windows", "repeat"];
     const body = Object.fromEntries(members.filter((name) => interest[name] !== null).map((name) => [name, interest[name]]));
     // What was judged before is not judged again, what was not known yet will be; a pause goes on.
-    const begin = findBegin(this.answer && findFirstUntold(this.answer));
+    const begin = findBegin(this.answer);
     body.effective_from = new Date(Math.max(begin, new Date(interest.effective_from).getTime())).toISOString();
     try {
       const found = await request("POST", "/interests", {body});
@@ -288,23 +287,6 @@ class Card {
       return null;
     }
   }
-}
-
-/** Return from when on an interest is to be judged that is paused: from the present or, if windows of before the pause are
- * not known yet, from the first of these, which are told then. Those of the pause that are not known yet are told, too.
- */
-function findResumption(answer) {
-  const at = (instant) => new Date(instant).getTime();
-  // A pause is a version of its own: the version before it was in effect until then.
-  const before = answer.former_versions.filter((each) => at(each.effective_from) < at(each.until)).at(-1);
-  const untold = findFirstUntold(answer);
-  if (!before || untold === null || untold >= at(before.until)) return now();
-  return Math.max(findBegin(untold), Math.min(at(before.effective_from), now()));
-}
-
-/** Return from when on an interest is to be judged of which everything was told until `untold` (null: not known). */
-function findBegin(untold) {
-  return untold === null || untold < now() - FARTHEST_BACK_MS ? now() : Math.min(untold, now());
 }
 
 /** Return the further conditions of an interest, and what the service says of its airport's code. */

@@ -5,6 +5,7 @@ import {formatAgo, formatInstant, formatNumber, formatRange, language, t} from "
 
 const FOR_A_YEAR_MS = 300 * 86_400_000; // A pause beyond this is one "until I resume": the service allows 366 days.
 const LATE_AFTER_MS = 37.5 * 3_600_000; // A day's record comes in the morning after it; operators are alerted then, too (CoverageLags).
+const FARTHEST_BACK_MS = 29 * 86_400_000; // An interest may be in effect from a day more back.
 const REASONS = new Set([
   "not_collected", "gap", "before_coverage", "before_effective_from", "changed_before_judged", "usual_unknown",
   "usual_too_small", "usual_not_reached",
@@ -148,11 +149,42 @@ export function describeFreshness({freshness, windows = []}, zone, now = findNow
   return live ? `${known} ${t("fresh.interrupted", {until: formatInstant(live.window_end, {zone})})}` : known;
 }
 
-/** Return from when on nobody has been told anything: the end of the last window that is known or was alerted; null: unknown. */
+/** Return the start of the first window that may still be told; null: nothing is known of the airport.
+ *
+ * That is a window that is not known to its end, and of which nobody was told. If there is none, the end of the last one.
+ */
 export function findFirstUntold({freshness, windows}) {
-  const ends = windows.filter((each) => each.is_closed || each.alerts.length).map((each) => each.window_end);
-  if (freshness.known_until) ends.push(freshness.known_until);
-  return ends.length ? Math.max(...ends.map((each) => new Date(each).getTime())) : null;
+  const lastKnown = windows.findLastIndex((each) => each.is_closed);
+  const untold = windows.find((each, at) => isAwaited(each, at > lastKnown));
+  if (untold) return Date.parse(untold.window_start);
+  const end = windows.at(-1)?.window_end ?? freshness.known_until;
+  return end ? Date.parse(end) : null;
+}
+
+/** Return true if what becomes known of a window may still alert; false if it is known, was told, or is never judged.
+ *
+ * A gap is passed over unless it is the newest, whatever was changed in it: the windows after it would be told again.
+ */
+function isAwaited({is_closed: isClosed, alerts, why_unknown: why}, isNewest) {
+  if (isClosed || alerts.length || ["before_coverage", "before_effective_from"].includes(why)) return false;
+  return isNewest || !["gap", "changed_before_judged"].includes(why);
+}
+
+/** Return from when on a paused interest is to be judged that is resumed now: from the present or, if a window that began
+ * before the pause may still be told, from that one's start. Windows of the pause that are not known yet are told, too.
+ */
+export function findResumption(answer, now = findNow()) {
+  // A pause is a version of its own: the version before it was in effect until then.
+  const before = answer.former_versions.filter((each) => Date.parse(each.effective_from) < Date.parse(each.until)).at(-1);
+  const untold = findFirstUntold(answer);
+  if (!before || untold === null || untold >= Date.parse(before.until)) return now;
+  return Math.max(findBegin(answer, now), Math.min(Date.parse(before.effective_from), now));
+}
+
+/** Return from when on an interest is to be judged that goes on as this answer shows it: from its first untold window. */
+export function findBegin(answer, now = findNow()) {
+  const untold = answer && findFirstUntold(answer);
+  return untold === null || untold < now - FARTHEST_BACK_MS ? now : Math.min(untold, now);
 }
 
 /** Return why a window is not judged, in words; null if it was. */
@@ -161,21 +193,26 @@ export function explainUnknown(window) {
   return t(`why.${REASONS.has(window.why) ? window.why : "other"}`);
 }
 
-/** Return one alert of a window in words: what was said and, where the levels of its version are known, by which level.
+/** Return one alert of a window in words: what was said or taken back and, where its version's levels are known, by which.
  *
  * `raisedBy`: the interest as it was when the alert was raised, null if that is not kept any more; `usual`: what was
  * usual in the window, null without percents.
  */
 export function describeAlert(alert, interest, {raisedBy = null, usual = null} = {}) {
   const isBreach = ["firing", "still"].includes(alert.state);
-  const key = isBreach ? `said.${alert.state}.${alert.bound}` : `said.${alert.state}`;
+  const isWithdrawn = alert.state === "withdrawn";
+  const isEnd = alert.withdrawn_state === "resolved"; // what is withdrawn is that a breach has ended
+  const kind = isWithdrawn ? (isEnd ? "withdrawn.end" : "withdrawn.breach") : alert.state;
+  const key = isBreach ? `said.${kind}.${alert.bound}` : `said.${kind}`;
   if (alert.flights === null || alert.flights === undefined) return t(`${key}.short`);
   const flights = countFlights(interest.direction, alert.flights);
   const level = raisedBy && readLevels(raisedBy)[alert.bound];
   if (!level) return t(key, {flights});
   const measure = level.measure === "percent" && usual !== null ? "usual" : level.measure;
-  const said = t(`said.${alert.state}.${alert.bound}.${measure}`, {flights, level: level.value, ...(measure === "usual" ? {usual} : {})});
-  return isBreach && raisedBy.for_windows > 1 ? `${said} ${t("said.in_a_row", {count: raisedBy.for_windows})}` : said;
+  const said = t(`said.${kind}.${alert.bound}.${measure}`, {flights, level: level.value, ...(measure === "usual" ? {usual} : {})});
+  if (raisedBy.for_windows === 1 || !(isBreach || isWithdrawn)) return said;
+  const inARow = isBreach ? `said.in_a_row.${raisedBy.window}` : `said.takes_in_a_row.${raisedBy.window}`;
+  return `${said} ${t(inARow, {count: raisedBy.for_windows})}`;
 }
 
 /** Return a function that gives the interest of an answer as it was in a version; null if that is not kept any more. */
