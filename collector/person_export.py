@@ -34,7 +34,7 @@ class StoredInterest:
 
 @dataclass(frozen=True, slots=True)
 class PersonRecord:
-    """The counts that limit one person's changes."""
+    """The counts that limit one person's changes and costly reads."""
 
     paid: int
     """Microcredits; see `collector.settled.shares`."""
@@ -43,6 +43,9 @@ class PersonRecord:
     writes: int
     past_windows_until: datetime | None
     """The time at which the person's budget of past windows is whole again; None: none was used."""
+    read_minute: datetime | None
+    """Begin of the minute in which costly reads were counted last; None: none were."""
+    reads: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +111,7 @@ def _parse_token(token: str) -> UUID | None:
 
 
 def _load_person(session: Session, user_id: UUID) -> PersonRecord | None:
-    """Return the counts that limit a person's changes; None if nothing was counted."""
+    """Return the counts that limit a person's changes and reads; None if nothing was counted."""
     row = session.get(PersonRow, user_id)
     if row is None:
         return None
@@ -117,6 +120,8 @@ def _load_person(session: Session, user_id: UUID) -> PersonRecord | None:
         _EPOCH + timedelta(minutes=row.minute) if row.minute else None,
         row.writes,
         _EPOCH + timedelta(milliseconds=row.past_windows_until) if row.past_windows_until else None,
+        _EPOCH + timedelta(minutes=row.read_minute) if row.read_minute else None,
+        row.reads,
     )
 
 

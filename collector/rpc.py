@@ -204,13 +204,15 @@ def _to_former_interest(version: FormerVersion) -> interests_pb.FormerInterest:
 
 
 def _to_person_record(record: PersonRecord) -> interests_pb.PersonRecord:
-    """Return the protobuf message of the counts that limit a person's changes."""
+    """Return the protobuf message of the counts that limit a person's changes and reads."""
     until = record.past_windows_until
     return interests_pb.PersonRecord(
         paid=record.paid,
         minute=None if record.minute is None else _to_timestamp(record.minute),
         writes=record.writes,
         past_windows_until=None if until is None else _to_timestamp(until),
+        read_minute=None if record.read_minute is None else _to_timestamp(record.read_minute),
+        reads=record.reads,
     )
 
 

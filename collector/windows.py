@@ -110,7 +110,9 @@ class WindowQueries:
             row, since = _require_interest(session, request), _check_range(request, now)
             request = _set_earliest_begin(request, since)
             ends = load_known_ends(session, row.airport, Direction(row.direction))
-            return row.value(), _digest(session, row, since, ends, request, now)
+            known_until = _find_common_end([each.known_until for each in ends.values()])
+            latest = _find_latest(row.value(), known_until, since, now)
+            return row.value(), _digest(session, row, since, ends, latest, request, now)
 
     def find_windows(self, request: WindowRequest) -> tuple[InterestWindows, str]:
         """Return the windows of an interest, and the tag of this answer as `find_tag` returns it.
@@ -149,7 +151,7 @@ class WindowQueries:
                 if back == _LONG_LOOKBACK or not _looks_farther_back(history, versions, span, back):
                     break
                 back = _LONG_LOOKBACK
-            tag = _digest(session, row, since, ends, request, now)
+            tag = _digest(session, row, since, ends, latest, request, now)
         windows = judge_known_windows(history, versions, within, ends)
         newest = windows if within == latest else judge_known_windows(history, versions, latest, ends)
         begin = windows[0].start if windows else since
@@ -272,10 +274,11 @@ def _digest(
     row: InterestRow,
     oldest: datetime,
     ends: Mapping[Direction, KnownEnds],
+    latest: range,
     request: WindowRequest,
     now: datetime,
 ) -> str:
-    """Return a digest of all that the answer follows from.
+    """Return a digest of all that the answer follows from; `latest`: the numbers of the last windows.
 
     Whatever is stored of a flight, a live movement or its outcome is stored with a row of the airport that has a higher
     id, or with a change of the coverage's row or the days of history. An index finds the highest id at once.
@@ -285,7 +288,7 @@ def _digest(
     values: list[object] = [
         _FORM,
         (row.interest_id, row.version, row.updated_at, row.effective_from > now),
-        (request.begin, request.end, oldest),
+        (request.begin, request.end, oldest, latest.stop),
         [[getattr(each, name) for name in columns] for each in session.scalars(cursors)],
         [
             session.scalar(

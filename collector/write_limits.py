@@ -120,7 +120,7 @@ class WriteLimit:
     def count_write(self, user_id: UUID) -> None:
         """Count a write of a person. Raises TooManyWritesError if it exceeds the limit; DatabaseUnavailableError.
 
-        One statement counts, for all replicas in one row.
+        An upsert counts in the person's row, for all replicas.
         """
         now = self._unix_time()
         with self._database.transaction() as session:

@@ -38,7 +38,7 @@ class FormerInterest:
 
 @dataclass(frozen=True, slots=True)
 class WriteRecord:
-    """The collector's counts that limit one person's changes."""
+    """The collector's counts that limit one person's changes and costly reads."""
 
     paid_microcredits: int
     """Millionths of the source's credits that count as paid."""
@@ -48,6 +48,10 @@ class WriteRecord:
     """The number of changes in that minute."""
     past_windows_until: datetime | None
     """The time at which the budget of past windows is whole again; None: none was used."""
+    read_minute: datetime | None
+    """Begin of the minute in which costly reads were counted last; None: none were."""
+    reads: int
+    """The number of costly reads in that minute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +135,8 @@ def _decode_writes(person: service_pb.PersonRecord) -> WriteRecord:
         _to_instant(person.minute) if person.HasField("minute") else None,
         person.writes,
         _to_instant(person.past_windows_until) if person.HasField("past_windows_until") else None,
+        _to_instant(person.read_minute) if person.HasField("read_minute") else None,
+        person.reads,
     )
 
 

@@ -65,7 +65,8 @@ KEPT_ELSEWHERE: Final = (
         f"{NOTIFIER_STATUS_DAYS} days.",
     ),
     KeptElsewhere(
-        "Your name, address and time zone, when a mail to you is due; whose token or session it is, when it is used.",
+        "Your name, address and time zone, when a mail to you is due; whose token or session it is, when it is used; "
+        "where one machine keeps all, how many answers that cost much you have had in the present minute.",
         "The memory of the notifier and of the collector",
         "Seconds; a minute at most.",
     ),

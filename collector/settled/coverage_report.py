@@ -93,7 +93,7 @@ class CoverageReports:
         begin = day_of(now) - JUDGED_DAYS * DAY
         with self._database.reading() as session:
             require_interest(session, user_id, icao)
-            schedule = load_schedule(session, self._timing, now, icao)
+            schedule = load_schedule(session, self._timing, now, [icao])
             rows = {
                 row.direction: row for row in session.scalars(select(CoverageRow).where(CoverageRow.airport == icao))
             }

@@ -1,6 +1,6 @@
 """Queries for the planner of history: airports with interests in percent, and what is known before their coverage."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from uuid import UUID
 
@@ -18,6 +18,8 @@ from domain.interests import Direction
 
 Key = tuple[str, Direction]
 """An airport and a direction, never both."""
+People = Mapping[Key, Mapping[UUID, datetime]]
+"""Who has an interest in percent, by airport and direction, each with the time since when."""
 
 
 def load_history(session: Session, schedule: Schedule, now: datetime) -> list[HistoryTarget]:
@@ -26,7 +28,11 @@ def load_history(session: Session, schedule: Schedule, now: datetime) -> list[Hi
     Left out are those without coverage yet, and those of which days are due: these come first. An interest in both
     directions makes two. After an answer that cannot be counted, nothing is asked for during some hours.
     """
-    people = _load_people(session)
+    return _load_ready(session, schedule, _load_people(session, None), now)
+
+
+def _load_ready(session: Session, schedule: Schedule, people: People, now: datetime) -> list[HistoryTarget]:
+    """Load what `load_history` loads, of the airports and directions in `people`."""
     if not people:
         return []
     targets = {(target.airport, target.direction): target for target in schedule.targets}
@@ -44,10 +50,15 @@ def load_history(session: Session, schedule: Schedule, now: datetime) -> list[Hi
     ]
 
 
-def load_forecast_history(session: Session, schedule: Schedule, now: datetime) -> list[HistoryTarget]:
-    """Load what `load_history` will load once what is due is collected, also of airports without coverage yet."""
-    people = _load_people(session)
-    ready = load_history(session, schedule, now)
+def load_forecast_history(
+    session: Session, schedule: Schedule, now: datetime, airports: Collection[str] | None = None
+) -> list[HistoryTarget]:
+    """Load what `load_history` will load once what is due is collected, also of airports without coverage yet.
+
+    `airports`: those that the schedule was loaded for; None: all.
+    """
+    people = _load_people(session, airports)
+    ready = _load_ready(session, schedule, people, now)
     there = {(each.airport, each.direction) for each in ready}
     rest = {
         (target.airport, target.direction): target
@@ -121,13 +132,15 @@ def _is_up_to_date(target: CollectionTarget) -> bool:
     return target.covered_until == target.next_begin >= target.available_until
 
 
-def _load_people(session: Session) -> Mapping[Key, Mapping[UUID, datetime]]:
-    """Return who has an interest in percent, by airport and direction, each with the time since when."""
+def _load_people(session: Session, airports: Collection[str] | None) -> People:
+    """Return who has an interest in percent in some airports, or in any if `airports` is None."""
     query = (
         select(InterestRow.airport, InterestRow.direction, InterestRow.user_id, func.min(InterestRow.created_at))
         .where(or_(InterestRow.high_percent.is_not(None), InterestRow.low_percent.is_not(None)))
         .group_by(InterestRow.airport, InterestRow.direction, InterestRow.user_id)
     )
+    if airports is not None:
+        query = query.where(InterestRow.airport.in_(airports))
     wishes: dict[Key, dict[UUID, datetime]] = {}
     for airport, direction, person, since in session.execute(query):
         for part in Direction(direction).parts:

@@ -1,13 +1,13 @@
 """Queries for the planner: the airports and directions with interests, how far each is collected, what is recorded."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
-from sqlalchemy import func, select
-from sqlalchemy.orm import Session
+from sqlalchemy import Select, func, select
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from collector.intervals import (
     DAY,
@@ -32,13 +32,14 @@ from collector.settled.evidence import (
 from collector.settled.failing_airports import FailingAirports
 from collector.settled.planner import CollectionTarget
 from collector.settled.record_store import load_records
-from collector.settled.shares import Payments
+from collector.settled.shares import NO_PAYMENTS, Payments
 from domain.airports import find_airport
 from domain.interests import Direction
 
 ASK_AGAIN_AFTER: Final = timedelta(hours=6)
 """Time after which an interval whose answer is doubted (no flights at a busy airport) is asked for again."""
 
+_Query = TypeVar("_Query", bound=Select[*tuple[Any, ...]])
 
 _WISHES: Final = select(
     InterestRow.airport,
@@ -48,6 +49,9 @@ _WISHES: Final = select(
     func.min(InterestRow.effective_from),
     func.min(InterestRow.created_at),
 ).group_by(InterestRow.airport, InterestRow.direction, InterestRow.user_id)
+_COVERAGE: Final = select(CoverageRow)
+_UNHEARD: Final = select(UnheardRow)
+_LAST_POLLS: Final = select(LastPollRow)
 _COVERED_CURSORS: Final = select(CoverageRow.airport, CoverageRow.direction, CoverageRow.covered_until)
 _UNHEARD_CURSORS: Final = select(UnheardRow.airport, UnheardRow.direction, UnheardRow.asked_until)
 
@@ -71,21 +75,33 @@ class Schedule:
     """In no order."""
     records: NightlyRecords
     payments: Payments
-    """What each person has paid of the credits."""
+    """What each person has paid of the credits; NO_PAYMENTS in a schedule of some airports alone."""
 
 
-def load_schedule(session: Session, timing: CollectionTiming, now: datetime, airport: str | None = None) -> Schedule:
+def load_schedule(
+    session: Session, timing: CollectionTiming, now: datetime, airports: Collection[str] | None = None
+) -> Schedule:
     """Load every airport and direction that has an interest, with what is due for it at `now`; and the evidence.
 
-    `airport`: load only the targets of this airport; None: of all. An interest in both directions makes two targets. An
-    airport whose code was retired makes none: the source has no flights of it, and its credits would be lost.
+    `airports`: load only the targets of these, and no payments, so that it costs the less the fewer they are; None: of
+    all. An interest in both directions makes two targets. An airport whose code was retired makes none: the source has
+    no flights of it, and its credits would be lost.
     """
     records = load_records(session, now)
-    coverage = {(row.airport, row.direction): row for row in session.scalars(select(CoverageRow))}
-    unheard = {(row.airport, row.direction): row.asked_until for row in session.scalars(select(UnheardRow))}
-    polls = {(row.airport, row.direction): row for row in session.scalars(select(LastPollRow))}
+    coverage = {
+        (row.airport, row.direction): row
+        for row in session.scalars(_restrict(_COVERAGE, CoverageRow.airport, airports))
+    }
+    unheard = {
+        (row.airport, row.direction): row.asked_until
+        for row in session.scalars(_restrict(_UNHEARD, UnheardRow.airport, airports))
+    }
+    polls = {
+        (row.airport, row.direction): row
+        for row in session.scalars(_restrict(_LAST_POLLS, LastPollRow.airport, airports))
+    }
     targets = []
-    for (icao, direction), demand in _load_demands(session, airport).items():
+    for (icao, direction), demand in _load_demands(session, airports).items():
         if find_airport(icao) is None:
             continue
         key = icao, direction.value
@@ -108,7 +124,7 @@ def load_schedule(session: Session, timing: CollectionTiming, now: datetime, air
                 uncounted_at=poll.uncounted_at if poll else None,
             )
         )
-    return Schedule(targets, records, load_payments(session))
+    return Schedule(targets, records, load_payments(session) if airports is None else NO_PAYMENTS)
 
 
 def load_earliest_begins(session: Session, now: datetime) -> dict[Direction, datetime]:
@@ -229,15 +245,18 @@ class _TargetDemand:
         )
 
 
-def _load_demands(session: Session, airport: str | None) -> Mapping[tuple[str, Direction], _TargetDemand]:
+def _restrict(query: _Query, airport: InstrumentedAttribute[str], airports: Collection[str] | None) -> _Query:
+    """Return the query for the rows of some airports alone, or unchanged if `airports` is None."""
+    return query if airports is None else query.where(airport.in_(airports))
+
+
+def _load_demands(session: Session, airports: Collection[str] | None) -> Mapping[tuple[str, Direction], _TargetDemand]:
     """Return, by airport and direction, the number of interests, and what each of their people wants.
 
-    `airport`: only the interests in this airport; None: in all. A direction without interests is left out. An interest
+    `airports`: only the interests in these; None: in all. A direction without interests is left out. An interest
     in both directions counts for each of them.
     """
-    query = _WISHES
-    if airport is not None:
-        query = query.where(InterestRow.airport == airport)
+    query = _restrict(_WISHES, InterestRow.airport, airports)
     demands: dict[tuple[str, Direction], _TargetDemand] = {}
     for icao, direction, person, interests, effective_from, created_at in session.execute(query):
         for part in Direction(direction).parts:

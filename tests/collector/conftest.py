@@ -206,6 +206,7 @@ def app_of(
     status = SchedulerStatus(database, clock, timing, QuotaStore(BUDGET))
     live_status = LiveStatus(database, clock, FEEDS, QuotaStore(BUDGET, Bucket.STATES), metrics)
     read_limit = ReadLimit(database, limits, metrics, unix_time)
+    learning = LearningReports(database, clock, timing, QuotaStore(BUDGET))
     app.register_blueprint(
         blueprint(
             InterestStore(database, clock, limits),
@@ -217,7 +218,7 @@ def app_of(
             lambda: Scheduler.build(status.load_state(), live_status.load_state()),
             WriteLimit(database, limits, metrics),
             read_limit,
-            LearningReports(database, clock, timing, QuotaStore(BUDGET)).find_learning_ends,
+            learning.find_learning_ends,
             COOKIE.read_credential,
         )
     )
@@ -227,7 +228,7 @@ def app_of(
             InterestStore(database, clock, limits),
             users,
             read_limit,
-            LearningReports(database, clock, timing, QuotaStore(BUDGET)).find_learning_ends,
+            learning.find_learning_ends,
             COOKIE.read_credential,
         )
     )

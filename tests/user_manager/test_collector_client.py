@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -165,7 +165,7 @@ def test_all_pages_of_an_export_are_read(collector: FakeCollector, client: Colle
     collector.pages = [
         ExportPersonResponse(
             interests=[build_interest(user_id)], next_page_token="1", unheard_notices=["LICC"],
-            person=PersonRecord(paid=5, writes=2),
+            person=PersonRecord(paid=5, writes=2, read_minute=Timestamp(seconds=60), reads=7),
             former_interests=[build_former(user_id)],
         ),
         ExportPersonResponse(interests=[build_interest(user_id, airport="EDDF", low=None)], next_page_token="2"),
@@ -180,7 +180,7 @@ def test_all_pages_of_an_export_are_read(collector: FakeCollector, client: Colle
         ("EDDF", None, None, AlignedTo.UTC),
     ]
     assert (found[0].direction, found[0].window) == (Direction.BOTH, Window.SIX_HOURS)
-    assert record.writes == WriteRecord(5, None, 2, None)
+    assert record.writes == WriteRecord(5, None, 2, None, datetime(1970, 1, 1, 0, 1, tzinfo=UTC), 7)
     (former,) = record.former_interests
     assert (former.interest.airport, former.until - former.since) == ("KJFK", timedelta(seconds=4))
     assert (record.unheard_notices, record.retired_notices) == (("LICC",), ())

@@ -169,7 +169,7 @@ def _list_parts(interest: Interest) -> dict[str, Any]:
 
 
 class ExportedWrites(BaseModel):
-    """What is counted of your changes of interests, so that nobody takes the place of others."""
+    """What is counted of your changes of interests and costly reads, so that nobody takes the place of others."""
 
     paid_microcredits: int = Field(description="Millionths of the source's credits that count as paid by you.")
     minute: datetime | None = Field(description="Begin of the minute in which changes were counted last.")
@@ -177,6 +177,10 @@ class ExportedWrites(BaseModel):
     past_windows_until: datetime | None = Field(
         description="When the past windows that your changes have had judged are paid off."
     )
+    read_minute: datetime | None = Field(
+        description="Begin of the minute in which answers that cost much were counted last, as of windows and previews."
+    )
+    reads: int = Field(description="How many were counted in it.")
 
     @classmethod
     def from_record(cls, record: WriteRecord) -> "ExportedWrites":

@@ -2,9 +2,11 @@
 
 import gzip
 from datetime import datetime, timedelta
+from threading import Thread
 
 import pytest
 from flask.testing import FlaskClient
+from sqlalchemy import text
 
 from collector.errors import SourceUnavailableError
 from collector.intervals import DAY, day_of
@@ -376,3 +378,32 @@ def test_instants_of_the_answer_are_utc(client: FlaskClient, service: Service) -
     answer = show(client, interest.interest_id)
     for window in answer["windows"]:  # type: ignore[attr-defined]
         assert datetime.fromisoformat(window["window_start"]).utcoffset() == timedelta(0)
+
+
+def test_windows_of_an_airport_of_which_nothing_is_known_go_on_with_the_clock(
+    client: FlaskClient, service: Service
+) -> None:
+    """Without coverage the last window is that of the present: an answer of three hours ago lacks three windows."""
+    interest = service.set(wish("KBOS"), ANN)
+    path = f"/interests/{interest.interest_id}/windows"
+    first = client.get(path, headers=ANNS)
+    service.clock.advance(3 * HOUR)
+    plain = client.get(path, headers=ANNS)
+    assert json_of(plain)["windows"] != json_of(first)["windows"]
+    assert client.get(path, headers=ANNS | {"If-None-Match": first.headers["ETag"]}).status_code == 200
+
+
+def test_windows_are_read_while_another_transaction_writes(client: FlaskClient, service: Service) -> None:
+    """As `Database.reading` promises of SQLite: reading waits for no writer, so a person's page does not either."""
+    interest = service.set(wish(high=2), ANN)
+    service.cover(DEPARTURES, TODAY - 3 * DAY, TODAY)
+    answers: list[int] = []
+    path = f"/interests/{interest.interest_id}/windows"
+    reader = Thread(target=lambda: answers.append(client.get(path, headers=ANNS).status_code), daemon=True)
+    with service.database.transaction() as session:
+        session.execute(text("UPDATE coverage SET covered_until = covered_until"))
+        reader.start()
+        reader.join(4)
+        found = list(answers)
+    reader.join(30)
+    assert found == [200], answers

@@ -2,15 +2,17 @@
 
 import asyncio
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 import pytest
 from flask.testing import FlaskClient
 
 from collector.errors import SourceUnavailableError
 from collector.model import LiveCoverageRow
+from collector.settled import learning_reports
 from collector.settled.history_days import store_history_day
-from collector.settled.learning_reports import LearningReports
+from collector.settled.learning import Forecast, expect_history
+from collector.settled.learning_reports import KEPT_FOR, LearningReports
 from collector.settled.quota import QuotaStore
 from collector.settled.source_failure import clear_failure, store_failure
 from domain.calendar import BaseIntervals, find_calendar
@@ -218,3 +220,36 @@ def test_while_the_source_fails_the_sentence_says_so(client: FlaskClient, servic
     with service.database.transaction() as session:
         clear_failure(session)
     assert json_of(client.get(location, headers=ANNS))["learning"] == before
+
+
+@ON_SQLITE
+def test_the_forecast_is_made_only_for_whom_it_says_something_and_is_kept(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Never for interests that are judged, at however many airports; else once in ten seconds for all who ask."""
+    begin(service)
+    judged = [service.set(wish(icao, **PERCENT), ANN) for icao in ("KBOS", "KLGA")]
+    for each in judged:
+        service.cover(each.direction, TODAY - 60 * DAY, TODAY, airport=each.airport)
+    learner, another = (service.set(wish(icao, **PERCENT), BOB) for icao in ("KJFK", "KEWR"))
+    said = {each.interest_id: say(service, each, 4_000) for each in (learner, another)}
+    made = 0
+
+    def make_forecast(*args: Any) -> Forecast:
+        nonlocal made
+        made += 1
+        return expect_history(*args)
+
+    monkeypatch.setattr(learning_reports, "expect_history", make_forecast)
+    reports = LearningReports(service.database, service.clock, TIMING, QuotaStore(4_000))
+    assert reports.find_learning_ends(judged).by_interest == {}
+    assert made == 0
+    for asked in ([learner], [another]):
+        assert reports.find_learning_ends([*judged, *asked]).by_interest.items() <= said.items()
+    assert reports.find_learning_ends([another, *judged, learner]).by_interest == said
+    assert made == 1
+    service.clock.advance(KEPT_FOR)
+    reports.find_learning_ends([learner])
+    assert made == 2, "after its time it is made anew"
+    reports.find_learning_ends([service.set(wish("EDDF", **PERCENT), ANN)])
+    assert made == 3, "an airport that nobody wanted before is not in it"
