@@ -93,9 +93,9 @@ def build_states() -> dict[str, dict[str, Any]]:
     for window in live["windows"][-8:]:
         window["is_live"] = True
     live["windows"].append(build_window(hour, flights=3, is_closed=False, is_live=True))
-    known = hour - 40 * HOUR
+    known = hour - 55 * HOUR
     late = build_answer(freshness=record | {"known_until": show(known)})
-    for window in late["windows"][-40:]:
+    for window in late["windows"][-55:]:
         window |= {"flights": None, "is_closed": False, "why_unknown": "not_collected"}
     interrupted = build_answer(freshness=record | {"known_until": show(hour - 14 * HOUR)})
     for window in interrupted["windows"][-14:-5]:
