@@ -186,7 +186,7 @@ class CreditsRow(Base):
 
 
 class PersonRow(Base):
-    """What limits and the fair queue count of a person; whoever adds an interest of theirs locks the row."""
+    """The counts of one person that limits and the fair queue need; adding an interest of theirs locks the row."""
 
     __tablename__ = "people"
     __table_args__ = TABLE_OPTIONS

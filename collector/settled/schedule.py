@@ -75,7 +75,7 @@ class Schedule:
     """In no order."""
     records: NightlyRecords
     payments: Payments
-    """What each person has paid of the credits; NO_PAYMENTS in a schedule of some airports alone."""
+    """The credits that each person has paid; NO_PAYMENTS in a schedule of some airports alone."""
 
 
 def load_schedule(

@@ -22,7 +22,7 @@ ROUND: Final = 30 * MICRO
 
 @dataclass(frozen=True, slots=True)
 class Payments:
-    """What each person has paid so far, in microcredits."""
+    """The microcredits that each person has paid so far."""
 
     level: int = 0
     """The begin of the round that was served last: the virtual time of the fair queue. Who has paid less did not wait,

@@ -33,7 +33,7 @@ def test_everything_is_admitted_and_nothing_is_warned_about(applied: Applied) ->
 
 
 def test_a_second_apply_changes_nothing(applied: Applied) -> None:
-    """What the API server adds or writes otherwise would be a difference for ever."""
+    """A field that the API server adds or writes otherwise would be a difference in each later diff."""
     check_second_apply(applied)
 
 

@@ -15,7 +15,7 @@ COMPRESSED = {
 
 
 def test_no_other_route_compresses(app: Flask) -> None:
-    """Whoever adds one shows that its answers hold no secret beside a text that a stranger chose (BREACH, ADR 65)."""
+    """A new one must hold no secret beside a text that a stranger chose (BREACH, ADR 65)."""
     operations = {name: view.operation for name, view in app.view_functions.items() if hasattr(view, "operation")}
     assert {name for name, each in operations.items() if each.is_compressed} == COMPRESSED
     assert len(operations) > 10
@@ -25,7 +25,7 @@ def test_no_other_route_compresses(app: Flask) -> None:
     "path", ["/interests?x=", "/flights/KJFK?limit=", "/flights/KJFK?cursor=", "/flights/KJFK/usual?x="]
 )
 def test_what_a_request_says_is_not_compressed(client: FlaskClient, service: Service, path: str) -> None:
-    """Whatever repeats a text of the request is an error, and no error is compressed."""
+    """Only errors repeat a text of the request, and no error is compressed."""
     service.set(wish(), ANN)
     answer = client.get(path + "A" * 3_000, headers=ANNS | {"Accept-Encoding": "gzip"})
     assert answer.status_code in (400, 422)

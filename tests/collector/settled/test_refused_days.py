@@ -234,7 +234,7 @@ def test_a_day_whose_answer_cannot_be_counted_becomes_a_gap_for_its_airport(
 
 @ON_SQLITE
 def test_a_day_that_fails_for_one_airport_alone_becomes_a_gap_a_week_after_its_end(service: Service) -> None:
-    """Whatever the failure is, if others are answered: the days after it are collected, not in thirty days only."""
+    """Whichever failure it is, the days after it are collected then, and not only after thirty days."""
     service.set(wish("LICC", direction=ARRIVALS), ANN)
     service.set(wish("KJFK", direction=ARRIVALS), BOB)
     source = RefusingSource(service, lambda airport, _, begin: airport == "LICC" and begin == BAD_DAY)

@@ -141,7 +141,7 @@ def test_every_text_is_asked_for_and_every_key_is_there() -> None:
 
 
 def test_templates_hold_no_words_of_their_own() -> None:
-    """Whatever a reader sees is in the catalogues, but the product's name."""
+    """The templates hold no words of their own, except the product's name: the catalogues have all."""
     for path in _TEMPLATES.iterdir():
         text = re.sub(
             r"&nbsp;|\{#.*?#\}|\{%.*?%\}|\{\{.*?\}\}|<style>.*?</style>|<[^>]*>", " ", path.read_text(), flags=re.S
@@ -270,7 +270,7 @@ _small_alerts = alerts.map(
 
 @given(alert=_small_alerts | alerts, zone=st.sampled_from(_ZONES), ahead=st.integers(-2, 40))
 def test_a_mail_about_one_alert_states_the_same(alert: Alert, zone: str, ahead: int) -> None:
-    """Whatever is alerted: the same counts, thresholds, times and ids, in subject, text, page and chart."""
+    """In both languages, subject, text, page and chart state the same counts, thresholds, times and ids."""
     now = alert.window_start + timedelta(hours=ahead)
     english, italian = (
         compose_alert_mail(alert, write(each, time_zone=zone), SENDER, now, alert.window_end) for each in ("en", "it")
