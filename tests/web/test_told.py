@@ -3,9 +3,10 @@
 import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Route, expect
 
 from collector.rest.window_answers import InterestWindows
 from tests import plain_http
@@ -71,6 +72,29 @@ def test_corrections_stand_beside_what_they_correct(site: Site, browser: Browser
         expect(windows).to_have_count(48)
         expect(page.locator(".told-list")).to_contain_text("Not judged: a part of it was not collected.")
         check_page(visit)
+
+
+def test_an_older_collector_is_asked_for_the_same_days_by_name(site: Site, browser: Browser, ann: Person) -> None:
+    """During an upgrade one may answer that does not know `whole`, and refuses it; the real one takes the other."""
+    store_flights(site, "KJFK")
+    interest = set_interest(site, ann)["interest_id"]
+    asked: list[str] = []
+
+    def refuse_whole(route: Route) -> None:
+        asked.append(urlsplit(route.request.url).query)
+        if "whole" in asked[-1]:
+            route.fulfill(status=422, json={"title": "Unprocessable", "status": 422, "detail": "whole: unknown"})
+        else:
+            route.continue_()
+
+    with site.open(browser, "/account", person=ann) as visit:
+        visit.page.route("**/interests/*/windows*", refuse_whole)
+        visit.goto(f"/told?interest={interest}")
+        expect(visit.page.locator(".told-chart .chart")).to_be_visible(timeout=PATIENCE_MS)
+        assert visit.page.locator("#problem").inner_text() == ""
+    begin = parse_qs(asked[1])["begin"][0]
+    assert asked[0] == "whole=true"
+    assert datetime.now(UTC) - datetime.fromisoformat(begin) > timedelta(days=40)
 
 
 def build_reasons() -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """HTML pages that the links in mails open. Mail scanners open links, so only a page's button changes anything."""
 
+import shlex
 from collections.abc import Sequence
 from typing import Final
 
@@ -73,7 +74,10 @@ def build_pages_blueprint(
             translate("link.confirm.title"),
             translate("link.confirm.text"),
             # Whoever presses the button of another's link would be signed in to an account that is not theirs.
-            facts=[(translate("link.fact.address"), account.email), *list_facts(account)],
+            facts=[
+                (translate("link.fact.address"), account.email),
+                *(list_facts(account) if account.confirmed else [_find_time_zone(account)]),  # the name is in the field
+            ],
             button=translate("link.confirm.button"),
             name=None if account.confirmed else account.name,
         )
@@ -101,11 +105,15 @@ def build_pages_blueprint(
             translate("link.confirmed.title"),
             translate("link.confirmed.signed_in" if is_signed_in else "link.confirmed.text"),
             facts=list_facts(confirmed.account),
+            has_menu=is_signed_in,
             onward=("/watch", translate("link.confirmed.onward")) if is_signed_in else ("/", translate("link.onward")),
             for_programs=[
                 (translate("link.fact.token"), confirmed.new_token),
                 ("", translate("link.copy_token")),
-                (translate("link.fact.next"), translate("link.next", example=_INTEREST)),
+                (
+                    translate("link.fact.next"),
+                    translate("link.next", command=_build_command(cookie, confirmed.new_token)),
+                ),
             ],
         )
         if confirmed.secret is not None:
@@ -222,7 +230,20 @@ def _render_confirmed_before(account: Account) -> Response:
 
 def list_facts(account: Account) -> list[tuple[str, str]]:
     """Return the name and time zone of an account, each with its label: a stranger may have typed them."""
-    return [(translate("link.fact.name"), account.name), (translate("link.fact.time_zone"), account.time_zone)]
+    return [(translate("link.fact.name"), account.name), _find_time_zone(account)]
+
+
+def _find_time_zone(account: Account) -> tuple[str, str]:
+    """Return the time zone of an account with its label."""
+    return translate("link.fact.time_zone"), account.time_zone
+
+
+def _build_command(cookie: SessionCookie, token: str) -> str:
+    """Return the command by which a program with this token sets an interest, as a shell reads it."""
+    address = (cookie.public_url or request.host_url).rstrip("/")
+    headers = [f"Authorization: Bearer {token}", "Content-Type: application/json"]
+    named = [part for each in headers for part in ("-H", each)]
+    return shlex.join(["curl", "-X", "POST", f"{address}/interests", *named, "-d", _INTEREST])
 
 
 def _render_mails_stopped() -> Response:
@@ -246,6 +267,7 @@ def render_page(
     asks_email: bool = False,
     name: str | None = None,
     onward: tuple[str, str] | None = None,
+    has_menu: bool = False,
     for_programs: Sequence[tuple[str, str]] = (),
 ) -> Response:
     """Render a page with a title, a text, a list of names and values, and a button that posts to the page's own URL.
@@ -253,10 +275,17 @@ def render_page(
     `hint` is a second text, after the facts. No button if `button` is empty; `field` is the name and value of a hidden
     field that the button posts, too. If `asks_email`, an address is typed beside the button, and posted as `email`; if
     `name` is not None, a person's name, which it proposes. `onward` is the path and text of a link to another page of
-    ours; `for_programs` are names and values that few people need.
+    ours; `has_menu`: whoever reads the page is signed in, and gets the menu of the other pages; `for_programs` are
+    names and values that few people need.
     """
     values = {"title": title, "text": text, "hint": hint, "facts": facts, "button": button, "field": field}
-    more = {"asks_email": asks_email, "name": name, "onward": onward, "for_programs": for_programs}
+    more = {
+        "asks_email": asks_email,
+        "name": name,
+        "onward": onward,
+        "has_menu": has_menu,
+        "for_programs": for_programs,
+    }
     return make_response(render_template("page.html", **values, **more))
 
 

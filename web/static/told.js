@@ -2,6 +2,7 @@
 
 import {ApiError, href, request, requestEarly} from "./api.js";
 import {buildMark, createChart, findMarkKind} from "./chart.js";
+import {now} from "./clock.js";
 import {byId, el, fill} from "./dom.js";
 import {announce, poll, requireAccount, startPage} from "./page.js";
 import {formatInstant, t} from "./text.js";
@@ -12,6 +13,8 @@ import {
 
 const EVERY_MS = 60_000;
 const PAGE = 60; // windows that are listed at once
+const DAY_MS = 86_400_000;
+const SHOWN_DAYS = 40; // before today, by UTC: as far back as a collector shows
 
 requestEarly("/interests");
 startPage(async (context) => {
@@ -21,9 +24,20 @@ startPage(async (context) => {
   page.start(new URLSearchParams(location.search).get("interest"));
 });
 
-/** Return the path of all windows of an interest that the service shows; the service knows how far back they go. */
-function pathOf(id) {
-  return `/interests/${encodeURIComponent(id)}/windows?whole=true`;
+/** Ask for all windows of an interest that the service shows; the service knows how far back they go.
+ *
+ * During an upgrade a collector of before may answer, which refuses `whole` (422): it is asked for the same days by name.
+ */
+async function requestWindows(id, ifNoneMatch) {
+  const path = `/interests/${encodeURIComponent(id)}/windows`;
+  try {
+    return await request("GET", `${path}?whole=true`, {ifNoneMatch});
+  } catch (error) {
+    if (!(error instanceof ApiError) || error.status !== 422) throw error;
+    const today = Math.floor(now() / DAY_MS) * DAY_MS;
+    const begin = new Date(today - SHOWN_DAYS * DAY_MS).toISOString();
+    return request("GET", `${path}?begin=${encodeURIComponent(begin)}`, {ifNoneMatch});
+  }
 }
 
 class ToldPage {
@@ -88,7 +102,7 @@ class ToldPage {
     const {id} = this;
     let found;
     try {
-      found = await request("GET", pathOf(id), {ifNoneMatch: this.etag});
+      found = await requestWindows(id, this.etag);
     } catch (error) {
       if (!(error instanceof ApiError) || error.status !== 404 || id !== this.id) throw error;
       this.stop();

@@ -1,7 +1,10 @@
 """The pages that links in mails open: for people, safe from mail scanners, and without a Referer header."""
 
+import json
 import re
+import shlex
 from datetime import timedelta
+from html import unescape
 
 import pytest
 from flask.testing import FlaskClient
@@ -46,7 +49,9 @@ def assert_page(response: TestResponse, status: int, says: str) -> None:
     assert response.headers["X-Content-Type-Options"] == "nosniff"
     assert response.headers["Cache-Control"] == "no-store"
     assert "Set-Cookie" not in response.headers
-    assert "http" not in response.text
+    assert "http" not in response.text.replace(
+        "https://towerwatch.example/interests", ""
+    )  # of the command for programs
     assert "<script" not in response.text
 
 
@@ -73,7 +78,7 @@ def test_the_button_confirms(client: FlaskClient, service: Service) -> None:
     confirmed = client.post(build_path(service, registration, "confirm"))
     assert_page(confirmed, 200, "Your address is confirmed")
     token = find_token(confirmed)
-    assert "POST /interests" in confirmed.text, "the page says what to do next"
+    assert "curl -X POST https://towerwatch.example/interests" in confirmed.text, "the page says what to do next"
     assert service.accounts.authenticate(token).confirmed
     with pytest.raises(TokenUnknownError):
         service.accounts.authenticate(registration.token)
@@ -175,6 +180,27 @@ def test_the_page_shows_what_is_confirmed_as_text(client: FlaskClient, service: 
     for response in (client.get(path), client.post(path)):
         assert_page(response, 200, "&lt;b&gt;You won!&lt;/b&gt;")
         assert "Europe/Rome" in response.text
+
+
+def test_the_page_asks_for_the_name_once_and_says_the_whole_command(client: FlaskClient, service: Service) -> None:
+    """The name stands in its field alone; afterwards there is the menu, and a command that can be run as it is."""
+    path = build_path(service, service.register(name="Zoë"), "confirm")
+    page = client.get(path).text
+    assert page.count("Zoë") == 1
+    assert "<nav" not in page
+    confirmed = client.post(path, headers={"Sec-Fetch-Site": "same-origin"})
+    menu = re.findall(r'<a href="([^"]*)">', confirmed.text[: confirmed.text.index("<main")])
+    assert menu == ["/", "/told", "/account"]
+    command = shlex.split(re.findall(r"curl [^<]*", unescape(confirmed.text))[0])
+    assert command[:4] == ["curl", "-X", "POST", "https://towerwatch.example/interests"]
+    assert command[4:8] == [
+        "-H",
+        f"Authorization: Bearer {find_token(confirmed)}",
+        "-H",
+        "Content-Type: application/json",
+    ]
+    assert command[8] == "-d"
+    assert json.loads(command[9])["airport_icao"] == "LICC"
 
 
 def find_token(response: TestResponse) -> str:
