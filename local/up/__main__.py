@@ -45,6 +45,7 @@ _AWAIT_START_LINE: Final = "--await-start-line"
 _START_LINE: Final = b"start\n"
 """The line on standard input that lets the background process start the stack."""
 _RUNS_ALREADY: Final = "is running already; `make down` stops it (changed settings take effect with the next `make up`)"
+_TRY_AGAIN: Final = "nothing runs now, data is kept, and `make up` tries again"
 _WITH_DATABASE: Final = ("user_manager", "collector")
 SHARED: Final = ("user_manager", "collector", "streams", "notifier", "local.kafka", "local.mailbox", "local.gateway")
 """The programs that the stack's processes run as forks of the supervisor, which imports them once for all."""
@@ -178,7 +179,8 @@ def _allow_start(stack: subprocess.Popen[bytes]) -> None:
 def _wait_until_ready(name: str, config: StackConfig, stack: subprocess.Popen[bytes]) -> None:
     """Wait until a process of the stack is ready, and print that.
 
-    Raises LocalError if the background process `stack` ends, with the last line of its log, or after a timeout.
+    Raises LocalError if the background process `stack` ends, with the last line of its log, or after a timeout. Its
+    text says where the log is, and that `make up` tries again: the caller stops the stack then.
     """
     deadline = time.monotonic() + get_ready_timeout_s(name)
     while True:
@@ -191,11 +193,12 @@ def _wait_until_ready(name: str, config: StackConfig, stack: subprocess.Popen[by
                 f"the database of {name} is damaged: `make restore FILE=…` restores a backup; they are in {BACKUPS}"
             )
         if stack.poll() is not None:
-            reason = find_log_file(config.data, "stack").read_text(errors="replace").strip() or "no reason given"
-            raise LocalError(f"did not start: {reason.splitlines()[-1].removeprefix('towerwatch: ')}")
+            log = find_log_file(config.data, "stack")
+            reason = (log.read_text(errors="replace").strip() or "no reason given").splitlines()[-1]
+            raise LocalError(f"did not start: {reason.removeprefix('towerwatch: ')} (its log is {log}); {_TRY_AGAIN}")
         if time.monotonic() > deadline:
             reason = _explain_missing_broker(config) or explain_waiting(name, config.ports, config.data)
-            raise LocalError(f"{name} was not ready in time: {reason}")
+            raise LocalError(f"{name} was not ready in time: {reason.rstrip('.')}; {_TRY_AGAIN}")
         time.sleep(_POLL_INTERVAL_S)
 
 

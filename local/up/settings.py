@@ -19,6 +19,13 @@ ENV_FILE: Final = ROOT / ".env"
 DATA: Final = ROOT / ".towerwatch" / "data"
 _USUAL_PORTS: Final = {"starttls": "587", "tls": "465", "plaintext": "25"}
 """The ports of mail servers by SMTP_SECURITY: submission, submissions (RFC 8314) and smtp."""
+_OWN_NAMES: Final = (
+    *("PORT_BASE", "LISTEN_HOST", "GATEWAY_HOST", "PUBLIC_URL", "ALLOWED_HOSTS", "TRUSTED_PROXY"),
+    *("GRPC_SECRET", "OPERATOR_TOKEN", "LOG_FORMAT"),
+    *("SMTP_HOST", "SMTP_PORT", "SMTP_SECURITY", "SMTP_USERNAME", "SMTP_PASSWORD", "MAIL_FROM"),
+)
+"""The settings that the stack reads itself, or gives a value to. The shell's value of any other reaches the services
+anyway: processes inherit the shell's variables."""
 
 
 class StackConfig:
@@ -31,19 +38,20 @@ class StackConfig:
     def __init__(self, env_file: Path, data: Path) -> None:
         """Read `.env`, and load the stack's secrets, which are made and stored at the first start.
 
-        The shell's value takes precedence for a variable that `.env` sets; other variables of the shell are ignored,
-        except KAFKA_BOOTSTRAP_SERVERS. Empty values count as not set. The mailbox is used unless SMTP_HOST is set, the
-        stack's own broker unless KAFKA_BOOTSTRAP_SERVERS is. Raises LocalError for an unreadable line of `.env`, for an
-        invalid PORT_BASE, for SMTP_HOST without MAIL_FROM, for a LISTEN_HOST or GATEWAY_HOST that does not include
-        127.0.0.1, or if the secrets cannot be read.
+        The shell's value of a setting takes precedence, whether `.env` sets it or not. Empty values count as not set.
+        The mailbox is used unless SMTP_HOST is set, the stack's own broker unless KAFKA_BOOTSTRAP_SERVERS is. Raises
+        LocalError for an unreadable line of `.env`, for an invalid PORT_BASE, for SMTP_HOST without MAIL_FROM, for a
+        LISTEN_HOST or GATEWAY_HOST that does not include 127.0.0.1, or if the secrets cannot be read.
         """
         given = read_env_file(env_file)
-        given |= {name: value for name, value in os.environ.items() if name in given and value}
         self.given = tuple(given)
+        given |= {name: os.environ[name] for name in (*self.given, *_OWN_NAMES) if os.environ.get(name)}
         kafka = find_external_bootstrap_servers({**given, **os.environ})
         base = given.pop("PORT_BASE", str(DEFAULT_BASE + 100))
         if not (base.isascii() and base.isdecimal()):
-            raise LocalError(f"PORT_BASE in {env_file.name} must be a port number in digits alone, not {base!r}")
+            raise LocalError(
+                f"PORT_BASE ({env_file.name}, or the shell) must be a port number in digits alone, not {base!r}"
+            )
         listen_host = given.get("LISTEN_HOST", HOST)
         gateway_host = given.get("GATEWAY_HOST", listen_host)
         for name, host in (("LISTEN_HOST", listen_host), ("GATEWAY_HOST", gateway_host)):
@@ -52,7 +60,9 @@ class StackConfig:
         self.ports = Ports.from_base(int(base))
         self.mailbox = "SMTP_HOST" not in given
         if not self.mailbox and "MAIL_FROM" not in given:
-            raise LocalError(f"{env_file.name} sets SMTP_HOST but not MAIL_FROM, the address that mails come from")
+            raise LocalError(
+                f"{env_file.name} or the shell sets SMTP_HOST, but neither sets MAIL_FROM, the address mails come from"
+            )
         self.names = (*(() if kafka else ("kafka",)), *(("mailbox",) if self.mailbox else ()), *SERVICES, GATEWAY)
         settings = build_environment(self.ports, data, _load_or_make_secrets(data), kafka)
         if self.mailbox:
@@ -67,7 +77,9 @@ def _require_reachable(name: str, listen_host: str, env_file: Path) -> None:
     with suppress(ValueError):
         if normalize_listen_host(listen_host) in (HOST, "localhost", "0.0.0.0", "::"):  # noqa: S104 - compared with
             return
-    raise LocalError(f"{name} in {env_file.name} must be {HOST}, or 0.0.0.0 or :: for all addresses") from None
+    raise LocalError(
+        f"{name} ({env_file.name}, or the shell) must be {HOST}, or 0.0.0.0 or :: for all addresses"
+    ) from None
 
 
 def _load_or_make_secrets(data: Path) -> Secrets:

@@ -47,3 +47,31 @@ def test_a_stack_that_waits_for_it_says_so(tmp_path: Path, monkeypatch: pytest.M
     config = StackConfig(env_file, tmp_path / "data")
     with pytest.raises(LocalError, match="user_manager was not ready in time: http"):
         up._wait_until_ready("user_manager", config, RunningProcess())  # type: ignore[arg-type]
+
+
+class EndedProcess:
+    """A stack that has ended."""
+
+    def poll(self) -> int:
+        """Return the exit status of a process that gave up."""
+        return 2
+
+
+def test_a_start_that_failed_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After minutes of waiting or at once: where the log is, that nothing runs, and that `make up` tries again."""
+    monkeypatch.delenv("KAFKA_BOOTSTRAP_SERVERS", raising=False)
+    (tmp_path / ".env").write_text(f"PORT_BASE={free_ports(len(fields(Ports)))}\n")
+    config = StackConfig(tmp_path / ".env", tmp_path / "data")
+    logs = tmp_path / "data" / "logs"
+    logs.mkdir(parents=True)
+    (logs / "stack.log").write_text("towerwatch: kafka has ended: no space\n")
+    again = "nothing runs now, data is kept, and `make up` tries again"
+    with pytest.raises(LocalError) as ended:
+        up._wait_until_ready("collector", config, EndedProcess())  # type: ignore[arg-type]
+    assert str(ended.value) == f"did not start: kafka has ended: no space (its log is {logs / 'stack.log'}); {again}"
+    monkeypatch.setattr(up, "get_ready_timeout_s", lambda _: -1.0)
+    for name in ("kafka", "collector"):
+        with pytest.raises(LocalError) as late:
+            up._wait_until_ready(name, config, RunningProcess())  # type: ignore[arg-type]
+        assert str(logs / f"{name}.log") in str(late.value)
+        assert str(late.value).endswith(f"; {again}")

@@ -1,5 +1,7 @@
 """The configuration of a stack for daily use, from its `.env`."""
 
+import os
+import re
 import stat
 from pathlib import Path
 
@@ -9,11 +11,17 @@ from local.errors import LocalError
 from local.processes import ROOT
 from local.up.settings import StackConfig
 
+SETTINGS = re.findall(r"^#?([A-Z_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE)
+"""The names of all settings that .env.example offers."""
+TEXTS = {"PORT_BASE": "9000", "GATEWAY_HOST": "0.0.0.0"}
+"""Values of settings that the stack checks itself."""
+
 
 @pytest.fixture(autouse=True)
-def _no_broker_of_the_shell(monkeypatch):
-    """Remove the shell's KAFKA_BOOTSTRAP_SERVERS."""
-    monkeypatch.delenv("KAFKA_BOOTSTRAP_SERVERS", raising=False)
+def _no_settings_of_the_shell(monkeypatch):
+    """Remove the shell's own settings, which go before those of `.env`."""
+    for name in SETTINGS:
+        monkeypatch.delenv(name, raising=False)
 
 
 def own(tmp_path: Path, text: str = "") -> StackConfig:
@@ -85,6 +93,30 @@ def test_the_shells_variables_take_precedence(tmp_path, monkeypatch):
     assert own(tmp_path, "POLL_INTERVAL=PT1H\n").environment["POLL_INTERVAL"] == "PT2H"
 
 
+@pytest.mark.parametrize("text", ["", "{name}=of the file\n"])
+@pytest.mark.parametrize("name", SETTINGS)
+def test_every_setting_can_be_given_by_the_shell(tmp_path, monkeypatch, name, text):
+    """As .env.example says: a variable that the shell has set goes first, also if `.env` does not name it."""
+    value = TEXTS.get(name, "of-the-shell")
+    monkeypatch.setenv(name, value)
+    if name == "SMTP_HOST":
+        monkeypatch.setenv("MAIL_FROM", "a@example.org")
+    stack = own(tmp_path, text.format(name=name))
+    if name == "PORT_BASE":
+        assert stack.ports.user_manager_http == int(value)
+    else:
+        assert {**os.environ, **stack.environment}[name] == value, "what a process of the stack sees"
+    assert stack.given == ((name,) if text else ()), "only names in `.env` are checked for slips"
+    if name == "SMTP_HOST":
+        assert "mailbox" not in stack.names
+
+
+def test_an_empty_variable_of_the_shell_is_none(tmp_path, monkeypatch):
+    """As in `.env`: an empty value counts as not set."""
+    monkeypatch.setenv("PORT_BASE", "")
+    assert own(tmp_path, "PORT_BASE=9000\n").ports.user_manager_http == 9000
+
+
 def test_an_invalid_port_is_rejected(tmp_path):
     """The error comes before anything starts."""
     with pytest.raises(LocalError, match="PORT_BASE"):
@@ -100,7 +132,7 @@ def test_services_may_listen_where_they_reach_one_another(tmp_path, host):
 @pytest.mark.parametrize("host", ["::1", "[::1]", "192.0.2.7", "*", "fe80::1%eth0", "127.0.0.1:80", "a..b"])
 def test_an_address_at_which_they_do_not_reach_one_another_is_rejected(tmp_path, host):
     """The services of one machine reach one another at 127.0.0.1."""
-    with pytest.raises(LocalError, match=r"^LISTEN_HOST in \.env must be 127\.0\.0\.1"):
+    with pytest.raises(LocalError, match=r"^LISTEN_HOST \(\.env, or the shell\) must be 127\.0\.0\.1"):
         own(tmp_path, f"LISTEN_HOST={host}\n")
 
 
@@ -114,7 +146,7 @@ def test_people_come_in_by_the_gateway_which_alone_may_be_opened(tmp_path):
     assert (opened["GATEWAY_HOST"], opened["PUBLIC_URL"]) == ("0.0.0.0", "http://192.0.2.7:8530")
     assert "LISTEN_HOST" not in opened
     assert own(tmp_path, "LISTEN_HOST=::\n").environment["GATEWAY_HOST"] == "::"
-    with pytest.raises(LocalError, match=r"^GATEWAY_HOST in \.env must be 127\.0\.0\.1"):
+    with pytest.raises(LocalError, match=r"^GATEWAY_HOST \(\.env, or the shell\) must be 127\.0\.0\.1"):
         own(tmp_path, "GATEWAY_HOST=192.0.2.7\n")
 
 
