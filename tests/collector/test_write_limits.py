@@ -232,7 +232,7 @@ def test_costly_reads_of_a_person_are_limited_by_all_replicas_together(service: 
 
 
 def test_writes_and_costly_reads_are_counted_apart(service: Service) -> None:
-    """Neither count raises the other or begins it anew, in the same minute or in another; each is in columns of its own."""
+    """Neither count raises the other or begins it anew, in the same minute or in another."""
     with service.database.transaction() as session:
         assert [count_write(session, ANN, 100) for _ in range(3)] == [1, 2, 3]
         assert [count_read(session, ANN, 100) for _ in range(2)] == [1, 2]
