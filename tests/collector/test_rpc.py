@@ -16,6 +16,7 @@ from chassis.metrics import Metrics, ServiceIdentity
 from chassis.rpc import GrpcServer, create_channel
 from collector.interests import InterestStore
 from collector.messages import build_interest_set, encode_interest_removal
+from collector.model import PersonRow
 from collector.person_export import PersonExports
 from collector.rpc import SERVICE_NAME, STATUSES, InterestService
 from domain.interests import Interest
@@ -235,6 +236,20 @@ def test_what_is_kept_about_a_user_comes_in_pages(service: Service) -> None:
     assert {each.user_id for each in found} == {str(ann)}
     assert [page.HasField("person") for page in pages] == [True, False, False]
     assert unknown.ByteSize() == 0, "nothing is kept about them"
+
+
+def test_each_count_of_a_person_is_in_its_own_member_of_the_answer(service: Service) -> None:
+    """No two counts are alike here, so that one in another's place is seen."""
+    ann = uuid4()
+    stored = {"paid": 7, "minute": 11, "writes": 2, "past_windows_until": 13_000, "read_minute": 17, "reads": 3}
+    with service.database.transaction() as session:
+        session.add(PersonRow(user_id=ann, **stored))
+    with serving(service.interests, service.database) as stub:
+        person = stub.ExportPerson(ExportPersonRequest(user_id=str(ann)), timeout=60).person
+    assert {field.name for field in person.DESCRIPTOR.fields} == set(stored)
+    assert (person.paid, person.writes, person.reads) == (7, 2, 3)
+    instants = (person.minute, person.past_windows_until, person.read_minute)
+    assert [instant.ToSeconds() for instant in instants] == [11 * 60, 13, 17 * 60]
 
 
 @pytest.mark.parametrize("asked", [{"user_id": ""}, {"user_id": "x" * 10_000}, {"page_token": "nonsense"}])

@@ -13,7 +13,7 @@ from chassis.metrics import Metrics, ServiceIdentity
 from collector.errors import LimitError, TooManyAirportsError, TooManyInterestsError, TooManyWritesError
 from collector.interests import InterestStore
 from collector.model import CreditsRow, PersonRow
-from collector.people import delete_idle_people
+from collector.people import count_read, count_write, delete_idle_people
 from collector.rest.users import Authenticator
 from collector.write_limits import PersonLimits, WriteLimit
 from domain.interests import Direction
@@ -229,6 +229,20 @@ def test_costly_reads_of_a_person_are_limited_by_all_replicas_together(service: 
     assert f'reads_refused_total{{node="local",service="collector"}} {count}' in one.get("/metrics").text
     now[0] += 11
     assert one.get(windows, headers=ANNS).status_code == 200
+
+
+def test_writes_and_costly_reads_are_counted_apart(service: Service) -> None:
+    """Neither count raises the other or begins it anew, in the same minute or in another."""
+    with service.database.transaction() as session:
+        assert [count_write(session, ANN, 100) for _ in range(3)] == [1, 2, 3]
+        assert [count_read(session, ANN, 100) for _ in range(2)] == [1, 2]
+        assert count_write(session, ANN, 100) == 4
+        assert count_read(session, ANN, 105) == 1
+        assert count_write(session, ANN, 100) == 5
+        assert count_read(session, ANN, 105) == 2
+        row = session.scalars(select(PersonRow).where(PersonRow.user_id == ANN)).one()
+        session.refresh(row)
+        assert (row.minute, row.writes, row.read_minute, row.reads) == (100, 5, 105, 2)
 
 
 def test_accounts_that_say_nothing_are_deleted(service: Service) -> None:

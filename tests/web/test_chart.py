@@ -81,3 +81,35 @@ def test_the_scale_holds_all_bars_and_levels(
     needed = max([6, *drawn, *(level for level in levels.values() if level is not None)])
     assert needed <= top <= 2 * needed
     assert top % 2 == 0, "the numbers at the axis, the top and its half, are whole"
+
+
+@pytest.mark.parametrize("measure", ["flights", "percent"])
+def test_what_is_usual_is_drawn_only_where_it_is_known(charting: Page, measure: str) -> None:
+    """Nothing is drawn over windows of which nothing is usual, in percent neither; and no legend speaks of it."""
+    script = """async ([folder, measure, usuals]) => {
+        const {loadTexts} = await import(`${folder}/text.js`);
+        await loadTexts();
+        const start = "2026-03-01T00:00:00Z";
+        const windows = usuals.map((usual) => (
+          {start, end: start, flights: 9, usual, isClosed: true, isLive: false, why: null, alerts: []}));
+        const drawn = window.chart.createChart({windows, measure, zone: "UTC"});
+        document.body.append(drawn.element);
+        const bars = drawn.element.querySelector(".chart-bars");
+        while (!bars.hasAttribute("width")) await new Promise(requestAnimationFrame);
+        const path = bars.querySelector("path.chart-usual");
+        const others = bars.querySelector("line.chart-usual") !== null;
+        const legend = drawn.element.querySelector(".chart-legend .chart-usual") !== null;
+        drawn.element.remove();
+        return [path === null ? "" : path.getAttribute("d"), others || legend, Number(bars.getAttribute("width")) / 4];
+    }"""
+    address = charting.locator("script[type=module]").get_attribute("src")
+    assert address is not None
+    folder = address.rsplit("/", 1)[0]
+    known = charting.evaluate(script, [folder, measure, [None, 10, 10, None]])
+    unknown = charting.evaluate(script, [folder, measure, [None, None, None, None]])
+    assert unknown[:2] == ["", False]
+    path, has_legend, bar = known
+    assert has_legend
+    assert path.startswith(f"M{bar:.2f} ")
+    assert path.endswith(f"H{3 * bar:.2f}")
+    assert path.count("M") == 1

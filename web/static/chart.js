@@ -218,13 +218,9 @@ class Chart {
     return this.id;
   }
 
+  /** Return the line of what is usual, in percent at 100, only over windows of which it is known. */
   drawUsual() {
     const {windows, measure} = this.options;
-    this.hasUsual = false;
-    if (measure === "percent") {
-      this.hasUsual = true;
-      return [svg("line", {class: "chart-usual", x1: 0, x2: this.bar * windows.length, y1: this.y(100), y2: this.y(100)})];
-    }
     let edge = "";
     let band = "";
     let isDrawing = false;
@@ -234,13 +230,14 @@ class Chart {
         return;
       }
       const [left, right] = [at, at + 1].map((place) => (place * this.bar).toFixed(2));
-      const y = this.y(window.usual).toFixed(1);
+      const y = this.y(measure === "percent" ? 100 : window.usual).toFixed(1);
       edge += `${isDrawing ? "V" : `M${left} `}${y}H${right}`;
       band += `M${left} ${this.bottom}V${y}H${right}V${this.bottom}z`;
       isDrawing = true;
     });
     this.hasUsual = edge !== "";
     if (!edge) return [];
+    if (measure === "percent") return [svg("path", {class: "chart-usual", d: edge})];
     // A line from hour to hour is a thicket where an hour is a pixel: there the band says it alone.
     const drawn = [svg("path", {class: "chart-band", d: band})];
     return this.bar >= 3 ? [...drawn, svg("path", {class: "chart-usual", d: edge})] : drawn;
