@@ -1,5 +1,6 @@
 """The MIME parts of a mail's body: a plain text, an HTML page with the same content, and the page's images."""
 
+import re
 import textwrap
 from base64 import b64encode
 from binascii import b2a_qp
@@ -9,6 +10,7 @@ from functools import cache, lru_cache, partial
 from typing import Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from jinja2.ext import Extension
 from markupsafe import Markup, escape
 
 from chassis.texts import Texts
@@ -35,6 +37,25 @@ class InlineImage:
     """The content in words, for readers who do not see the image."""
 
 
+_CONSTANT_STYLE: Final = re.compile(r"\{\{ style\.(font|ink|faint)\(([\d, ]*)\) \}\}")
+
+
+class _ConstantStyles(Extension):
+    """Replaces calls of style macros with constants by what they return, when a template is read.
+
+    A page has some sixty of them: it was half of the time in which it was rendered.
+    """
+
+    def preprocess(self, source: str, name: str | None, filename: str | None = None) -> str:
+        """Return the template's source with the styles in place of the calls."""
+
+        def expand(call: re.Match[str]) -> str:
+            macro = getattr(self.environment.get_template("styles.html").module, call[1])
+            return str(macro(*(int(each) for each in call[2].split(",") if each)))
+
+        return _CONSTANT_STYLE.sub(expand, source)
+
+
 @cache
 def _load_templates() -> Environment:
     """Return the Jinja environment of `notifier/templates`; created once, at the first call.
@@ -48,6 +69,7 @@ def _load_templates() -> Environment:
         auto_reload=False,  # they are part of the program; else each mail looks whether they have changed
         trim_blocks=True,
         lstrip_blocks=True,
+        extensions=[_ConstantStyles],
     )
 
 
@@ -128,10 +150,16 @@ def _build_image_part(image: InlineImage) -> WireMessage:
     part["Content-Transfer-Encoding"] = "base64"
     part["Content-Disposition"] = "inline"
     part["Content-ID"] = f"<{image.name}>"
-    text = b64encode(image.png).decode("ascii")  # `encodebytes` encodes line by line, in several times the time
-    lines = [text[at : at + _BASE64_LINE_LENGTH] for at in range(0, len(text), _BASE64_LINE_LENGTH)]
-    part.set_payload("\n".join(lines) + "\n")
+    part.set_payload(_encode_image(image.png))
     return part
+
+
+@lru_cache(maxsize=512)
+def _encode_image(png: bytes) -> str:
+    """Return an image in base 64, in lines; cached, since one chart goes to many."""
+    text = b64encode(png).decode("ascii")  # `encodebytes` encodes line by line, in several times the time
+    lines = [text[at : at + _BASE64_LINE_LENGTH] for at in range(0, len(text), _BASE64_LINE_LENGTH)]
+    return "\n".join(lines) + "\n"
 
 
 def _strip_indents(html: str) -> str:
@@ -147,6 +175,7 @@ def _wrap_text(text: str) -> str:
     return "\n".join(_wrap_line(line) for line in text.strip("\n").split("\n")) + "\n"
 
 
+@lru_cache(maxsize=4096)  # most lines of a mail are also in others
 def _wrap_line(line: str) -> str:
     """Return one line of text, wrapped to several lines if it is longer than 76 characters; words are never split.
 

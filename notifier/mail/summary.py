@@ -247,6 +247,7 @@ def collect_usual(alerts: Sequence[Alert]) -> dict[datetime, int]:
     usual = {
         start: window.doubled_usual
         for alert in alerts
+        if alert.earlier_usual
         for start, window in list_earlier_windows(alert)
         if window.doubled_usual is not None
     }
