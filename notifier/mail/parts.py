@@ -103,6 +103,16 @@ def set_body(
     _set_parts(mail, "multipart/alternative", "forms", _build_text_part("plain", _wrap_text(text)), page)
 
 
+def render_text_fragment(template: str, texts: Texts, values: Mapping[str, object]) -> str:
+    """Return a part of a plain text, rendered from `notifier/templates/<template>.txt` and not wrapped."""
+    return _load_template(f"{template}.txt").render(values, t=texts.get)
+
+
+def render_page_fragment(template: str, texts: Texts, values: Mapping[str, object]) -> Markup:
+    """Return a part of an HTML page, rendered from `notifier/templates/<template>.html`."""
+    return Markup(_load_template(f"{template}.html").render(values, t=partial(_get_markup, texts)))
+
+
 def _get_markup(texts: Texts, key: str, **values: object) -> Markup:
     """Return the text of a key as HTML, with its values escaped; the catalogues themselves hold nothing to escape."""
     if not values:

@@ -93,6 +93,10 @@ class ThresholdSummary:
 
     alerts: tuple[Alert, ...]
 
+    def __hash__(self) -> int:
+        """Return a hash of the last alert's id alone: an alert has many members, and summaries are keys."""
+        return hash(self.latest.alert_id)
+
     @property
     def latest(self) -> Alert:
         """The alert about the latest window."""
