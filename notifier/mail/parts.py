@@ -95,12 +95,12 @@ def set_body(
     """
     text = _load_template(f"{template}.txt").render(values, t=texts.get)
     html = _load_template(f"{template}.html").render(values, t=partial(_get_markup, texts), language=texts.language)
-    page = _build_text_part("html", _strip_indents(html))
+    page = _build_text_part("html", encode_page(html))
     if images:
         # RFC 2387, 3.1: the type names the root part, to which the images belong.
         page = _build_multipart('multipart/related; type="text/html"', "page", page, *map(_build_image_part, images))
     mail["MIME-Version"] = "1.0"
-    _set_parts(mail, "multipart/alternative", "forms", _build_text_part("plain", _wrap_text(text)), page)
+    _set_parts(mail, "multipart/alternative", "forms", _build_text_part("plain", encode_text(text)), page)
 
 
 def render_text_fragment(template: str, texts: Texts, values: Mapping[str, object]) -> str:
@@ -144,12 +144,12 @@ def _build_multipart(content_type: str, name: str, *parts: WireMessage) -> WireM
     return part
 
 
-def _build_text_part(subtype: str, text: str) -> WireMessage:
-    """Return a text/`subtype` part in UTF-8 and quoted-printable, which passes every server unchanged."""
+def _build_text_part(subtype: str, encoded: str) -> WireMessage:
+    """Return a text/`subtype` part of a text that is encoded already, in UTF-8 and quoted-printable."""
     part = WireMessage()
     part["Content-Type"] = f'text/{subtype}; charset="utf-8"'
     part["Content-Transfer-Encoding"] = "quoted-printable"
-    part.set_payload(b2a_qp(text.encode()).decode("ascii"))
+    part.set_payload(encoded)
     return part
 
 
@@ -172,20 +172,40 @@ def _encode_image(png: bytes) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _strip_indents(html: str) -> str:
-    """Return the HTML without indentation, spaces at the end of lines and empty lines; it ends with one line end."""
-    return "\n".join(stripped for line in html.splitlines() if (stripped := line.strip())) + "\n"
+def encode_page(html: str) -> str:
+    """Return an HTML page in quoted-printable, without indentation, spaces at the end of lines and empty lines."""
+    return "".join(map(_encode_page_line, html.splitlines()))
 
 
-def _wrap_text(text: str) -> str:
-    """Return the text with each line wrapped to 76 characters, and empty lines at its begin and end removed.
+def encode_text(text: str) -> str:
+    """Return a text in quoted-printable, each line wrapped to 76 characters, without empty lines at begin and end.
 
     The further lines of a wrapped list item ("- …") are indented as its text. The text ends with one line end.
     """
-    return "\n".join(_wrap_line(line) for line in text.strip("\n").split("\n")) + "\n"
+    return "".join(map(_encode_text_line, text.strip("\n").split("\n")))
 
 
 @lru_cache(maxsize=4096)  # most lines of a mail are also in others
+def _encode_page_line(line: str) -> str:
+    """Return a line of HTML without indentation in quoted-printable, with its end; empty for a blank line. Cached."""
+    stripped = line.strip()
+    return _encode_lines(stripped) if stripped else ""
+
+
+@lru_cache(maxsize=4096)
+def _encode_text_line(line: str) -> str:
+    """Return a line of text, wrapped, in quoted-printable, with its end. Cached."""
+    return _encode_lines(_wrap_line(line))
+
+
+def _encode_lines(text: str) -> str:
+    """Return lines in UTF-8 and quoted-printable, which passes every server unchanged; the last one gets its end.
+
+    No line's encoding depends on another line (RFC 2045, 6.7).
+    """
+    return b2a_qp(f"{text}\n".encode()).decode("ascii")
+
+
 def _wrap_line(line: str) -> str:
     """Return one line of text, wrapped to several lines if it is longer than 76 characters; words are never split.
 
