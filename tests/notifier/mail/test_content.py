@@ -10,8 +10,12 @@ from hypothesis import given, strategies as st
 
 from chassis.time_zones import list_time_zones
 from domain.alerts import Alert
+from domain.windows import AlignedTo
 from notifier.mail import Contact, compose_alerts_mail, sections, threshold_charts
 from notifier.mail.content import AlertsContent
+from notifier.mail.summary import group_by_threshold
+from notifier.mail.texts import find_mail_texts
+from notifier.mail.times import ReaderTimes
 from tests.notifier.alerts import ALERT, CAUSE, CONTACT, EARLIER, SENDER, alerts
 
 _IDS = tuple(UUID(int=number) for number in range(1, 5))
@@ -132,3 +136,24 @@ def test_dates_change_at_full_quarters_of_an_hour(moment: datetime, zone: str) -
 def test_earlier_windows_are_each_before_the_other(alert: Alert, how_many: int) -> None:
     """Counted from the alert's own window, one by one or all at once."""
     assert alert.list_earlier_starts(how_many) == [alert.find_earlier_start(back) for back in range(1, how_many + 1)]
+
+
+@given(
+    night=nights(),
+    now=_TIMES,
+    back=st.timedeltas(timedelta(0), timedelta(days=2)),
+    zone=st.sampled_from(_ZONES),
+    language=st.sampled_from(("en", "it")),
+)
+def test_a_section_has_the_years_of_the_very_moment(
+    night: list[Alert], now: datetime, back: timedelta, zone: str, language: str
+) -> None:
+    """Though it is kept by the quarter of an hour: windows around New Year have the year if clocks show another."""
+    start = (now - back).replace(minute=0, second=0, microsecond=0)
+    told = [replace(each, window_start=start, own_end=None, aligned_to=AlignedTo.UTC) for each in night]
+    times = ReaderTimes.of(zone, now, find_mail_texts(language))
+    for summary in group_by_threshold(told):
+        content = AlertsContent.of(summary.alerts)
+        words = sections._write_threshold_section.__wrapped__(content, times.zone, now, times.texts, True)
+        expected = sections.render_section(times.texts, words)
+        assert sections.build_threshold_section(summary, times, None, has_sources=True) == expected

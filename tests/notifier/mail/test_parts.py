@@ -1,11 +1,12 @@
 """Bodies that are encoded line by line are the same as those that are encoded at once."""
 
+import textwrap
 from binascii import b2a_qp
 from quopri import decodestring
 
 from hypothesis import example, given, strategies as st
 
-from notifier.mail.parts import encode_page, encode_text
+from notifier.mail.parts import encode_page, encode_text, fill_words
 
 _lines = st.lists(st.text(st.characters(exclude_characters="\r\n"), max_size=120) | st.sampled_from((".", " ", "-- ")))
 
@@ -30,3 +31,11 @@ def test_a_text_is_wrapped_and_encoded_line_by_line(text: str) -> None:
     assert b2a_qp(read.encode()).decode() == encoded
     assert all(len(each) <= 76 or " " not in each.strip() for each in read.split("\n"))
     assert read.endswith("\n")
+
+
+@given(words=st.lists(st.text("ab-—é,", min_size=1, max_size=90), min_size=1, max_size=40), indent=st.integers(0, 4))
+def test_words_are_filled_as_textwrap_does(words: list[str], indent: int) -> None:
+    """Also those that are longer than a line, and those that hold hyphens."""
+    line, margin = " ".join(words), " " * indent
+    wrapper = textwrap.TextWrapper(76, subsequent_indent=margin, break_long_words=False, break_on_hyphens=False)
+    assert fill_words(line, margin) == wrapper.fill(line)
