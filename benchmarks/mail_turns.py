@@ -1,8 +1,8 @@
 """`python -m benchmarks.mail_turns COMMIT`: writing mails in this working copy beside that of another commit.
 
 The other commit gets a working tree and an environment of its own in a temporary folder. Then both take turns: a new
-process writes mails to their last byte, and prints the least processor time of a mail in five rounds of a hundred. Printed is the
-least of all turns, and its ratio to the other commit's: more than 1 is faster.
+process writes mails to their last byte, and prints the least processor time of a mail in five rounds of a hundred.
+Printed is the least of all turns, and its ratio to the other commit's: more than 1 is faster.
 
 - `one alert`: those of `benchmarks.mails`: 24 airports, three levels and four time zones, with a chart;
 - `five alerts, as many are told`: those of `benchmarks.nightly`: three airports and charts, seven nights among all;

@@ -8,7 +8,9 @@ from hypothesis import example, given, strategies as st
 
 from notifier.mail.parts import encode_page, encode_text, fill_words
 
-_lines = st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\r\n"), max_size=120) | st.sampled_from((".", " ", "-- ")))
+_lines = st.lists(
+    st.text(st.characters(codec="utf-8", exclude_characters="\r\n"), max_size=120) | st.sampled_from((".", " ", "-- "))
+)
 
 
 @given(lines=_lines)
