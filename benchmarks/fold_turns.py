@@ -6,19 +6,13 @@ prints the least processor time of eight rounds for each size of batch. Printed 
 ratio to the other commit's: more than 1 is faster. The process that folds uses only what both commits have.
 """
 
-import argparse
-import json
-import os
-import subprocess
 import sys
-import tempfile
-from pathlib import Path
 from typing import Final
 
-from benchmarks.streams.figures import print_progress, report
+from benchmarks.streams.figures import report
+from benchmarks.turns import compare_with_commit
 
 NAME: Final = "fold_turns"
-ROOT: Final = Path(__file__).parents[1]
 SIZES: Final = (30, 60, 600, 1_000)
 _FOLD: Final = f"""
 import json, time
@@ -54,45 +48,13 @@ print(json.dumps(least))
 
 
 def main() -> int:
-    """Make the other working tree, take turns, and print the figures; return 0."""
-    parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{NAME}", description=__doc__)
-    parser.add_argument("commit", help="as git names it")
-    parser.add_argument("--turns", type=int, default=5, help="of each (default 5)")
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        other = Path(name) / "other"
-        subprocess.run(["git", "worktree", "add", "--quiet", "--detach", other, options.commit], cwd=ROOT, check=True)
-        try:
-            subprocess.run(["make", "--silent", "stubs"], cwd=other, check=True)
-            uv = [str(other / ".venv/bin/uv"), "sync", "--quiet", "--frozen", "--inexact", "--group", "bench"]
-            subprocess.run(uv, cwd=other, check=True)
-            _take_turns(other, options.turns)
-        finally:
-            subprocess.run(["git", "worktree", "remove", "--force", other], cwd=ROOT, check=True)
-    return 0
-
-
-def _take_turns(other: Path, turns: int) -> None:
-    """Let both trees fold in turn, and report flights per second of both by size of batch."""
-    least: dict[Path, dict[str, float]] = {other: {}, ROOT: {}}
-    for turn in range(turns):
-        for tree, best in least.items():
-            for size, took in _fold(tree).items():
-                best[size] = min(best.get(size, took), took)
-        print_progress(f"turn {turn + 1} of {turns}")
+    """Let both trees fold in turn, and report flights per second of both by size of batch; return 0."""
+    other, own = compare_with_commit(NAME, __doc__, _FOLD)
     for size in map(str, SIZES):
-        base = f"the other commit, batches of {size}", 1 / least[other][size]
+        base = f"the other commit, batches of {size}", 1 / other[size]
         report(NAME, base[0], base[1], "flights/s")
-        report(NAME, f"this one, batches of {size}", 1 / least[ROOT][size], "flights/s", base)
-
-
-def _fold(tree: Path) -> dict[str, float]:
-    """Fold in a new process of a tree's own environment; return processor seconds of a flight, by size of batch."""
-    environment = {**os.environ, "PYTHONPATH": str(tree)}
-    python = tree / ".venv/bin/python"
-    ended = subprocess.run([python, "-c", _FOLD], cwd=tree, env=environment, stdout=subprocess.PIPE, check=True)
-    found: dict[str, float] = json.loads(ended.stdout)
-    return found
+        report(NAME, f"this one, batches of {size}", 1 / own[size], "flights/s", base)
+    return 0
 
 
 if __name__ == "__main__":

@@ -176,6 +176,13 @@ class Alert:
         grid = self.grid
         return instant(grid.find_begin(grid.find_number(seconds(self.window_start)) - back))
 
+    def list_earlier_starts(self, how_many: int) -> list[datetime]:
+        """Return the starts of so many windows before the alert's own, the latest first (see `find_earlier_start`)."""
+        if self.aligned_to is not AlignedTo.UTC:
+            return [self.find_earlier_start(back) for back in range(1, how_many + 1)]
+        start, length = self.window_start, self.window.length
+        return [start := start - length for _ in range(how_many)]
+
     def count_windows(self, begin: datetime, end: datetime) -> int:
         """Return the number of the interest's windows from the one that begins at `begin` to the one before `end`."""
         if self.aligned_to is AlignedTo.UTC:

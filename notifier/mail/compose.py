@@ -1,7 +1,7 @@
 """Composition of the mails that users get: alerts, one or many, notices, and mails about accounts."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from email.headerregistry import Address
 from email.message import EmailMessage
@@ -23,11 +23,10 @@ from notifier.mail.alert_header import (
 from notifier.mail.background import describe_background
 from notifier.mail.chart import HEIGHT, WIDTH
 from notifier.mail.contact import Contact, require_link, sanitize_link, sanitize_name
-from notifier.mail.freshness import describe_freshness, describe_source, describe_sources
+from notifier.mail.freshness import describe_freshness, describe_sources
 from notifier.mail.interest_footer import build_footers, find_unsubscription_url
-from notifier.mail.own_windows import format_own_range
 from notifier.mail.parts import InlineImage, set_body
-from notifier.mail.runs import describe_run
+from notifier.mail.sections import AirportSection, build_threshold_section, group_by_airport
 from notifier.mail.serialization import WireMessage
 from notifier.mail.subject import (
     format_catch_up_subject,
@@ -36,7 +35,7 @@ from notifier.mail.subject import (
     format_summary_subject,
     format_unheard_subject,
 )
-from notifier.mail.summary import BreachRun, ThresholdSummary, find_time_range, group_by_threshold, select_latest
+from notifier.mail.summary import ThresholdSummary, find_time_range, group_by_threshold, select_latest
 from notifier.mail.texts import find_mail_texts
 from notifier.mail.threshold_charts import has_ended, render_charts
 from notifier.mail.times import ReaderTimes
@@ -46,45 +45,6 @@ _RECEIVERS_URL: Final = "https://opensky-network.org/about/faq"
 
 _MAX_CATCH_UP_THRESHOLDS: Final = 30
 """Thresholds that a catch-up mail shows: a mail of a long absence must still be read."""
-
-_MAX_LINES: Final = 12
-"""Lines about one threshold, the latest runs; half a day of hours in which every other hour is a breach."""
-
-
-@dataclass(frozen=True, slots=True)
-class RunLine:
-    """A line of a mail about several alerts: one run (a breach, or corrections) and its time range."""
-
-    utc_range: str
-    local_range: str
-    """The time range in the reader's time zone; empty where it is UTC."""
-    description: str
-
-
-@dataclass(frozen=True, slots=True)
-class ThresholdSection:
-    """The section of a mail about one threshold."""
-
-    latest: Alert
-    threshold: str
-    """In words: "Departures in an hour: more than 20"."""
-    status: str
-    tone: str
-    """The CSS class of the status."""
-    lines: tuple[RunLine, ...]
-    omitted_runs: int
-    """How many earlier runs have no line."""
-    chart: InlineImage | None
-
-
-@dataclass(frozen=True, slots=True)
-class AirportSection:
-    """The section of a mail about one airport: its names, and a section for each threshold."""
-
-    icao: str
-    name: str
-    city: str
-    thresholds: tuple[ThresholdSection, ...]
 
 
 def compose_alert_mail(
@@ -324,60 +284,19 @@ def _build_alerts_values(
     """
     alerts, texts = [alert for summary in summaries for alert in summary.alerts], times.texts
     sources = describe_sources(texts, alerts)
-    by_airport: dict[str, list[ThresholdSection]] = {}
-    for summary in summaries:
-        section = _build_threshold_section(summary, times, charts.get(summary), has_sources=not sources)
-        by_airport.setdefault(summary.latest.airport, []).append(section)
+    sections = [build_threshold_section(each, times, charts.get(each), has_sources=not sources) for each in summaries]
+    airports = group_by_airport(summaries, sections)
     ended = sum(has_ended(each) for each in summaries)
     begin, end = find_time_range(alerts)
     return {
-        "airports": [
-            AirportSection(icao, *wording.find_airport_names(icao), tuple(sections))
-            for icao, sections in by_airport.items()
-        ],
+        "airports": airports,
         "headline": wording.format_headline(texts, len(summaries) - ended, ended),
         "summary": texts.get(
             "summary",
             alerts=texts.get("alerts", count=len(alerts)),
-            airports=texts.get("airports", count=len(by_airport)),
+            airports=texts.get("airports", count=len(airports)),
             range=times.format_range(begin, end),
         ),
         "explanation": sources,
         "omission": "",
     }
-
-
-def _build_threshold_section(
-    summary: ThresholdSummary, times: ReaderTimes, chart: InlineImage | None, has_sources: bool
-) -> ThresholdSection:
-    """Return the section about one threshold: its latest state, a line for each of its latest 12 runs, and the chart.
-
-    The lines are ordered by time; earlier runs are only counted. `has_sources`: the lines say where the alerts come
-    from.
-    """
-    runs = summary.split_into_runs()
-    shown = runs[-_MAX_LINES:]
-    return ThresholdSection(
-        latest=summary.latest,
-        threshold=wording.describe_threshold(times.texts, summary.latest),
-        status=wording.format_status(times.texts, summary.latest),
-        tone=wording.choose_tone(summary.latest),
-        lines=tuple(_build_run_line(run, times, has_sources) for run in shown),
-        omitted_runs=len(runs) - len(shown),
-        chart=chart,
-    )
-
-
-def _build_run_line(run: BreachRun, times: ReaderTimes, has_source: bool) -> RunLine:
-    """Return the line about one run: its time range in UTC and in the reader's time zone, and its description.
-
-    `has_source`: the description ends with where the run's alerts come from, if that is recorded.
-    """
-    zone = times.local_zone(run.begin, run.end)
-    source = describe_source(times.texts, run.alerts) if has_source else ""
-    description = describe_run(times.texts, run)
-    return RunLine(
-        utc_range=format_own_range(run.alerts[0], run.begin, run.end, times),
-        local_range=times.format_local_range(run.begin, run.end, zone) if zone is not None else "",
-        description=f"{description} ({source})" if source else description,
-    )

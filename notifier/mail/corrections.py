@@ -16,17 +16,12 @@ from notifier.mail.alert_header import (
     format_cause_header,
     select_header_fields,
 )
-from notifier.mail.compose import (
-    AirportSection,
-    RunLine,
-    ThresholdSection,
-    build_common_values,
-    find_zone_name,
-)
+from notifier.mail.compose import build_common_values, find_zone_name
 from notifier.mail.contact import Contact
 from notifier.mail.interest_footer import build_footers, find_unsubscription_url
 from notifier.mail.own_windows import format_own_range
 from notifier.mail.parts import set_body
+from notifier.mail.sections import AirportSection, RunLine, describe_section, group_by_airport, render_section
 from notifier.mail.subject import format_airports
 from notifier.mail.summary import ThresholdSummary, find_time_range, group_by_threshold, select_latest
 from notifier.mail.texts import find_mail_texts
@@ -107,23 +102,13 @@ def _find_days(alerts: Sequence[Alert]) -> tuple[datetime, datetime]:
 
 def _build_sections(summaries: Sequence[ThresholdSummary], times: ReaderTimes) -> list[AirportSection]:
     """Return the sections by airport, and in them by threshold, in the order of `summaries`, a line a correction."""
-    by_airport: dict[str, list[ThresholdSection]] = {}
+    sections = []
     for summary in summaries:
         shown = summary.alerts[-_MAX_LINES:]
-        section = ThresholdSection(
-            latest=summary.latest,
-            threshold=wording.describe_threshold(times.texts, summary.latest),
-            status=wording.format_status(times.texts, summary.latest),
-            tone=wording.choose_tone(summary.latest),
-            lines=tuple(_build_line(each, times) for each in shown),
-            omitted_runs=len(summary.alerts) - len(shown),
-            chart=None,
-        )
-        by_airport.setdefault(summary.latest.airport, []).append(section)
-    return [
-        AirportSection(icao, *wording.find_airport_names(icao), tuple(sections))
-        for icao, sections in by_airport.items()
-    ]
+        lines = tuple(_build_line(each, times) for each in shown)
+        words = describe_section(summary.latest, times.texts, lines, len(summary.alerts) - len(shown))
+        sections.append(render_section(times.texts, words))
+    return group_by_airport(summaries, sections)
 
 
 def _build_line(alert: Alert, times: ReaderTimes) -> RunLine:

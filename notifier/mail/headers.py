@@ -14,7 +14,7 @@ from chassis.texts import DEFAULT_LANGUAGE, Texts
 from domain.alerts import Alert
 from notifier.errors import FailureReason, PermanentlyRefused
 from notifier.mail.contact import ENCODED_WORD_START, Contact, sanitize_link, sanitize_name
-from notifier.mail.serialization import WireMessage, build_from_header
+from notifier.mail.serialization import RecipientHeader, WireMessage, build_from_header
 from notifier.mail.texts import find_mail_texts
 
 _NAMESPACE: Final = UUID("a3c1de4e-4a0f-5d0e-9a6a-3a6b0f7f6c52")
@@ -25,6 +25,8 @@ _MAX_REFERENCES: Final = 20
 
 
 _ATOM: Final = r"[^\s<>()\[\]\\,;:\"@.]+"
+_PLAIN_ADDRESS: Final = re.compile(r"[\w+-]+(?:\.[\w+-]+)*@[\w-]+(?:\.[\w-]+)*", re.ASCII)
+"""An address of which `email` would change nothing (RFC 5322, 3.4.1: a part of what it allows)."""
 _UTF8_ADDRESS: Final = re.compile(rf"{_ATOM}(?:\.{_ATOM})*@{_ATOM}(?:\.{_ATOM})*")
 """RFC 6532, 3.3: any letter beyond ASCII, and what a local part may hold without quotation marks."""
 
@@ -105,11 +107,16 @@ def add_unsubscribe_headers(mail: EmailMessage, url: str) -> None:
             mail["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
 
 
-def _build_recipient(contact: Contact) -> Address:
+def _build_recipient(contact: Contact) -> Address | RecipientHeader:
     """Return the contact's sanitized name and address for the To header.
+
+    Of a plain address, as nearly all are, the header as `email` would write it, in a fifth of the time.
 
     Raises PermanentlyRefused for an address that is invalid, or that `email` would change when it parses or writes it.
     """
+    if _PLAIN_ADDRESS.fullmatch(contact.email):
+        local_part, _, domain = contact.email.rpartition("@")
+        return RecipientHeader(Address(sanitize_name(contact.name), local_part, domain))
     try:
         if contact.email.isascii():
             recipient = Address(sanitize_name(contact.name), addr_spec=contact.email)

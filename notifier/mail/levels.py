@@ -49,5 +49,5 @@ def find_level(alert: Alert, window: WindowFacts) -> int | None:
 def list_earlier_windows(alert: Alert) -> list[tuple[datetime, WindowFacts]]:
     """Return the windows before the alert's own that it knows of, the latest first, each with its start."""
     usual = alert.earlier_usual if len(alert.earlier_usual) == len(alert.earlier) else (None,) * len(alert.earlier)
-    facts = [WindowFacts(*each) for each in zip(alert.earlier, usual, strict=True)]
-    return [(alert.find_earlier_start(back), each) for back, each in enumerate(reversed(facts), 1)]
+    facts = map(WindowFacts, reversed(alert.earlier), reversed(usual))
+    return list(zip(alert.list_earlier_starts(len(alert.earlier)), facts, strict=True))

@@ -6,11 +6,11 @@ line. Our headers are texts that we made ourselves: they are stored unparsed, an
 
 from collections.abc import Iterator
 from email.header import Header
-from email.headerregistry import Address, AddressHeader, BaseHeader, HeaderRegistry, UnstructuredHeader
+from email.headerregistry import Address, AddressHeader, BaseHeader, Group, HeaderRegistry, UnstructuredHeader
 from email.message import EmailMessage
 from email.policy import EmailPolicy, Policy
 from functools import cache, lru_cache
-from typing import Any, Final, cast
+from typing import Any, Final
 
 _MAX_LINE_LENGTH: Final = 78
 """Characters without the line's end (RFC 5322, 2.1.1), for header lines that can be folded."""
@@ -54,6 +54,25 @@ def _parse_content_type(value: str) -> BaseHeader:
 def build_from_header(display_name: str, username: str, domain: str) -> BaseHeader:
     """Return the From header; cached, since all mails have the same sender."""
     return _header_class("from")("From", Address(display_name, username, domain))
+
+
+class RecipientHeader(_header_class("to")):  # type: ignore[misc]
+    """A To header of one mailbox that is parsed only if `email` has to fold it, which our policy mostly does itself."""
+
+    def __new__(cls, mailbox: Address) -> "RecipientHeader":
+        """Create the header of a mailbox whose address needs no quotation marks."""
+        header = str.__new__(cls, str(mailbox))
+        header.init("To", defects=[], parse_tree=None, groups=[Group(None, [mailbox])])
+        return header
+
+    def fold(self, *, policy: Policy) -> str:
+        """Return the header as `email` folds it, parsed for that."""
+        [mailbox] = self.addresses
+        return _header_class("to")("To", mailbox).fold(policy=policy)
+
+    def __reduce__(self) -> tuple[type["RecipientHeader"], tuple[Address, ...]]:
+        """Return how a copy is made: from the mailbox."""
+        return RecipientHeader, self.addresses
 
 
 class _WirePolicy(EmailPolicy):
@@ -191,15 +210,27 @@ def _serialize(part: WireMessage, policy: Policy) -> Iterator[bytes]:
     Lines end as in the policy. Nested parts are serialized in the same way.
     """
     end = policy.linesep.encode()
+    content_type = ""
     for name, value in part.raw_items():
         yield policy.fold_binary(name, value)
+        if name == "Content-Type":
+            content_type = value
     yield end
-    if not part.is_multipart():
-        yield str(part.get_payload()).replace("\n", policy.linesep).encode("ascii")
+    payload: str | list[WireMessage] = part._payload  # type: ignore[attr-defined]  # get_payload reads headers first
+    if not isinstance(payload, list):
+        yield str(payload).replace("\n", policy.linesep).encode("ascii")
         return
-    boundary = b"--" + str(part.get_boundary()).encode("ascii")
-    for each in cast(list[WireMessage], part.get_payload()):
+    boundary = b"--" + _find_boundary(content_type)
+    for each in payload:
         yield boundary + end
         yield from _serialize(each, policy)
         yield end
     yield boundary + b"--" + end
+
+
+@lru_cache(maxsize=64)
+def _find_boundary(content_type: str) -> bytes:
+    """Return the boundary between the parts of a multipart of this type; cached, since few values occur."""
+    part = EmailMessage(policy=WIRE_POLICY)
+    part["Content-Type"] = content_type
+    return str(part.get_boundary()).encode("ascii")

@@ -93,6 +93,10 @@ class ThresholdSummary:
 
     alerts: tuple[Alert, ...]
 
+    def __hash__(self) -> int:
+        """Return a hash of the last alert's id alone: an alert has many members, and summaries are keys."""
+        return hash(self.latest.alert_id)
+
     @property
     def latest(self) -> Alert:
         """The alert about the latest window."""
@@ -247,6 +251,7 @@ def collect_usual(alerts: Sequence[Alert]) -> dict[datetime, int]:
     usual = {
         start: window.doubled_usual
         for alert in alerts
+        if alert.earlier_usual
         for start, window in list_earlier_windows(alert)
         if window.doubled_usual is not None
     }

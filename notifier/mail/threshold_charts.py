@@ -13,10 +13,11 @@ from domain.usual import LEAST_DOUBLED_USUAL
 from domain.windows import Window
 from notifier.mail import wording
 from notifier.mail.chart import MailChart, render_chart
+from notifier.mail.content import AlertsContent
 from notifier.mail.own_windows import find_own_zone
 from notifier.mail.parts import InlineImage
 from notifier.mail.summary import ThresholdSummary, collect_usual
-from notifier.mail.times import ReaderTimes
+from notifier.mail.times import ReaderTimes, find_local_zone
 
 _MAX_CHARTS: Final = 6
 """Charts in one mail; thresholds that are in breach now have theirs first."""
@@ -35,23 +36,33 @@ def render_charts(
     Thresholds whose latest alert reports a breach come first, else the order of `summaries` is kept. The images are
     named chart1, chart2, …, with the mail's id.
     """
-    charted = [summary for summary in summaries if len(summary.collect_counts()) > 1]
+    contents = {summary: AlertsContent.of(summary.alerts) for summary in summaries}
+    charted = [summary for summary, content in contents.items() if _has_chart(content)]
     first = sorted(charted, key=has_ended)[:_MAX_CHARTS]
     return {
-        summary: _render_chart(summary, times, f"chart{number}.{mail_id}") for number, summary in enumerate(first, 1)
+        summary: InlineImage(f"chart{number}.{mail_id}", *_render_chart(contents[summary], times.zone, times.texts))
+        for number, summary in enumerate(first, 1)
     }
 
 
-def _render_chart(summary: ThresholdSummary, times: ReaderTimes, name: str) -> InlineImage:
-    """Return the chart of one threshold as an image of this name, with its content in words.
+@lru_cache(maxsize=4096)
+def _has_chart(content: AlertsContent) -> bool:
+    """Return True if at least two counts are known, which make a chart; cached."""
+    return len(ThresholdSummary(content.alerts).collect_counts()) > 1
+
+
+@lru_cache(maxsize=2048)
+def _render_chart(content: AlertsContent, zone: ZoneInfo | None, texts: Texts) -> tuple[bytes, str]:
+    """Return the chart of one threshold as a PNG, and its content in words; cached. `zone`: the reader's time zone.
 
     It shows the latest windows, at most 36; local times below the bars only if they differ from UTC and the windows are
     shorter than a day.
     """
-    latest, texts = summary.latest, times.texts
+    summary = ThresholdSummary(content.alerts)
+    latest = summary.latest
     _, counts = summary.collect_chart_counts()
     starts = tuple(latest.find_earlier_start(back) for back in range(len(counts) - 1, -1, -1))
-    zone = None if latest.window is Window.ONE_DAY else times.local_zone(latest.window_start)
+    zone = None if latest.window is Window.ONE_DAY else find_local_zone(zone, latest.window_start)
     own_zone = find_own_zone(latest)
     labels = _build_time_labels(texts, starts, latest.window, own_zone or UTC, zone)
     local = texts.get("chart.local") if zone is not None else ""
@@ -70,7 +81,7 @@ def _render_chart(summary: ThresholdSummary, times: ReaderTimes, name: str) -> I
         tuple(usual),
         texts.language,
     )
-    return InlineImage(name, render_chart(chart), describe_chart(texts, latest, counts, usual))
+    return render_chart(chart), describe_chart(texts, latest, counts, usual)
 
 
 def describe_chart(texts: Texts, alert: Alert, counts: list[int | None], usual: list[int | None]) -> str:

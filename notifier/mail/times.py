@@ -36,10 +36,7 @@ class ReaderTimes:
 
         `end` None: at the moment `start`.
         """
-        last = start if end is None else max(start, end - timedelta.resolution)
-        if self.zone is None or not any(each.astimezone(self.zone).utcoffset() for each in (start, last)):
-            return None
-        return self.zone
+        return find_local_zone(self.zone, start, end)
 
     def format_range(self, start: datetime, end: datetime, zone: tzinfo = UTC) -> str:
         """Return [start, end) with its date in a zone: "Fri 8 Feb 00:00–01:00".
@@ -81,6 +78,17 @@ class ReaderTimes:
         A whole day is not obvious: it needs its date.
         """
         return is_within_day(start, end) and end - start < _DAY and timedelta(0) <= self.now - start < _DAY
+
+
+def find_local_zone(zone: ZoneInfo | None, start: datetime, end: datetime | None = None) -> ZoneInfo | None:
+    """Return a time zone if its clocks differ from UTC at some moment of [start, end), else None.
+
+    `end` None: at the moment `start`.
+    """
+    last = start if end is None else max(start, end - timedelta.resolution)
+    if zone is None or not any(each.astimezone(zone).utcoffset() for each in (start, last)):
+        return None
+    return zone
 
 
 def find_zone(name: str) -> ZoneInfo | None:
