@@ -127,7 +127,8 @@ class OpenSkyFeed:
         if self._plan is None or not self._plan.regions:
             return ()
         times = list_missed_times(heard_until, until, self._plan.interval_s)
-        return times if times and await asyncio.to_thread(self._may_pay, len(times) * self._plan.price) else ()
+        lasts = bool(times) and await asyncio.to_thread(self._may_pay, len(times) * self._plan.price)
+        return times if lasts else ()
 
     def _may_pay(self, credits_: int) -> bool:
         """Return True if the regions of the plan can still be polled until midnight after so many credits are spent.
