@@ -7,6 +7,8 @@ A day (UTC) on which a window by the airport's clock begins within an hour also 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress, count
+from operator import is_not
 from typing import Final
 
 from domain.windows import HOUR_S
@@ -271,7 +273,7 @@ class HourlyCounts:
             return [day for day in range(max(first, since), end) if self.day(day) != earlier.day(day)]
         before = earlier.days[shift:] if shift else earlier.days
         # A day that has not changed is the same object, mostly.
-        found = [day for day, (a, b) in enumerate(zip(before, self.days, strict=False), self.first_day) if a is not b]
+        found = compress(count(self.first_day), map(is_not, before, self.days))
         more = range(self.first_day + min(len(before), len(self.days)), max(self.end_day, earlier.end_day))
         taken = range(max(earlier.first_day, since), self.first_day)
         return [day for day in [*taken, *found, *more] if day >= since and self.day(day) != earlier.day(day)]

@@ -4,8 +4,11 @@ A day's fingerprints are packed into bytes, 4 for each flight, because they are 
 """
 
 import struct
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import count, islice, pairwise
+from operator import le
 from typing import Final
 from zlib import crc32
 
@@ -52,20 +55,27 @@ def add_flights(known: KnownFlights, times: Sequence[int], fingerprints: Sequenc
     """
     if not times or not fingerprints:
         return known
-    by_day: dict[int, Sequence[int]] = {}
-    if min(times) // _DAY_S == max(times) // _DAY_S:  # most batches
-        by_day[times[0] // _DAY_S] = fingerprints
-    else:
-        several: dict[int, list[int]] = {}
-        for at, fingerprint in zip(times, fingerprints, strict=True):
-            several.setdefault(at // _DAY_S, []).append(fingerprint)
-        by_day |= several
     added = {
         day: known.get(day, b"") + struct.pack(f"<{len(more)}I", *more)
-        for day, more in by_day.items()
+        for day, more in _split_by_day(times, fingerprints)
         if day >= first_day
     }
     return {**known, **added} if added else known
+
+
+def _split_by_day(times: Sequence[int], fingerprints: Sequence[int]) -> Iterable[tuple[int, Sequence[int]]]:
+    """Return the fingerprints of flights by day (since 1970) of their event times, each day once, in their order."""
+    first, last = min(times) // _DAY_S, max(times) // _DAY_S
+    if first == last:  # most batches
+        return [(first, fingerprints)]
+    if all(map(le, times, islice(times, 1, None))):  # most of the others: slices are faster than a loop
+        ends = [bisect_left(times, (day + 1) * _DAY_S) for day in range(first, last + 1)]
+        days = zip(count(first), pairwise([0, *ends]), strict=False)
+        return [(day, fingerprints[begin:end]) for day, (begin, end) in days if begin < end]
+    by_day: dict[int, list[int]] = {}
+    for at, fingerprint in zip(times, fingerprints, strict=True):
+        by_day.setdefault(at // _DAY_S, []).append(fingerprint)
+    return by_day.items()
 
 
 def remove_flight(known: KnownFlights, event_time: int, fingerprint: int) -> KnownFlights | None:

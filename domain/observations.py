@@ -3,7 +3,7 @@
 Times are whole seconds since 1970 (UTC), because this is the hot path.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import compress
 from typing import Final
@@ -56,6 +56,14 @@ class Observation:
     is_history: bool = False
     """True if its flights count only for what is usual: a window that overlaps its interval is not judged, unless the
     overlap was covered before. False: its windows are judged."""
+    span: tuple[int, int] | None = field(init=False, compare=False, repr=False)
+    """The earliest and the latest of its event times; None: it has no flights. Computed once, as each batch needs it
+    several times."""
+
+    def __post_init__(self) -> None:
+        """Compute `span`."""
+        span = (min(self.event_times), max(self.event_times)) if self.event_times else None
+        object.__setattr__(self, "span", span)
 
     @property
     def cause(self) -> Provenance:
@@ -85,7 +93,7 @@ class Observation:
         Without fingerprints the second tuple is empty.
         """
         times, fingerprints, valid = self.event_times, self.fingerprints, self.valid_times
-        if not times or (min(times) >= valid.start and max(times) < valid.stop):
+        if self.span is None or (self.span[0] >= valid.start and self.span[1] < valid.stop):
             return times, fingerprints
         within = [at in valid for at in times]
         return tuple(compress(times, within)), tuple(compress(fingerprints, within))
@@ -98,4 +106,4 @@ class Observation:
         """
         if watermark is None:
             return False
-        return bool(self.retracted) or (bool(self.event_times) and min(self.event_times) < watermark)
+        return bool(self.retracted) or (self.span is not None and self.span[0] < watermark)

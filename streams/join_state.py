@@ -268,7 +268,7 @@ class JoinState:
             history_entries=history_entries,
             direction=seen.direction,
             flights=len(within),
-            late_flights=sum(at < seen.begin for at in within) if within and min(within) < seen.begin else 0,
+            late_flights=sum(at < seen.begin for at in within) if seen.span and seen.span[0] < seen.begin else 0,
             retracted_flights=len(seen.retracted),
             stray_flights=len(seen.event_times) - len(within),
         )
