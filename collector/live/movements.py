@@ -53,7 +53,7 @@ _SHORTEST_SILENCE_S: Final = 90.0
 _OUT_OF_SIGHT_S: Final = 360.0
 """An aircraft that was low, and not heard for so long, may have landed and taken off again meanwhile."""
 _ONE_LANDING_S: Final = 900.0
-"""An aircraft that landed by its silence, and lands there again so soon, has landed once: it was only unheard before."""
+"""An aircraft that landed by its silence, and lands there again so soon, has landed once: it was only unheard."""
 _LOW_M: Final = 1_000.0
 _LONGEST_SILENCE_S: Final = 60.0
 """For so long before, such an aircraft may have been in its climb."""

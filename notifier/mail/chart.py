@@ -230,7 +230,7 @@ class _ChartPainter:
             self._draw_text(_LEFT_MARGIN + 22, 20, self._texts.get("chart.usual"), _LARGE_FONT, _FAINT, "lm")
 
     def _draw_live_legend(self) -> None:
-        """Draw what a hollow bar means, at the upper left behind the legend of what is usual, if there is room for it."""
+        """Draw what a hollow bar means, at the upper left behind that of what is usual, if there is room for it."""
         if not any(live and not self._is_breached(at) for at, live in enumerate(self._chart.live)):
             return
         text, left, font = self._texts.get("chart.live"), float(_LEFT_MARGIN), _load_font(_LARGE_FONT)

@@ -1,12 +1,16 @@
 """Live collection on real databases, from the replay's sky: what is published, also by leaders that are killed."""
 
+import threading
 from collections import Counter
 from datetime import timedelta
 from itertools import pairwise
 from random import Random
+from typing import Any
 
+import pytest
 from sqlalchemy import select
 
+from collector.live.feeds import RoundCounter
 from collector.model import LiveMovementRow
 from local.opensky.state_faults import FaultSpell, StateFault, StateFaultPlan
 from tests.collector.conftest import ON_SQLITE
@@ -127,3 +131,21 @@ def test_what_one_feed_misses_the_other_covers(database_url: str) -> None:
             assert all(one[1] == other[0] for one, other in pairwise(stretches))
             assert stretches[0][0] < first
             assert stretches[-1][1] > first + 2_200
+
+
+@ON_SQLITE
+def test_polls_are_merged_beside_the_event_loop(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two sources of 100,000 aircraft take a second: meanwhile the leader has to answer Kafka, or it is superseded."""
+    judge = RoundCounter.judge
+    threads: set[int] = set()
+
+    def note_thread(counter: RoundCounter, *arguments: Any) -> Any:
+        """Note in which thread a round is judged."""
+        threads.add(threading.get_ident())
+        return judge(counter, *arguments)
+
+    monkeypatch.setattr(RoundCounter, "judge", note_thread)
+    with running_world(database_url, 0.1) as world:
+        world.lead(BEGIN + timedelta(minutes=5))
+    assert threads
+    assert threading.get_ident() not in threads
