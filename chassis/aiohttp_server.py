@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any, Final, cast
 
-from aiohttp import web
+from aiohttp import web, web_response
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web import AppRunner
@@ -19,6 +19,10 @@ from chassis.connections import IDLE_WITHIN_S, TransferDeadlines, TransferState,
 from chassis.hosts import AllowedHosts, is_exempt
 
 UNREADABLE: Final = "This is not a request that can be read."
+
+# The header Server of each answer, also of those to requests that cannot be read: aiohttp has no setting for it, and
+# its own value tells strangers its version and Python's.
+vars(web_response)["SERVER_SOFTWARE"] = "towerwatch"
 
 _CHECK_EVERY_S: Final = 5.0
 """Seconds between two checks of a connection's deadlines."""

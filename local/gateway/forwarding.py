@@ -35,14 +35,23 @@ LARGEST_BODY: Final = 1 << 20
 class _RefusedError(Exception):
     """The gateway rejects the request itself: no service gets it."""
 
-    def __init__(self, status: HTTPStatus, detail: str, outcome: RequestOutcome = RequestOutcome.REFUSED) -> None:
-        """`status` and `detail` are those of the answer, `outcome` the label under which it is counted."""
+    def __init__(
+        self,
+        status: HTTPStatus,
+        detail: str,
+        outcome: RequestOutcome = RequestOutcome.REFUSED,
+        start: str = "/",
+    ) -> None:
+        """`status` and `detail` are those of the answer, `outcome` the label under which it is counted.
+
+        `start`: the path that the answer's page leads back to.
+        """
         super().__init__(detail)
-        self.status, self.detail, self.outcome = status, detail, outcome
+        self.status, self.detail, self.outcome, self.start = status, detail, outcome, start
 
     def build_answer(self, request: web.Request) -> web.Response:
         """Build the answer to a request; it closes the connection if the request has a body, which nobody reads."""
-        answer = build_problem(self.status, self.detail)
+        answer = build_problem(request, self.status, self.detail, start=self.start)
         if request.can_read_body or hdrs.UPGRADE in request.headers:
             answer.force_close()
         return answer
@@ -78,7 +87,9 @@ class Gateway:
             target, host = self._read_target(request)
             destination = find_destination(target.path)
             if destination is None:
-                raise _RefusedError(HTTPStatus.NOT_FOUND, problems.NO_ROUTE, RequestOutcome.NO_ROUTE)
+                raise _RefusedError(
+                    HTTPStatus.NOT_FOUND, problems.NO_ROUTE, RequestOutcome.NO_ROUTE, f"{self._prefix}/"
+                )
             if destination.service is None:
                 self._metrics.count(None, RequestOutcome.REDIRECTED)
                 location = self._prefix + destination.path + target.query
@@ -201,11 +212,15 @@ class _Exchange:
         self.outcome = RequestOutcome.UNAVAILABLE
         match error:
             case ClientConnectorError() | ConnectionTimeoutError():
-                return build_unavailable(HTTPStatus.SERVICE_UNAVAILABLE, self._service, "takes no connections")
+                return build_unavailable(
+                    self._request, HTTPStatus.SERVICE_UNAVAILABLE, self._service, "takes no connections"
+                )
             case ServerTimeoutError() | TimeoutError():
-                return build_unavailable(HTTPStatus.GATEWAY_TIMEOUT, self._service, "does not answer")
+                return build_unavailable(self._request, HTTPStatus.GATEWAY_TIMEOUT, self._service, "does not answer")
             case _:
-                return build_unavailable(HTTPStatus.BAD_GATEWAY, self._service, "ended before it answered")
+                return build_unavailable(
+                    self._request, HTTPStatus.BAD_GATEWAY, self._service, "ended before it answered"
+                )
 
     async def _pass_answer(self, answer: ClientResponse) -> web.StreamResponse:
         """Send the service's answer to the client as it comes, and return it.
@@ -216,7 +231,9 @@ class _Exchange:
             headers = select_answer_headers(answer.headers, self._ours)
         except UnreadableHeadersError:
             self.outcome = RequestOutcome.UNAVAILABLE
-            return build_unavailable(HTTPStatus.BAD_GATEWAY, self._service, "gave an answer that cannot be read")
+            return build_unavailable(
+                self._request, HTTPStatus.BAD_GATEWAY, self._service, "gave an answer that cannot be read"
+            )
         passed = web.StreamResponse(status=answer.status, reason=answer.reason, headers=headers)
         if hdrs.UPGRADE in self._request.headers:
             passed.force_close()  # the client may go on in another protocol

@@ -5,7 +5,6 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from aiohttp import web
-from aiohttp.http import SERVER_SOFTWARE
 
 from chassis.aiohttp_server import BoundedAppRunner, create_host_check
 from chassis.hosts import AllowedHosts
@@ -28,13 +27,7 @@ async def serve_people(gateway: Gateway, host: str, port: int, trusted_proxy: st
         """Answer a request by the gateway's routes; those of aiohttp do not match every form of a target."""
         return await gateway.handle(request)
 
-    async def name_server(_: web.Request, response: web.StreamResponse) -> None:
-        """Set the header Server to `towerwatch` where aiohttp has set its own name and version."""
-        if response.headers.get("Server") == SERVER_SOFTWARE:
-            response.headers["Server"] = "towerwatch"
-
     app = web.Application(middlewares=[answer])
-    app.on_response_prepare.append(name_server)
     async with _serve(app, host, port, trusted_proxy):
         yield
 

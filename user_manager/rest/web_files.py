@@ -3,6 +3,7 @@
 import gzip
 import json
 import re
+from base64 import b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from chassis.texts import LANGUAGES, Texts
 from domain.airport_index import build_airport_index, load_sizes
@@ -25,6 +27,9 @@ PAGES: Final[Mapping[str, str]] = {
     "/register": "register.html",
 }
 """The template of each page, by its path."""
+
+STYLE: Final = "style.css"
+"""The style sheet of all pages. Those of mail links load it; the others have it in them."""
 
 
 @cache
@@ -91,6 +96,9 @@ class WebFiles:
         self.version = _compute_digest({**static, **templates})
         """A digest of all that pages are made of: an address with it always has the same content."""
         self._static = {name: KeptFile(content, _TYPES[Path(name).suffix]) for name, content in static.items()}
+        self._style = static[STYLE].decode()
+        self.style_source = f"'sha256-{b64encode(sha256(static[STYLE]).digest()).decode()}'"
+        """The style sheet as the pages have it in them, in the words of a Content-Security-Policy."""
         environment = Environment(
             loader=FileSystemLoader(folder),
             autoescape=True,
@@ -140,6 +148,8 @@ class WebFiles:
             "t": texts.get,
             "static": self.build_url,
             "list_modules": self.list_modules,
+            # In the page itself, which is drawn without a second request (docs/adr/0072). The text is our own file.
+            "style": Markup(self._style),
         }
 
     def _render(self, environment: Environment, path: str, variant: PageVariant) -> bytes:

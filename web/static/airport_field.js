@@ -79,9 +79,9 @@ export function buildAirportField(onChoose) {
 
   function show(airports, typed) {
     const code = readCode(typed);
-    const isKnown = airports.some((each) => each.icao === code);
-    found = code && !isKnown ? [...airports, {icao: code, iata: "", name: "", city: "", country: "", timeZone: "UTC", isTyped: true}] : airports;
-    active = found.length ? 0 : -1;
+    // Four letters of a name look like a code: a code is offered only where no airport is found.
+    found = code && !airports.length ? [{icao: code, iata: "", name: "", city: "", country: "", timeZone: "UTC", isTyped: true}] : airports;
+    active = -1;
     fill(list, found.map((airport, at) => buildOption(airport, at)));
     list.hidden = !found.length;
     input.setAttribute("aria-expanded", String(found.length > 0));
@@ -113,7 +113,7 @@ export function buildAirportField(onChoose) {
     }
     if (event.key === "Enter") {
       event.preventDefault(); // it must not send the form
-      if (!list.hidden && active >= 0) choose(active);
+      if (!list.hidden) choose(Math.max(active, 0)); // without a choice by arrows: the likeliest
       return;
     }
     const step = {ArrowDown: 1, ArrowUp: -1}[event.key];
@@ -123,7 +123,7 @@ export function buildAirportField(onChoose) {
       search();
       return;
     }
-    active = (active + step + found.length) % found.length;
+    active = active < 0 && step < 0 ? found.length - 1 : (active + step + found.length) % found.length;
     markActive();
   }
 

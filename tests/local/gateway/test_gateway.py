@@ -191,6 +191,38 @@ def test_what_is_no_request_for_a_route_reaches_no_service(
     assert gateway.service.seen == []
 
 
+BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+
+
+@pytest.mark.parametrize(
+    ("headers", "language", "words"),
+    [
+        ({}, "en", "There is no such page"),
+        ({"Accept-Language": "de-DE,it;q=0.8"}, "it", "Questa pagina non esiste"),
+        ({"Accept-Language": "it", "Cookie": "language=en"}, "en", "There is no such page"),
+        ({"Accept-Language": "<script>"}, "en", "There is no such page"),
+    ],
+)
+def test_a_browser_gets_a_page_that_leads_back(
+    gateway: RunningGateway, headers: dict[str, str], language: str, words: str
+) -> None:
+    """Somebody who mistyped an address reads a sentence in their language, and finds the way; programs get JSON."""
+    page = plain_http.get(f"{gateway.url}/nonsense/%3Cscript%3E", headers=BROWSER | headers)
+    assert (page.status_code, page.headers["Content-Type"]) == (404, "text/html; charset=utf-8")
+    assert f'<html lang="{language}">' in page.text
+    assert f"<h1>{words}</h1>" in page.text
+    assert '<a href="/">' in page.text
+    assert "script" not in page.text
+    assert page.headers["Content-Security-Policy"].startswith("default-src 'none'")
+    assert page.headers["Cache-Control"] == "no-store"
+    program = plain_http.get(f"{gateway.url}/nonsense", headers={"Accept": "*/*"})
+    assert program.status_code == 404
+    assert program.headers["Content-Type"].startswith("application/problem+json")
+    posted = plain_http.post(f"{gateway.url}/nonsense", headers=BROWSER, content=b"x")
+    assert posted.status_code == 404
+    assert posted.headers["Content-Type"].startswith("application/problem+json")
+
+
 def test_an_absolute_target_names_the_host(gateway: RunningGateway) -> None:
     """RFC 9112, 3.2.2: the header is ignored, and the service gets the target's host."""
     ask(gateway, b"GET http://localhost:9/users?a HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n")
@@ -332,9 +364,12 @@ def test_a_body_that_turns_out_too_large_is_refused(gateway: RunningGateway) -> 
 
 
 def test_a_service_that_does_not_run_is_told(gateway: RunningGateway) -> None:
-    """503 names the service and its log, and when to repeat."""
+    """503 names the service and its log, and when to repeat; a browser gets a page that tries again."""
     answer = plain_http.get(f"{gateway.url}/interests")
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
+    page = plain_http.get(f"{gateway.url}/interests?a=b", headers=BROWSER)
+    assert (page.status_code, page.headers["Retry-After"]) == (503, "5")
+    assert '<a href="/interests">Try again</a>' in page.text
     assert answer.headers["Content-Type"].startswith("application/problem+json")
     assert answer.json()["detail"] == (
         "The service collector takes no connections. Repeat the request after 5 seconds; if it still fails, whoever "

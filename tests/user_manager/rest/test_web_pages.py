@@ -2,12 +2,15 @@
 
 import gzip
 import re
+from base64 import b64encode
+from hashlib import sha256
 
 import pytest
 from flask.testing import FlaskClient
 
 from tests.user_manager.apps import build_app
 from tests.user_manager.conftest import ON_SQLITE, Service
+from user_manager.rest.texts import WEB
 from user_manager.rest.web_files import PAGES, PageVariant, WebFiles
 
 pytestmark = ON_SQLITE
@@ -55,6 +58,18 @@ def test_what_a_page_loads_is_kept_for_ever_under_an_address_of_its_content(clie
         assert plain.headers["X-Content-Type-Options"] == "nosniff"
         refused = client.get(address, headers={"Accept-Encoding": "gzip;q=0"})
         assert "Content-Encoding" not in refused.headers
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_the_style_sheet_in_a_page_is_the_only_one_that_its_policy_allows(client: FlaskClient, path: str) -> None:
+    """A page is drawn without a second request; a style that somebody slips into it does not have this digest."""
+    page = client.get(path)
+    (style,) = re.findall(r"<style>(.*?)</style>", page.text, re.DOTALL)
+    digest = b64encode(sha256(style.encode()).digest()).decode()
+    (allowed,) = (each for each in page.headers["Content-Security-Policy"].split("; ") if each.startswith("style-src"))
+    assert allowed == f"style-src 'self' 'sha256-{digest}'"
+    assert style.encode() == (WEB / "static" / "style.css").read_bytes()
+    assert 'rel="stylesheet"' not in page.text
 
 
 def test_another_version_of_a_file_is_answered_and_not_kept(client: FlaskClient) -> None:
