@@ -156,6 +156,9 @@ class Alert:
     Empty: the threshold is in flights, or they are not recorded."""
     aligned_to: AlignedTo = AlignedTo.UTC
     """The clock by which the interest's windows begin."""
+    live_windows: int = 0
+    """The windows of which a part is known from positions alone, and may still be corrected: bit 0 is the alert's own
+    window, bit n the one n windows before it."""
     own_end: datetime | None = None
     """The window's end, if it is by the airport's clock: a day may have 23 or 25 hours. None: it is as long as most."""
 

@@ -22,6 +22,7 @@ class Lookback:
     def __init__(self, windows: WindowCounts) -> None:
         self._windows = windows
         self._earlier_counts: dict[int, tuple[int | None, ...]] = {}
+        self._live_windows: dict[int, int] = {}
         self._run_starts: dict[tuple[Bound, int, int], int] = {}
 
     def list_earlier_counts(self, number: int) -> tuple[int | None, ...]:
@@ -36,6 +37,17 @@ class Lookback:
             counts = [each.flights if each.is_closed else None for each in before]
             first = next((at for at, count in enumerate(counts) if count is not None), len(counts))
             found = self._earlier_counts[number] = tuple(counts[first:])
+        return found
+
+    def find_live_windows(self, number: int) -> int:
+        """Return which windows are known from positions alone, as bits: 0 is window `number`, n the n-th before it.
+
+        The windows before it are those of `list_earlier_counts`.
+        """
+        found = self._live_windows.get(number)
+        if found is None:
+            earlier = range(len(self.list_earlier_counts(number)) + 1)
+            found = self._live_windows[number] = sum(self._windows.is_live(number - back) << back for back in earlier)
         return found
 
     def list_earlier_usual(self, number: int) -> tuple[int | None, ...]:

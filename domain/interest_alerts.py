@@ -108,6 +108,7 @@ def build_alert(interest: Interest, change: TrafficChange, range_alert: RangeAle
         doubled_usual=doubled_usual,
         base_counts=base_counts,
         earlier_usual=after.list_earlier_usual(number),
+        live_windows=after.find_live_windows(number),
         aligned_to=interest.aligned_to,
         own_end=None if interest.aligned_to is AlignedTo.UTC else instant(grid.find_begin(number + 1)),
     )

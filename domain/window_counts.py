@@ -93,6 +93,11 @@ class WindowCounts:
             count = self._counts[number] = self._count_window(number)
         return count
 
+    def is_live(self, number: int) -> bool:
+        """Return True if a part of window `number` is known from positions alone: the record may still correct it."""
+        begin, end = self._grid.find_begin(number), self._grid.find_begin(number + 1)
+        return any(part.live is not None and part.live.is_unsettled(begin, end) for part in self._directions)
+
     def list_earlier(self, number: int, windows: int) -> Sequence[int]:
         """Return the numbers of the last windows before window `number`, the latest first."""
         return range(number - 1, number - windows - 1, -1)

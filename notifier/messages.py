@@ -286,7 +286,6 @@ def _to_raised_alert(message: alerts_pb.AlertRaised) -> RaisedAlert:
         raise UndecodableError("AlertRaised without an ICAO code")
     if len(message.earlier_counts) != len(message.earlier_known):
         raise UndecodableError("AlertRaised with earlier counts of which it is not said whether they are known")
-    own_end = _to_own_end(message)
     alert = Alert(
         alert_id=_parse_uuid(message.alert_id),
         interest_id=_parse_uuid(message.interest_id),
@@ -317,9 +316,10 @@ def _to_raised_alert(message: alerts_pb.AlertRaised) -> RaisedAlert:
         percent=message.percent if message.HasField("percent") else None,
         doubled_usual=message.doubled_usual if message.HasField("doubled_usual") else None,
         base_counts=tuple(message.base_counts[:WEEKS_BACK]),
-        aligned_to=AlignedTo.AIRPORT if own_end is not None else AlignedTo.UTC,
+        aligned_to=AlignedTo.UTC if (own_end := _to_own_end(message)) is None else AlignedTo.AIRPORT,
         own_end=own_end,
         earlier_usual=_read_earlier_usual(message),
+        live_windows=message.live_windows,
     )
     return RaisedAlert(alert, _to_datetime(message.cause_published_at), message.SerializeToString())
 

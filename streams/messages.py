@@ -216,6 +216,7 @@ def encode_alert(alert: Alert, cause_published_at: datetime) -> bytes:
         doubled_usual=alert.doubled_usual,
         base_counts=alert.base_counts,
         earlier_usual=[0 if doubled is None else doubled + 1 for doubled in alert.earlier_usual],
+        live_windows=alert.live_windows,
     )
     message.window_start.FromDatetime(alert.window_start)
     if alert.aligned_to is not AlignedTo.UTC:

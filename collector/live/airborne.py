@@ -4,7 +4,14 @@ from collections.abc import Sequence
 from typing import Final
 
 from collector.live.airfields import Airfield
-from collector.live.runway_use import find_approach, find_climb_out, is_lined_up, is_over_runway, is_steep
+from collector.live.runway_use import (
+    find_approach,
+    find_climb_out,
+    is_headed_in,
+    is_lined_up,
+    is_over_runway,
+    is_steep,
+)
 from collector.live.surface import TAXI_M_S
 from collector.live.tracks import Approach, Fix, Phase, Track
 from collector.sources.state_vector import Category, StateVector
@@ -31,6 +38,8 @@ _LOW_AT_BEGIN_M: Final = 300.0
 """Who is heard in the very first poll was not first heard there; lower than this it took off a moment ago."""
 _BACK_S: Final = 100.0
 """For so long before a fix its vertical rate tells the altitude well enough."""
+_FLOWN_ON_S: Final = 60.0
+"""Who reached the runway at its speed, and flew on, would be heard again within so long."""
 _FASTEST_LIGHT_M_S: Final = 50.0
 """On final, light aircraft are slower than this."""
 
@@ -57,8 +66,9 @@ def note_final(track: Track, fix: Fix, category: int | None, near: Sequence[Airf
     if fix.altitude_m is not None and fix.altitude_m - old.airfield.elevation_m > old.height_m + _LIFTED_M:
         track.rises += 1
     track.has_rolled |= _rolls(fix, old)
-    has_vacated = track.has_rolled and (fix.speed_m_s or 0.0) <= TAXI_M_S
-    has_turned = not fix.on_ground and not is_lined_up(fix, old) and not has_vacated
+    was_over_runway = track.has_rolled or old.touch_down <= old.time
+    has_vacated = was_over_runway and (fix.speed_m_s or 0.0) <= TAXI_M_S
+    has_turned = not fix.on_ground and not has_vacated and not (is_lined_up(fix, old) and is_headed_in(fix, old))
     if track.rises >= _FEWEST_RISES or has_turned or is_steep(fix):
         track.approach = None
 
@@ -165,7 +175,7 @@ def compute_go_around_s(approach: Approach, speed_m_s: float) -> float:
     In that time it descends to the runway, and climbs again to where it was last heard and would be heard again. The
     height may be wrong; light aircraft descend and climb more slowly, and roll in between (a touch-and-go).
     """
-    height = max(approach.height_m, 0.0)
+    height, left_s = max(approach.height_m, 0.0), approach.touch_down - approach.time
     if speed_m_s < _FASTEST_LIGHT_M_S:
-        return 60.0 + 0.65 * (height + 200.0)
-    return 45.0 + 0.41 * (height + 50.0)
+        return max(60.0 + 0.65 * (height + 200.0), left_s + _FLOWN_ON_S)
+    return max(45.0 + 0.41 * (height + 50.0), left_s + _FLOWN_ON_S)

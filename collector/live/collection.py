@@ -21,11 +21,11 @@ from collector.live.feed_state import FeedState, build_rules
 from collector.live.feeds import CountedRound, Feed, RoundCounter, RoundPlan, Wait, make_round
 from collector.live.live_store import Expectation, LiveStore
 from collector.live.metrics import LiveMetrics
-from collector.live.poll_summaries import AirportGrid
-from collector.live.publication import add_stretch
+from collector.live.missed_polls import merge_missed_poll
 from collector.live.reports import FeedReport, encode_report
-from collector.live.snapshots import FeedMemory, Stretch
-from collector.live.wanted import NOTHING_WANTED, Target, WantedAirports, load_wanted
+from collector.live.shared_state import READ_WANTED_EVERY, SharedState
+from collector.live.snapshots import FeedMemory
+from collector.sources.state_vector import Poll
 
 log = structlog.get_logger()
 
@@ -33,8 +33,8 @@ T = TypeVar("T")
 
 STORE_EVERY: Final = timedelta(seconds=30)
 """Age of the last stored memory of a feed at which it is stored again: what a leader that is killed loses."""
-READ_WANTED_EVERY: Final = timedelta(seconds=30)
-"""Age at which the interests are read again."""
+PAUSE_AFTER_MISSED_S: Final = 1.0
+"""Seconds between two requests for missed polls: the source is not to be hurried."""
 MOST_UNPUBLISHED: Final = 20_000
 """Movements that are kept while the database is unavailable; after that the feed begins anew."""
 RESTART_AFTER_S: Final = 30.0
@@ -82,7 +82,7 @@ class LiveCollector:
             await asyncio.Event().wait()
         self._store.begin_term()
         index = await asyncio.to_thread(self._load_index)
-        shared = _Shared(self._database, self._clock, self._store, index, self._trust)
+        shared = SharedState(self._database, self._clock, self._store, index, self._trust)
         runners = [_FeedRunner(feed, shared, self._clock, self._metrics, self._sleep) for feed in self._feeds]
         tasks = [asyncio.create_task(each.run(term)) for each in runners]
         try:
@@ -93,68 +93,10 @@ class LiveCollector:
             await asyncio.gather(*tasks, return_exceptions=True)
 
 
-class _Shared:
-    """What the feeds of one term share: the wanted airports, the states of all feeds, and the lock of both."""
-
-    def __init__(
-        self, database: Database, clock: Clock, store: LiveStore, index: AirfieldIndex, trust: ClockTrust
-    ) -> None:
-        self._database = database
-        self._clock = clock
-        self.store = store
-        self.index = index
-        self.lock = asyncio.Lock()
-        """Held while a state is changed or stored: one feed's transaction publishes what others cover, too."""
-        self.states: dict[str, FeedState] = {}
-        self.trust = trust
-        self.wanted: WantedAirports = NOTHING_WANTED
-        self.grid = AirportGrid(())
-        self._read_at: timedelta | None = None
-
-    async def refresh_wanted(self) -> WantedAirports:
-        """Return the wanted airports, read again if they are old; those of before while the database is unavailable."""
-        elapsed = self._clock.elapsed()
-        if self._read_at is None or elapsed - self._read_at >= READ_WANTED_EVERY:
-            self._read_at = elapsed
-            try:
-                wanted = await asyncio.to_thread(self._load_wanted)
-            except DatabaseUnavailableError:
-                return self.wanted
-            if wanted != self.wanted:
-                async with self.lock:
-                    self.wanted, self.grid = wanted, AirportGrid(wanted.airfields.values())
-                    for state in self.states.values():
-                        state.forget_unwanted(wanted.codes, wanted.targets)
-        return self.wanted
-
-    def _load_wanted(self) -> WantedAirports:
-        """Read the wanted airports, and whether the clock may be trusted; store once an hour that it was not set."""
-        with self._database.reading() as session:
-            self.trust.read(session)
-            wanted = load_wanted(session, self.index)
-        if self.trust.must_keep():
-            with self._database.transaction() as session:
-                self.trust.keep(session)
-        return wanted
-
-    def gather_expectation(self) -> Expectation:
-        """Return what all feeds cover and have not published, and what they will cover if they go on."""
-        stretches: dict[Target, tuple[Stretch, ...]] = {}
-        expected: dict[Target, float] = {}
-        now = self._clock.now().timestamp()
-        for state in self.states.values():
-            for target, found in state.stretches.items():
-                for begin, end in found if target in self.wanted.targets else ():
-                    stretches[target] = add_stretch(stretches.get(target, ()), begin, end)
-            for target, begin in state.find_expected(now).items():
-                expected[target] = min(expected.get(target, begin), begin)
-        return Expectation(stretches, expected)
-
-
 class _FeedRunner:
     """The loop of one feed in one term."""
 
-    def __init__(self, feed: Feed, shared: _Shared, clock: Clock, metrics: LiveMetrics, sleep: Sleep) -> None:
+    def __init__(self, feed: Feed, shared: SharedState, clock: Clock, metrics: LiveMetrics, sleep: Sleep) -> None:
         self._feed = feed
         self._shared = shared
         self._clock = clock
@@ -234,7 +176,8 @@ class _FeedRunner:
         except DatabaseUnavailableError:
             self._log_missing_database()
         now, elapsed = self._clock.now(), self._clock.elapsed()
-        counted, failures = counter.judge(result, now, elapsed.total_seconds())
+        # Merging thousands of aircraft would stop whatever else the event loop does.
+        counted, failures = await _run_to_end(partial(counter.judge, result, now, elapsed.total_seconds()))
         self._log_failures(failures, [each.source for each in planned.requests])
         self._metrics.count_round(self._feed.name, counts=counted is not None)
         if counted is None:
@@ -242,8 +185,39 @@ class _FeedRunner:
             await self._store_if_due(term, state)
             await self._sleep(compute_retry_s(failures))
             return
+        await self._fold_missed(term, state, counted, planned, now.timestamp())
         await self._fold(state, counted, planned, now.timestamp(), describe_failures(failures) if failures else None)
         await self._store_if_due(term, state)
+
+    async def _fold_missed(
+        self, term: Term, state: FeedState, counted: CountedRound, plan: RoundPlan, answered_at: float
+    ) -> None:
+        """Ask for the polls that are missing before one that counts, and fold them, if the source still has them.
+
+        After the second failure in a row they are left to the night's record. Raises SupersededError.
+        """
+        past, poll = self._feed.past, counted.poll
+        if past is None or not state.stated_at or counted.begins_anew:
+            return
+        since, folded, failed = state.stated_at, 0, 0
+        try:
+            for at in await past.list_missed_times(since, poll.time):
+                try:
+                    missed = merge_missed_poll(await past.fetch_missed_poll(term, at), at)
+                except SourceError as error:
+                    failed += 1
+                    log.warning("live.missed_poll_failed", feed=self._feed.name, reason=str(error))
+                    if failed > 1:
+                        break
+                else:
+                    failed, folded = 0, folded + 1
+                    await self._fold_poll(state, missed, plan, missed.time + answered_at - poll.time)
+                    await self._store_if_due(term, state)
+                await self._sleep(PAUSE_AFTER_MISSED_S)
+        except DatabaseUnavailableError:
+            self._log_missing_database()
+        if folded:
+            log.info("live.missed_polls_folded", feed=self._feed.name, polls=folded, pause_s=round(poll.time - since))
 
     async def _wait(self, term: Term, state: FeedState, wait: Wait) -> None:
         """Wait for a feed that is not due; report why, if there is a reason."""
@@ -267,11 +241,8 @@ class _FeedRunner:
             if counted.begins_anew:
                 state.begin_anew()
             state.members = counted.members
-            polled = plan.polled & shared.wanted.codes
-            await _run_to_end(
-                partial(state.fold, counted.poll, answered_at, shared.grid, polled, shared.wanted.targets)
-            )
-            self._is_changed = True
+        polled = await self._fold_poll(state, counted.poll, plan, answered_at)
+        async with shared.lock:
             if len(state.unpublished) > MOST_UNPUBLISHED:
                 log.error("live.given_up", feed=self._feed.name, reason="the database was unavailable for too long")
                 state.give_up()
@@ -284,6 +255,15 @@ class _FeedRunner:
             self._feed.name, answered_at, counted.poll.time, aircraft, plan.interval_s, live,
             {**shared.wanted.settled, **plan.settled, **unheard}, fault, heard_since,
         )  # fmt: skip
+
+    async def _fold_poll(self, state: FeedState, poll: Poll, plan: RoundPlan, answered_at: float) -> frozenset[str]:
+        """Fold a poll in a thread, and return the wanted airports that it polled."""
+        shared = self._shared
+        async with shared.lock:
+            polled = plan.polled & shared.wanted.codes
+            await _run_to_end(partial(state.fold, poll, answered_at, shared.grid, polled, shared.wanted.targets))
+            self._is_changed = True
+        return polled
 
     async def _store_if_due(self, term: Term, state: FeedState) -> None:
         """Store movements at once, the memory every half minute, and a report that says something new.

@@ -83,6 +83,25 @@ class RoundResult:
     """The number of requests that were not sent, after a failure."""
 
 
+class PastStates(Protocol):
+    """A feed whose source also gives the states of the last hour."""
+
+    async def list_missed_times(self, heard_until: float, until: float) -> Sequence[int]:
+        """Return the instants of the polls that are missing between two times, by the source's clock, in their order.
+
+        None are returned if the detector bridges the pause, or if the credits do not last for all of them. Raises
+        DatabaseUnavailableError.
+        """
+        ...
+
+    async def fetch_missed_poll(self, term: Term, at: int) -> RoundResult:
+        """Ask for the states of an instant, in the regions of the last round, and return the answers.
+
+        Raises SupersededError, DatabaseUnavailableError.
+        """
+        ...
+
+
 class Feed(Protocol):
     """A group of sources with a pace."""
 
@@ -99,6 +118,11 @@ class Feed(Protocol):
     @property
     def compares_clock(self) -> bool:
         """True if its answers compare this machine's clock with another; False if nothing shows that it is wrong."""
+        ...
+
+    @property
+    def past(self) -> PastStates | None:
+        """The feed itself if its source gives the states of the last hour; None if it only knows those of now."""
         ...
 
     @property
@@ -203,7 +227,7 @@ class RoundCounter:
         for source, polls in result.polls.items():
             longest_lead_s = LONGEST_LEAD_S if is_alone else MAX_CLOCK_LEAD_S
             fault = self._find_fault(polls, now.timestamp(), longest_lead_s)
-            is_deaf = not any(map(_hears_aircraft, polls.values()))
+            is_deaf = not any(map(hears_aircraft, polls.values()))
             if fault is None and is_deaf and not self._may_be_deaf(source, is_alone):
                 fault = OutdatedAnswerError("no aircraft in its answer has a fresh position: nothing is covered by it")
             if fault is not None:
@@ -267,7 +291,7 @@ class RoundCounter:
         return None
 
 
-def _hears_aircraft(poll: Poll) -> bool:
+def hears_aircraft(poll: Poll) -> bool:
     """Return True if an aircraft of a poll has a fresh position."""
     earliest = poll.time - OLDEST_FRESH_S
     return any(state.position is not None and state.position.time >= earliest for state in poll.states)

@@ -1,7 +1,8 @@
 """The feeds of an OpenSky account: regions by the planner, within the credits, and the account's own receivers."""
 
 import asyncio
-from datetime import timedelta
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 
@@ -13,7 +14,16 @@ from collector.errors import BreakerOpenError, SourceLimitedError, SourceRefused
 from collector.intervals import DAY, day_of
 from collector.leadership.terms import Term, require_term
 from collector.live.clock_trust import update_comparison
-from collector.live.feeds import RECEIVERS_INTERVAL_S, Request, RoundPlan, RoundResult, Wait
+from collector.live.feeds import (
+    RECEIVERS_INTERVAL_S,
+    PastStates,
+    Request,
+    RoundPlan,
+    RoundResult,
+    Wait,
+    make_round,
+)
+from collector.live.missed_polls import list_missed_times
 from collector.live.region_planner import LONGEST_INTERVAL_S, LiveCredits, PositionPlan, plan_positions
 from collector.live.wanted import ROOM_KM, WantedAirports
 from collector.settled.quota import QuotaStore
@@ -61,6 +71,11 @@ class OpenSkyFeed:
         self._charged_at = clock.now()
         self._refused_until = timedelta(0)
 
+    @property
+    def past(self) -> PastStates:
+        """The feed itself: an account is given the states of the last hour."""
+        return self
+
     async def plan_round(self, term: Term, wanted: WantedAirports) -> RoundPlan | Wait:
         """Plan the next round and charge its price if it is due; else return how long to wait, and why; see `Feed`."""
         left = self._refused_until - self._clock.elapsed()
@@ -87,17 +102,56 @@ class OpenSkyFeed:
             return Wait(min(PLAN_AGAIN_S, seconds_left + 1.0), "no region can be paid", plan.settled)
         if since is not None and since < plan.interval_s:
             return Wait(plan.interval_s - since, settled=plan.settled)
+        self._charge(term, plan, now)
+        self._asked_at = self._clock.elapsed()
+        return self._build_round(plan)
+
+    def _charge(self, term: Term, plan: PositionPlan, now: datetime) -> None:
+        """Charge the price of one round of a plan. Raises SupersededError, DatabaseUnavailableError."""
         with self._database.transaction() as session:
             require_term(session, term)
             self._quota.charge(session, plan.price, now)
         self._charged_at = now
-        self._asked_at = self._clock.elapsed()
         self._client.remaining_credits = self._client.clock_error = None
+
+    def _build_round(self, plan: PositionPlan, *at: int) -> RoundPlan:
+        """Return the requests for the regions of a plan; `at`: the instant whose states are asked for, if not now."""
         requests = [
-            Request(self.name, str(region), partial(self._client.fetch_poll, region, WITHIN_S))
+            Request(self.name, str(region), partial(self._client.fetch_poll, region, WITHIN_S, *at))
             for region in plan.regions
         ]
         return RoundPlan(requests, plan.interval_s, plan.live, plan.settled, one_after_another=True)
+
+    async def list_missed_times(self, heard_until: float, until: float) -> Sequence[int]:
+        """Return the instants of missed polls, as far as the credits last; see `PastStates`."""
+        if self._plan is None or not self._plan.regions:
+            return ()
+        times = list_missed_times(heard_until, until, self._plan.interval_s)
+        lasts = bool(times) and await asyncio.to_thread(self._may_pay, len(times) * self._plan.price)
+        return times if lasts else ()
+
+    def _may_pay(self, credits_: int) -> bool:
+        """Return True if the regions of the plan can still be polled until midnight after so many credits are spent.
+
+        Else False, and while the source wants no request.
+        """
+        now = self._clock.now()
+        with self._database.reading() as session:
+            balance = self._quota.load_balance(session, now)
+        seconds_left = (day_of(now) + DAY - now).total_seconds()
+        left = LiveCredits(self._per_day, balance.left - credits_, seconds_left, since_poll_s=0.0)
+        lasts = self._plan is not None and left.find_interval(self._plan.price) is not None
+        return lasts and balance.left >= credits_ and not balance.is_paused(now)
+
+    async def fetch_missed_poll(self, term: Term, at: int) -> RoundResult:
+        """Charge and make one round for the states of an instant; see `PastStates`. Its failure pauses no other."""
+        plan = self._plan
+        if plan is None:
+            return RoundResult({}, {})
+        await asyncio.to_thread(self._charge, term, plan, self._clock.now())
+        result = await make_round(self._build_round(plan, at))
+        await asyncio.to_thread(self._refund_and_store_result, term, result)
+        return result
 
     def _find_settled(self) -> dict[str, str]:
         """Return why airports are not polled by the last plan."""
@@ -149,6 +203,7 @@ class OwnReceiversFeed:
     longest_interval_s: Final = RECEIVERS_INTERVAL_S
     empty_counts: Final = True
     compares_clock: Final = False
+    past: Final = None
 
     def __init__(self, client: OpenSkyStatesClient, clock: Clock) -> None:
         self._client = client

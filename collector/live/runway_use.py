@@ -43,6 +43,8 @@ _FAST_M_S: Final = 70.0
 """An aircraft that is this fast near the ground needs a long runway, and cannot use a short one."""
 _STEEPEST_APPROACH: Final = 0.17
 """Descent over distance: steeper approaches (10 degrees) are those of helicopters, not of airplanes."""
+_TURNED_AWAY_DEG: Final = 60.0
+"""Before the runway an aircraft on final keeps its direction, but for a swing into the wind or around another one."""
 _CLEARLY: Final = 0.6
 """By so much the best airfield's misfit must be below the second best's."""
 
@@ -125,6 +127,17 @@ def is_lined_up(fix: Fix, approach: Approach) -> bool:
     """Return True if an aircraft has not left the line of its approach to the side."""
     along, left = approach.end.project(*approach.airfield.locate(fix.latitude, fix.longitude))
     return abs(left) <= 250.0 + 0.08 * max(-along, 0.0)
+
+
+def is_headed_in(fix: Fix, approach: Approach) -> bool:
+    """Return True if an aircraft flies towards the runway of its approach, or has passed the begin of it.
+
+    False if it has turned away before it. Who flies slowly, or whose direction is unknown, has not turned.
+    """
+    along, _ = approach.end.project(*approach.airfield.locate(fix.latitude, fix.longitude))
+    if fix.track_deg is None or along >= 0.0 or fix.best_speed_m_s < _SLOWEST_FINAL_M_S:
+        return True
+    return _turn_between(fix.track_deg, approach.end.heading_deg) <= _TURNED_AWAY_DEG
 
 
 def is_over_runway(fix: Fix, approach: Approach) -> bool:

@@ -67,6 +67,7 @@ def dump_memory(memory: FeedMemory) -> bytes:
     detector = memory.detector
     value = {
         "detector": [detector.begun, detector.time, detector.poll, detector.step],
+        "landed": {icao24: list(each) for icao24, each in detector.landed.items()},
         "tracks": {icao24: _dump_track(track) for icao24, track in detector.tracks.items()},
         "coverages": {icao: _dump_coverage(each) for icao, each in memory.coverages.items()},
         "stretches": [[icao, part.value, list(each)] for (icao, part), each in memory.stretches.items() if each],
@@ -91,7 +92,12 @@ def load_memory(body: bytes, airfields: AirfieldIndex) -> FeedMemory:
         tracks = {icao24: _load_track(each, airfields) for icao24, each in value["tracks"].items()}
         return FeedMemory(
             DetectorMemory(
-                begun, time, poll, step, {icao24: track for icao24, track in tracks.items() if track is not None}
+                begun,
+                time,
+                poll,
+                step,
+                {icao24: track for icao24, track in tracks.items() if track is not None},
+                {icao24: (airport, float(at)) for icao24, (airport, at) in value["landed"].items()},
             ),
             {icao: _load_coverage(each) for icao, each in value["coverages"].items()},
             {

@@ -33,6 +33,9 @@ _LABEL_ROW_HEIGHT: Final = 18
 _MIN_BAR_HEIGHT: Final = 2
 """A window without flights is visible, too."""
 _MAX_BAR_WIDTH: Final = 44
+_OUTLINE: Final = 3
+"""Width of the outline of a hollow bar, in pixels of the image."""
+_LEGEND_GAP: Final = 14
 _BAR_GAP: Final = 0.28
 """The space between two bars, as a part of a window's width."""
 _LARGE_FONT: Final = 16
@@ -75,6 +78,8 @@ class MailChart:
     """With `percent`: for each window twice the usual count; None: nothing is usual there, or not known."""
     language: str = DEFAULT_LANGUAGE
     """Tag of the language of its words."""
+    live: tuple[bool, ...] = ()
+    """For each window True if it is known from positions alone, so that the record may correct it. Empty: none is."""
 
     def list_levels(self) -> list[int | None]:
         """Return for each window the flights beyond which it is in breach; None: it is not judged."""
@@ -142,6 +147,7 @@ class _ChartPainter:
         self._usual = [each / 2 for each in chart.usual if each is not None]
         highest = max([*(each for each in chart.counts if each is not None), *self._usual], default=0)
         level = max((each for each in self._levels if each is not None), default=0)
+        self._level_left = float(WIDTH)
         self._is_far = level > max(highest, 1) * _FAR_FACTOR
         self._top_value = max(highest, 1) * 1.25 if self._is_far else max(highest, level, 1) * 1.06
         self._base = HEIGHT - 12 - _LABEL_ROW_HEIGHT * (2 if chart.label_rows[1] else 1)
@@ -163,11 +169,13 @@ class _ChartPainter:
         self._draw_line(_LEFT_MARGIN, self._base, WIDTH - _SIDE_MARGIN, self._base, _RULE)
         self._draw_counts()
         self._draw_time_labels()
+        self._draw_live_legend()
 
     def _draw_bar(self, at: int, count: int | None) -> None:
         """Draw the bar of the window at this index, in the colour of breaches if its count breaches the threshold.
 
-        A bar is at least two pixels high, so that a count of 0 is visible. An unknown count is a question mark.
+        A bar is at least two pixels high, so that a count of 0 is visible. An unknown count is a question mark. The bar
+        of a live window without a breach is hollow.
         """
         width = min(self._step * (1 - _BAR_GAP), _MAX_BAR_WIDTH)
         middle = self._bar_middle(at)
@@ -176,6 +184,7 @@ class _ChartPainter:
             return
         past = self._is_breached(at)
         top = min(self._count_y(count), self._base - _MIN_BAR_HEIGHT)
+        is_hollow = bool(self._chart.live) and self._chart.live[at] and not past
         self._canvas.rounded_rectangle(
             [
                 self._to_pixels(middle - width / 2),
@@ -185,7 +194,9 @@ class _ChartPainter:
             ],
             radius=self._to_pixels(min(3, (self._base - top) / 2)),
             corners=(True, True, False, False),
-            fill=_BREACH if past else _BAR,
+            fill=None if is_hollow else _BREACH if past else _BAR,
+            outline=_BAR if is_hollow else None,
+            width=_OUTLINE,
         )
 
     def _draw_threshold(self) -> None:
@@ -204,6 +215,7 @@ class _ChartPainter:
         """Draw the name of the level at the upper right, with "far up" if it is far above all counts."""
         text = self._texts.get("chart.level.far" if self._is_far else "chart.level", level=level)
         self._draw_text(WIDTH - _SIDE_MARGIN, 20, text, _LARGE_FONT, _BREACH, "rm")
+        self._level_left = WIDTH - _SIDE_MARGIN - _load_font(_LARGE_FONT).getlength(text) / _SCALE
 
     def _draw_usual(self) -> None:
         """Draw behind each bar, as wide as its window, a field as high as the usual count; and draw the legend."""
@@ -216,6 +228,19 @@ class _ChartPainter:
             self._fill_field(_LEFT_MARGIN, 14, _LEFT_MARGIN + 16, 26)
             self._draw_line(_LEFT_MARGIN, 14, _LEFT_MARGIN + 16, 14, _USUAL_EDGE)
             self._draw_text(_LEFT_MARGIN + 22, 20, self._texts.get("chart.usual"), _LARGE_FONT, _FAINT, "lm")
+
+    def _draw_live_legend(self) -> None:
+        """Draw what a hollow bar means, at the upper left behind that of what is usual, if there is room for it."""
+        if not any(live and not self._is_breached(at) for at, live in enumerate(self._chart.live)):
+            return
+        text, left, font = self._texts.get("chart.live"), float(_LEFT_MARGIN), _load_font(_LARGE_FONT)
+        if self._usual and self._chart.percent is not None:
+            left += 22 + font.getlength(self._texts.get("chart.usual")) / _SCALE + _LEGEND_GAP
+        if left + 18 + font.getlength(text) / _SCALE > self._level_left - 4:
+            return
+        box = [self._to_pixels(left), self._to_pixels(14), self._to_pixels(left + 12) - 1, self._to_pixels(26) - 1]
+        self._canvas.rectangle(box, outline=_BAR, width=_OUTLINE)
+        self._draw_text(left + 18, 20, text, _LARGE_FONT, _FAINT, "lm")
 
     def _draw_levels(self) -> None:
         """Draw the level of each window as a line of steps, without those that are not judged, and its name.

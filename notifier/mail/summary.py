@@ -258,6 +258,19 @@ def collect_usual(alerts: Sequence[Alert]) -> dict[datetime, int]:
     return usual | {each.window_start: each.doubled_usual for each in alerts if each.doubled_usual is not None}
 
 
+def collect_live_starts(alerts: Sequence[Alert]) -> frozenset[datetime]:
+    """Return the starts of the windows that some alerts of one threshold know from positions alone.
+
+    `alerts`: ordered by window; of a window of which several speak, the last one counts.
+    """
+    is_live = {
+        alert.find_earlier_start(back): bool(alert.live_windows >> back & 1)
+        for alert in alerts
+        for back in range(len(alert.earlier), -1, -1)
+    }
+    return frozenset(start for start, live in is_live.items() if live)
+
+
 def _may_have_grown(alert: Alert, later: Alert) -> bool:
     """Return True if an alert's count may be that of an open window, and an alert about a later window has its growth.
 

@@ -16,7 +16,7 @@ from notifier.mail.chart import MailChart, render_chart
 from notifier.mail.content import AlertsContent
 from notifier.mail.own_windows import find_own_zone
 from notifier.mail.parts import InlineImage
-from notifier.mail.summary import ThresholdSummary, collect_usual
+from notifier.mail.summary import ThresholdSummary, collect_live_starts, collect_usual
 from notifier.mail.times import ReaderTimes, find_local_zone
 
 _MAX_CHARTS: Final = 6
@@ -71,6 +71,8 @@ def _render_chart(content: AlertsContent, zone: ZoneInfo | None, texts: Texts) -
     if latest.percent is not None:
         known = collect_usual(summary.alerts)
         usual = [known.get(start) for start in starts]
+    live_starts = collect_live_starts(summary.alerts)
+    live = tuple(start in live_starts and count is not None for start, count in zip(starts, counts, strict=True))
     chart = MailChart(
         tuple(counts),
         latest.threshold,
@@ -80,8 +82,13 @@ def _render_chart(content: AlertsContent, zone: ZoneInfo | None, texts: Texts) -
         latest.percent,
         tuple(usual),
         texts.language,
+        live,
     )
-    return render_chart(chart), describe_chart(texts, latest, counts, usual)
+    described = describe_chart(texts, latest, counts, usual)
+    if any(live):
+        shown = ", ".join(own for is_live, (own, _) in zip(live, labels, strict=True) if is_live)
+        described = f"{described} {texts.get('chart.alt.live', windows=shown)}"
+    return render_chart(chart), described
 
 
 def describe_chart(texts: Texts, alert: Alert, counts: list[int | None], usual: list[int | None]) -> str:

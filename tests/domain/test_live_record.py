@@ -129,6 +129,36 @@ def test_an_interest_that_is_set_is_told_where_its_window_is_known_from():
     ]
 
 
+def test_an_alert_says_which_windows_are_known_from_positions_alone():
+    """Its own and those before it; a night later the same hours are the record's, and of an hour half of it may be."""
+    log = [live(0, 1, (0.1,)), live(1, 2, (1.1,)), message(0, 1, (0.2,)), live(2, 3, (2.1, 2.2, 2.3))]
+    (alert,) = [each for each in raise_alerts(an_interest(high=2), log) if each.state is AlertState.FIRING]
+    assert alert.earlier == (2, 1)
+    assert alert.live_windows == 0b011  # the hour itself, and the one before it
+    settled = [message(0, 2, (0.1, 1.1)), message(2, 3, (2.1, 2.2, 2.3))]
+    (alert,) = [each for each in raise_alerts(an_interest(high=2), settled) if each.state is AlertState.FIRING]
+    assert alert.live_windows == 0
+
+
+@settings(max_examples=100)
+@given(corrected_logs, st.integers(0, 999), interests)
+def test_the_live_windows_of_an_alert_are_those_that_the_record_has_not_covered(log, seed, interest):
+    """Of each window that an alert names, by what the messages until then covered, second by second in quarters."""
+    told = draw_provenances(log, seed)
+    traffic = NO_TRAFFIC
+    for number, each in enumerate(told):
+        after = traffic.fold(each)
+        for alert in compute_alerts(interest, traffic, after):
+            for back in range(len(alert.earlier) + 1):
+                begin = seconds(alert.find_earlier_start(back))
+                end = seconds(alert.find_earlier_start(back - 1)) if back else seconds(alert.window_end)
+                parts = [after.select_directions(part)[0] for part in interest.direction.parts]
+                expected = any(part.live is not None and part.live.is_unsettled(begin, end) for part in parts)
+                assert bool(alert.live_windows >> back & 1) is expected, (number, back)
+            assert alert.live_windows < 2 << len(alert.earlier)
+        traffic = after
+
+
 def test_many_outages_take_no_more_than_their_share_of_the_state():
     """Stretches without a whole hour are forgotten at once, and the oldest of many."""
     record = None
@@ -231,7 +261,7 @@ def test_a_correction_is_what_the_record_says_anew_of_windows_that_positions_cov
 
 def without_provenance(alert: Alert) -> Alert:
     """Return the alert as it would be if nobody knew where its cause comes from."""
-    return replace(alert, provenance=None, corrects=False, count_before=None)
+    return replace(alert, provenance=None, corrects=False, count_before=None, live_windows=0)
 
 
 def fold(log: list[Observation]) -> Traffic:

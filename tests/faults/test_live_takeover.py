@@ -16,7 +16,7 @@ from uuid import UUID
 
 import httpx
 import pytest
-from multidict import MultiMapping
+from multidict import MultiDict, MultiMapping
 from sqlalchemy import func, select
 
 from chassis.clock import ScaledClock
@@ -83,14 +83,18 @@ def make_timetable() -> Timetable:
 
 
 class NotedRequests(StateRequests):
-    """The requests for positions, with the times of those that were answered."""
+    """The requests for positions, with the times at which they were answered."""
 
-    def __init__(self, timetable: Timetable) -> None:
+    def __init__(self, timetable: Timetable, gives_past: bool) -> None:
+        """`gives_past`: False if the source answers about now, whatever time it is asked for."""
         super().__init__(make_sky(timetable, NIGHTLY, SKY))
+        self._gives_past = gives_past
         self.answered: list[int] = []
 
     def find_states(self, query: MultiMapping[str], now: int, caller: Caller) -> tuple[int, Json]:
         """Answer, and note the time."""
+        if not self._gives_past:
+            query = MultiDict((name, text) for name, text in query.items() if name != "time")
         found = super().find_states(query, now, caller)
         self.answered.append(now)
         return found
@@ -130,10 +134,10 @@ class Takeover:
 
 
 @contextmanager
-def running_takeover(folder: Path, database_url: str, timetable: Timetable) -> Iterator[Takeover]:
+def running_takeover(folder: Path, database_url: str, timetable: Timetable, gives_past: bool) -> Iterator[Takeover]:
     """Yield two collectors that watch both airports live; at the end no log has a stack trace."""
     clock = ScaledClock(BEGIN, RATE, datetime.now(UTC))
-    requests = NotedRequests(timetable)
+    requests = NotedRequests(timetable, gives_past)
     app = make_app(timetable, clock, AccessControl(CREDENTIALS, 1_000_000), states=requests)
     broker = Broker(folder / "kafka", port=free_port())
     broker.start()
@@ -209,13 +213,17 @@ def _build_interest(airport: str, direction: Direction, low: int) -> Interest:
     return Interest(UUID(int=7), _ANN, airport, direction, Window.ONE_HOUR, None, low, 1, False, BEGIN, 1)
 
 
-def test_a_killed_live_leader_leaves_a_gap_no_longer_than_its_outage(tmp_path: Path, database_url: str) -> None:
-    """No time without polls is covered, and around it no more is missing than the detector's delays.
+@pytest.mark.parametrize("gives_past", [True, False])
+def test_a_killed_live_leader_leaves_a_gap_no_longer_than_its_outage(
+    gives_past: bool, tmp_path: Path, database_url: str
+) -> None:
+    """None at all, if the source gives the polls that were missed meanwhile.
 
-    No movement is published twice, and no low is said of an hour that was as busy as the others.
+    Else no time without polls is covered, and around it no more is missing than the detector's delays. No movement is
+    published twice, and no low is said of an hour that was as busy as the others.
     """
     timetable = make_timetable()
-    with running_takeover(tmp_path, database_url, timetable) as takeover:
+    with running_takeover(tmp_path, database_url, timetable, gives_past) as takeover:
         eventually(lambda: takeover.is_covered(HOUR), "live coverage", 600)
         leader = eventually(takeover.find_leader, "a leader", 300)
         assert leader is not None
@@ -232,7 +240,12 @@ def test_a_killed_live_leader_leaves_a_gap_no_longer_than_its_outage(tmp_path: P
     log = build_live_log((each.SerializeToString() for each in live), ())
     assert pauses, "the outage was no longer than what is bridged: the rate is too low"
     for target in TARGETS:
-        _check_coverage(log.covered_live[target], pauses, takeover.requests.answered)
+        if gives_past:
+            ((begin, end),) = log.covered_live[target]
+            assert begin < pauses[0][0]
+            assert end >= seconds(AFTER)
+        else:
+            _check_coverage(log.covered_live[target], pauses, takeover.requests.answered)
     _check_each_once(live)
     assert list_lows(timetable, values) == []
 

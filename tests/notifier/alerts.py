@@ -165,6 +165,7 @@ _alerts_by_utc = st.builds(
     percent=st.none() | st.integers(0, 2**32 - 1),
     doubled_usual=st.none() | st.integers(0, 2**32 - 1),
     base_counts=st.lists(st.integers(0, 2**32 - 1), max_size=5).map(tuple),
+    live_windows=st.integers(0, 2**32 - 1),
     earlier_usual=st.just(()) | st.lists(st.none() | st.integers(0, 2**32 - 2), min_size=12, max_size=12).map(tuple),
 ).map(lambda alert: replace(alert, earlier_usual=alert.earlier_usual[: len(alert.earlier)]))
 alerts = st.builds(_align_to_airport, _alerts_by_utc, st.sampled_from((0, 0, 5, 6, 23, 24, 25)))

@@ -262,6 +262,7 @@ def test_an_alert_is_encoded_with_every_field(alert, published):
     assert (message.percent if message.HasField("percent") else None) == alert.percent
     assert (message.doubled_usual if message.HasField("doubled_usual") else None) == alert.doubled_usual
     assert tuple(message.base_counts) == alert.base_counts
+    assert message.live_windows == alert.live_windows
     assert tuple(each - 1 if each else None for each in message.earlier_usual) == alert.earlier_usual
     is_local = alert.aligned_to is AlignedTo.AIRPORT
     assert message.aligned_to == (interests_pb.ALIGNED_TO_AIRPORT if is_local else interests_pb.ALIGNED_TO_UNSPECIFIED)

@@ -65,15 +65,18 @@ class OpenSkyStatesClient:
         self._pause = RequiredPause(clock)
         self._breaker = BreakerGuard(clock, shared.breaker, POSITIONS_POLICY, "positions", source=name)
 
-    async def fetch_poll(self, region: StatesRegion, within_s: float) -> Poll:
+    async def fetch_poll(self, region: StatesRegion, within_s: float, at: int | None = None) -> Poll:
         """Send one request for a region without retries, and return the poll, within `within_s` real seconds.
+
+        `at`: the instant of which the states are asked for, in Unix seconds, at most an hour ago; None: now. The source
+        may answer about another one.
 
         The next poll is the next attempt. Only a rejected token is replaced, and the request repeated, which costs
         nothing. Raises SourceLimitedError during a pause that the source required, and BreakerOpenError while the
         breaker is open, both without a request; SourceRefusedError if the account has no receivers of its own or no
         permission; SourceUnavailableError for every answer that is no poll.
         """
-        request = self._build_request(region)
+        request = self._build_request(region, at)
         self._pause.require_over()
         self._connection.token_pause.require_over()
         with self._breaker.guard_call(), self._shared.count_poll(self.name):
@@ -87,9 +90,9 @@ class OpenSkyStatesClient:
             except TimeoutError:
                 raise build_timeout_error(within_s) from None
 
-    def _build_request(self, region: StatesRegion) -> httpx.Request:
+    def _build_request(self, region: StatesRegion, at: int | None) -> httpx.Request:
         """Return the request for a region; it asks for categories, too, which tell helicopters from airplanes."""
-        params: dict[str, str] = {"extended": "1"}
+        params: dict[str, str] = {"extended": "1"} | ({} if at is None else {"time": str(at)})
         path = "all"
         match region:
             case Box():

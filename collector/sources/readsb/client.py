@@ -91,7 +91,7 @@ class ReadsbClient:
             try:
                 async with asyncio.timeout(within_s):
                     if self._address.is_file:
-                        poll = _parse_file(await asyncio.to_thread(_read_file, url))
+                        poll = await asyncio.to_thread(lambda: _parse_file(_read_file(url)))
                     else:
                         poll = await self._request_poll(url, within_s)
             except TimeoutError:

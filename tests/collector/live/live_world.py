@@ -92,6 +92,8 @@ class LiveWorld:
     metrics: Metrics = field(default_factory=lambda: Metrics(ServiceIdentity("collector", "local")))
     has_receiver: bool = False
     """True if the leaders have a feed of a receiver's aircraft.json, too."""
+    ignores_time: bool = False
+    """True if the source answers about now, whatever time it is asked for."""
 
     def lead(self, until: datetime, faults: Iterable[DatabaseFault | None] = ()) -> None:
         """Be the leader until a time, or until a planned fault kills it. A stop at the time stores the last memory."""
@@ -107,7 +109,7 @@ class LiveWorld:
         account = (CREDENTIALS.client_id, CREDENTIALS.client_secret)
         connection = OpenSkyConnection([self.url], token_url, account, self.clock, metrics)
         client = RecordingClient(f"{self.url}/api", connection, self.clock, metrics, PositionMetrics(metrics))
-        client.polls = self.polls
+        client.polls, client.ignores_time = self.polls, self.ignores_time
 
         waiting: list[tuple[timedelta, int, asyncio.Future[None]]] = []
         numbers = itertools.count()
@@ -186,10 +188,11 @@ class RecordingClient(OpenSkyStatesClient):
     """A client that keeps what it got."""
 
     polls: list[Poll]
+    ignores_time: bool
 
-    async def fetch_poll(self, region: StatesRegion, within_s: float) -> Poll:
+    async def fetch_poll(self, region: StatesRegion, within_s: float, at: int | None = None) -> Poll:
         """Fetch a poll, and keep it."""
-        poll = await super().fetch_poll(region, within_s)
+        poll = await super().fetch_poll(region, within_s, None if self.ignores_time else at)
         self.polls.append(poll)
         return poll
 

@@ -8,7 +8,13 @@ from typing import Final
 import pytest
 
 from chassis.db.database import Database
-from collector.errors import SourceLimitedError, SourceRefusedError, SourceUnavailableError, SupersededError
+from collector.errors import (
+    SourceError,
+    SourceLimitedError,
+    SourceRefusedError,
+    SourceUnavailableError,
+    SupersededError,
+)
 from collector.leadership.terms import Term, begin_term
 from collector.live.airfields import load_airfields
 from collector.live.feeds import RoundPlan, RoundResult, Wait
@@ -35,8 +41,17 @@ class FakeStates:
     remaining_credits: int | None = None
     clock_error: timedelta | None = None
 
-    async def fetch_poll(self, region: StatesRegion, within_s: float) -> Poll:
+    def __init__(self) -> None:
+        self.asked: list[int | None] = []
+        """The instants that were asked for; None: now."""
+        self.error: SourceError | None = None
+        """What it raises, if the test plans that."""
+
+    async def fetch_poll(self, region: StatesRegion, within_s: float, at: int | None = None) -> Poll:
         """Return an empty poll."""
+        self.asked.append(at)
+        if self.error is not None:
+            raise self.error
         return POLL
 
 

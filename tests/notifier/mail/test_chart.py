@@ -56,6 +56,20 @@ def test_windows_past_the_threshold_stand_out(bound: Bound, past: list[bool]) ->
     ]
 
 
+def test_live_windows_are_hollow_unless_they_are_in_breach() -> None:
+    """Only the outline has the bar's colour, and the legend is there; a count in breach, and an unknown one, stay."""
+    chart = replace(PLAIN, live=(False, True, True, True))
+    filled, hollow, unknown, _ = measure_bars(chart, BAR)
+    assert filled > 20
+    assert 0 < hollow < 20
+    assert unknown == 0
+    assert measure_bars(chart, PAST[Bound.HIGH])[3] > 20
+    legend = (124, 28, 160, 54)
+    assert decode_pixels(chart).crop(legend).tobytes() != decode_pixels(PLAIN).crop(legend).tobytes()
+    breached = replace(PLAIN, live=(False, False, False, True))
+    assert decode_pixels(breached).tobytes() == decode_pixels(PLAIN).tobytes()
+
+
 def test_bars_are_as_high_as_their_counts() -> None:
     """A bar for twice as many flights is twice as high."""
     counts = (10, 20, 40, 80)

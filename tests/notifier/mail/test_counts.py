@@ -9,7 +9,9 @@ from hypothesis import given, strategies as st
 
 from domain.alerts import Alert, AlertState, Bound
 from notifier.mail.runs import describe_run
-from notifier.mail.summary import BreachRun, ThresholdSummary, group_by_threshold
+from notifier.mail.summary import BreachRun, ThresholdSummary, collect_live_starts, group_by_threshold
+from notifier.mail.threshold_charts import render_charts
+from notifier.mail.times import ReaderTimes
 from tests.notifier.alerts import ALERT, ENGLISH
 
 THRESHOLD = 10
@@ -36,6 +38,13 @@ def summarize(alerts: Sequence[Alert]) -> ThresholdSummary:
 def list_lines(alerts: Sequence[Alert]) -> list[str]:
     """Return the lines of a mail about these alerts of one threshold."""
     return [describe_run(ENGLISH, each) for each in summarize(alerts).split_into_runs()]
+
+
+def describe_chart(alerts: Sequence[Alert]) -> str:
+    """Return the words of the chart of alerts about one threshold."""
+    summary = summarize(alerts)
+    times = ReaderTimes(None, alerts[-1].window_end, ENGLISH)
+    return render_charts([summary], times, "id")[summary].alt
 
 
 def test_a_withdrawn_low_and_its_withdrawal_have_each_their_count() -> None:
@@ -153,3 +162,14 @@ def test_the_chart_has_the_last_count_of_each_window(alerts: list[Alert]) -> Non
             last = summarize(own).latest
             is_early = last.bound is Bound.HIGH and last.state.is_breach and last.count == THRESHOLD + 1
             assert count == last.count or (is_early and count is not None and count > last.count)
+
+
+def test_the_chart_says_which_of_its_windows_were_seen_live() -> None:
+    """As the last alert about them has it, and none whose count is not known; in words for who does not see it."""
+    alerts = [
+        build_alert(1, AlertState.FIRING, 12, hour=2, earlier=(4, 5), live_windows=0b111),
+        build_alert(2, AlertState.RESOLVED, 7, hour=4, earlier=(12, None), live_windows=0b011),
+    ]
+    assert sorted(collect_live_starts(alerts)) == [ALERT.window_start + timedelta(hours=hour) for hour in (0, 1, 3, 4)]
+    assert describe_chart(alerts).endswith("Seen live, and to be confirmed by the night's record: 8 Feb, 01:00, 04:00.")
+    assert "Seen live, and" not in describe_chart([replace(each, live_windows=0) for each in alerts])
