@@ -16,13 +16,14 @@ import httpx
 from benchmarks.load import parse_options, run_scenarios, run_service
 from tests.ports import free_port
 
+NAME: Final = "accounts"
 ACCOUNTS: Final = 500
 """Number of accounts that exist before the load begins."""
 
 
 def main() -> int:
     """Run the service, register accounts, and run all scenarios; return 1 if any request got an error, else 0."""
-    options = parse_options("accounts", __doc__)
+    options = parse_options(NAME, __doc__)
     operator_token = secrets.token_urlsafe(32)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -45,7 +46,9 @@ def main() -> int:
             emails = [_register_account(base_url, number) for number in range(ACCOUNTS)]
             environment = {"OPERATOR_TOKEN": operator_token, "KNOWN_EMAILS": " ".join(emails)}
             locustfile = Path(__file__).with_name("accounts_load.py")
-            failures = run_scenarios(locustfile, ("Baseline", "Reading", "Registering"), base_url, environment, options)
+            failures = run_scenarios(
+                NAME, locustfile, ("Baseline", "Reading", "Registering"), base_url, environment, options
+            )
     return 1 if failures else 0
 
 

@@ -26,6 +26,7 @@ from domain.interests import Direction
 from tests.fakes.authority import FakeAuthority
 from tests.ports import free_port
 
+NAME: Final = "collector"
 USERS: Final = 200
 DAYS: Final = 30
 FLIGHTS_A_DAY: Final = 400
@@ -37,7 +38,7 @@ def main() -> int:
 
     Return the exit code: 1 if any request got an error, else 0.
     """
-    options = parse_options("collector", __doc__)
+    options = parse_options(NAME, __doc__)
     fake = FakeAuthority()  # type: ignore[abstract]  # the collector only authenticates tokens
     with tempfile.TemporaryDirectory() as name, fake.running() as authority:
         folder = Path(name)
@@ -63,7 +64,7 @@ def main() -> int:
                 _set_interest(base_url, token)
             locustfile = Path(__file__).with_name("collector_load.py")
             scenarios = ("Baseline", "Listing", "Setting", "Flights", "Previewing")
-            failures = run_scenarios(locustfile, scenarios, base_url, {"TOKENS": " ".join(tokens)}, options)
+            failures = run_scenarios(NAME, locustfile, scenarios, base_url, {"TOKENS": " ".join(tokens)}, options)
     return 1 if failures else 0
 
 

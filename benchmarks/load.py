@@ -18,6 +18,8 @@ from typing import Any, Final
 
 import httpx
 
+from benchmarks.streams.figures import report
+
 ROOT: Final = Path(__file__).parents[1]
 
 
@@ -75,6 +77,7 @@ def _is_ready(base_url: str) -> bool:
 
 
 def run_scenarios(
+    service: str,
     locustfile: Path,
     scenarios: Sequence[str],
     base_url: str,
@@ -83,19 +86,23 @@ def run_scenarios(
 ) -> int:
     """Run the scenarios (classes of the locustfile) one after the other, and return the number of errors of all.
 
-    A line is printed for each: requests per second, their ratio to the first scenario, latencies and errors.
-    `environment` holds further variables for locust.
+    A line of JSON is printed for each, under the benchmark's name `service`: requests per second, their ratio to the
+    first scenario, latencies and errors. `environment` holds further variables for locust.
     """
     failures, baseline = 0, None
     for scenario in scenarios:
         result = _run_scenario(locustfile, scenario, base_url, environment, options)
         baseline = baseline or result.requests_per_s
         failures += result.failures
-        share = result.requests_per_s / baseline
-        print(
-            f"{scenario:<12} {result.requests_per_s:6.0f}/s  {share:.2f} of baseline"
-            f"  median {result.median_ms:.0f} ms  p99 {result.p99_ms:.0f} ms  {result.failures} errors",
-            flush=True,
+        report(
+            service,
+            scenario,
+            result.requests_per_s,
+            "requests/s",
+            (scenarios[0], baseline),
+            median_ms=result.median_ms,
+            p99_ms=result.p99_ms,
+            errors=result.failures,
         )
     return failures
 

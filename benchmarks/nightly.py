@@ -106,7 +106,7 @@ def _measure_and_report(
         for what, (share, settings) in scenarios.items():
             cluster.delete_records(ALERTS_RAISED.name)
             user_count = people // share
-            records = list(_build_records(user_count))
+            records = list(build_alert_records(user_count))
             cluster.fill(ALERTS_RAISED.name, records)
             print_progress(f"{where}: {what}: {len(records):,} alerts are in the topic")
             mails = len(records) if "GROUP_WAIT_S" in settings else user_count
@@ -124,7 +124,7 @@ def _measure_and_report(
                 report(NAME, f"{where}: the time for {user_count:,} people's alerts of one night", took, "s")
 
 
-def _build_records(people: int) -> Iterator[Record]:
+def build_alert_records(people: int) -> Iterator[Record]:
     """Yield the records of one night's alerts, ALERTS_EACH for each of `people` people, person by person.
 
     Each call is another night, with other alert ids.

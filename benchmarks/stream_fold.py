@@ -9,16 +9,14 @@ interests. The clock is the processor time of this process, which does nothing e
 
 import argparse
 import gc
-import os
 import sys
 import time
 import tracemalloc
 from collections.abc import Iterator, Sequence
 from itertools import count
-from pathlib import Path
 from typing import Final
 
-from benchmarks.streams.figures import median, print_progress, report
+from benchmarks.streams.figures import measure_resident_bytes, median, print_progress, report
 from benchmarks.streams.traffic import (
     USUAL_FLIGHTS,
     Record,
@@ -63,11 +61,11 @@ def main() -> int:
     for interests in INTERESTS:
         number = interests // share
         table = _build_interest_table(names, number)
-        before = _measure_resident_bytes()
+        before = measure_resident_bytes()
         folding = foldings[number] = Folding(table, known)
         _index_interests(folding.state)
         if number >= WEIGHED:
-            weight = (_measure_resident_bytes() - before) / number
+            weight = (measure_resident_bytes() - before) / number
             report(NAME, "memory per interest, index, by what the process holds", weight, "bytes", interests=number)
         print_progress(f"{number:,} interests")
     for place, size in enumerate(SIZES):
@@ -122,13 +120,6 @@ def _measure_index_memory(table: dict[bytes, bytes]) -> None:
     number = len(table)
     report(NAME, "memory per interest, index", weight / number, "bytes", interests=number)
     report(NAME, "memory per interest, table in memory", table_bytes / number, "bytes", interests=number)
-
-
-def _measure_resident_bytes() -> int:
-    """Collect garbage, and return the resident memory of this process in bytes (Linux); 0 elsewhere."""
-    gc.collect()
-    statm = Path("/proc/self/statm")
-    return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if statm.exists() else 0
 
 
 def _measure_speed(

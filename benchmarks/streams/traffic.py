@@ -133,9 +133,12 @@ def _build_batch_records(
     return records
 
 
-def build_quiet_interests(names: list[str], number: int) -> Iterator[tuple[bytes, bytes]]:
-    """Build keys and values of `number` interests, spread evenly over the airports, that never fire here.
+def build_quiet_interests(
+    names: list[str], number: int, shares: list[float] | None = None
+) -> Iterator[tuple[bytes, bytes]]:
+    """Build keys and values of `number` interests that never fire here.
 
+    `shares`: the part of them that each airport has, in the order of `names`; None: they are spread evenly.
     They have all directions and windows, and runs of 1 to 3; of three, one has a high threshold, one a low, one both.
     """
     kinds = [
@@ -145,7 +148,7 @@ def build_quiet_interests(names: list[str], number: int) -> Iterator[tuple[bytes
         for for_windows in (1, 2, 3)
         for high, low in _choose_quiet_thresholds(direction, window)
     ]
-    return _build_interests(names, number, kinds, "4000")
+    return _build_interests(names, number, kinds, "4000", shares)
 
 
 def build_quiet_percents(names: list[str], number: int) -> Iterator[tuple[bytes, bytes]]:
@@ -227,18 +230,24 @@ def _build_interest(
 
 
 def _build_interests(
-    names: list[str], number: int, kinds: list[interests_pb.InterestSet], family: str
+    names: list[str],
+    number: int,
+    kinds: list[interests_pb.InterestSet],
+    family: str,
+    shares: list[float] | None = None,
 ) -> Iterator[tuple[bytes, bytes]]:
     """Build keys and values of `number` interests, airport by airport, with the kinds in a shuffled order in turn.
 
-    Every airport has about as many interests, and about as many of each kind. `family` is a part of the interests' ids.
+    Every airport has about as many of each kind. `family` is a part of the interests' ids. `shares`: the part of the
+    interests that each airport has, rounded; None: all have about as many.
     """
     share, rest = divmod(number, len(names))
     for place, airport in enumerate(names):
+        here = share + (place < rest) if shares is None else round(number * shares[place])
         tails = [_encode_without_ids(kind, airport) for kind in kinds]
         # Shuffled, because sorted thresholds would fill the index from one end.
         random.Random(place).shuffle(tails)
-        for index in range(share + (place < rest)):
+        for index in range(here):
             interest_id = f"{index:08x}-0000-{family}-8000-{place:012x}".encode()
             user_id = f"{index:08x}-0001-4000-8000-{place:012x}".encode()
             value = b"\x0a\x24%b\x12\x24%b%b" % (interest_id, user_id, tails[index % len(tails)])
