@@ -60,10 +60,12 @@ def main() -> int:
     Return 0.
     """
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{NAME}", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a tenth of everything, to see whether it works")
+    parser.add_argument(
+        "--quick", action="store_true", help="a quarter of it, to see whether it works: its ratios mean nothing"
+    )
     parser.add_argument("--sizes", type=int, nargs="*", default=list(MESSAGES), help="of batches (default: all)")
     parser.add_argument("--contenders", nargs="*", default=list(CONTENDERS), help="(default: all)")
-    parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"of those that take turns (default {ROUNDS})")
+    parser.add_argument("--rounds", type=int, help=f"of those that take turns (default {ROUNDS}; quick: 1)")
     options, _ = parser.parse_known_args()  # `make bench` gives all benchmarks the same arguments
     originals = with_append_times((original.COUNTED, original.CROSSED))
     with tempfile.TemporaryDirectory() as name:
@@ -78,7 +80,7 @@ def main() -> int:
             report(NAME, f"{ORIGINAL}, {INTERESTS:,} messages a batch", per_s, "messages/s")
             for size in options.sizes:
                 number = MESSAGES[size] // (4 if options.quick else 1)
-                rounds = 1 if options.quick else options.rounds
+                rounds = options.rounds or (1 if options.quick else ROUNDS)
                 _compare_contenders(cluster, folder / str(size), size, number, rounds, options.contenders, per_s)
     return 0
 
@@ -155,8 +157,9 @@ def _report_runs(size: int, runs: dict[str, list[RunResult]]) -> None:
     """Print the rates of all contenders, by the clock and by processor time, and the stream's ratios to the others."""
     for contender, of_one in runs.items():
         for unit, rates in _split_rates(of_one).items():
-            spread = {"rounds": len(rates), "least": round(min(rates)), "most": round(max(rates))}
-            report(NAME, f"{contender}, batches of {size:,}", median(rates), unit, **spread)
+            least, most = round(min(rates)), round(max(rates))
+            figure = f"{contender}, batches of {size:,}"
+            report(NAME, figure, median(rates), unit, rounds=len(rates), least=least, most=most)
             if STREAM in runs and contender != STREAM:
                 ours = _split_rates(runs[STREAM])[unit]
                 ratios = [a / b for a, b in zip(ours, rates, strict=False)]  # some run in the first round alone

@@ -55,7 +55,13 @@ def test_a_rate_without_a_duration_is_an_error():
 
 def test_processor_time_of_the_warm_up_does_not_count():
     """The weeks of past in the warm-up cost much for each message, and every contender's clock leaves them out."""
-    readings = [CpuReading(0, 1.0), CpuReading(9, 8.0), CpuReading(12, 10.0), CpuReading(15, 10.5), CpuReading(22, 12.0)]
+    readings = [
+        CpuReading(0, 1.0),
+        CpuReading(9, 8.0),
+        CpuReading(12, 10.0),
+        CpuReading(15, 10.5),
+        CpuReading(22, 12.0),
+    ]
     assert compute_cpu_rate(readings, 10) == (22 - 12) / (12.0 - 10.0)
     assert compute_cpu_rate(readings, 12) == (22 - 12) / (12.0 - 10.0)
 
