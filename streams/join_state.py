@@ -6,6 +6,7 @@ can send first and write afterwards. The indexes in memory are derived from the 
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 from uuid import UUID
 
@@ -35,6 +36,9 @@ from streams.messages import ObservedFlights, decode_interest, decode_interest_k
 DEFAULT_HISTORY_DAYS: Final = 90
 _INTERESTS_PER_STEP: Final = 2_000
 """Interests that are indexed in one step; some 20 ms."""
+
+_decode_again: Final = lru_cache(4_096)(decode_interest_entry)
+"""Decodes an interest's entry, and keeps the last ones (some MB): who got an alert of a breach gets one of its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +231,7 @@ class JoinState:
         None: not set, or removed, or refused by this version of the rules.
         """
         entry = self._find_interest_entry(f"{airport}/{interest_id}".encode())
-        return decode_interest_entry(entry)[1] if entry else None
+        return _decode_again(entry)[1] if entry else None
 
     def _find_interest_entry(self, key: bytes) -> bytes | None:
         """Return the newest entry of an interest: one not written to the table yet, or else the table's, or None."""

@@ -1,4 +1,4 @@
-"""Computes from the stream's changelog at which time each message was done."""
+"""Computes from the stream's changelog at which time each message was done, and what it cost of the processor."""
 
 from bisect import bisect_right
 from collections import defaultdict
@@ -16,6 +16,25 @@ class AppendedRecord(NamedTuple):
     """Time of the append by the broker's clock (seconds since 1970)."""
     key: bytes
     value: bytes
+
+
+class CpuReading(NamedTuple):
+    """How much a process had done at an instant, and the processor seconds that it had used for it since its start."""
+
+    messages: int
+    cpu_s: float
+
+
+def compute_cpu_rate(readings: Sequence[CpuReading], warm_up: int) -> float:
+    """Compute the messages per processor second, from the first reading after the warm-up to the last reading.
+
+    `warm_up`: number of messages of the warm-up. `readings` are in order of time. Ends the benchmark if there are not
+    two readings after the warm-up with work between them.
+    """
+    measured = [reading for reading in readings if reading.messages >= warm_up]
+    if not measured or measured[-1].messages == measured[0].messages or measured[-1].cpu_s == measured[0].cpu_s:
+        raise SystemExit("too few messages: they were all done between two readings")
+    return (measured[-1].messages - measured[0].messages) / (measured[-1].cpu_s - measured[0].cpu_s)
 
 
 def group_sequences(records: Iterable[Record]) -> Mapping[bytes, Sequence[int]]:

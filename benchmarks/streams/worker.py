@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from benchmarks.week.processes import read_cpu_s
 from tests.ports import free_port
 
 ROOT: Final = Path(__file__).parents[2]
@@ -40,13 +41,23 @@ class BenchmarkWorker:
             return False
 
     def count_folded_flights(self) -> int:
-        """Return the number of flights folded since the worker's start, from its metrics; 0 without a response."""
+        """Return the number of flights whose batches are done since the worker's start; 0 without a response."""
+        return self.sum_metrics("stream_flights_total")[0]
+
+    def sum_metrics(self, *names: str) -> tuple[int, ...]:
+        """Return the present sum of each metric over its labels, from one response; zeros without a response."""
         try:
             with _DIRECTLY.open(f"http://127.0.0.1:{self._web_port}/metrics", timeout=5) as answer:
                 lines = answer.read().decode().splitlines()
         except (urllib.error.URLError, ConnectionError, TimeoutError):
-            return 0
-        return sum(int(float(line.rpartition(" ")[2])) for line in lines if line.startswith("stream_flights_total{"))
+            lines = []
+        return tuple(
+            sum(int(float(line.rpartition(" ")[2])) for line in lines if line.startswith(f"{name}{{")) for name in names
+        )
+
+    def read_cpu_s(self) -> float:
+        """Return the processor seconds that the worker, with all its threads, has used since its start."""
+        return read_cpu_s(self.process.pid)
 
     def wait_until(
         self, condition: Callable[[], bool], what: str, within_s: float = 180.0, every_s: float = 0.05

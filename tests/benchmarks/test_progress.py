@@ -2,7 +2,14 @@
 
 import pytest
 
-from benchmarks.streams.progress import AppendedRecord, compute_completion_times, compute_rate, group_sequences
+from benchmarks.streams.progress import (
+    AppendedRecord,
+    CpuReading,
+    compute_completion_times,
+    compute_cpu_rate,
+    compute_rate,
+    group_sequences,
+)
 from benchmarks.streams.traffic import Record
 from domain.traffic import Traffic
 from streams.entries import AirportState, encode_airport_entry
@@ -44,3 +51,23 @@ def test_a_rate_without_a_duration_is_an_error():
     """If all messages are completed at one time, nothing was measured."""
     with pytest.raises(SystemExit):
         compute_rate([1.0, 1.0, 1.0], 1)
+
+
+def test_processor_time_of_the_warm_up_does_not_count():
+    """The weeks of past in the warm-up cost much for each message, and every contender's clock leaves them out."""
+    readings = [
+        CpuReading(0, 1.0),
+        CpuReading(9, 8.0),
+        CpuReading(12, 10.0),
+        CpuReading(15, 10.5),
+        CpuReading(22, 12.0),
+    ]
+    assert compute_cpu_rate(readings, 10) == (22 - 12) / (12.0 - 10.0)
+    assert compute_cpu_rate(readings, 12) == (22 - 12) / (12.0 - 10.0)
+
+
+def test_readings_without_work_between_them_are_no_measurement():
+    """A rate of nothing would be a division by zero, or a figure that nobody measured."""
+    for readings in ([], [CpuReading(9, 1.0)], [CpuReading(9, 1.0), CpuReading(10, 2.0), CpuReading(10, 2.5)]):
+        with pytest.raises(SystemExit, match="too few messages"):
+            compute_cpu_rate(readings, 10)
