@@ -1,6 +1,7 @@
 """The settings of every service: read once from the environment, with all faults reported together."""
 
 from datetime import datetime
+from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError
@@ -49,6 +50,8 @@ class Settings(KafkaSecuritySettings):
     clock_start: datetime | None = None
     clock_rate: float = Field(default=1.0, gt=0)
     clock_anchor: datetime | None = None
+    clock_anchor_path: Path | None = None
+    """The file in which the anchor will be; until then the clock is held at its start. In place of CLOCK_ANCHOR."""
     clock_stop: datetime | None = None
 
     def build_clock(self) -> Clock:
@@ -56,7 +59,9 @@ class Settings(KafkaSecuritySettings):
 
         Raises ValueError if the settings of the clock do not fit together.
         """
-        return build_clock(self.clock_start, self.clock_rate, self.clock_anchor, self.clock_stop)
+        return build_clock(
+            self.clock_start, self.clock_rate, self.clock_anchor, self.clock_stop, self.clock_anchor_path
+        )
 
 
 S = TypeVar("S", bound=EnvironmentSettings)

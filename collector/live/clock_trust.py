@@ -12,7 +12,7 @@ import structlog
 from sqlalchemy import update
 from sqlalchemy.orm import Session
 
-from chassis.clock import Clock, ScaledClock
+from chassis.clock import Clock, HeldClock, ScaledClock
 from collector.intervals import DAY
 from collector.model import SourceClockRow
 from collector.settled.source_state import (
@@ -94,7 +94,7 @@ class ClockTrust:
 
         A demo's clock that has halted at its stop was not set: its offset stays what it was before.
         """
-        if self._last is not None and isinstance(self._clock, ScaledClock) and self._clock.is_halted():
+        if self._last is not None and isinstance(self._clock, ScaledClock | HeldClock) and self._clock.is_halted():
             offset = self._last.offset
             return _Reading(_measure_offset(now, offset), offset, comparison)
         elapsed = self._clock.elapsed()

@@ -10,21 +10,20 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, NoReturn
 
 if __name__ == "__main__":  # the imports take seconds; until `main`, Ctrl-C ends the process without a stack trace
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-from chassis.clock import ScaledClock
+from chassis.clock import HeldClock, ScaledClock
 from chassis.process import keep_files_private
 from local.demo.broker import ensure_no_topics
 from local.demo.expected import ExpectedStory, compare_alerts, compute_expected_story
 from local.demo.live_credits import compute_live_credits
 from local.demo.live_report import DeliveredAlert, LiveRun, LiveTruth, print_live_report
 from local.demo.options import Options, parse_options
-from local.demo.plan import DAY, DemoPlan, plan_demo
+from local.demo.plan import DemoPlan, plan_demo
 from local.demo.screen import Screen
 from local.demo.sign_in_link import request_sign_in_link
 from local.demo.story import EMAIL, Scenario, ScenarioResult, compute_median_and_p99
@@ -50,13 +49,6 @@ from local.stack import (
 )
 from notifier.mail.alert_header import AlertHeaderFields
 
-START_UP_S: Final = 12
-LIVE_START_UP_S: Final = 25
-"""Real seconds until the clock reaches the scenario's first day; the services start meanwhile. Live it is longer, so
-that positions are polled from the first hour on.
-
-Interests that are set by then make the collector ask for the day before the scenario first.
-"""
 _ONE_MAIL_PER_ALERT: Final = {
     "GROUP_WAIT_S": "0",
     "PERSON_MAILS_PER_HOUR": "0",
@@ -119,8 +111,7 @@ def _run_demo(options: Options, screen: Screen) -> int:
     `options.once` keeps the stack running until Ctrl-C. Returns 0 if exactly the expected mails came, else 1. Raises
     LocalError if a port is in use, or if the stack or the scenario fails.
 
-    On a slow machine the stack may be ready too late for the collector to begin with the day before the scenario. Then
-    the interests are set after the first day, so that it is certain to begin with that day.
+    The clock of the stack stands still until all is ready and the interests are set, however long that takes.
     """
     data = options.data
     plan = plan_demo(
@@ -155,17 +146,15 @@ def _run_demo(options: Options, screen: Screen) -> int:
             screen.print_line("  Kafka (fetched from Maven Central when it is started for the first time)")
             processes.start("kafka")
             wait_until_ready(processes, ("kafka",), options.ports, data)
-        clock = _make_clock(plan)
-        processes.add_environment(_build_clock_environment(clock, plan))
+        clock = HeldClock(plan.start, plan.rate, data / "clock-anchor", plan.stop)
+        processes.add_environment(_build_clock_environment(plan, data / "clock-anchor"))
         for name in names:
             if name not in ("kafka", "streams"):
                 processes.start(name)
         for name, ports in workers.items():
             start_streams_worker(processes, name, ports, data)
         timetable = Timetable(nycflights.load(nycflights.find_cache_directory(os.environ)))
-        told_in_time, told_late = (
-            compute_expected_story(timetable, options.interests, each) for each in (plan, plan.without_day_before())
-        )
+        story = compute_expected_story(timetable, options.interests, plan)
         truth = LiveTruth(timetable, options.interests, plan)
         del timetable
         wait_until_ready(processes, names, options.ports, data)
@@ -186,14 +175,11 @@ def _run_demo(options: Options, screen: Screen) -> int:
         kafka = settings["KAFKA_BOOTSTRAP_SERVERS"]
         scenario = Scenario(options, clock, require_alive, data / "mail", kafka, screen)
         token = scenario.register()
-        is_late = plan.is_too_late(clock.now())
-        while is_late and clock.now() < plan.begin + DAY:
-            require_alive()
-            time.sleep(0.05)
-        story = told_late if is_late else told_in_time
+        scenario.set_interests(token)
+        running = clock.release()
         result = scenario.run(token, story.plan, story.unheard)
         is_right = (
-            _report_live(screen, truth, result, clock) if plan.is_live else _report_settled(screen, story, result)
+            _report_live(screen, truth, result, running) if plan.is_live else _report_settled(screen, story, result)
         )
         if options.json is not None:
             options.json.write_text(json.dumps([_encode_alert(each) for each in result.mailed], indent=1) + "\n")
@@ -204,22 +190,16 @@ def _run_demo(options: Options, screen: Screen) -> int:
         return 0 if is_right else 1
 
 
-def _make_clock(plan: DemoPlan) -> ScaledClock:
-    """Make the scenario's clock, with the plan's rate and stop: it shows the plan's start in some real seconds."""
-    start_up_s = LIVE_START_UP_S if plan.is_live else START_UP_S
-    return ScaledClock(plan.start, plan.rate, datetime.now(UTC) + timedelta(seconds=start_up_s), plan.stop)
-
-
-def _build_clock_environment(clock: ScaledClock, plan: DemoPlan) -> dict[str, str]:
+def _build_clock_environment(plan: DemoPlan, anchor_path: Path) -> dict[str, str]:
     """Build the environment variables of the clock, of the poll interval that must fit its rate, and of test addresses.
 
-    All other settings keep their defaults.
+    `anchor_path`: the file that releases the clock. All other settings keep their defaults.
     """
     return {
-        "CLOCK_START": clock.start.isoformat(),
-        "CLOCK_RATE": repr(clock.rate),
-        "CLOCK_ANCHOR": clock.anchor.isoformat(),
-        "CLOCK_STOP": clock.stop.isoformat() if clock.stop else "",
+        "CLOCK_START": plan.start.isoformat(),
+        "CLOCK_RATE": repr(plan.rate),
+        "CLOCK_ANCHOR_PATH": str(anchor_path.absolute()),
+        "CLOCK_STOP": plan.stop.isoformat(),
         "POLL_INTERVAL": _encode_duration(plan.poll_interval.total_seconds()),
         "ALLOW_TEST_ADDRESSES": "true",
     }

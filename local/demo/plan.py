@@ -45,11 +45,6 @@ _LEARNING_S_EACH: Final = 10.0
 """Real seconds that the days before the story take at least, in all and for each airport and direction, so that the
 weeks before are collected by then: 18 calls, of which a busy machine makes three a second."""
 
-_PROVEN_WITHIN: Final = timedelta(hours=4)
-"""The collector's settle time, and an hour until it asks."""
-_SET_WITHIN_S: Final = 2.0
-"""Real seconds that setting the interests takes at most."""
-
 
 @dataclass(frozen=True, slots=True)
 class DemoPlan:
@@ -58,7 +53,7 @@ class DemoPlan:
     schedule: RecordSchedule
     """The record of the replay, which has no day before the one before `begin`, and neither `end` nor a later day."""
     start: datetime
-    """The clock's time when the stack should be ready: `begin`, or days before it if percents need earlier weeks."""
+    """The clock's time until it is released: `begin`, or days before it if percents need earlier weeks."""
     begin: datetime
     """The scenario's first day."""
     first_day: datetime
@@ -90,23 +85,6 @@ class DemoPlan:
     def is_recorded(self, day: datetime) -> bool:
         """Return True if the source's record of the day appears at some time, False if never."""
         return self.schedule.find_completion_time(day.date()) is not None
-
-    def is_too_late(self, now: datetime) -> bool:
-        """Return True if interests that are set at `now` may come too late for the day before the scenario, else False.
-
-        The collector begins with it only if it is proven and collected while it is yesterday: by then a question is
-        asked twice, with the settle time between. The interests themselves take a moment to be set.
-        """
-        if self.is_learning:
-            return False  # the story begins later than that
-        latest = (
-            self.begin + DAY - _PROVEN_WITHIN - 3 * self.poll_interval - timedelta(seconds=_SET_WITHIN_S * self.rate)
-        )
-        return self.first_day < self.begin and now > latest
-
-    def without_day_before(self) -> "DemoPlan":
-        """Return the plan for interests that are set after the first day: the collector begins with that day."""
-        return replace(self, first_day=self.begin)
 
     @property
     def must_reach_stop(self) -> bool:

@@ -20,6 +20,7 @@ from local.demo.live_log import NO_ALERTS, LiveLog, RaisedAlerts, count_raised_a
 from local.demo.live_share import describe_live_share, find_settled
 from local.demo.options import Options
 from local.demo.plan import DemoPlan
+from local.demo.progress import STUCK_AFTER_S, Progress
 from local.demo.screen import Screen
 from local.demo.topics import DemoTopicContents, read_topic_contents
 from local.demo.urls import build_url
@@ -38,7 +39,6 @@ from notifier.mail.alert_header import (
 EMAIL: Final = "ada@towerwatch.test"
 _POLL_INTERVAL_S: Final = 0.1
 _MAIL_TIMEOUT_S: Final = 60.0
-_STUCK_AFTER_S: Final = 60.0
 _CORRECTIONS_WAIT: Final = timedelta(hours=27)
 """Corrections wait up to six hours for others, and twenty since the person's last mail of corrections."""
 
@@ -61,7 +61,8 @@ class ScenarioResult:
 class Scenario:
     """The scenario of one demo run, on a stack that is ready: a person registers, sets interests and gets mails.
 
-    `register` and then `run` do all of it, once, and print each step. The mails are read from the mailbox's Maildir.
+    `register`, `set_interests` and then `run` do all of it, once, and print each step. The mails are read from
+    the mailbox's Maildir.
     """
 
     def __init__(
@@ -102,18 +103,23 @@ class Scenario:
         self._confirm_address(token)
         return token
 
+    def set_interests(self, token: str) -> None:
+        """Set the interests of the person, whose token this is, and print them.
+
+        Raises LocalError if a request is rejected.
+        """
+        self._screen.print_heading("and says what to watch")
+        for interest in self._options.interests:
+            self._post(f"{build_public_url(self._options.ports)}/interests", build_interest_body(interest), token)
+            self._screen.print_line(f"  POST /interests → {describe_interest(interest)}")
+
     def run(self, token: str, plan: DemoPlan, unheard: Collection[str]) -> ScenarioResult:
-        """Set the interests, wait until all days are covered and all raised alerts are mailed.
+        """Wait until all days are covered and all raised alerts are mailed, on a clock that runs by now.
 
         `token`: that of the registered person; `unheard`: the airports of which no flight is ever recorded, so that
         nothing is said about them. Prints every step and mail. Returns the mailed alerts also if some are still missing
-        after the timeout. Raises LocalError if a request is rejected, or if nothing more is covered.
+        after the timeout. Raises LocalError if nothing more is covered.
         """
-        ports = self._options.ports
-        self._screen.print_heading("and says what to watch")
-        for interest in self._options.interests:
-            self._post(f"{build_public_url(ports)}/interests", build_interest_body(interest), token)
-            self._screen.print_line(f"  POST /interests → {describe_interest(interest)}")
         for line in describe_record(plan, unheard):
             self._screen.print_line(f"  {line}")
         self._screen.print_heading(f"The clock runs from {self._options.begin:%-d %B} to {self._options.end:%-d %B %Y}")
@@ -213,7 +219,7 @@ class Scenario:
         """
         keys = self._list_keys(unheard)
         must_reach_stop = bool(unheard) or plan.must_reach_stop
-        progress = _Progress(self._clock, plan.stop)
+        progress = Progress(self._clock, plan.stop)
         while True:
             self._receive_new_mails()
             airports = self._fetch_airports()
@@ -240,7 +246,7 @@ class Scenario:
         record has covered nothing more for a minute.
         """
         keys = self._list_keys(unheard)
-        progress = _Progress(self._clock, plan.stop)
+        progress = Progress(self._clock, plan.stop)
         while True:
             self._receive_new_mails()
             coverage = self._fetch_coverage(token, {airport for airport, _ in keys})
@@ -294,7 +300,7 @@ class Scenario:
                 return log, raised
             if (log.settled_until, raised) != last:
                 last, progressed_at = (log.settled_until, raised), time.monotonic()
-            if time.monotonic() - progressed_at > _STUCK_AFTER_S:
+            if time.monotonic() - progressed_at > STUCK_AFTER_S:
                 return log, raised
             self._screen.show_progress("  waiting for the alerts of the last night")
             time.sleep(_POLL_INTERVAL_S)
@@ -347,26 +353,6 @@ class Scenario:
                 return
             self._screen.show_progress(f"  waiting for {missing} mails")
             time.sleep(_POLL_INTERVAL_S)
-
-
-class _Progress:
-    """The deadline on a wait's progress, not on the whole: a stack that gets no further is stuck."""
-
-    def __init__(self, clock: Clock, stop: datetime) -> None:
-        """`stop`: before the clock has reached it, no progress is required."""
-        self._clock = clock
-        self._stop = stop
-        self._last: object = None
-        self._progressed_at = time.monotonic()
-
-    def require(self, state: object) -> None:
-        """Raise LocalError if the state has been the same for a minute since the clock's stop."""
-        if state != self._last or self._clock.now() < self._stop:
-            self._last, self._progressed_at = state, time.monotonic()
-        elif time.monotonic() - self._progressed_at > _STUCK_AFTER_S:
-            raise LocalError(
-                f"nothing more is covered for {_STUCK_AFTER_S:.0f} s; see the logs of collector and streams"
-            )
 
 
 def compute_median_and_p99(latencies_s: tuple[float, ...]) -> tuple[float, float] | None:

@@ -24,7 +24,11 @@ END: Final = datetime(2013, 2, 11, tzinfo=UTC)
 COVERED_AFTER: Final = timedelta(hours=16)
 """Time after the end of the last day by which it is covered: its record appears at night, and is whole by morning."""
 START_UP_S: Final = 180.0
-"""Real seconds until the scenario's clock reaches BEGIN: the pods start meanwhile."""
+"""Real seconds until the scenario's clock reaches BEGIN: the pods start meanwhile.
+
+The clock is not held until they are ready, as the local demo's is: the pods have it in their environment, which does
+not change after their start. If they need longer, the story begins without them: run it again, with the images there.
+"""
 SCENARIO_S: Final = 180.0
 """Real seconds from BEGIN to END."""
 

@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 
 from aiohttp import web
 
@@ -113,7 +114,7 @@ def _parse_faults(text: str) -> faults.FaultInjector:
 
 
 def _make_clock(environment: Mapping[str, str]) -> Clock:
-    """Make the replay's clock from CLOCK_START, CLOCK_RATE (default 1), CLOCK_ANCHOR and CLOCK_STOP.
+    """Make the replay's clock from CLOCK_START, CLOCK_RATE (default 1), CLOCK_ANCHOR or CLOCK_ANCHOR_PATH, CLOCK_STOP.
 
     Raises ValueError, whose text is a sentence, for an invalid variable or a start out of 2013.
     """
@@ -125,8 +126,13 @@ def _make_clock(environment: Mapping[str, str]) -> Clock:
         rate_number = float(rate)
     except ValueError:
         raise ValueError(f"CLOCK_RATE must be a number, not {rate!r}") from None
+    path = environment.get("CLOCK_ANCHOR_PATH")
     return build_clock(
-        start, rate_number, _read_instant(environment, "CLOCK_ANCHOR"), _read_instant(environment, "CLOCK_STOP")
+        start,
+        rate_number,
+        _read_instant(environment, "CLOCK_ANCHOR"),
+        _read_instant(environment, "CLOCK_STOP"),
+        Path(path) if path else None,
     )
 
 

@@ -2,11 +2,13 @@
 
 import time
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import given, strategies as st
 
-from chassis.clock import ScaledClock, SteadyClock, SystemClock, build_clock
+from chassis.clock import HeldClock, ScaledClock, SteadyClock, SystemClock, build_clock
 from tests.fakes.clock import FakeClock
 
 START = datetime(2013, 2, 8, tzinfo=UTC)
@@ -178,3 +180,99 @@ def test_without_an_anchor_the_clock_starts_now() -> None:
     """One process alone needs no agreement with others."""
     clock = build_clock(START, 1.0)
     assert START <= clock.now() < START + timedelta(minutes=1)
+
+
+@given(rate=rates, before=durations, steps=st.lists(durations, max_size=20), stop=st.none() | durations)
+def test_a_held_clock_is_a_scaled_clock_from_its_release_on(
+    rate: float, before: timedelta, steps: list[timedelta], stop: timedelta | None
+) -> None:
+    """Until then it shows its start and nothing elapses, however long that takes; then both run, and only then."""
+    real, ends = FakeClock(ANCHOR), None if stop is None else START + stop
+    with TemporaryDirectory() as folder:
+        clock = HeldClock(START, rate, Path(folder) / "anchor", ends, real)
+        real.advance(before)
+        assert (clock.now(), clock.elapsed(), clock.is_halted()) == (START, timedelta(0), False)
+        model = ScaledClock(START, rate, real.now(), ends, real)
+        assert clock.release() == model
+        passed = timedelta(0)
+        for step in steps:
+            real.advance(step)
+            passed += step
+            assert (clock.now(), clock.elapsed(), clock.is_halted()) == (model.now(), passed * rate, model.is_halted())
+            assert clock.real_seconds(step) == model.real_seconds(step)
+
+
+@given(before=durations, unnoticed=durations, late=durations)
+def test_processes_with_one_file_agree_whenever_they_started_or_looked(
+    before: timedelta, unnoticed: timedelta, late: timedelta
+) -> None:
+    """One that looks at the time only later, or starts later, shows the same; both have one offset of elapsed time."""
+    real = FakeClock(ANCHOR)
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "anchor"
+        first, idle = (HeldClock(START, 60, path, real=real) for _ in range(2))
+        real.advance(before)
+        first.release()
+        real.advance(unnoticed)
+        assert idle.now() == first.now() == START + unnoticed * 60
+        assert idle.now() - idle.elapsed() == START
+        restarted = HeldClock(START, 60, path, real=real)
+        real.advance(late)
+        assert restarted.now() == first.now() == START + (unnoticed + late) * 60
+        assert restarted.elapsed() == first.elapsed()
+
+
+@given(jump=st.timedeltas(timedelta(days=-400), timedelta(days=400)), passed=durations)
+def test_a_running_held_clock_elapses_whatever_the_wall_clock_is_set_to(jump: timedelta, passed: timedelta) -> None:
+    """After the release the elapsed time is that of the monotonic clock; the time never falls below the start."""
+    real = FakeClock(ANCHOR)
+    with TemporaryDirectory() as folder:
+        clock = HeldClock(START, 60, Path(folder) / "anchor", real=real)
+        clock.release()
+        real.set_wall_clock(ANCHOR + jump)
+        real.advance(passed)
+        assert clock.elapsed() == passed * 60
+        assert clock.now() == max(START, START + (jump + passed) * 60)
+
+
+def test_a_clock_is_released_once(tmp_path: Path) -> None:
+    """A second release changes nothing, also by another process, and no part of a file remains."""
+    real = FakeClock(ANCHOR)
+    clocks = [HeldClock(START, 60, tmp_path / "anchor", real=real) for _ in range(2)]
+    released = clocks[0].release()
+    real.advance(timedelta(seconds=1))
+    assert clocks[0].release() == clocks[1].release() == released
+    assert [each.name for each in tmp_path.iterdir()] == ["anchor"]
+
+
+def test_a_held_clock_shows_utc_and_checks_its_values_before_the_release(tmp_path: Path) -> None:
+    """What a scaled clock rejects is rejected when the held clock is made, not when it is released."""
+    start = datetime(2013, 2, 7, 19, tzinfo=timezone(timedelta(hours=-5)))
+    held = build_clock(start, 60.0, anchor_path=tmp_path / "anchor")
+    assert held.now() == START
+    assert held.now().tzinfo is UTC
+    with pytest.raises(ValueError, match="rate"):
+        build_clock(START, 0.0, anchor_path=tmp_path / "anchor")
+    with pytest.raises(ValueError, match="before its start"):
+        build_clock(START, 1.0, None, START - timedelta(seconds=1), tmp_path / "anchor")
+    with pytest.raises(ValueError, match=r"CLOCK_ANCHOR_PATH.*unset one"):
+        build_clock(START, 1.0, ANCHOR, None, tmp_path / "anchor")
+    with pytest.raises(ValueError, match="needs a start"):
+        build_clock(None, anchor_path=tmp_path / "anchor")
+    with pytest.raises(ValueError, match=r"CLOCK_ANCHOR_PATH.*make the folder first"):
+        build_clock(START, 1.0, anchor_path=tmp_path / "missing" / "anchor")
+
+
+@pytest.mark.parametrize("content", [b"", b"soon", b"2026-07-01", b"2026-07-01T12:00:00", b"\xff"])
+def test_a_file_without_an_instant_is_an_error_that_names_the_variable(tmp_path: Path, content: bytes) -> None:
+    """It is never taken for a file that is not there yet: the clock would be held for ever."""
+    path = tmp_path / "anchor"
+    clock = HeldClock(START, 1.0, path, real=FakeClock(ANCHOR))
+    path.write_bytes(content)
+    for read in (clock.now, clock.elapsed, lambda: HeldClock(START, 1.0, path)):
+        with pytest.raises(ValueError, match=r"^CLOCK_ANCHOR_PATH: "):
+            read()
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(ValueError, match=r"^CLOCK_ANCHOR_PATH: names a file that cannot be read \("):
+        clock.now()

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
+from chassis.clock import HeldClock
 from chassis.errors import SettingsError
 from chassis.settings import Port, Settings, StrongSecret, load_settings
 
@@ -94,7 +95,7 @@ def test_a_file_that_cannot_be_read_is_a_fault_even_when_it_is_alone(
     assert str(caught.value) == "DATABASE_URL_FILE: names a file that cannot be read (No such file or directory)"
 
 
-def test_the_four_clock_settings_describe_one_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_clock_settings_describe_one_clock(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Without CLOCK_START the clock is the machine's; a rate without a start is a fault."""
     assert abs((load_settings(Example).build_clock().now() - datetime.now(UTC)).total_seconds()) < 60
     monkeypatch.setenv("CLOCK_RATE", "60")
@@ -102,3 +103,10 @@ def test_the_four_clock_settings_describe_one_clock(monkeypatch: pytest.MonkeyPa
         load_settings(Example)
     monkeypatch.setenv("CLOCK_START", "2013-02-13T00:00:00Z")
     assert load_settings(Example).build_clock().now().year == 2013
+    monkeypatch.setenv("CLOCK_ANCHOR_PATH", str(tmp_path / "anchor"))
+    held = load_settings(Example).build_clock()
+    assert isinstance(held, HeldClock)
+    assert held.now() == datetime(2013, 2, 13, tzinfo=UTC)
+    monkeypatch.setenv("CLOCK_ANCHOR", "2026-07-01T12:00:00Z")
+    with pytest.raises(SettingsError, match="unset one of them"):
+        load_settings(Example)

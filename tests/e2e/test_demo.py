@@ -6,12 +6,15 @@ import os
 import re
 import signal
 import socket
+import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from local.demo.plan import SCENARIO_S
 from local.ports import HOST, Ports
 from tests import plain_http
 from tests.e2e.demo_process import PORTS, read_output, run_demo
@@ -132,6 +135,33 @@ def find_worker_with_progress(workers: dict[str, int]) -> str | None:
             }
             if (airports.get("KJFK", {}).get("departures", {}).get("watermark") or "") > "2013-02-08T12":
                 return name
+    return None
+
+
+def test_the_story_is_whole_however_long_the_start_takes(tmp_path, port_base):
+    """The collector is frozen while it starts, for longer than half the story takes; the clock of all waits for it."""
+    data, out = tmp_path / "demo", tmp_path / "mailed.json"
+    interests = ("--interest", "KJFK:departures:1h:high=20:low=1", "--interest", "KBOS:arrivals:1d:low=10")
+    with run_demo(data, port_base, "--settled", "--once", "--json", str(out), *interests) as process:
+        pid = eventually(lambda: find_started(data, "collector") or (process.poll() is not None and -1), "a start", 400)
+        assert pid > 0, read_output(data)
+        os.kill(pid, signal.SIGSTOP)
+        frozen_until = time.monotonic() + SCENARIO_S / 2
+        eventually(lambda: time.monotonic() > frozen_until, "it is frozen for long", 120)
+        assert not (data / "clock-anchor").exists(), "the clock runs although the collector is not ready"
+        continued_at = datetime.now(UTC)
+        os.kill(pid, signal.SIGCONT)
+        assert process.wait(400) == 0, read_output(data)
+        assert datetime.fromisoformat((data / "clock-anchor").read_text()) > continued_at
+    assert not find_processes(data)
+    assert_blizzard(json.loads(out.read_text()))
+
+
+def find_started(data: Path, name: str) -> int | None:
+    """Return the id of a process of the demo, None before it is started."""
+    with contextlib.suppress(FileNotFoundError):
+        pid: int | None = json.loads((data / "processes.json").read_text()).get(name)
+        return pid
     return None
 
 

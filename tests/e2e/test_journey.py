@@ -11,7 +11,7 @@ from typing import Any, Final
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from chassis.clock import ScaledClock
+from chassis.clock import HeldClock
 from local.mailbox.reading import ReceivedMail, find_confirmation_link, find_sign_in_link, get_plain_text, read_mails
 from local.ports import HOST, Ports
 from notifier.mail.alert_header import ALERT_HEADER, parse_alert_header
@@ -60,11 +60,11 @@ def test_a_stranger_watches_an_airport_and_leaves_again(
     assert not find_processes(data)
 
 
-def read_clock(data: Path) -> ScaledClock:
+def read_clock(data: Path) -> HeldClock:
     """Return the clock of a running demo, which the environment of its processes describes."""
     variables = read_environment(data, "collector")
-    start, anchor, stop = (datetime.fromisoformat(variables[f"CLOCK_{name}"]) for name in ("START", "ANCHOR", "STOP"))
-    return ScaledClock(start, float(variables["CLOCK_RATE"]), anchor, stop)
+    start, stop = (datetime.fromisoformat(variables[f"CLOCK_{name}"]) for name in ("START", "STOP"))
+    return HeldClock(start, float(variables["CLOCK_RATE"]), Path(variables["CLOCK_ANCHOR_PATH"]), stop)
 
 
 class Journey:

@@ -21,6 +21,7 @@ from random import Random
 from typing import Final
 from unittest import mock
 
+from chassis.clock import Clock, HeldClock
 from local.demo import __main__ as demo, plan
 from local.processes import ProcessSupervisor
 from tests.ports import free_ports
@@ -94,13 +95,13 @@ class StormSupervisor(ProcessSupervisor):
         self._rate = rate
         self._coming = draw_disturbances(seed)
         self._frozen: list[tuple[float, Callable[[], None]]] = []
-        self._anchor: datetime | None = None
+        self._clock: Clock | None = None
 
     def add_environment(self, variables: Mapping[str, str]) -> None:
-        """Add variables, and compute from those of the clock when the story's day begins."""
+        """Add variables, and make the clock that those of the clock describe."""
         super().add_environment(variables)
-        if "CLOCK_ANCHOR" in variables:
-            self._anchor = datetime.fromisoformat(variables["CLOCK_ANCHOR"])
+        if "CLOCK_ANCHOR_PATH" in variables:
+            self._clock = HeldClock(DAY, self._rate, Path(variables["CLOCK_ANCHOR_PATH"]))
 
     def require_alive(self, but: Collection[str] = ()) -> None:
         """Inject the faults that are due, start again what they have ended, and require all other processes alive."""
@@ -112,8 +113,8 @@ class StormSupervisor(ProcessSupervisor):
 
     @property
     def _hour(self) -> float:
-        """The hour of the story, counted from the begin of its day; below zero while it is not known yet."""
-        return -1.0 if self._anchor is None else (datetime.now(UTC) - self._anchor).total_seconds() * self._rate / 3_600
+        """The hour of the story, counted from the begin of its day; zero until its clock is released."""
+        return 0.0 if self._clock is None else (self._clock.now() - DAY) / timedelta(hours=1)
 
     def _disturb(self) -> None:
         """Begin the faults whose time has come, and continue the processes that were frozen long enough."""

@@ -3,12 +3,13 @@
 import asyncio
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
 from hypothesis import example, given, settings, strategies as st
 
-from chassis.clock import ScaledClock, SystemClock
+from chassis.clock import HeldClock, ScaledClock, SystemClock
 from chassis.db.database import Database
 from chassis.metrics import Metrics, ServiceIdentity
 from collector.interests import InterestStore
@@ -193,6 +194,26 @@ def test_what_is_trusted_is_right(rounds: list[list[tuple[str, int]]], error: in
         world.compare(off)
         assert world.is_trusted() == is_right
     database.close()
+
+
+def test_a_clock_that_was_held_was_not_set(database: Database, tmp_path: Path) -> None:
+    """A demo's clock stands still until all is ready, is released, and halts at its end."""
+    real = FakeClock()
+    start = real.now()
+    clock = HeldClock(start, 960.0, tmp_path / "anchor", start + timedelta(days=1), real)
+    world, trust = World(database), ClockTrust(clock)
+    world.compare(timedelta(0))
+    for seconds in (1, 300, None, 1, 50, 100, 3_600):
+        if seconds is None:
+            clock.release()
+        else:
+            real.advance(timedelta(seconds=seconds))
+        with database.reading() as session:
+            trust.read(session)
+        assert trust.is_trusted
+        with database.transaction() as session:
+            store_clock_error(session, timedelta(0), clock.now())
+    assert clock.is_halted()
 
 
 def test_a_clock_that_has_stopped_was_not_set(database: Database) -> None:

@@ -48,7 +48,6 @@ def test_with_thresholds_in_percent_the_clock_begins_before_the_story(targets: i
     assert made.schedule.first_day is not None
     assert made.schedule.first_day <= (made.start - 36 * DAY).date() or made.schedule.first_day == date(2013, 1, 1)
     assert (made.learned_by - made.start).total_seconds() / made.rate >= 18 * targets / 3 + 10
-    assert not made.is_too_late(made.learned_by)
     assert not plan().is_learning
 
 
@@ -78,16 +77,6 @@ def test_the_year_begins_without_a_day_before() -> None:
     """There are no flights of 2012."""
     begin = datetime(2013, 1, 1, tzinfo=UTC)
     assert plan_demo(begin, begin + DAY, NIGHTLY).first_day == begin
-
-
-def test_interests_may_be_set_too_late_for_the_day_before() -> None:
-    """In the first morning there is time to prove that day, in the afternoon there is not; then it is left out."""
-    made = plan()
-    assert not made.is_too_late(BEGIN + timedelta(hours=10))
-    assert made.is_too_late(BEGIN + timedelta(hours=16))
-    late = made.without_day_before()
-    assert late.first_day == BEGIN
-    assert not late.is_too_late(BEGIN + timedelta(hours=16))
 
 
 days = st.integers(0, 364).map(lambda number: datetime(2013, 1, 1, tzinfo=UTC) + number * DAY)

@@ -144,6 +144,7 @@ def test_an_impossible_nightly_record_is_reported_in_one_sentence(run: Run) -> N
         ({**CLOCK, "CLOCK_RATE": "fast"}, "CLOCK_RATE"),
         ({**CLOCK, "CLOCK_RATE": "0"}, "rate"),
         ({**CLOCK, "CLOCK_ANCHOR": "now"}, "CLOCK_ANCHOR"),
+        ({**CLOCK, "CLOCK_ANCHOR_PATH": "/nowhere/anchor"}, "CLOCK_ANCHOR_PATH"),
         ({**CLOCK, "CLOCK_STOP": "2013-02-12T00:00:00Z"}, "stop"),
         ({**CLOCK, "OPENSKY_CLIENT_ID": "me"}, "OPENSKY_CLIENT_SECRET"),
     ],
