@@ -76,6 +76,7 @@ bench: stubs  ## Measure what README says about speed (some minutes; the machine
 	@$(BIN)/python -m benchmarks.mails $(ARGS)
 	@$(BIN)/python -m benchmarks.live $(ARGS)
 	@$(BIN)/python -m benchmarks.nightly $(ARGS)
+	-@$(BIN)/python -m benchmarks.rows $(ARGS)
 
 bench-week: stubs  ## A week of the world's traffic through collector and stream (hours; ARGS="--hours 6" for a look)
 	@$(BIN)/uv sync --quiet --frozen --inexact --group bench

@@ -5,8 +5,9 @@ process writes mails to their last byte, and prints the least processor time of 
 Printed is the least of all turns, and its ratio to the other commit's: more than 1 is faster.
 
 - `one alert`: those of `benchmarks.mails`: 24 airports, three levels and four time zones, with a chart;
-- `five alerts, as many are told`: those of `benchmarks.nightly`: three airports and charts, seven nights among all;
-- `five alerts, as nobody else is told`: the same, but no two people have the same counts; charts are drawn, too.
+- `five alerts, as many are told`: those of `benchmarks.nightly`: three airports and charts, and only seven different
+  nights, so that many people are told the same;
+- `five alerts, as nobody else is told`: the same, but no two people have the same counts, so each chart is drawn anew.
 """
 
 import sys

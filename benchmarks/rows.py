@@ -1,4 +1,4 @@
-"""`python -m benchmarks.rows`: what a person, an interest, a flight and an alert cost in the databases and in the log.
+"""`python -m benchmarks.rows`: measures what people, interests, flights and alerts cost in the databases and the log.
 
 A real MariaDB gets 100,000 people with three interests each, spread over 300 airports, and 200,000 flights. Printed are
 the bytes of a row of each table with its indexes, as the server counts them; the bytes that a record takes in the log
@@ -53,7 +53,7 @@ EACH: Final = 3
 AIRPORTS: Final = 300
 FLIGHTS: Final = 200_000
 CREDITS: Final = 4_000
-"""Credits of a day: the calls of a collection are listed until these are spent."""
+"""Credits of a day: calls are listed until these are spent."""
 _NOW: Final = datetime(2026, 11, 1, 12, tzinfo=UTC)
 _TIMING: Final = CollectionTiming(
     RecordTiming(timedelta(hours=1), timedelta(hours=3)), timedelta(hours=1), timedelta(days=3)
@@ -114,7 +114,7 @@ def _measure_interests(server: DatabaseServer, folder: Path, people: int) -> Non
 
 
 def _measure_schedule(database: Database, people: int) -> None:
-    """Measure and report what the leader pays for each person to find out which calls are due, and in which order."""
+    """Measure and report what each person adds to the cost of ordering the calls that are due, as the leader does."""
     began = time.process_time()
     calls = _order_calls(database)
     took = time.process_time() - began
@@ -136,7 +136,7 @@ def _order_calls(database: Database) -> int:
 
 
 def _measure_comparison(database: Database, cluster: BenchmarkBroker, interests: int) -> None:
-    """Measure and report what the comparison of all interests with the stream's costs for each, where none differs."""
+    """Measure and report what each interest adds to the comparison with the stream's interests; none differs."""
     with database.reading() as session:
         stored = load_interests(session)
     events = map(encode_interest_set, stored.values())
@@ -168,7 +168,7 @@ def _compare(database: Database, cluster: BenchmarkBroker, interests: int) -> No
 
 
 def _measure_log(cluster: BenchmarkBroker, data: Path, people: int) -> None:
-    """Fill the topics, and report the bytes of a record of each kind in the log, with its key, headers and share."""
+    """Fill the topics, and report a record's bytes in the log by kind, with key, headers and its share of a batch."""
     rows = islice(_build_interests(people), people)
     kinds: dict[str, tuple[str, Iterable[Record], int]] = {
         "an interest": (INTERESTS_CHANGED.name, map(_encode_interest, rows, count(1)), people),
@@ -221,7 +221,7 @@ def _insert(database: Database, table: type[Any], rows: Iterable[dict[str, Any]]
 
 
 def _get_user_id(person: int) -> UUID:
-    """Return the user id of the person with this number: as random as a real one, so that indexes fill as they do."""
+    """Return the user id of the person with this number. It is as random as a real one, so that indexes fill alike."""
     return UUID(int=random.Random(person).getrandbits(128), version=4)
 
 
@@ -251,7 +251,7 @@ def _build_accounts(people: int) -> Iterator[dict[str, Any]]:
 
 
 def _build_interests(people: int) -> Iterator[dict[str, Any]]:
-    """Yield the rows of EACH interests of so many people: of each person in airports that follow one another."""
+    """Yield the rows of EACH interests of each of `people` people, in airports that follow one another."""
     airports = _choose_airports()
     for person in range(people):
         for number in range(EACH):

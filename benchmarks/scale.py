@@ -1,9 +1,8 @@
 """`python -m benchmarks.scale [FILE …]`: what 10,000, a million and a hundred million people need.
 
 Reads the lines of JSON that `make bench` prints, from files or from standard input, and prints two Markdown tables:
-what an installation for so many people needs, and at how many people something has to be built otherwise. What is
-assumed of people stands in `benchmarks/scale_model.py`, and each assumption is an option here. docs/scale.md explains
-both.
+what an installation for so many people needs, and from how many people on a part must be built in another way. The
+assumptions about people stand in `benchmarks/scale_model.py`, and each is an option here. docs/scale.md explains both.
 """
 
 import argparse
@@ -22,7 +21,7 @@ PEOPLE: Final = (10_000, 1_000_000, 100_000_000)
 _ROWS: Final = {
     "interests": "interests",
     "airports": "airports that somebody watches",
-    "hottest_airport": "interests in the most popular airport",
+    "interests_in_top_airport": "interests in the most popular airport",
     "stream_workers": "workers of the stream",
     "index_gib": "… their memory for interests, GiB",
     "worst_burst_s": "… until all alerts of the most popular airport are raised, s",
@@ -39,7 +38,7 @@ _ROWS: Final = {
     "credits": "credits a day for the record of the night",
     "accounts": "… in accounts at OpenSky",
 }
-"""What the table names each number of `Needs`."""
+"""The words of the table for each number of `Needs`."""
 
 
 def main() -> int:
@@ -67,7 +66,7 @@ def main() -> int:
 
 
 def read_figures(lines: Iterable[str]) -> dict[tuple[str, str, str], float]:
-    """Read the values by benchmark, figure and unit. Of two equal ones the last counts; other lines are left out."""
+    """Return the values by benchmark, figure and unit. The last value of a figure counts; other lines are ignored."""
     figures = {}
     for line in lines:
         if line.startswith('{"benchmark"'):
@@ -90,7 +89,7 @@ def render_needs(needs: Iterable[Needs]) -> str:
 
 
 def render_limits(costs: UnitCosts, given: Assumptions) -> str:
-    """Render what has to be built otherwise, and from how many people on, as a table in Markdown."""
+    """Render which parts must be built in another way, and from how many people on, as a table in Markdown."""
     lines = ["| from | what | what would have to change |", "|---|---|---|"]
     lines += [_render_limit(limit) for limit in find_limits(costs, given)]
     return "\n".join(lines)

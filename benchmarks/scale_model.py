@@ -1,7 +1,7 @@
-"""What an installation for so many people needs, computed from measured costs. Pure.
+"""Computation of what an installation for a number of people needs, from measured costs. Pure.
 
-Each assumption about people stands in `Assumptions`, with its reason; each cost in `UnitCosts` is a figure that another
-benchmark printed. The rest is arithmetic: what is not linear in the number of people is said where it is computed.
+What is assumed about people stands in `Assumptions`; each cost in `UnitCosts` is a figure that another benchmark
+printed. The rest is arithmetic, mostly linear in the number of people.
 """
 
 import math
@@ -13,14 +13,14 @@ GIB: Final = 1 << 30
 _OFFERED_CREDITS: Final = 4_000
 """Credits a day of one account at OpenSky, in each bucket (docs/adr/0013)."""
 _CREDITS_A_DAY_OF_AN_AIRPORT: Final = 60
-"""A day of an airport in both directions, from the record of the night."""
+"""Credits of one day of one airport, in both directions, from the record of the night."""
 _LIVE_WORLD_CREDITS: Final = 4 * 86_400 // 90
-"""The whole world by positions, every 90 s: what an account pays at most for live, however many airports."""
+"""Credits a day of a poll of the whole world every 90 s: live collection costs no more, at any number of airports."""
 
 
 @dataclass(frozen=True, slots=True)
 class Assumptions:
-    """What people are assumed to do. None of it was measured: change it and see what moves."""
+    """Assumptions about people, the world and the installation. None of them was measured: change one, and compare."""
 
     interests_each: float = 3.0
     airports_heard: int = 4_000
@@ -28,8 +28,8 @@ class Assumptions:
     movements_a_day: int = 200_000
     """Take-offs and landings that OpenSky hears in a day, in the world."""
     alerts_each_week: float = 1.0
-    """A level that tells once a week is what the pages suggest in the middle."""
-    share_in_worst_hour: float = 0.02
+    """The middle one of the levels that the pages suggest gives one alert a week."""
+    share_in_worst_quarter: float = 0.02
     """Part of all people who are alerted in the worst quarter of an hour: a storm over one region."""
     minutes_until_mailed: float = 15.0
     """Time within which the mails of that quarter of an hour are to be sent."""
@@ -37,33 +37,33 @@ class Assumptions:
     visits_each_week: float = 1.0
     requests_a_visit: float = 6.0
     peak: float = 5.0
-    """Busiest requests per second, as a multiple of the mean."""
+    """Requests per second at the busiest time, as a multiple of the mean."""
     retained_days: int = 45
     copies: int = 3
-    """Copies of the log."""
+    """Copies of Kafka's log (its replication factor)."""
     worker_memory: int = 4 * GIB
     leader_s: float = 60.0
-    """Processor time that the leader of the collectors may need to find out what to ask next."""
+    """Seconds of processor time that the leader may need to order the next collections."""
     comparison_s: float = 300.0
-    """Time between two comparisons of the interests: one must be done before the next."""
+    """Seconds between two comparisons of the interests: one must end before the next begins."""
     start_s: float = 600.0
-    """Time within which a worker that has lost its disk should judge again."""
+    """Seconds within which a worker that has lost its disk should judge windows again."""
 
 
 @dataclass(frozen=True, slots=True)
 class UnitCosts:
-    """What one of each costs on the machine on which the benchmarks ran."""
+    """Costs and rates on the machine on which the benchmarks ran. `…_per_s`: a rate; `…_s`: seconds of one of them."""
 
-    fold_flights_s: float
-    """Flights per second of a worker on Kafka, ten a batch."""
-    alerts_s: float
-    """Alerts per second of one worker of the stream."""
+    folded_flights_per_s: float
+    """Flights per second that one worker of the stream folds from Kafka, in batches of ten."""
+    alerts_per_s: float
+    """Alerts per second that one worker of the stream raises."""
     index_bytes: float
-    """Memory of an interest in a worker of the stream, its entry on disk."""
+    """Bytes of memory of one interest in a worker of the stream, with its entry on disk."""
     recovery_s: float
-    """Seconds of an interest from the changelog into RocksDB and the index."""
-    mails_s: float
-    """Alerts per second of one worker of the notifier, each in a mail of its own."""
+    """Seconds in which one interest is read from the changelog into RocksDB and the index."""
+    mails_per_s: float
+    """Alerts per second that one worker of the notifier sends, each in a mail of its own."""
     user_row: float
     person_row: float
     interest_row: float
@@ -71,17 +71,17 @@ class UnitCosts:
     interest_record: float
     alert_record: float
     flight_record: float
-    """Bytes of a record in the log (of a flight: its share, ten a batch)."""
+    """Bytes of a record in the log (of a flight: its share of a record of ten)."""
     order_s: float
     order_bytes: float
-    """Processor seconds and bytes of a person in the order of the next collections."""
+    """Processor seconds and bytes that each person adds to ordering the next collections."""
     comparison_s: float
     comparison_bytes: float
-    """Processor seconds and bytes of an interest in the comparison with the stream's."""
-    page_requests_s: float
-    """Requests of a page per second of one replica of the collector."""
-    changes_s: float
-    """Changes of interests per second of one replica of the collector."""
+    """Processor seconds and bytes that each interest adds to the comparison with the stream's."""
+    page_requests_per_s: float
+    """Requests of pages per second that one replica of the collector answers."""
+    changes_per_s: float
+    """Changes of interests per second that one replica of the collector stores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,21 +92,21 @@ class Needs:
     interests: float
     airports: float
     """Airports that somebody watches."""
-    hottest_airport: float
-    """Interests in the most popular airport, which one partition holds whatever their number is."""
+    interests_in_top_airport: float
+    """Interests in the most popular airport; one partition holds all of them."""
     stream_workers: int
     notifier_workers: int
     partitions: int
-    """A worker has at least one; in dozens."""
+    """Partitions of the topics, a multiple of twelve: each worker has at least one."""
     collector_replicas: int
     index_gib: float
     """Memory of all workers of the stream for interests."""
     worst_burst_s: float
-    """Seconds in which one worker raises the alerts of the most popular airport, if a fifth of its people are told."""
+    """Seconds in which one worker raises the alerts of the most popular airport, if a fifth of its interests fire."""
     user_db_gib: float
     data_db_gib: float
     log_gib: float
-    """With its copies."""
+    """Size of Kafka's log, with its copies."""
     order_s: float
     order_gib: float
     comparison_s: float
@@ -114,12 +114,12 @@ class Needs:
     credits: float
     """Credits a day for the record of all watched airports."""
     accounts: float
-    """These credits in accounts at OpenSky."""
+    """Number of accounts at OpenSky that have these credits."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """The number of people at which something has to be built otherwise."""
+    """The number of people from which a part must be built in another way, and how."""
 
     people: float
     what: str
@@ -138,16 +138,16 @@ def compute_needs(people: int, costs: UnitCosts, given: Assumptions) -> Needs:
     shares = compute_shares(given.airports_heard)
     airports = sum(1 - (1 - share) ** interests for share in shares)
     index = interests * costs.index_bytes
-    told = people * given.share_in_worst_hour
-    flights_s = given.movements_a_day * given.peak / 86_400
+    alerted = people * given.share_in_worst_quarter
+    flights_per_s = given.movements_a_day * given.peak / 86_400
     stream_workers = max(
         _round_up(index / given.worker_memory),
         _round_up(interests * costs.recovery_s / given.start_s),
-        _round_up(flights_s / costs.fold_flights_s),
+        _round_up(flights_per_s / costs.folded_flights_per_s),
     )
-    notifier_workers = _round_up(told / (given.minutes_until_mailed * 60) / costs.mails_s)
-    visits_s = people * given.visits_each_week * given.requests_a_visit * given.peak / (7 * 86_400)
-    changes_s = people * given.changes_each_month * given.peak / (30 * 86_400)
+    notifier_workers = _round_up(alerted / (given.minutes_until_mailed * 60) / costs.mails_per_s)
+    busiest_requests_per_s = people * given.visits_each_week * given.requests_a_visit * given.peak / (7 * 86_400)
+    busiest_changes_per_s = people * given.changes_each_month * given.peak / (30 * 86_400)
     alerts = people * given.alerts_each_week / 7 * given.retained_days
     flights = given.movements_a_day * given.retained_days
     log = (
@@ -160,13 +160,15 @@ def compute_needs(people: int, costs: UnitCosts, given: Assumptions) -> Needs:
         people=people,
         interests=interests,
         airports=airports,
-        hottest_airport=interests * shares[0],
+        interests_in_top_airport=interests * shares[0],
         stream_workers=stream_workers,
         notifier_workers=notifier_workers,
         partitions=12 * _round_up(max(stream_workers, notifier_workers) / 12),
-        collector_replicas=_round_up(visits_s / costs.page_requests_s + changes_s / costs.changes_s),
+        collector_replicas=_round_up(
+            busiest_requests_per_s / costs.page_requests_per_s + busiest_changes_per_s / costs.changes_per_s
+        ),
         index_gib=index / GIB,
-        worst_burst_s=interests * shares[0] / 5 / costs.alerts_s,
+        worst_burst_s=interests * shares[0] / 5 / costs.alerts_per_s,
         user_db_gib=people * costs.user_row / GIB,
         data_db_gib=(people * costs.person_row + interests * costs.interest_row) / GIB,
         log_gib=log / GIB,
@@ -180,15 +182,15 @@ def compute_needs(people: int, costs: UnitCosts, given: Assumptions) -> Needs:
 
 
 def find_limits(costs: UnitCosts, given: Assumptions, partitions: int = 12) -> list[Limit]:
-    """Return what has to be built otherwise, and from how many people on, the smallest number first.
+    """Return which parts must be built in another way, and from how many people on, the smallest number first.
 
-    `partitions`: of the topics as they are.
+    `partitions`: the number of partitions that the topics have.
     """
     each = given.interests_each
     shares = compute_shares(given.airports_heard)
     affordable = _OFFERED_CREDITS / _CREDITS_A_DAY_OF_AN_AIRPORT
     recovered = given.start_s / costs.recovery_s
-    mailed = partitions * costs.mails_s * given.minutes_until_mailed * 60 / given.share_in_worst_hour
+    mailed = partitions * costs.mails_per_s * given.minutes_until_mailed * 60 / given.share_in_worst_quarter
     return sorted(
         [
             Limit(
@@ -259,11 +261,11 @@ def read_costs(figures: Mapping[tuple[str, str, str], float]) -> UnitCosts:
     """
     recovered = "recovery of 1,000,000 interests from the changelog into RocksDB, first batch folded"
     return UnitCosts(
-        fold_flights_s=figures["stream_app", "the stream, tables in RocksDB, batches of 10", "flights/s"],
-        alerts_s=figures["stream_alerts", "100,000 alerts at once", "alerts/s"],
+        folded_flights_per_s=figures["stream_app", "the stream, tables in RocksDB, batches of 10", "flights/s"],
+        alerts_per_s=figures["stream_alerts", "100,000 alerts at once", "alerts/s"],
         index_bytes=figures["stream_fold", "memory per interest, index", "bytes"],
         recovery_s=figures["stream_alerts", recovered, "s"] / 1_000_000,
-        mails_s=figures["nightly", "replies at once: a mail for each alert", "alerts/s"],
+        mails_per_s=figures["nightly", "replies at once: a mail for each alert", "alerts/s"],
         user_row=figures["rows", "row of users", "bytes"],
         person_row=figures["rows", "row of people", "bytes"],
         interest_row=figures["rows", "row of interests", "bytes"],
@@ -274,6 +276,6 @@ def read_costs(figures: Mapping[tuple[str, str, str], float]) -> UnitCosts:
         order_bytes=figures["rows", "order of the next collections, memory", "bytes a person"],
         comparison_s=figures["rows", "comparison of all interests", "µs an interest"] / 1e6,
         comparison_bytes=figures["rows", "comparison of all interests, memory", "bytes an interest"],
-        page_requests_s=figures["collector", "Listing", "requests/s"],
-        changes_s=figures["collector", "Setting", "requests/s"],
+        page_requests_per_s=figures["collector", "Listing", "requests/s"],
+        changes_per_s=figures["collector", "Setting", "requests/s"],
     )

@@ -1,11 +1,12 @@
-"""`python -m benchmarks.scale_slope`: whether what docs/scale.md computes is linear, with 48 partitions of the join.
+"""`python -m benchmarks.scale_slope`: measures whether the costs in docs/scale.md are linear, with 48 partitions.
 
 Interests in 480 airports, which have shares of 1/rank as people's choices do, are spread over 48 partitions by the
 contract's own partitioner. Each partition has a join state of its own, as in a worker: 62,500, 250,000 and 1,000,000
 interests in all. Printed for each number: bytes and microseconds to index an interest, flights per second of the fold
 (a batch of 60 at every airport, by its partition), the part of all interests that the fullest partition has, and the
-part of the fullest worker where 2, 4, 12 and 48 workers share the partitions. `ratio` is that to the smallest number,
-or to an even share: 1.0 is a straight line. Processor time of this process, on dicts in place of tables.
+part of the fullest worker where 2, 4, 12 and 48 workers share the partitions. `ratio` compares with the smallest number
+of interests, or with an even share: 1.0 means that the cost is linear, or the share even. Times are
+processor times of this process, on dicts in place of tables.
 """
 
 import argparse
@@ -99,9 +100,9 @@ def _measure(
 
 
 def _weigh(tables: list[dict[bytes, bytes]]) -> int:
-    """Return the bytes of the join states and indexes of all these tables, which are indexed for it once.
+    """Index all these tables once, and return the bytes of their join states and indexes.
 
-    Exact, and slow: the time is taken of another index.
+    The count is exact but slow, so the time of indexing is measured in another run.
     """
     tracemalloc.start()
     foldings = [Folding(table) for table in tables]

@@ -11,14 +11,14 @@ written with a changelog, its offset is committed. It is done by
 
 Each has a process of its own, one at a time, from the topic's beginning to its end. The stream, the aiokafka loop and
 Quix Streams take turns in some rounds. Shown are medians, with the least and the most of all rounds; a ratio is the
-median of each round's, so that what slows the machine for some minutes slows both. Each figure is there by the clock,
-and by processor time in all threads of the contender: where others use the machine too, only the latter repeats.
+median of each round's, so that what slows the machine for some minutes slows both. Each figure is given by the clock,
+and by processor time in all threads of the contender: on a machine that others use too, only the latter is stable.
 
 The clock runs from the end of the warm-up (six weeks of past and a tenth of the messages) until all is done: of the
 stream it is the broker's, from the record of state that ends the warm-up to the last one, when the alerts are
 acknowledged (Faust commits a little later, now and then); of a loop its own, until its last commit; of Quix its own,
-until the broker has the states of its last checkpoint. Start and stop of the process are left out, but processor time
-has the stop of a loop and of Quix. Everybody must have raised the same number of alerts.
+until the broker has the states of its last checkpoint. Start and stop of the process are left out, but the processor
+time of a loop and of Quix includes their stop. Everybody must have raised the same number of alerts.
 
 The original's shape is one JSON message for each airport and interest, consumed with kafka-python, with a flush and a
 commit for each message. A batch of n flights at an airport with 1,000 interests is 1,000 of them.

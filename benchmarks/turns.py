@@ -1,4 +1,4 @@
-"""A small program in this working copy and in that of another commit, in turns, by processor time."""
+"""Comparison of this working copy with another commit: both run a small program in turns, by processor time."""
 
 import argparse
 import json
@@ -13,14 +13,14 @@ from benchmarks.streams.figures import print_progress
 ROOT: Final = Path(__file__).parents[1]
 
 Least = dict[str, float]
-"""The least processor time of a piece of work, in seconds, by what it was."""
+"""The least processor time of each piece of work, in seconds, by the work's name."""
 
 
 def compare_with_commit(name: str, description: str | None, program: str) -> tuple[Least, Least]:
     """Read a commit from the command line, take turns with it, and return its least times and those of this copy.
 
     The other commit gets a working tree and an environment of its own in a temporary folder. `program`: Python that
-    prints a JSON object of times by what they are of. It runs in either tree, so it may only use what both have.
+    prints a JSON object of times by the name of the work. It runs in either tree, so it may only use what both have.
     """
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=description)
     parser.add_argument("commit", help="as git names it")

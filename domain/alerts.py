@@ -180,7 +180,7 @@ class Alert:
         return instant(grid.find_begin(grid.find_number(seconds(self.window_start)) - back))
 
     def list_earlier_starts(self, how_many: int) -> list[datetime]:
-        """Return the starts of so many windows before the alert's own, the latest first (see `find_earlier_start`)."""
+        """Return the starts of the `how_many` windows before the alert's own, the latest first."""
         if self.aligned_to is not AlignedTo.UTC:
             return [self.find_earlier_start(back) for back in range(1, how_many + 1)]
         start, length = self.window_start, self.window.length

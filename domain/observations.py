@@ -57,7 +57,7 @@ class Observation:
     """True if its flights count only for what is usual: a window that overlaps its interval is not judged, unless the
     overlap was covered before. False: its windows are judged."""
     span: tuple[int, int] | None = field(init=False, compare=False, repr=False)
-    """The earliest and the latest of its event times; None: it has no flights. Computed once, as each batch needs it
+    """The earliest and the latest of its event times; None: it has no flights. Computed once, because a fold reads it
     several times."""
 
     def __post_init__(self) -> None:

@@ -247,7 +247,7 @@ class DirectionTraffic:
         return replace(self, covered_from=covered_from, watermark=watermark, gaps=gaps)
 
     def _with_watermark(self, watermark: int) -> "DirectionTraffic":
-        """Return a copy with another end of coverage. For each batch: `replace` takes three times as long."""
+        """Return a copy with another watermark. Called for each batch: `replace` takes three times as long."""
         return DirectionTraffic(
             self.counts, self.covered_from, watermark, self.gaps, self.known, self.corrections, self.forgotten,
             self.live, self.history,

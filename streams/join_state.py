@@ -37,8 +37,8 @@ DEFAULT_HISTORY_DAYS: Final = 90
 _INTERESTS_PER_STEP: Final = 2_000
 """Interests that are indexed in one step; some 20 ms."""
 
-_decode_again: Final = lru_cache(4_096)(decode_interest_entry)
-"""Decodes an interest's entry, and keeps the last ones (some MB): who got an alert of a breach gets one of its end."""
+_decode_cached: Final = lru_cache(4_096)(decode_interest_entry)
+"""Decodes an interest's entry; the last 4,096 are cached (some MB): the end of a breach alerts the same people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +231,7 @@ class JoinState:
         None: not set, or removed, or refused by this version of the rules.
         """
         entry = self._find_interest_entry(f"{airport}/{interest_id}".encode())
-        return _decode_again(entry)[1] if entry else None
+        return _decode_cached(entry)[1] if entry else None
 
     def _find_interest_entry(self, key: bytes) -> bytes | None:
         """Return the newest entry of an interest: one not written to the table yet, or else the table's, or None."""

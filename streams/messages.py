@@ -240,7 +240,7 @@ def encode_alert(alert: Alert, cause_published_at: datetime) -> bytes:
 
 
 def _set_time(message: Timestamp, at: datetime) -> None:
-    """Set a timestamp to an aware time, exactly. As `FromDatetime` does, which takes longer than all other fields."""
+    """Set a timestamp to an aware time, exactly. `FromDatetime` would do, but takes longer than all other fields."""
     since = at - _EPOCH
     message.seconds = since.days * 86_400 + since.seconds
     message.nanos = since.microseconds * 1_000

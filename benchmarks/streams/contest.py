@@ -32,8 +32,8 @@ CONTENDERS: Final = (STREAM, AIOKAFKA, STREAM_ROCKSDB, CONFLUENT, QUIX)
 _MODULES: Final = {AIOKAFKA: "aiokafka_loop", CONFLUENT: "confluent_loop", QUIX: "quix"}
 _WITHIN_S: Final = 300
 _ASK_AFTER_CPU_S: Final = 0.3
-"""Processor seconds of the worker after which it is asked again: each answer costs it some milliseconds, which would be
-much of its time if it were asked by the clock on a busy machine."""
+"""Processor seconds of the worker after which it is asked again. Each answer costs it some milliseconds: on a busy
+machine, a worker that is asked by the clock would spend much of its time on answers."""
 _ASK_AFTER_S: Final = 1.0
 """Seconds after which the worker is asked again in any case: it may be idle, with all done."""
 
@@ -103,8 +103,8 @@ def wait_for_completion_times(
 ) -> list[float]:
     """Wait until the worker has folded `flights` flights and published all its states.
 
-    Meanwhile append to `readings` how many messages are folded and what it cost. A message counts there once it is
-    folded: its alerts and its state are still to be sent, on the account of the messages after it.
+    Meanwhile append to `readings` how many messages are folded, and the processor time so far. A message counts once it
+    is folded; what sending its alerts and state costs is counted with later messages.
 
     Return the times (seconds since 1970, by the broker's clock, sorted) at which the messages were done. `sequences`
     holds the sequences of all messages, by airport. Ends the benchmark after a timeout.

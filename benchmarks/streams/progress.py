@@ -1,4 +1,4 @@
-"""Computes from the stream's changelog at which time each message was done, and what it cost of the processor."""
+"""Computes from the stream's changelog when each message was done; and messages per second of processor time."""
 
 from bisect import bisect_right
 from collections import defaultdict
@@ -19,7 +19,7 @@ class AppendedRecord(NamedTuple):
 
 
 class CpuReading(NamedTuple):
-    """How much a process had done at an instant, and the processor seconds that it had used for it since its start."""
+    """The messages that a process had done at an instant, and the processor seconds it had used since its start."""
 
     messages: int
     cpu_s: float

@@ -7,7 +7,7 @@ from collector.live.airfields import Airfield
 from collector.live.runway_use import (
     find_approach,
     find_climb_out,
-    is_headed_in,
+    is_inbound,
     is_lined_up,
     is_over_runway,
     is_steep,
@@ -38,8 +38,8 @@ _LOW_AT_BEGIN_M: Final = 300.0
 """Who is heard in the very first poll was not first heard there; lower than this it took off a moment ago."""
 _BACK_S: Final = 100.0
 """For so long before a fix its vertical rate tells the altitude well enough."""
-_FLOWN_ON_S: Final = 60.0
-"""Who reached the runway at its speed, and flew on, would be heard again within so long."""
+_HEARD_AGAIN_WITHIN_S: Final = 60.0
+"""An aircraft that reached the runway and flew on would be heard again within so many seconds."""
 _FASTEST_LIGHT_M_S: Final = 50.0
 """On final, light aircraft are slower than this."""
 
@@ -68,7 +68,7 @@ def note_final(track: Track, fix: Fix, category: int | None, near: Sequence[Airf
     track.has_rolled |= _rolls(fix, old)
     was_over_runway = track.has_rolled or old.touch_down <= old.time
     has_vacated = was_over_runway and (fix.speed_m_s or 0.0) <= TAXI_M_S
-    has_turned = not fix.on_ground and not has_vacated and not (is_lined_up(fix, old) and is_headed_in(fix, old))
+    has_turned = not fix.on_ground and not has_vacated and not (is_lined_up(fix, old) and is_inbound(fix, old))
     if track.rises >= _FEWEST_RISES or has_turned or is_steep(fix):
         track.approach = None
 
@@ -177,5 +177,5 @@ def compute_go_around_s(approach: Approach, speed_m_s: float) -> float:
     """
     height, left_s = max(approach.height_m, 0.0), approach.touch_down - approach.time
     if speed_m_s < _FASTEST_LIGHT_M_S:
-        return max(60.0 + 0.65 * (height + 200.0), left_s + _FLOWN_ON_S)
-    return max(45.0 + 0.41 * (height + 50.0), left_s + _FLOWN_ON_S)
+        return max(60.0 + 0.65 * (height + 200.0), left_s + _HEARD_AGAIN_WITHIN_S)
+    return max(45.0 + 0.41 * (height + 50.0), left_s + _HEARD_AGAIN_WITHIN_S)

@@ -34,7 +34,7 @@ T = TypeVar("T")
 STORE_EVERY: Final = timedelta(seconds=30)
 """Age of the last stored memory of a feed at which it is stored again: what a leader that is killed loses."""
 PAUSE_AFTER_MISSED_S: Final = 1.0
-"""Seconds between two requests for missed polls: the source is not to be hurried."""
+"""Seconds between two requests for missed polls, so that the source does not get them all at once."""
 MOST_UNPUBLISHED: Final = 20_000
 """Movements that are kept while the database is unavailable; after that the feed begins anew."""
 RESTART_AFTER_S: Final = 30.0
@@ -176,7 +176,7 @@ class _FeedRunner:
         except DatabaseUnavailableError:
             self._log_missing_database()
         now, elapsed = self._clock.now(), self._clock.elapsed()
-        # Merging thousands of aircraft would stop whatever else the event loop does.
+        # In a thread: merging thousands of aircraft would block the event loop.
         counted, failures = await _run_to_end(partial(counter.judge, result, now, elapsed.total_seconds()))
         self._log_failures(failures, [each.source for each in planned.requests])
         self._metrics.count_round(self._feed.name, counts=counted is not None)
@@ -185,25 +185,25 @@ class _FeedRunner:
             await self._store_if_due(term, state)
             await self._sleep(compute_retry_s(failures))
             return
-        await self._fold_missed(term, state, counted, planned, now.timestamp())
+        await self._fold_missed_polls(term, state, counted, planned, now.timestamp())
         await self._fold(state, counted, planned, now.timestamp(), describe_failures(failures) if failures else None)
         await self._store_if_due(term, state)
 
-    async def _fold_missed(
+    async def _fold_missed_polls(
         self, term: Term, state: FeedState, counted: CountedRound, plan: RoundPlan, answered_at: float
     ) -> None:
         """Ask for the polls that are missing before one that counts, and fold them, if the source still has them.
 
-        After the second failure in a row they are left to the night's record. Raises SupersededError.
+        After the second failure in a row the rest is left to the night's record. Raises SupersededError.
         """
-        past, poll = self._feed.past, counted.poll
-        if past is None or not state.stated_at or counted.begins_anew:
+        past_states, poll = self._feed.past_states, counted.poll
+        if past_states is None or not state.stated_at or counted.begins_anew:
             return
         since, folded, failed = state.stated_at, 0, 0
         try:
-            for at in await past.list_missed_times(since, poll.time):
+            for at in await past_states.list_missed_times(since, poll.time):
                 try:
-                    missed = merge_missed_poll(await past.fetch_missed_poll(term, at), at)
+                    missed = merge_missed_poll(await past_states.fetch_missed_poll(term, at), at)
                 except SourceError as error:
                     failed += 1
                     log.warning("live.missed_poll_failed", feed=self._feed.name, reason=str(error))
@@ -257,7 +257,7 @@ class _FeedRunner:
         )  # fmt: skip
 
     async def _fold_poll(self, state: FeedState, poll: Poll, plan: RoundPlan, answered_at: float) -> frozenset[str]:
-        """Fold a poll in a thread, and return the wanted airports that it polled."""
+        """Fold a poll in a thread, and return those wanted airports that it polled."""
         shared = self._shared
         async with shared.lock:
             polled = plan.polled & shared.wanted.codes

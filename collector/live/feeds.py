@@ -84,12 +84,12 @@ class RoundResult:
 
 
 class PastStates(Protocol):
-    """A feed whose source also gives the states of the last hour."""
+    """The past states of a feed whose source also gives those of the last hour."""
 
     async def list_missed_times(self, heard_until: float, until: float) -> Sequence[int]:
         """Return the instants of the polls that are missing between two times, by the source's clock, in their order.
 
-        None are returned if the detector bridges the pause, or if the credits do not last for all of them. Raises
+        The result is empty if the detector bridges the pause, or if the credits do not last for all of them. Raises
         DatabaseUnavailableError.
         """
         ...
@@ -121,7 +121,7 @@ class Feed(Protocol):
         ...
 
     @property
-    def past(self) -> PastStates | None:
+    def past_states(self) -> PastStates | None:
         """The feed itself if its source gives the states of the last hour; None if it only knows those of now."""
         ...
 
@@ -227,7 +227,7 @@ class RoundCounter:
         for source, polls in result.polls.items():
             longest_lead_s = LONGEST_LEAD_S if is_alone else MAX_CLOCK_LEAD_S
             fault = self._find_fault(polls, now.timestamp(), longest_lead_s)
-            is_deaf = not any(map(hears_aircraft, polls.values()))
+            is_deaf = not any(map(has_fresh_position, polls.values()))
             if fault is None and is_deaf and not self._may_be_deaf(source, is_alone):
                 fault = OutdatedAnswerError("no aircraft in its answer has a fresh position: nothing is covered by it")
             if fault is not None:
@@ -291,7 +291,7 @@ class RoundCounter:
         return None
 
 
-def hears_aircraft(poll: Poll) -> bool:
+def has_fresh_position(poll: Poll) -> bool:
     """Return True if an aircraft of a poll has a fresh position."""
     earliest = poll.time - OLDEST_FRESH_S
     return any(state.position is not None and state.position.time >= earliest for state in poll.states)

@@ -1,4 +1,4 @@
-"""Missed polls: the instants that are asked for belatedly, and which answers about them count. Pure.
+"""Missed polls: the instants that are requested after a pause, and which answers about them count. Pure.
 
 After a pause that the detector does not bridge, a source that gives the states of the last hour can still fill the hole
 in the polls. See docs/adr/0075-missed-polls.md.
@@ -7,26 +7,27 @@ in the polls. See docs/adr/0075-missed-polls.md.
 import math
 from typing import Final
 
-from collector.live.feeds import OutdatedAnswerError, RoundResult, hears_aircraft
+from collector.live.feeds import OutdatedAnswerError, RoundResult, has_fresh_position
 from collector.live.movements import BRIDGED_PAUSE_S
 from collector.sources.merging import merge_polls
 from collector.sources.state_vector import Poll
 
 LOOK_BACK_S: Final = 3_480.0
-"""OpenSky gives an account the states of the last hour; two minutes less, which the requests themselves may take."""
+"""OpenSky gives an account the states of the last hour. Two minutes are left out, which the requests may take."""
 SHORTEST_STEP_S: Final = 60.0
-"""Seconds between two missed polls: with more of them hardly another movement is found (ADR 36), and each costs."""
+"""Least seconds between two missed polls: denser ones find hardly another movement (ADR 36), and each costs credits."""
 LONGEST_STEP_S: Final = 90.0
+"""Most seconds between two missed polls: farther apart, the detector finds fewer movements (ADR 36)."""
 
 _RESOLUTION_S: Final = 10
-"""The source's answers are of such a time, or of one with a finer resolution."""
+"""Instants are multiples of so many seconds: the resolution in time of the source's answers is this or finer."""
 
 
 def list_missed_times(heard_until: float, until: float, interval_s: float) -> list[int]:
-    """Return the instants of the missed polls between two that count, in their order; none if the pause is bridged.
+    """Return the instants of the missed polls between two that count, in their order; empty if the pause is bridged.
 
-    All times are Unix seconds by the source's clock. `interval_s`: from one poll to the next while nothing is missing.
-    What is too long ago is left out.
+    All times are Unix seconds by the source's clock. `interval_s`: the usual seconds between two polls. Instants that
+    are too long ago for the source are left out.
     """
     if until - heard_until <= BRIDGED_PAUSE_S:
         return []
@@ -40,14 +41,14 @@ def list_missed_times(heard_until: float, until: float, interval_s: float) -> li
 def merge_missed_poll(result: RoundResult, at: int) -> Poll:
     """Return the answers to the requests for the states of an instant as one poll.
 
-    Raises SourceError if a request failed, and OutdatedAnswerError if the source has answered about another time, as
-    one that ignores the instant, or if no aircraft in it has a fresh position.
+    Raises SourceError if a request failed, and OutdatedAnswerError if an answer is about another time (some sources
+    ignore the instant), or if no aircraft in the answers has a fresh position.
     """
     for error in result.failures.values():
         raise error
     polls = {f"{source} {name}": poll for source, each in result.polls.items() for name, poll in each.items()}
     if not polls or any(abs(poll.time - at) > _RESOLUTION_S for poll in polls.values()):
         raise OutdatedAnswerError("the source does not give the states of the time that it is asked for")
-    if not any(map(hears_aircraft, polls.values())):
+    if not any(map(has_fresh_position, polls.values())):
         raise OutdatedAnswerError("the source knows no aircraft of the time that it is asked for")
     return merge_polls(polls, max(poll.time for poll in polls.values())).poll

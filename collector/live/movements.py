@@ -52,8 +52,8 @@ _FEWEST_MISSED_POLLS: Final = 2
 _SHORTEST_SILENCE_S: Final = 90.0
 _OUT_OF_SIGHT_S: Final = 360.0
 """An aircraft that was low, and not heard for so long, may have landed and taken off again meanwhile."""
-_ONE_LANDING_S: Final = 900.0
-"""An aircraft that landed by its silence, and lands there again so soon, has landed once: it was only unheard."""
+_SAME_LANDING_S: Final = 900.0
+"""Seconds after a landing by silence within which another one there is the same: the aircraft was only unheard."""
 _LOW_M: Final = 1_000.0
 _LONGEST_SILENCE_S: Final = 60.0
 """For so long before, such an aircraft may have been in its climb."""
@@ -112,8 +112,8 @@ class DetectorMemory:
     """Seconds between the last two polls."""
     tracks: Mapping[str, Track]
     """By the aircraft's address, in the order in which they were first heard."""
-    landed: Mapping[str, tuple[str, float]] = field(default_factory=dict)
-    """By the address of an aircraft that has landed by its silence a moment ago: the airport, and the Unix seconds."""
+    silent_landings: Mapping[str, tuple[str, float]] = field(default_factory=dict)
+    """The last landings that were found by silence: by the aircraft's address, the airport and the Unix seconds."""
 
 
 class MovementDetector:
@@ -122,7 +122,7 @@ class MovementDetector:
     def __init__(self, airfields: AirfieldIndex) -> None:
         self._airfields = airfields
         self._tracks: dict[str, Track] = {}
-        self._landed: dict[str, tuple[str, float]] = {}
+        self._silent_landings: dict[str, tuple[str, float]] = {}
         self._begun: float | None = None
         self._time = 0.0
         self._poll = 0
@@ -135,12 +135,12 @@ class MovementDetector:
 
     def get_memory(self) -> DetectorMemory:
         """Return what the detector remembers. Its tracks are the detector's own, and change with the next poll."""
-        return DetectorMemory(self._begun, self._time, self._poll, self._step, self._tracks, self._landed)
+        return DetectorMemory(self._begun, self._time, self._poll, self._step, self._tracks, self._silent_landings)
 
     def restore(self, memory: DetectorMemory) -> None:
         """Go on from a memory: from now on the detector finds what the one would find that had it."""
         self._begun, self._time, self._poll, self._step = memory.begun, memory.time, memory.poll, memory.step
-        self._tracks, self._landed = dict(memory.tracks), dict(memory.landed)
+        self._tracks, self._silent_landings = dict(memory.tracks), dict(memory.silent_landings)
 
     def count_undecided(self, airport: str | None = None) -> int:
         """Return how many aircraft are on final, at any or at one airport, that neither landed nor went around yet."""
@@ -213,24 +213,24 @@ class MovementDetector:
         if track.phase is Phase.AIRBORNE or (
             track.phase is Phase.UNKNOWN and track.has_flown_in and has_approached(track, fix)
         ):
-            self._land(icao24, track, on, estimate_touch_down(track, fix, on), Evidence.SURFACE, found)
-        self._landed.pop(icao24, None)
+            self._add_landing(icao24, track, on, estimate_touch_down(track, fix, on), Evidence.SURFACE, found)
+        self._silent_landings.pop(icao24, None)
         track.phase, track.airfield, track.surface_time = Phase.SURFACE, on, fix.time
         track.approach = track.last_approach = None
 
-    def _land(
+    def _add_landing(
         self, icao24: str, track: Track, airfield: Airfield, time: float, evidence: Evidence, found: list[Movement]
     ) -> None:
-        """Let an aircraft have landed on an airfield, unless it did so a moment ago by its silence.
+        """Add the landing of an aircraft on an airfield to `found`, unless it is a duplicate of one found by silence.
 
-        Then it was not heard for a while before it landed, or went around unheard: it would have landed twice without a
-        take-off in between.
+        An aircraft that landed there by its silence less than 15 minutes ago, and has not taken off since, was only
+        unheard on its final, or went around unheard: it has landed once.
         """
-        airport, landed_at = self._landed.get(icao24, ("", 0.0))
-        if airport != airfield.icao or time - landed_at >= _ONE_LANDING_S:
+        airport, landed_at = self._silent_landings.get(icao24, ("", 0.0))
+        if airport != airfield.icao or time - landed_at >= _SAME_LANDING_S:
             found.append(self._create(icao24, track, airfield, Direction.ARRIVALS, time, evidence))
         if evidence is Evidence.SILENT_ON_FINAL:
-            self._landed[icao24] = airfield.icao, time
+            self._silent_landings[icao24] = airfield.icao, time
 
     def _depart(
         self,
@@ -243,7 +243,7 @@ class MovementDetector:
     ) -> None:
         """Let an aircraft be in the air that took off from an airfield at a time."""
         found.append(self._create(icao24, track, take_off[0], Direction.DEPARTURES, take_off[1], evidence))
-        self._landed.pop(icao24, None)
+        self._silent_landings.pop(icao24, None)
         track.restart(fix, 0.0)
         track.phase = Phase.AIRBORNE
 
@@ -278,14 +278,14 @@ class MovementDetector:
             silence = self._time - fix.time if fix is not None else FORGET_AFTER_S
             if fix is not None and approach is not None and not track.hovers and self._has_landed(track, fix, silence):
                 evidence = Evidence.SURFACE if approach.has_touched else Evidence.SILENT_ON_FINAL
-                self._land(icao24, track, approach.airfield, approach.touch_down, evidence, found)
+                self._add_landing(icao24, track, approach.airfield, approach.touch_down, evidence, found)
                 gone.append(icao24)
             elif silence >= FORGET_AFTER_S:
                 gone.append(icao24)
         for icao24 in gone:
             del self._tracks[icao24]
-        for icao24 in [each for each, (_, at) in self._landed.items() if self._time - at >= FORGET_AFTER_S]:
-            del self._landed[icao24]
+        for icao24 in [each for each, (_, at) in self._silent_landings.items() if self._time - at >= FORGET_AFTER_S]:
+            del self._silent_landings[icao24]
 
     def _has_landed(self, track: Track, fix: Fix, silence: float) -> bool:
         """Return True if an aircraft on final has been silent for too long to have gone around, else False."""

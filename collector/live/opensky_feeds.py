@@ -72,7 +72,7 @@ class OpenSkyFeed:
         self._refused_until = timedelta(0)
 
     @property
-    def past(self) -> PastStates:
+    def past_states(self) -> PastStates:
         """The feed itself: an account is given the states of the last hour."""
         return self
 
@@ -115,7 +115,7 @@ class OpenSkyFeed:
         self._client.remaining_credits = self._client.clock_error = None
 
     def _build_round(self, plan: PositionPlan, *at: int) -> RoundPlan:
-        """Return the requests for the regions of a plan; `at`: the instant whose states are asked for, if not now."""
+        """Build the requests for the regions of a plan. `at`: the instant whose states are requested; left out: now."""
         requests = [
             Request(self.name, str(region), partial(self._client.fetch_poll, region, WITHIN_S, *at))
             for region in plan.regions
@@ -127,13 +127,13 @@ class OpenSkyFeed:
         if self._plan is None or not self._plan.regions:
             return ()
         times = list_missed_times(heard_until, until, self._plan.interval_s)
-        lasts = bool(times) and await asyncio.to_thread(self._may_pay, len(times) * self._plan.price)
+        lasts = bool(times) and await asyncio.to_thread(self._can_afford, len(times) * self._plan.price)
         return times if lasts else ()
 
-    def _may_pay(self, credits_: int) -> bool:
-        """Return True if the regions of the plan can still be polled until midnight after so many credits are spent.
+    def _can_afford(self, credits_: int) -> bool:
+        """Return True if so many credits can be spent, and the plan's regions still be polled until midnight.
 
-        Else False, and while the source wants no request.
+        False if the credits do not last, or during a pause that the source required.
         """
         now = self._clock.now()
         with self._database.reading() as session:
@@ -203,7 +203,7 @@ class OwnReceiversFeed:
     longest_interval_s: Final = RECEIVERS_INTERVAL_S
     empty_counts: Final = True
     compares_clock: Final = False
-    past: Final = None
+    past_states: Final = None
 
     def __init__(self, client: OpenSkyStatesClient, clock: Clock) -> None:
         self._client = client

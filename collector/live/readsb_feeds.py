@@ -57,7 +57,7 @@ class ReceiversFeed:
     longest_interval_s: Final = RECEIVERS_INTERVAL_S
     empty_counts: Final = True
     compares_clock: Final = False
-    past: Final = None
+    past_states: Final = None
 
     def __init__(self, clients: Sequence[ReadsbClient], clock: Clock) -> None:
         self._clients = clients
@@ -93,7 +93,7 @@ class ServicesFeed:
     longest_interval_s: Final = float(LONGEST_INTERVAL_S)
     empty_counts: Final = False
     compares_clock: Final = False
-    past: Final = None
+    past_states: Final = None
 
     def __init__(self, clients: Sequence[ReadsbClient], clock: Clock) -> None:
         self._clients = clients

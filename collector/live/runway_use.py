@@ -44,7 +44,7 @@ _FAST_M_S: Final = 70.0
 _STEEPEST_APPROACH: Final = 0.17
 """Descent over distance: steeper approaches (10 degrees) are those of helicopters, not of airplanes."""
 _TURNED_AWAY_DEG: Final = 60.0
-"""Before the runway an aircraft on final keeps its direction, but for a swing into the wind or around another one."""
+"""An aircraft on final that turns by more before the runway has left its approach; less may be due to the wind."""
 _CLEARLY: Final = 0.6
 """By so much the best airfield's misfit must be below the second best's."""
 
@@ -129,10 +129,11 @@ def is_lined_up(fix: Fix, approach: Approach) -> bool:
     return abs(left) <= 250.0 + 0.08 * max(-along, 0.0)
 
 
-def is_headed_in(fix: Fix, approach: Approach) -> bool:
-    """Return True if an aircraft flies towards the runway of its approach, or has passed the begin of it.
+def is_inbound(fix: Fix, approach: Approach) -> bool:
+    """Return True if an aircraft flies towards the runway of its approach, or has passed the runway's begin.
 
-    False if it has turned away before it. Who flies slowly, or whose direction is unknown, has not turned.
+    False if it turned away before the runway. An aircraft that flies slowly, or whose direction is unknown, counts as
+    not turned.
     """
     along, _ = approach.end.project(*approach.airfield.locate(fix.latitude, fix.longitude))
     if fix.track_deg is None or along >= 0.0 or fix.best_speed_m_s < _SLOWEST_FINAL_M_S:

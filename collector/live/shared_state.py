@@ -1,4 +1,4 @@
-"""What the feeds of one term share: the wanted airports, the states of all feeds, and whether the clock is trusted."""
+"""State that the feeds of one term share: the wanted airports, the states of all feeds, and the clock's trust."""
 
 import asyncio
 from datetime import timedelta
@@ -21,7 +21,7 @@ READ_WANTED_EVERY: Final = timedelta(seconds=30)
 
 
 class SharedState:
-    """What the feeds of one term share: the wanted airports, the states of all feeds, and the lock of both."""
+    """State that the feeds of one term share: the wanted airports, the states of all feeds, and the lock of both."""
 
     def __init__(
         self, database: Database, clock: Clock, store: LiveStore, index: AirfieldIndex, trust: ClockTrust

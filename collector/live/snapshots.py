@@ -67,7 +67,7 @@ def dump_memory(memory: FeedMemory) -> bytes:
     detector = memory.detector
     value = {
         "detector": [detector.begun, detector.time, detector.poll, detector.step],
-        "landed": {icao24: list(each) for icao24, each in detector.landed.items()},
+        "landed": {icao24: list(each) for icao24, each in detector.silent_landings.items()},
         "tracks": {icao24: _dump_track(track) for icao24, track in detector.tracks.items()},
         "coverages": {icao: _dump_coverage(each) for icao, each in memory.coverages.items()},
         "stretches": [[icao, part.value, list(each)] for (icao, part), each in memory.stretches.items() if each],

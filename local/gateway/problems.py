@@ -1,7 +1,7 @@
 """The gateway's own answers to requests that no service answers.
 
-Programs get problem details (RFC 9457), as services give them; a browser that opens an address gets a page with a way
-back.
+Programs get problem details (RFC 9457), as services give them; a browser that opens an address gets a page with a
+link.
 """
 
 import json
@@ -32,7 +32,7 @@ _PAGE: Final = """<!doctype html>
 <main>
 <h1>{title}</h1>
 <p>{text}</p>
-<p><a href="{start}">{onward}</a></p>
+<p><a href="{link_path}">{onward}</a></p>
 </main>
 </body>
 </html>
@@ -54,15 +54,15 @@ def build_problem(
     status: HTTPStatus,
     detail: str,
     headers: Mapping[str, str] = MappingProxyType({}),
-    start: str = "/",
+    link_path: str = "/",
 ) -> web.Response:
-    """Build the answer with a problem's details, or the page that says it; no cache may store it.
+    """Build the answer with a problem's details, or for a browser a page instead; no cache may store it.
 
-    `start`: the path of the page that the page leads back to.
+    `link_path`: the path of the link on that page.
     """
     if _is_opened_by_browser(request) and (status is HTTPStatus.NOT_FOUND or status >= HTTPStatus.BAD_GATEWAY):
         return web.Response(
-            text=_render_page(_choose_language(request), status is HTTPStatus.NOT_FOUND, start),
+            text=_render_page(_choose_language(request), status is HTTPStatus.NOT_FOUND, link_path),
             status=status.value,
             content_type="text/html",
             headers={"Cache-Control": "no-store", **ANSWER_HEADERS, **_PAGE_HEADERS, **headers},
@@ -76,7 +76,7 @@ def build_problem(
 
 
 def _is_opened_by_browser(request: web.Request) -> bool:
-    """Return True if somebody opens the address, False for a program or a script: only browsers ask for HTML."""
+    """Return True if a browser opens the address; False for a program or a script, which do not ask for HTML."""
     return request.method in ("GET", "HEAD") and "text/html" in request.headers.get("Accept", "")
 
 
@@ -90,7 +90,7 @@ def _choose_language(request: web.Request) -> str:
 
 
 @cache
-def _render_page(language: str, is_missing: bool, start: str) -> str:
+def _render_page(language: str, is_missing: bool, link_path: str) -> str:
     """Render the page of an address that does not exist, or of a service that does not answer now."""
     texts = json.loads((_TEXTS / f"{language}.json").read_text(encoding="utf-8"))
     title, text = (
@@ -99,7 +99,7 @@ def _render_page(language: str, is_missing: bool, start: str) -> str:
         else (texts["gateway.unavailable.title"], texts["gateway.unavailable.text"])
     )
     onward = texts["gateway.onward"] if is_missing else texts["gateway.again"]
-    values = {"title": title, "text": text, "onward": onward, "start": start}
+    values = {"title": title, "text": text, "onward": onward, "link_path": link_path}
     return _PAGE.format(language=language, **{name: escape(value) for name, value in values.items()})
 
 

@@ -157,7 +157,7 @@ class StateRequests:
     def _list_reports(self, faults: StateFaultPlan, time: int, now: int, listener: Listener, step_s: int) -> "_Reports":
         """Return the reports for a time, or what the fault that the request meets now makes of them.
 
-        A fault of the sky itself is met by later requests for its time, too: what was not heard is never known.
+        A fault of the sky at `time` also meets later requests for that time: what was not heard is never known.
         """
         spell = faults.find_spell(now) or faults.find_spell(time)
         match None if spell is None else spell.fault:

@@ -19,13 +19,13 @@ ENV_FILE: Final = ROOT / ".env"
 DATA: Final = ROOT / ".towerwatch" / "data"
 _USUAL_PORTS: Final = {"starttls": "587", "tls": "465", "plaintext": "25"}
 """The ports of mail servers by SMTP_SECURITY: submission, submissions (RFC 8314) and smtp."""
-_OWN_NAMES: Final = (
+_STACK_SETTINGS: Final = (
     *("PORT_BASE", "LISTEN_HOST", "GATEWAY_HOST", "PUBLIC_URL", "ALLOWED_HOSTS", "TRUSTED_PROXY"),
     *("GRPC_SECRET", "OPERATOR_TOKEN", "LOG_FORMAT"),
     *("SMTP_HOST", "SMTP_PORT", "SMTP_SECURITY", "SMTP_USERNAME", "SMTP_PASSWORD", "MAIL_FROM"),
 )
-"""The settings that the stack reads itself, or gives a value to. The shell's value of any other reaches the services
-anyway: processes inherit the shell's variables."""
+"""The settings that the stack reads itself, or gives a value to. The services get every other setting of the shell
+anyway, because processes inherit the shell's variables."""
 
 
 class StackConfig:
@@ -45,7 +45,7 @@ class StackConfig:
         """
         given = read_env_file(env_file)
         self.given = tuple(given)
-        given |= {name: os.environ[name] for name in (*self.given, *_OWN_NAMES) if os.environ.get(name)}
+        given |= {name: os.environ[name] for name in (*self.given, *_STACK_SETTINGS) if os.environ.get(name)}
         kafka = find_external_bootstrap_servers({**given, **os.environ})
         base = given.pop("PORT_BASE", str(DEFAULT_BASE + 100))
         if not (base.isascii() and base.isdecimal()):

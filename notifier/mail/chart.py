@@ -79,7 +79,7 @@ class MailChart:
     language: str = DEFAULT_LANGUAGE
     """Tag of the language of its words."""
     live: tuple[bool, ...] = ()
-    """For each window True if it is known from positions alone, so that the record may correct it. Empty: none is."""
+    """For each window True if the record may correct it, because it is known from positions alone. Empty: none is."""
 
     def list_levels(self) -> list[int | None]:
         """Return for each window the flights beyond which it is in breach; None: it is not judged."""
@@ -147,7 +147,7 @@ class _ChartPainter:
         self._usual = [each / 2 for each in chart.usual if each is not None]
         highest = max([*(each for each in chart.counts if each is not None), *self._usual], default=0)
         level = max((each for each in self._levels if each is not None), default=0)
-        self._level_left = float(WIDTH)
+        self._level_left = float(WIDTH)  # the left edge of the level's name; the legend must end before it
         self._is_far = level > max(highest, 1) * _FAR_FACTOR
         self._top_value = max(highest, 1) * 1.25 if self._is_far else max(highest, level, 1) * 1.06
         self._base = HEIGHT - 12 - _LABEL_ROW_HEIGHT * (2 if chart.label_rows[1] else 1)
@@ -230,7 +230,7 @@ class _ChartPainter:
             self._draw_text(_LEFT_MARGIN + 22, 20, self._texts.get("chart.usual"), _LARGE_FONT, _FAINT, "lm")
 
     def _draw_live_legend(self) -> None:
-        """Draw what a hollow bar means, at the upper left behind that of what is usual, if there is room for it."""
+        """Draw what a hollow bar means, at the upper left beside the legend of what is usual, if there is room."""
         if not any(live and not self._is_breached(at) for at, live in enumerate(self._chart.live)):
             return
         text, left, font = self._texts.get("chart.live"), float(_LEFT_MARGIN), _load_font(_LARGE_FONT)

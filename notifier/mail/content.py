@@ -1,4 +1,4 @@
-"""What the alerts of one threshold say, apart from whose they are: the key of what is written once for many people."""
+"""The cache key of what is written once for many people: what alerts say, apart from whose they are."""
 
 from dataclasses import dataclass, field, fields
 from operator import attrgetter
@@ -13,9 +13,9 @@ _get_facts: Final = attrgetter(*(each.name for each in fields(Alert) if each.nam
 
 @dataclass(frozen=True, slots=True)
 class AlertsContent:
-    """What alerts of one threshold say; equal for alerts of which mails say the same.
+    """The content of the alerts of one threshold. It is equal for two people whose mails say the same.
 
-    Such alerts differ in their ids and the interest's version alone, and the same of them belong to one episode.
+    Their alerts differ only in ids and in the interest's version, and are grouped into episodes in the same way.
     """
 
     facts: tuple[object, ...]

@@ -26,7 +26,7 @@ _MAX_REFERENCES: Final = 20
 
 _ATOM: Final = r"[^\s<>()\[\]\\,;:\"@.]+"
 _PLAIN_ADDRESS: Final = re.compile(r"[\w+-]+(?:\.[\w+-]+)*@[\w-]+(?:\.[\w-]+)*", re.ASCII)
-"""An address of which `email` would change nothing (RFC 5322, 3.4.1: a part of what it allows)."""
+"""An address that `email` would not change; a part of what RFC 5322, 3.4.1, allows."""
 _UTF8_ADDRESS: Final = re.compile(rf"{_ATOM}(?:\.{_ATOM})*@{_ATOM}(?:\.{_ATOM})*")
 """RFC 6532, 3.3: any letter beyond ASCII, and what a local part may hold without quotation marks."""
 
@@ -110,7 +110,7 @@ def add_unsubscribe_headers(mail: EmailMessage, url: str) -> None:
 def _build_recipient(contact: Contact) -> Address | RecipientHeader:
     """Return the contact's sanitized name and address for the To header.
 
-    Of a plain address, as nearly all are, the header as `email` would write it, in a fifth of the time.
+    A plain address, as nearly all are, gives the same header as `email` writes, in a fifth of the time.
 
     Raises PermanentlyRefused for an address that is invalid, or that `email` would change when it parses or writes it.
     """

@@ -37,13 +37,13 @@ class InlineImage:
     """The content in words, for readers who do not see the image."""
 
 
-_CONSTANT_STYLE: Final = re.compile(r"\{\{ style\.(font|ink|faint)\(([\d, ]*)\) \}\}")
+_CONSTANT_STYLE_CALL: Final = re.compile(r"\{\{ style\.(font|ink|faint)\(([\d, ]*)\) \}\}")
 
 
 class _ConstantStyles(Extension):
-    """Replaces calls of style macros with constants by what they return, when a template is read.
+    """Jinja extension that expands calls of style macros with constant arguments when a template is read.
 
-    A page has some sixty of them: it was half of the time in which it was rendered.
+    A page has some sixty such calls; they took half of the time of rendering it.
     """
 
     def preprocess(self, source: str, name: str | None, filename: str | None = None) -> str:
@@ -53,7 +53,7 @@ class _ConstantStyles(Extension):
             macro = getattr(self.environment.get_template("styles.html").module, call[1])
             return str(macro(*(int(each) for each in call[2].split(",") if each)))
 
-        return _CONSTANT_STYLE.sub(expand, source)
+        return _CONSTANT_STYLE_CALL.sub(expand, source)
 
 
 @cache
@@ -145,7 +145,7 @@ def _build_multipart(content_type: str, name: str, *parts: WireMessage) -> WireM
 
 
 def _build_text_part(subtype: str, encoded: str) -> WireMessage:
-    """Return a text/`subtype` part of a text that is encoded already, in UTF-8 and quoted-printable."""
+    """Return a text/`subtype` part of a text that is already encoded in UTF-8 and quoted-printable."""
     part = WireMessage()
     part["Content-Type"] = f'text/{subtype}; charset="utf-8"'
     part["Content-Transfer-Encoding"] = "quoted-printable"
@@ -199,7 +199,7 @@ def _encode_text_line(line: str) -> str:
 
 
 def _encode_lines(text: str) -> str:
-    """Return lines in UTF-8 and quoted-printable, which passes every server unchanged; the last one gets its end.
+    """Return lines in UTF-8 and quoted-printable, which passes every server unchanged, with a line end at the end.
 
     No line's encoding depends on another line (RFC 2045, 6.7).
     """

@@ -1,7 +1,7 @@
 """The sections of a mail about several alerts: by airport and by threshold, each written once for all who are told.
 
-Many people have the same threshold, and many more the same run of windows. What a section says is kept by what its
-alerts say (`AlertsContent`), the reader's time zone and language; whose alerts they are, and their ids, do not matter.
+Many people have the same threshold, and many more the same run of windows. Sections are cached by the content of their
+alerts (`AlertsContent`) and by the reader's time zone and language; whose alerts they are does not matter.
 """
 
 from collections.abc import Sequence
@@ -80,7 +80,7 @@ def build_threshold_section(
     The lines are ordered by time; earlier runs are only counted. `has_sources`: the lines say where the alerts come
     from.
     """
-    # No clock of today changes its date but at a full quarter of an hour, and of `now` only the years are shown.
+    # Only the year of `now` is used, and in every time zone of today a date begins at a full quarter of an hour.
     quarter = times.now.replace(minute=times.now.minute // 15 * 15, second=0, microsecond=0)
     content = AlertsContent.of(summary.alerts)
     section = _write_threshold_section(content, times.zone, quarter, times.texts, has_sources)
@@ -91,7 +91,7 @@ def build_threshold_section(
 def _write_threshold_section(
     content: AlertsContent, zone: ZoneInfo | None, quarter: datetime, texts: Texts, has_sources: bool
 ) -> SectionWords:
-    """Return what a section says; cached. `quarter`: the time of writing, to the quarter of an hour."""
+    """Return what a section says; cached. `quarter`: the time of writing, rounded down to a quarter of an hour."""
     summary, times = ThresholdSummary(content.alerts), ReaderTimes(zone, quarter, texts)
     runs = summary.split_into_runs()
     shown = runs[-_MAX_LINES:]
@@ -100,7 +100,7 @@ def _write_threshold_section(
 
 
 def describe_section(latest: Alert, texts: Texts, lines: tuple[RunLine, ...], omitted_runs: int) -> SectionWords:
-    """Return what the section of a threshold says: by its latest alert the threshold and the state, and the lines."""
+    """Return what the section of a threshold says: the threshold and state of its latest alert, and the lines."""
     return SectionWords(
         threshold=wording.describe_threshold(texts, latest),
         status=wording.format_status(texts, latest),

@@ -57,7 +57,7 @@ def build_from_header(display_name: str, username: str, domain: str) -> BaseHead
 
 
 class RecipientHeader(_header_class("to")):  # type: ignore[misc]
-    """A To header of one mailbox that is parsed only if `email` has to fold it, which our policy mostly does itself."""
+    """A To header of one mailbox. It is parsed only if `email` has to fold it; our policy mostly folds it itself."""
 
     def __new__(cls, mailbox: Address) -> "RecipientHeader":
         """Create the header of a mailbox whose address needs no quotation marks."""
@@ -66,12 +66,12 @@ class RecipientHeader(_header_class("to")):  # type: ignore[misc]
         return header
 
     def fold(self, *, policy: Policy) -> str:
-        """Return the header as `email` folds it, parsed for that."""
+        """Parse the header, and return it as `email` folds it."""
         [mailbox] = self.addresses
         return _header_class("to")("To", mailbox).fold(policy=policy)
 
     def __reduce__(self) -> tuple[type["RecipientHeader"], tuple[Address, ...]]:
-        """Return how a copy is made: from the mailbox."""
+        """Return the class and the mailbox from which a copy is made."""
         return RecipientHeader, self.addresses
 
 
@@ -216,7 +216,7 @@ def _serialize(part: WireMessage, policy: Policy) -> Iterator[bytes]:
         if name == "Content-Type":
             content_type = value
     yield end
-    payload: str | list[WireMessage] = part._payload  # type: ignore[attr-defined]  # get_payload reads headers first
+    payload: str | list[WireMessage] = part._payload  # type: ignore[attr-defined]  # `get_payload` parses headers first
     if not isinstance(payload, list):
         yield str(payload).replace("\n", policy.linesep).encode("ascii")
         return

@@ -94,7 +94,7 @@ class ThresholdSummary:
     alerts: tuple[Alert, ...]
 
     def __hash__(self) -> int:
-        """Return a hash of the last alert's id alone: an alert has many members, and summaries are keys."""
+        """Return the hash of the last alert's id: summaries are keys, and hashing all members of alerts is slow."""
         return hash(self.latest.alert_id)
 
     @property
@@ -259,9 +259,9 @@ def collect_usual(alerts: Sequence[Alert]) -> dict[datetime, int]:
 
 
 def collect_live_starts(alerts: Sequence[Alert]) -> frozenset[datetime]:
-    """Return the starts of the windows that some alerts of one threshold know from positions alone.
+    """Return the starts of the windows that alerts of one threshold know from positions alone, at least in part.
 
-    `alerts`: ordered by window; of a window of which several speak, the last one counts.
+    `alerts`: ordered by window; if several name a window, the last one counts.
     """
     is_live = {
         alert.find_earlier_start(back): bool(alert.live_windows >> back & 1)

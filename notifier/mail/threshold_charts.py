@@ -47,7 +47,7 @@ def render_charts(
 
 @lru_cache(maxsize=4096)
 def _has_chart(content: AlertsContent) -> bool:
-    """Return True if at least two counts are known, which make a chart; cached."""
+    """Return True if at least two counts are known, which a chart needs; cached."""
     return len(ThresholdSummary(content.alerts).collect_counts()) > 1
 
 

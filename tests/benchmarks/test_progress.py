@@ -54,7 +54,7 @@ def test_a_rate_without_a_duration_is_an_error():
 
 
 def test_processor_time_of_the_warm_up_does_not_count():
-    """The weeks of past in the warm-up cost much for each message, and every contender's clock leaves them out."""
+    """Messages of the warm-up, with weeks of past, cost more, so every contender's clock leaves them out."""
     readings = [
         CpuReading(0, 1.0),
         CpuReading(9, 8.0),
@@ -67,7 +67,7 @@ def test_processor_time_of_the_warm_up_does_not_count():
 
 
 def test_readings_without_work_between_them_are_no_measurement():
-    """A rate of nothing would be a division by zero, or a figure that nobody measured."""
+    """The rate would be a division by zero, or a figure that nobody measured."""
     for readings in ([], [CpuReading(9, 1.0)], [CpuReading(9, 1.0), CpuReading(10, 2.0), CpuReading(10, 2.5)]):
         with pytest.raises(SystemExit, match="too few messages"):
             compute_cpu_rate(readings, 10)

@@ -1,4 +1,4 @@
-"""Tests of what an installation is said to need: more people never need less, and a limit is where a need passes it."""
+"""Tests of the estimate of needs: more people never need less, and a limit is where a need exceeds it."""
 
 import json
 import math
@@ -16,11 +16,11 @@ from benchmarks.scale_model import Assumptions, UnitCosts, compute_needs, comput
 ROOT = Path(__file__).parents[2]
 USUAL = Assumptions()
 COSTS = UnitCosts(
-    fold_flights_s=30_000,
-    alerts_s=17_000,
+    folded_flights_per_s=30_000,
+    alerts_per_s=17_000,
     index_bytes=95,
     recovery_s=21e-6,
-    mails_s=500,
+    mails_per_s=500,
     user_row=700,
     person_row=150,
     interest_row=400,
@@ -31,10 +31,10 @@ COSTS = UnitCosts(
     order_bytes=3_500,
     comparison_s=130e-6,
     comparison_bytes=1_200,
-    page_requests_s=200,
-    changes_s=100,
+    page_requests_per_s=200,
+    changes_per_s=100,
 )
-# What may fall as people become more: nothing.
+# None of these may fall as the number of people grows.
 _NEEDS = [each.name for each in fields(compute_needs(1, COSTS, USUAL))]
 
 
@@ -69,7 +69,7 @@ def test_no_more_airports_are_watched_than_there_are():
     ],
 )
 def test_a_limit_is_where_a_need_passes_it(words, need, most):
-    """Some way below the people of a limit the need is within it, and some way above it is not."""
+    """At 90 % of a limit's people the need is within the limit, at 110 % it exceeds it."""
     (limit,) = (each for each in find_limits(COSTS, USUAL) if words in each.what)
     below, above = (compute_needs(round(limit.people * share), COSTS, USUAL) for share in (0.9, 1.1))
     assert getattr(below, need) <= most < getattr(above, need)

@@ -76,7 +76,7 @@ def build_pages_blueprint(
             # Whoever presses the button of another's link would be signed in to an account that is not theirs.
             facts=[
                 (translate("link.fact.address"), account.email),
-                *(list_facts(account) if account.confirmed else [_find_time_zone(account)]),  # the name is in the field
+                *(list_facts(account) if account.confirmed else [_label_time_zone(account)]),  # the field has the name
             ],
             button=translate("link.confirm.button"),
             name=None if account.confirmed else account.name,
@@ -230,16 +230,16 @@ def _render_confirmed_before(account: Account) -> Response:
 
 def list_facts(account: Account) -> list[tuple[str, str]]:
     """Return the name and time zone of an account, each with its label: a stranger may have typed them."""
-    return [(translate("link.fact.name"), account.name), _find_time_zone(account)]
+    return [(translate("link.fact.name"), account.name), _label_time_zone(account)]
 
 
-def _find_time_zone(account: Account) -> tuple[str, str]:
+def _label_time_zone(account: Account) -> tuple[str, str]:
     """Return the time zone of an account with its label."""
     return translate("link.fact.time_zone"), account.time_zone
 
 
 def _build_command(cookie: SessionCookie, token: str) -> str:
-    """Return the command by which a program with this token sets an interest, as a shell reads it."""
+    """Return the shell command that sets an interest with this token."""
     address = (cookie.public_url or request.host_url).rstrip("/")
     headers = [f"Authorization: Bearer {token}", "Content-Type: application/json"]
     named = [part for each in headers for part in ("-H", each)]
@@ -275,7 +275,7 @@ def render_page(
     `hint` is a second text, after the facts. No button if `button` is empty; `field` is the name and value of a hidden
     field that the button posts, too. If `asks_email`, an address is typed beside the button, and posted as `email`; if
     `name` is not None, a person's name, which it proposes. `onward` is the path and text of a link to another page of
-    ours; `has_menu`: whoever reads the page is signed in, and gets the menu of the other pages; `for_programs` are
+    ours; `has_menu`: the page has the menu of the other pages, for somebody who is signed in; `for_programs` are
     names and values that few people need.
     """
     values = {"title": title, "text": text, "hint": hint, "facts": facts, "button": button, "field": field}

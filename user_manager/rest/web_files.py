@@ -29,7 +29,7 @@ PAGES: Final[Mapping[str, str]] = {
 """The template of each page, by its path."""
 
 STYLE: Final = "style.css"
-"""The style sheet of all pages. Those of mail links load it; the others have it in them."""
+"""The style sheet of all pages. The pages of mail links load it; the other pages contain it."""
 
 
 @cache
@@ -98,7 +98,7 @@ class WebFiles:
         self._static = {name: KeptFile(content, _TYPES[Path(name).suffix]) for name, content in static.items()}
         self._style = static[STYLE].decode()
         self.style_source = f"'sha256-{b64encode(sha256(static[STYLE]).digest()).decode()}'"
-        """The style sheet as the pages have it in them, in the words of a Content-Security-Policy."""
+        """The source for `style-src` that allows the style sheet in a page: its SHA-256 digest."""
         environment = Environment(
             loader=FileSystemLoader(folder),
             autoescape=True,

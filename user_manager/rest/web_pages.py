@@ -34,7 +34,7 @@ def build_web_blueprint(files: WebFiles, cookie: SessionCookie) -> Blueprint:
     that changes with its content, and is kept for a year. Neither is in the OpenAPI document, which is for programs.
     """
     blueprint = Blueprint("web", __name__)
-    # The one style sheet in a page is allowed by its digest: no other text in a page is ever taken for one.
+    # The style sheet in a page is allowed by its digest; browsers ignore any other inline style.
     policy = CONTENT_POLICY.replace("style-src 'self'", f"style-src 'self' {files.style_source}")
 
     def answer_page(path: str) -> Response:

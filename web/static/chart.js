@@ -218,7 +218,7 @@ class Chart {
     return this.id;
   }
 
-  /** Return the line of what is usual, in percent at 100, only over windows of which it is known. */
+  /** Return the line of what is usual (in percent: at 100), only over windows whose usual count is known. */
   drawUsual() {
     const {windows, measure} = this.options;
     let edge = "";

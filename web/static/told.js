@@ -26,7 +26,8 @@ startPage(async (context) => {
 
 /** Ask for all windows of an interest that the service shows; the service knows how far back they go.
  *
- * During an upgrade a collector of before may answer, which refuses `whole` (422): it is asked for the same days by name.
+ * During an upgrade a collector of the version before may answer, which refuses `whole` (422): then `begin` names the
+ * same days.
  */
 async function requestWindows(id, ifNoneMatch) {
   const path = `/interests/${encodeURIComponent(id)}/windows`;

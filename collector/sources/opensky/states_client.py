@@ -68,8 +68,8 @@ class OpenSkyStatesClient:
     async def fetch_poll(self, region: StatesRegion, within_s: float, at: int | None = None) -> Poll:
         """Send one request for a region without retries, and return the poll, within `within_s` real seconds.
 
-        `at`: the instant of which the states are asked for, in Unix seconds, at most an hour ago; None: now. The source
-        may answer about another one.
+        `at`: the instant whose states are requested, in Unix seconds, at most an hour ago; None: now. The source may
+        answer about another instant.
 
         The next poll is the next attempt. Only a rejected token is replaced, and the request repeated, which costs
         nothing. Raises SourceLimitedError during a pause that the source required, and BreakerOpenError while the

@@ -51,8 +51,8 @@ def test_no_pause_is_left_that_the_detector_does_not_bridge(pause_s: int, until:
     assert until - times[0] >= min(pause_s - BRIDGED_PAUSE_S, LOOK_BACK_S - 10)
 
 
-def test_an_answer_about_another_time_is_none() -> None:
-    """Also one of now, if the source ignores the time; one whose positions are old or empty; and a failure."""
+def test_an_answer_about_another_time_does_not_count() -> None:
+    """Neither does one of now, if the source ignores the time, nor one with old positions or none, nor a failure."""
     fresh = RoundResult({"opensky": {"box": poll(600, "aaaaaa"), "other": poll(595, "bbbbbb")}}, {})
     at = int(poll(600).time)
     assert {each.icao24 for each in merge_missed_poll(fresh, at).states} == {"aaaaaa", "bbbbbb"}
@@ -111,7 +111,7 @@ def test_of_a_longer_pause_the_last_hour_is_covered(database_url: str) -> None:
 def test_of_an_outage_is_covered_what_the_source_knows_afterwards(
     database_url: str, fault: StateFault, is_known_later: bool
 ) -> None:
-    """All of it, if the source was only out of reach; nothing, if it heard nothing, or its time stood still."""
+    """The whole outage, if the source was only unreachable; nothing, if it heard nothing or its time stood still."""
     begin = T0 + 40 * MINUTE
     spell = FaultSpell(fault, begin, begin + 12 * MINUTE)
     with running_world(database_url, 1.9, StateFaultPlan((spell,))) as world:
@@ -124,7 +124,7 @@ def test_of_an_outage_is_covered_what_the_source_knows_afterwards(
 
 @ON_SQLITE
 def test_a_source_that_ignores_the_time_costs_two_requests_and_live_goes_on(database_url: str) -> None:
-    """Its answers of now are none about then: the hole stays, as long as the pause, until the night's record."""
+    """Its answers about now do not count for then: a hole as long as the pause stays until the night's record."""
     with running_world(database_url, 1.9) as world:
         world.ignores_time = True
         world.lead(BEGIN + timedelta(minutes=40))

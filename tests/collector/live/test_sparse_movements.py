@@ -56,7 +56,7 @@ def find_time(flight: Flight, height_m: float) -> float:
 
 
 @pytest.mark.parametrize("step", [10, 30, 60])
-def test_who_is_on_final_again_minutes_after_a_silence_has_landed_once(step: int) -> None:
+def test_an_aircraft_on_final_again_after_a_silence_has_landed_once(step: int) -> None:
     """It fell silent on a long final, flew a circle that nobody heard, and was heard again before the runway."""
     flight = fly_along([*LONG_FINAL, *CIRCLE, *SHORT_FINAL])
     again = find_time(flight, 170.0)
@@ -71,7 +71,7 @@ def test_who_is_on_final_again_minutes_after_a_silence_has_landed_once(step: int
     assert [each.direction for each in movements] == [ARRIVALS, ARRIVALS]
 
 
-def test_who_took_off_in_between_has_landed_twice() -> None:
+def test_an_aircraft_that_took_off_in_between_has_landed_twice() -> None:
     """A circuit of five minutes: both landings are told, as the take-off is."""
     roll: list[Point] = [
         (400.0, 0.0, 0.0, 12.0),
@@ -87,8 +87,8 @@ def test_who_took_off_in_between_has_landed_twice() -> None:
 
 
 @pytest.mark.parametrize("turn", [-1.0, 1.0])
-def test_who_turns_away_before_the_runway_and_falls_silent_has_not_landed_there(turn: float) -> None:
-    """It is last heard within the width of the final, but flies across it: to the airport next door."""
+def test_an_aircraft_that_turns_away_before_the_runway_has_not_landed_there(turn: float) -> None:
+    """It is last heard within the width of the final, but flies across it to the neighbouring airport."""
     flight = fly_along(
         [(-16_000.0, 0.0, 800.0, 70.0), (-9_000.0, 0.0, 450.0, 60.0), (-9_000.0, turn * 650.0, 420.0, 60.0)]
     )

@@ -111,7 +111,7 @@ def test_every_setting_can_be_given_by_the_shell(tmp_path, monkeypatch, name, te
         assert "mailbox" not in stack.names
 
 
-def test_an_empty_variable_of_the_shell_is_none(tmp_path, monkeypatch):
+def test_an_empty_variable_of_the_shell_counts_as_not_set(tmp_path, monkeypatch):
     """As in `.env`: an empty value counts as not set."""
     monkeypatch.setenv("PORT_BASE", "")
     assert own(tmp_path, "PORT_BASE=9000\n").ports.user_manager_http == 9000

@@ -1,4 +1,4 @@
-"""What is written once for many people: the same mail as if it had been written for each."""
+"""Mails whose parts are cached for many people are the same as if each had been written for itself."""
 
 from collections.abc import Iterator
 from dataclasses import fields, replace
@@ -98,7 +98,7 @@ def test_a_mail_does_not_depend_on_those_before(
 
 @given(night=nights(), by=st.integers(1, 1 << 64))
 def test_the_content_of_alerts_is_all_but_whose_they_are(night: list[Alert], by: int) -> None:
-    """Other ids are the same content; each other member, and another sharing of episodes, is not."""
+    """Other ids give the same content; a change of any other member, or of which alerts share an episode, does not."""
     content = AlertsContent.of(tuple(night))
     assert AlertsContent.of(tuple(rename(night, by << 20))) == content
     first = night[0]
@@ -115,7 +115,7 @@ def test_the_content_of_alerts_is_all_but_whose_they_are(night: list[Alert], by:
 
 
 def test_what_an_episode_joins_is_content() -> None:
-    """Two alerts of one episode are told otherwise than two of different ones, and than one of the other's making."""
+    """Two alerts of one episode have another content than two alerts of different episodes."""
     first, second = replace(ALERT, alert_id=_IDS[0]), replace(ALERT, alert_id=_IDS[1], earlier=EARLIER)
     contents = [
         AlertsContent.of((replace(first, episode_id=one), replace(second, episode_id=other)))

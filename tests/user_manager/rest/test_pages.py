@@ -182,7 +182,7 @@ def test_the_page_shows_what_is_confirmed_as_text(client: FlaskClient, service: 
         assert "Europe/Rome" in response.text
 
 
-def test_the_page_asks_for_the_name_once_and_says_the_whole_command(client: FlaskClient, service: Service) -> None:
+def test_the_page_asks_for_the_name_once_and_shows_a_whole_command(client: FlaskClient, service: Service) -> None:
     """The name stands in its field alone; afterwards there is the menu, and a command that can be run as it is."""
     path = build_path(service, service.register(name="Zoë"), "confirm")
     page = client.get(path).text
