@@ -227,8 +227,9 @@ class MovementDetector:
         unheard on its final, or went around unheard: it has landed once.
         """
         airport, landed_at = self._silent_landings.get(icao24, ("", 0.0))
-        if airport != airfield.icao or time - landed_at >= _SAME_LANDING_S:
-            found.append(self._create(icao24, track, airfield, Direction.ARRIVALS, time, evidence))
+        if airport == airfield.icao and time - landed_at < _SAME_LANDING_S:
+            return
+        found.append(self._create(icao24, track, airfield, Direction.ARRIVALS, time, evidence))
         if evidence is Evidence.SILENT_ON_FINAL:
             self._silent_landings[icao24] = airfield.icao, time
 

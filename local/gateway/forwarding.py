@@ -40,18 +40,18 @@ class _RefusedError(Exception):
         status: HTTPStatus,
         detail: str,
         outcome: RequestOutcome = RequestOutcome.REFUSED,
-        link_path: str = "/",
+        home: str = "/",
     ) -> None:
         """`status` and `detail` are those of the answer, `outcome` the label under which it is counted.
 
-        `link_path`: the path of the link on the page that a browser gets.
+        `home`: the path to which the page of an address that does not exist links.
         """
         super().__init__(detail)
-        self.status, self.detail, self.outcome, self.link_path = status, detail, outcome, link_path
+        self.status, self.detail, self.outcome, self.home = status, detail, outcome, home
 
     def build_answer(self, request: web.Request) -> web.Response:
         """Build the answer to a request; it closes the connection if the request has a body, which nobody reads."""
-        answer = build_problem(request, self.status, self.detail, link_path=self.link_path)
+        answer = build_problem(request, self.status, self.detail, home=self.home)
         if request.can_read_body or hdrs.UPGRADE in request.headers:
             answer.force_close()
         return answer

@@ -54,15 +54,16 @@ def build_problem(
     status: HTTPStatus,
     detail: str,
     headers: Mapping[str, str] = MappingProxyType({}),
-    link_path: str = "/",
+    home: str = "/",
 ) -> web.Response:
     """Build the answer with a problem's details, or for a browser a page instead; no cache may store it.
 
-    `link_path`: the path of the link on that page.
+    `home`: the path of the page to which the page of an address that does not exist links. The page of a service that
+    does not answer links to itself.
     """
     if _is_opened_by_browser(request) and (status is HTTPStatus.NOT_FOUND or status >= HTTPStatus.BAD_GATEWAY):
         return web.Response(
-            text=_render_page(_choose_language(request), status is HTTPStatus.NOT_FOUND, link_path),
+            text=_render_page(_choose_language(request), home if status is HTTPStatus.NOT_FOUND else None),
             status=status.value,
             content_type="text/html",
             headers={"Cache-Control": "no-store", **ANSWER_HEADERS, **_PAGE_HEADERS, **headers},
@@ -90,16 +91,21 @@ def _choose_language(request: web.Request) -> str:
 
 
 @cache
-def _render_page(language: str, is_missing: bool, link_path: str) -> str:
-    """Render the page of an address that does not exist, or of a service that does not answer now."""
+def _render_page(language: str, home: str | None) -> str:
+    """Render the page of an address that does not exist, with a link to `home`.
+
+    `home` None: the page of a service that does not answer now, with a link to itself. Cached: neither value is a
+    visitor's own.
+    """
     texts = json.loads((_TEXTS / f"{language}.json").read_text(encoding="utf-8"))
     title, text = (
         (texts["gateway.missing.title"], texts["gateway.missing.text"])
-        if is_missing
+        if home is not None
         else (texts["gateway.unavailable.title"], texts["gateway.unavailable.text"])
     )
-    onward = texts["gateway.onward"] if is_missing else texts["gateway.again"]
-    values = {"title": title, "text": text, "onward": onward, "link_path": link_path}
+    onward = texts["gateway.again" if home is None else "gateway.onward"]
+    # An empty reference is the present address, with its query (RFC 3986, 4.4): nothing of the request is written.
+    values = {"title": title, "text": text, "onward": onward, "link_path": home or ""}
     return _PAGE.format(language=language, **{name: escape(value) for name, value in values.items()})
 
 
@@ -109,4 +115,4 @@ def build_unavailable(request: web.Request, status: HTTPStatus, service: str, ev
         f"The service {service} {event}. Repeat the request after {RETRY_AFTER_S} seconds; if it still fails, whoever "
         f"runs Towerwatch finds the reason in {service}.log."
     )
-    return build_problem(request, status, detail, {"Retry-After": str(RETRY_AFTER_S)}, request.path)
+    return build_problem(request, status, detail, {"Retry-After": str(RETRY_AFTER_S)})

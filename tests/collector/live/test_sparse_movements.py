@@ -71,6 +71,15 @@ def test_an_aircraft_on_final_again_after_a_silence_has_landed_once(step: int) -
     assert [each.direction for each in movements] == [ARRIVALS, ARRIVALS]
 
 
+def test_a_trainer_whose_take_offs_nobody_hears_is_not_forgotten() -> None:
+    """Circuits of some eight minutes, heard on the final alone: not only the first landing is told."""
+    flight = fly_along([*LONG_FINAL, *CIRCLE] * 4)
+    high = replace(flight, samples=[each for each in flight.samples if each[3] >= 610.0])
+    movements = find(high, (0.0, 10_000.0))
+    assert [each.direction for each in movements] == [ARRIVALS, ARRIVALS]
+    assert 900 <= (movements[1].event_time - movements[0].event_time).total_seconds() < 1_200
+
+
 def test_an_aircraft_that_took_off_in_between_has_landed_twice() -> None:
     """A circuit of five minutes: both landings are told, as the take-off is."""
     roll: list[Point] = [
