@@ -42,23 +42,25 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> Rendered:
     return parse("kind", render(manifests, "kind"))
 
 
-def list_targets(rendered: Rendered) -> dict[str, tuple[str, list[int]]]:
-    """Return a pod's address and its ports for each name of a pod that runs on."""
-    targets = {}
-    for pod in rendered.pods():
-        if pod.ports:
-            running = list_pods(pod.namespace, f"app.kubernetes.io/name={pod.name}")
-            targets[pod.name] = (running[0]["status"]["podIP"], sorted(pod.ports.values()))
+@pytest.fixture(scope="module")
+def targets(rendered: Rendered) -> dict[str, tuple[str, list[int]]]:
+    """Return the address of a running pod and its ports for each name of a pod that runs on."""
+    require_cluster()
+    addresses = {
+        pod["metadata"]["labels"].get("app.kubernetes.io/name"): pod["status"]["podIP"]
+        for pod in list_pods("towerwatch", "app.kubernetes.io/part-of=towerwatch")
+        if pod["status"]["phase"] == "Running"
+    }
     (entry,) = list_pods("towerwatch-gateway", "gateway.networking.k8s.io/gateway-name=towerwatch")
-    targets[GATEWAY] = (entry["status"]["podIP"], [443])
-    return targets
+    found = {pod.name: (addresses[pod.name], sorted(pod.ports.values())) for pod in rendered.pods() if pod.ports}
+    return found | {GATEWAY: (entry["status"]["podIP"], [443])}
 
 
 @pytest.mark.parametrize("source", _WITH_PYTHON)
-def test_a_pod_reaches_what_its_settings_need_and_nothing_else(source: str, rendered: Rendered) -> None:
+def test_a_pod_reaches_what_its_settings_need_and_nothing_else(
+    source: str, rendered: Rendered, targets: dict[str, tuple[str, list[int]]]
+) -> None:
     """What is needed is read from settings and routes; what is refused is dropped, and a node counts it."""
-    require_cluster()
-    targets = list_targets(rendered)
     needed = {edge for edge in list_necessary_edges(rendered) if edge.source == source and edge.protocol == "TCP"}
     tried = [Edge(source, name, port) for name, (_, ports) in targets.items() for port in ports if name != source]
     namespace, selector, container = (
