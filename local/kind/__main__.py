@@ -98,16 +98,17 @@ def _run_demo(*, empty: bool, is_given: bool, starts_in_s: float) -> int:
     screen = Screen()
     if is_given:
         in_use = cluster.namespace_exists()
-        secrets.make_secrets(cluster.SECRETS)
     else:
         in_use = cluster.cluster_exists()
         if not in_use:
             cluster.bring_up()
     if in_use and not empty:
         raise LocalError(
-            "the story needs a cluster without data, as it compares every mail: `make kind-demo ARGS=--empty` "
-            "deletes all accounts, interests and flights in it first"
+            "the story needs a cluster without data, as it compares every mail: --empty (`make kind-demo ARGS=--empty`)"
+            " deletes all accounts, interests and flights in it first"
         )
+    if is_given:
+        secrets.make_secrets(cluster.SECRETS)
     cluster.delete_namespace()
     now = datetime.now(UTC)
     clock.write_clock(
