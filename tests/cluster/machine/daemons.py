@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from tests.cluster.machine.layout import PROGRAMS, ROOT, RUN
+from local.processes import ROOT
+from tests.cluster.machine.layout import PROGRAMS, RUN
 from tests.service_process import bare_environment
 from tests.waiting import eventually
 

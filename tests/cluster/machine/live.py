@@ -16,8 +16,9 @@ import httpx
 import pytest
 
 from local.kind import cluster, secrets
+from local.processes import ROOT
 from tests.cluster.machine.daemons import is_running
-from tests.cluster.machine.layout import KUBECONFIG, PROGRAMS, ROOT
+from tests.cluster.machine.layout import KUBECONFIG, PROGRAMS
 from tests.service_process import bare_environment
 from tests.waiting import eventually
 
