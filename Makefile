@@ -18,7 +18,7 @@ TESTS_AT_ONCE ?= $(shell $(PYTHON) -c 'import os; \
 JRE := $(shell $(PYTHON) local/kafka/java.py >/dev/null 2>&1 || echo --group jre)
 PROTOS := $(shell find proto -name '*.proto')
 
-.PHONY: help demo up down clean backup restore test test-cluster test-mysql test-faults bench bench-week lint format stubs environment kind-up kind-demo kind-down tools
+.PHONY: help demo up down clean backup restore test test-cluster cluster cluster-down test-machine test-mysql test-faults bench bench-week lint format stubs environment kind-up kind-demo kind-down tools
 
 help:  ## Show what can be made
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z][a-z-]*:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,7 +54,17 @@ tools: environment  ## Install what checks the manifests (kustomize, schemas, ch
 	@manifests/tools.sh
 
 test: stubs  ## Run the tests
-	@$(BIN)/python -m pytest -m "not faults and not cluster" -n $(TESTS_AT_ONCE) --dist loadfile --no-loadscope-reorder $(ARGS)
+	@$(BIN)/python -m pytest -m "not faults and not cluster and not machine" -n $(TESTS_AT_ONCE) --dist loadfile --no-loadscope-reorder $(ARGS)
+
+cluster: stubs tools  ## Run a cluster of Kubernetes on this machine, and tell the demo's story in it (Linux, root; needs Go, no Docker)
+	@$(BIN)/python -m tests.cluster.machine up
+	@$(BIN)/python -m tests.cluster.machine story $(ARGS)
+
+cluster-down: stubs  ## Delete that cluster with its data
+	@$(BIN)/python -m tests.cluster.machine down
+
+test-machine: stubs tools  ## Delete pods, drain a node and more in that cluster, while it tells the story again
+	@$(BIN)/python -m pytest -m machine $(ARGS) tests/cluster/machine
 
 test-cluster: stubs tools  ## Apply the manifests to a control plane of Kubernetes, which it builds once in build/cluster; needs Go
 	@$(BIN)/python -m pytest -m cluster $(ARGS) tests/cluster

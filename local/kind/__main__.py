@@ -1,6 +1,7 @@
 """`python -m local.kind up | demo | down`: Towerwatch in a Kubernetes cluster on this machine."""
 
 import argparse
+import math
 import os
 import ssl
 import sys
@@ -14,7 +15,7 @@ from local.demo.options import DEFAULT_INTERESTS, parse_interest
 from local.demo.screen import Screen
 from local.errors import LocalError
 from local.kind import clock, cluster, secrets, story
-from local.kind.commands import capture_command, kubectl_command, require_programs
+from local.kind.commands import CONTEXT, capture_command, kubectl_command, require_programs
 from local.opensky import nycflights
 from local.opensky.flights import Timetable
 
@@ -44,6 +45,18 @@ def main() -> int:
     commands.add_parser("down", help="delete the cluster with its data")
     demo = commands.add_parser("demo", help="tell the demo's story in the cluster, and compare its mails")
     demo.add_argument("--empty", action="store_true", help="first delete what is in the cluster: it must be empty")
+    demo.add_argument(
+        "--given-cluster",
+        action="store_true",
+        help=f"use the cluster of kubectl's context {CONTEXT} as it is: its image and gateway must be there",
+    )
+    demo.add_argument(
+        "--starts-in",
+        type=_parse_seconds,
+        default=START_UP_S,
+        metavar="SECONDS",
+        help="time until the scenario begins, by which all pods must be ready (%(default)g)",
+    )
     commands.add_parser("secrets", help="only make the secrets that the overlay needs")
     chosen = parser.parse_args()
     try:
@@ -54,7 +67,7 @@ def main() -> int:
             case "down":
                 cluster.tear_down()
             case "demo":
-                return _run_demo(empty=chosen.empty)
+                return _run_demo(empty=chosen.empty, is_given=chosen.given_cluster, starts_in_s=chosen.starts_in)
             case "secrets":
                 made = secrets.make_secrets(cluster.SECRETS)
                 print(f"{'made' if made else 'left as they are'}: {cluster.SECRETS}")
@@ -66,27 +79,45 @@ def main() -> int:
     return 0
 
 
-def _run_demo(*, empty: bool) -> int:
+def _parse_seconds(text: str) -> float:
+    """Parse a number of seconds between a minute and a day. Raises ArgumentTypeError for anything else."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 60 <= seconds <= 86_400:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds from 60 to 86400")
+    return seconds
+
+
+def _run_demo(*, empty: bool, is_given: bool, starts_in_s: float) -> int:
     """Run the scenario in an empty cluster, and print every difference between expected and mailed alerts.
 
-    Creates the cluster if it does not exist. Deletes Towerwatch's namespace, writes the scenario's clock, and deploys
-    anew; the cluster keeps this clock afterwards. Returns 0 if exactly the expected mails came, else 1. `empty`: delete
-    the data of an existing cluster. Raises LocalError if a step fails, or if the cluster exists and `empty` is False.
+    Creates kind's cluster if it does not exist. Deletes Towerwatch's namespace, writes the scenario's clock, and
+    deploys anew; the cluster keeps this clock afterwards. Returns 0 if exactly the expected mails came, else 1.
+    `empty`: delete the data of a cluster in use. `is_given`: the cluster is not kind's and exists; Docker and kind are
+    not needed. Raises LocalError if a step fails, or if the cluster is in use and `empty` is False.
     """
-    require_programs("docker", "kind", "kubectl")
+    require_programs(*(("kubectl",) if is_given else ("docker", "kind", "kubectl")))
     screen = Screen()
-    if not cluster.cluster_exists():
-        cluster.bring_up()
-    elif not empty:
+    if is_given:
+        in_use = cluster.namespace_exists()
+    else:
+        in_use = cluster.cluster_exists()
+        if not in_use:
+            cluster.bring_up()
+    if in_use and not empty:
         raise LocalError(
-            "the story needs a cluster without data, as it compares every mail: `make kind-demo ARGS=--empty` "
-            "deletes all accounts, interests and flights in it first"
+            "the story needs a cluster without data, as it compares every mail: --empty (`make kind-demo ARGS=--empty`)"
+            " deletes all accounts, interests and flights in it first"
         )
+    if is_given:
+        secrets.make_secrets(cluster.SECRETS)
     cluster.delete_namespace()
     now = datetime.now(UTC)
     clock.write_clock(
         cluster.CLOCK,
-        clock.make_scenario_clock(BEGIN, END, COVERED_AFTER, now + timedelta(seconds=START_UP_S), SCENARIO_S),
+        clock.make_scenario_clock(BEGIN, END, COVERED_AFTER, now + timedelta(seconds=starts_in_s), SCENARIO_S),
     )
     cluster.deploy_overlay(restart=False)
     interests = [parse_interest(text, BEGIN) for text in DEFAULT_INTERESTS]

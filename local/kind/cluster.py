@@ -3,8 +3,9 @@
 from datetime import UTC, datetime
 from typing import Final
 
+from local.errors import LocalError
 from local.kind import clock, secrets
-from local.kind.commands import CLUSTER, capture_command, kubectl_command, require_programs, run_command
+from local.kind.commands import CLUSTER, CONTEXT, capture_command, kubectl_command, require_programs, run_command
 from local.processes import ROOT
 
 OVERLAY: Final = ROOT / "manifests" / "overlays" / "kind"
@@ -103,3 +104,14 @@ def tear_down() -> None:
 def cluster_exists() -> bool:
     """Return True if kind has a cluster of our name on this machine, else False."""
     return CLUSTER in capture_command("kind", "get", "clusters").stdout.split()
+
+
+def namespace_exists() -> bool:
+    """Return True if the cluster of kubectl's context has Towerwatch's namespace, else False.
+
+    Raises LocalError if kubectl has no such context, or the cluster does not answer.
+    """
+    done = capture_command(*kubectl_command("get", "namespace", NAMESPACE, "--ignore-not-found", "--output", "name"))
+    if done.returncode != 0:
+        raise LocalError(f"no cluster answers at kubectl's context {CONTEXT}: {done.stderr.strip()}")
+    return bool(done.stdout.strip())

@@ -19,12 +19,17 @@ def install_definitions(cluster: ControlPlane) -> None:
     """
     done = cluster.kubectl("apply", "--server-side", "--filename", str(require_tools()))
     assert done.returncode == 0, done.stderr
-    for kind, (plural, version) in _NGINX_KINDS.items():
-        cluster.apply_object(_define_without_schema(kind, plural, version))
+    for kind in describe_nginx_kinds():
+        cluster.apply_object(kind)
     done = cluster.kubectl(
         "wait", "--for=condition=Established", "customresourcedefinitions", "--all", "--timeout=240s"
     )
     assert done.returncode == 0, done.stderr
+
+
+def describe_nginx_kinds() -> list[Object]:
+    """Return definitions of NGINX's kinds."""
+    return [_define_without_schema(kind, plural, version) for kind, (plural, version) in _NGINX_KINDS.items()]
 
 
 def _define_without_schema(kind: str, plural: str, version: str) -> Object:

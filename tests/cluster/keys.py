@@ -3,6 +3,7 @@
 import ipaddress
 import json
 from base64 import b64encode
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -20,6 +21,8 @@ CLIENTS: Final = {
 }
 """The clients that get a kubeconfig, with the user and the group that the API server reads from its certificate."""
 
+LOOPBACK: Final = "127.0.0.1"
+
 CONTEXT: Final = "kind-towerwatch"
 """The name of the cluster in each kubeconfig: the one of `make kind-up`, which its commands name."""
 
@@ -28,52 +31,69 @@ _LIFETIME: Final = timedelta(days=1)
 _Certificate = tuple[x509.Certificate, ec.EllipticCurvePrivateKey]
 
 
-def make_keys(folder: Path, server: str) -> None:
+def make_keys(
+    folder: Path,
+    server: str,
+    addresses: Collection[str] = (LOOPBACK,),
+    clients: Mapping[str, tuple[str, str | None]] = CLIENTS,
+    servers: Mapping[str, str] | None = None,
+) -> None:
     """Write an authority, the API server's certificate, the keys of service accounts, and a kubeconfig for each client.
 
-    `server` is the API server's URL on 127.0.0.1. All keys are new; their certificates are valid for a day.
+    `server` is the API server's URL, `addresses` the IP addresses that its certificate is valid for. Each of `servers`,
+    by its name the IP address, gets a certificate, too. All keys are new; their certificates are valid for a day.
     """
     folder.mkdir(mode=0o700, parents=True)
     authority = _make_certificate("towerwatch-test", None)
     _write(folder / "ca.crt", authority[0].public_bytes(Encoding.PEM))
     _write(folder / "ca.key", _encode_key(authority[1]))
-    server_certificate = _make_certificate("kube-apiserver", authority)
-    _write(folder / "apiserver.crt", server_certificate[0].public_bytes(Encoding.PEM))
-    _write(folder / "apiserver.key", _encode_key(server_certificate[1]))
+    names = {"apiserver": ("kube-apiserver", addresses)}
+    names |= {name: (name, (address,)) for name, address in (servers or {}).items()}
+    for name, (user, valid_for) in names.items():
+        server_certificate = _make_certificate(user, authority, addresses=valid_for)
+        _write(folder / f"{name}.crt", server_certificate[0].public_bytes(Encoding.PEM))
+        _write(folder / f"{name}.key", _encode_key(server_certificate[1]))
     accounts = rsa.generate_private_key(65537, 2048)
     _write(folder / "accounts.key", _encode_key(accounts))
     _write(folder / "accounts.pub", accounts.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
-    for name, (user, group) in CLIENTS.items():
+    for name, (user, group) in clients.items():
         certificate, key = _make_certificate(user, authority, group)
         _write(folder / f"{name}.pem", certificate.public_bytes(Encoding.PEM) + _encode_key(key))
-        kubeconfig = {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "current-context": CONTEXT,
-            "clusters": [
-                {
-                    "name": CONTEXT,
-                    "cluster": {
-                        "server": server,
-                        "certificate-authority-data": _encode_base64(authority[0].public_bytes(Encoding.PEM)),
-                    },
-                }
-            ],
-            "users": [
-                {
-                    "name": name,
-                    "user": {
-                        "client-certificate-data": _encode_base64(certificate.public_bytes(Encoding.PEM)),
-                        "client-key-data": _encode_base64(_encode_key(key)),
-                    },
-                }
-            ],
-            "contexts": [{"name": CONTEXT, "context": {"cluster": CONTEXT, "user": name}}],
-        }
-        _write(folder / f"{name}.conf", json.dumps(kubeconfig).encode())
+        _write(folder / f"{name}.conf", _encode_kubeconfig(name, server, authority, (certificate, key)))
 
 
-def _make_certificate(user: str, authority: _Certificate | None, group: str | None = None) -> _Certificate:
+def _encode_kubeconfig(name: str, server: str, authority: _Certificate, client: _Certificate) -> bytes:
+    """Return the kubeconfig by which a client reaches the API server, as JSON, which is YAML."""
+    kubeconfig = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": CONTEXT,
+        "clusters": [
+            {
+                "name": CONTEXT,
+                "cluster": {
+                    "server": server,
+                    "certificate-authority-data": _encode_base64(authority[0].public_bytes(Encoding.PEM)),
+                },
+            }
+        ],
+        "users": [
+            {
+                "name": name,
+                "user": {
+                    "client-certificate-data": _encode_base64(client[0].public_bytes(Encoding.PEM)),
+                    "client-key-data": _encode_base64(_encode_key(client[1])),
+                },
+            }
+        ],
+        "contexts": [{"name": CONTEXT, "context": {"cluster": CONTEXT, "user": name}}],
+    }
+    return json.dumps(kubeconfig).encode()
+
+
+def _make_certificate(
+    user: str, authority: _Certificate | None, group: str | None = None, addresses: Collection[str] = (LOOPBACK,)
+) -> _Certificate:
     """Make a key and its certificate; without an authority it signs itself, and may sign others."""
     key = ec.generate_private_key(ec.SECP256R1())
     names = [x509.NameAttribute(NameOID.COMMON_NAME, user)]
@@ -92,9 +112,9 @@ def _make_certificate(user: str, authority: _Certificate | None, group: str | No
     )
     if authority:
         usages = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
-        address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+        valid_for = [x509.IPAddress(ipaddress.ip_address(address)) for address in addresses]
         builder = builder.add_extension(usages, critical=False)
-        builder = builder.add_extension(x509.SubjectAlternativeName([address]), critical=False)
+        builder = builder.add_extension(x509.SubjectAlternativeName(valid_for), critical=False)
     return builder.sign(authority[1] if authority else key, hashes.SHA256()), key
 
 

@@ -103,6 +103,10 @@ class Builder:
         """Return the image's metadata as JSON."""
         return self._run("buildah", "inspect", "--type", "image", tag)
 
+    def export(self, tag: str, archive: Path, name: str) -> None:
+        """Write an image to an archive of the OCI's layout, under the name that its user asks for."""
+        self._run("buildah", "push", tag, f"oci-archive:{archive}:{name}")
+
     def mount(self, tag: str) -> Path:
         """Mount an image and return the path of its files, which must only be read."""
         container = self._run("buildah", "from", "--pull-never", tag).strip()
