@@ -29,7 +29,7 @@ def test_a_page_names_all_modules_that_its_script_needs(tmp_path: Path) -> None:
     files = WebFiles(folder=copy_web(tmp_path, {"text.js": ABOUT_LINES, "words.js": NO_IMPORT}))
     assert files.list_modules("account.js") == ["api.js", "clock.js", "dom.js", "page.js", "text.js", "words.js"]
     page = files.get_page("/account", PageVariant("en", True)).content.decode()
-    named = re.findall(r'<link rel="modulepreload" href="/web/[^/]+/([^"]+)">', page)
+    named = re.findall(r'<link rel="modulepreload" fetchpriority="low" href="/web/[^/]+/([^"]+)">', page)
     assert named == files.list_modules("account.js")
 
 
