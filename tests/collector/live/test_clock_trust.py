@@ -275,7 +275,7 @@ def test_a_source_that_compares_clocks_is_asked_seldom_while_they_differ(databas
 class ReceiverOnTheSameMachine:
     """A feed whose positions are dated by the very clock that may be wrong: near KJFK's ground, every ten seconds."""
 
-    name, longest_interval_s, empty_counts, compares_clock, past = "receivers", 10.0, True, False, None
+    name, longest_interval_s, empty_counts, compares_clock, past_states = "receivers", 10.0, True, False, None
 
     def __init__(self, clock: FakeClock) -> None:
         self.clock, self.polls = clock, 0
