@@ -86,7 +86,7 @@ class UnitCosts:
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What an installation for so many people needs."""
+    """The needs of an installation for a number of people: workers, partitions, memory, disk, credits."""
 
     people: int
     interests: float

@@ -40,7 +40,7 @@ class RunLine:
 
 @dataclass(frozen=True, slots=True)
 class SectionWords:
-    """What the section about one threshold says."""
+    """The words about one threshold in a mail: the threshold, its status, and a line for each run of windows."""
 
     threshold: str
     """In words: "Departures in an hour: more than 20"."""

@@ -83,7 +83,7 @@ def test_the_notifiers_limit_is_where_twelve_workers_are_too_few():
 
 
 def test_limits_come_in_their_order_and_move_with_their_cost():
-    """What breaks first stands first; at half the cost it breaks at twice as many people."""
+    """Limits are sorted by people, and at half the cost a limit is reached by twice as many."""
     limits = find_limits(COSTS, USUAL)
     assert [each.people for each in limits] == sorted(each.people for each in limits)
     cheaper = find_limits(replace(COSTS, order_s=COSTS.order_s / 2), USUAL)

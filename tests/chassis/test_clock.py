@@ -186,7 +186,7 @@ def test_without_an_anchor_the_clock_starts_now() -> None:
 def test_a_held_clock_is_a_scaled_clock_from_its_release_on(
     rate: float, before: timedelta, steps: list[timedelta], stop: timedelta | None
 ) -> None:
-    """Until then it shows its start and nothing elapses, however long that takes; then both run, and only then."""
+    """Before its release the clock shows its start and no time elapses; afterwards both run."""
     real, ends = FakeClock(ANCHOR), None if stop is None else START + stop
     with TemporaryDirectory() as folder:
         clock = HeldClock(START, rate, Path(folder) / "anchor", ends, real)

@@ -32,7 +32,7 @@ class Pod:
 
 @dataclass(frozen=True, slots=True)
 class Direction:
-    """What the policies say of one direction: the pods that are closed in it, and what is open nevertheless."""
+    """The policies of one direction: the pods that they close, and the edges that they open nevertheless."""
 
     closed: frozenset[str]
     rules: tuple[str, ...]

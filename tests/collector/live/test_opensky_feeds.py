@@ -45,7 +45,7 @@ class FakeStates:
         self.asked: list[int | None] = []
         """The instants that were asked for; None: now."""
         self.error: SourceError | None = None
-        """What it raises, if the test plans that."""
+        """The error that every request raises; None: none is raised."""
 
     async def fetch_poll(self, region: StatesRegion, within_s: float, at: int | None = None) -> Poll:
         """Return an empty poll."""
